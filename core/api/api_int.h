@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * api_int.h - the objects behind perigee.h, shared by the files of this folder. */
+#ifndef PERI_API_INT_H
+#define PERI_API_INT_H
+
+#include "perigee/perigee.h"
+#include "plugin/registry.h"
+#include "run/engine.h"
+#include "script/lua_arch.h"
+
+struct peri_runtime {
+    peri_topology *topology;
+    peri_registry *registry;
+    char *script_dir;
+    char **setting; /* [n_setting] "key=value" copies */
+    size_t n_setting;
+    bool is_strict;
+};
+
+struct peri_model {
+    peri_runtime *rt;
+    peri_gguf *g;
+    peri_arch *a;                /* NULL only when metadata_only and the architecture is unknown */
+    peri_error arch_error;       /* why a is NULL */
+    peri_tokenizer *tokenizer;   /* NULL when the file has none that we know */
+    peri_error tokenizer_error;  /* why */
+    peri_engine *engine;         /* NULL when metadata_only */
+    int32_t n_session_open;
+};
+
+/* Public size-first options: copy what the caller's version holds over zeros. */
+void peri_options_copy(void *dst, size_t dst_size, const void *src);
+
+#endif

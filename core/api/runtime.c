@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * runtime.c - the runtime object: topology, plugins, settings, where scripts are. */
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "api/api_int.h"
+#include "base/alloc.h"
+#include "base/io.h"
+#include "base/log.h"
+#include "base/status.h"
+
+#include "base/compiler.h"
+
+const char *peri_version(void) {
+    return PERI_VERSION;
+}
+
+void peri_text_free(void *p) {
+    peri_free(p);
+}
+
+void peri_options_copy(void *dst, size_t dst_size, const void *src) {
+    uint32_t size;
+    memset(dst, 0, dst_size);
+    if (!src) return;
+    memcpy(&size, src, sizeof size);
+    memcpy(dst, src, size < dst_size ? size : dst_size);
+}
+
+/* Folder of the shared object (or program) that holds this function, or NULL. */
+static char *library_dir(void) {
+    Dl_info info;
+    if (!dladdr((void *)(uintptr_t)&library_dir, &info) || !info.dli_fname) return NULL;
+    char *real = realpath(info.dli_fname, NULL); /* by the C library: freed with free */
+    if (!real) return NULL;
+    char *slash = strrchr(real, '/');
+    char *dir = peri_str_dup((peri_str){real, slash ? (size_t)(slash - real) : 0});
+    free(real);
+    return dir;
+}
+
+/* "cpu.isa" from the settings, else $PERIGEE_CPU_ISA. */
+static const char *setting(void *user, const char *key) {
+    const peri_runtime *rt = user;
+    size_t n = strlen(key);
+    for (size_t i = rt->n_setting; i-- > 0;)
+        if (!strncmp(rt->setting[i], key, n) && rt->setting[i][n] == '=') return rt->setting[i] + n + 1;
+    char name[64] = "PERIGEE_";
+    size_t at = strlen(name);
+    for (size_t i = 0; i < n && at + 1 < sizeof name; i++, at++) {
+        char c = key[i];
+        name[at] = c >= 'a' && c <= 'z' ? (char)(c - 'a' + 'A') : c == '.' || c == '-' ? '_' : c;
+    }
+    name[at] = '\0';
+    return secure_getenv(name);
+}
+
+static peri_status copy_settings(peri_runtime *rt, const peri_runtime_options *o, peri_error *err) {
+    rt->setting = peri_calloc(o->n_setting + 1, sizeof *rt->setting);
+    if (!rt->setting) return peri_fail(err, PERI_E_NOMEM, "out of memory");
+    for (size_t i = 0; i < o->n_setting; i++) {
+        const char *eq = strchr(o->settings[i], '=');
+        if (!eq || eq == o->settings[i])
+            return peri_fail(err, PERI_E_INVALID, "setting \"%s\": expected key=value", o->settings[i]);
+        rt->setting[i] = peri_str_dup(peri_str_of(o->settings[i]));
+        if (!rt->setting[i]) return peri_fail(err, PERI_E_NOMEM, "out of memory");
+        rt->n_setting++;
+    }
+    return PERI_OK;
+}
+
+static peri_status find_scripts(peri_runtime *rt, const char *wanted, peri_error *err) {
+    if (wanted) {
+        rt->script_dir = peri_str_dup(peri_str_of(wanted));
+    } else {
+        char *lib = library_dir();
+        rt->script_dir = lib ? peri_strf("%s/%s", lib, PERI_DATA_FROM_LIB) : NULL;
+        peri_free(lib);
+    }
+    return rt->script_dir ? PERI_OK : peri_fail(err, PERI_E_NOMEM, "out of memory finding the scripts");
+}
+
+static peri_status find_plugins(peri_runtime *rt, const peri_runtime_options *o, peri_error *err) {
+    peri_status st = peri_topology_new(NULL, &rt->topology, err);
+    if (st) return st;
+    peri_registry_options ro = {.size = sizeof ro,
+                                .topology = rt->topology,
+                                .files = o->plugin_files,
+                                .n_file = o->n_plugin_file,
+                                .n_thread = o->n_thread,
+                                .option = setting,
+                                .option_user = rt};
+    return peri_registry_new(&ro, &rt->registry, err);
+}
+
+peri_status peri_runtime_new(const peri_runtime_options *opts, peri_runtime **out, peri_error *err) {
+    peri_runtime_options o;
+    *out = NULL;
+    peri_options_copy(&o, sizeof o, opts);
+    peri_runtime *rt = peri_calloc(1, sizeof *rt);
+    if (!rt) return peri_fail(err, PERI_E_NOMEM, "out of memory");
+    peri_log_set(o.message, o.message_user);
+    rt->is_strict = o.is_strict;
+    peri_status st = copy_settings(rt, &o, err);
+    if (!st) st = find_scripts(rt, o.script_dir, err);
+    if (!st) st = find_plugins(rt, &o, err);
+    if (st) {
+        peri_runtime_free(rt);
+        return st;
+    }
+    *out = rt;
+    return PERI_OK;
+}
+
+void peri_runtime_free(peri_runtime *rt) {
+    if (!rt) return;
+    peri_registry_free(rt->registry);
+    peri_topology_free(rt->topology);
+    for (size_t i = 0; i < rt->n_setting; i++) peri_free(rt->setting[i]);
+    peri_free(rt->setting);
+    peri_free(rt->script_dir);
+    peri_free(rt);
+}
+
+peri_status peri_runtime_devices(const peri_runtime *rt, char **json, peri_error *err) {
+    return peri_registry_to_json(rt->registry, json, err);
+}
+
+peri_status peri_runtime_arch(const peri_runtime *rt, const char *name, char **text, peri_error *err) {
+    const peri_spec_source s = {rt->script_dir};
+    return peri_lua_arch_text(&s, name, text, err);
+}

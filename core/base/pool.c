@@ -1,0 +1,235 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * pool.c - the worker threads and the ticket they claim chunks from.
+ *
+ * One 32-bit word, `left`, is the whole hand-over: the number of chunks of the current job that
+ * nobody has claimed.  A compare-and-swap from k to k - 1 claims chunk n - k.  The word needs no
+ * job number: a swap that succeeds claims a chunk of whichever job is current, and a job stays
+ * current until every claimed chunk was counted in `pending`.  So the fields of the job may be
+ * read only between a claim and that count, and are plain memory.
+ *
+ * Waiting.  Workers wait for left != 0, the caller for pending == 0; both spin SPIN_NS and then
+ * sleep on the word itself.  Each sleeper announces itself before it sleeps and each waker looks
+ * for sleepers after it wrote the word (sequentially consistent both), so no wake-up is lost and
+ * a busy pool makes no system call. */
+#define _GNU_SOURCE
+#include "base/pool.h"
+
+#include <errno.h>
+#include <linux/futex.h>
+#include <limits.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/alloc.h"
+#include "base/status.h"
+
+#include "base/compiler.h"
+
+enum {
+    SPIN_NS = 20000,   /* about what one futex round trip costs */
+    SPIN_PAUSES = 16,  /* between two looks at the clock */
+    CACHE_LINE = 64,   /* bytes; keeps the words that different threads write apart */
+    CPU_MAX = 1 << 16, /* largest processor number taken seriously */
+};
+
+typedef struct worker {
+    peri_pool *pool;
+    pthread_t thread;
+    uint32_t index;
+} worker;
+
+struct peri_pool {
+    _Alignas(CACHE_LINE) _Atomic uint32_t left; /* chunks nobody claimed yet */
+    _Alignas(CACHE_LINE) _Atomic uint32_t pending; /* chunks that have not returned yet */
+    _Alignas(CACHE_LINE) _Atomic uint32_t n_asleep; /* workers asleep on `left`, or about to be */
+    _Atomic uint32_t is_caller_asleep;
+    _Atomic uint32_t is_stopping;
+    /* The job; see the file head for when it may be read. */
+    _Alignas(CACHE_LINE) uint32_t n;
+    peri_pool_fn fn;
+    void *arg;
+    uint32_t n_worker, n_thread; /* n_thread: started so far, n_worker - 1 when complete */
+    worker *workers;             /* [n_worker]; entry 0, the caller, has no thread */
+};
+
+static void futex_wait(_Atomic uint32_t *word, uint32_t expected) {
+    syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, expected, NULL, NULL, 0);
+}
+
+static void futex_wake(_Atomic uint32_t *word, int n) {
+    syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, n, NULL, NULL, 0);
+}
+
+static void cpu_pause(void) {
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
+
+static int64_t now_ns(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+/* Spin until *word is zero (want_zero) or not zero; false when SPIN_NS passed first. */
+static bool spin_for(_Atomic uint32_t *word, bool want_zero) {
+    int64_t end = 0;
+    for (;;) {
+        for (int i = 0; i < SPIN_PAUSES; i++) {
+            if ((atomic_load_explicit(word, memory_order_acquire) == 0) == want_zero) return true;
+            cpu_pause();
+        }
+        int64_t now = now_ns();
+        if (end == 0)
+            end = now + SPIN_NS;
+        else if (now >= end)
+            return false;
+    }
+}
+
+/* Claim chunks until none is left and run them; then count them as returned. */
+static void work(peri_pool *p, uint32_t index) {
+    uint32_t k = atomic_load_explicit(&p->left, memory_order_acquire), n_done = 0;
+    while (k != 0) {
+        if (!atomic_compare_exchange_weak_explicit(&p->left, &k, k - 1, memory_order_acq_rel,
+                                                   memory_order_acquire))
+            continue;
+        p->fn(p->arg, p->n - k, index);
+        n_done++;
+        k = atomic_load_explicit(&p->left, memory_order_acquire);
+    }
+    if (n_done != 0 && atomic_fetch_sub(&p->pending, n_done) == n_done &&
+        atomic_load(&p->is_caller_asleep) != 0)
+        futex_wake(&p->pending, 1);
+}
+
+static void *worker_main(void *user) {
+    worker *w = user;
+    peri_pool *p = w->pool;
+    for (;;) {
+        while (!spin_for(&p->left, false)) {
+            atomic_fetch_add(&p->n_asleep, 1);
+            futex_wait(&p->left, 0); /* returns at once when a job arrived meanwhile */
+            atomic_fetch_sub(&p->n_asleep, 1);
+        }
+        /* Set before `left` was, by peri_pool_free only; no job is running then. */
+        if (atomic_load_explicit(&p->is_stopping, memory_order_acquire) != 0) return NULL;
+        work(p, w->index);
+    }
+}
+
+/* Restrict the thread-to-be to one processor.  0 or an errno value. */
+static int pin(pthread_attr_t *attr, int32_t cpu) {
+    if (cpu < 0 || cpu >= CPU_MAX) return EINVAL;
+    cpu_set_t *set = CPU_ALLOC((size_t)cpu + 1);
+    if (set == NULL) return ENOMEM;
+    size_t bytes = CPU_ALLOC_SIZE((size_t)cpu + 1);
+    CPU_ZERO_S(bytes, set);
+    CPU_SET_S((size_t)cpu, bytes, set);
+    int rc = pthread_attr_setaffinity_np(attr, bytes, set);
+    CPU_FREE(set);
+    return rc;
+}
+
+/* Start one worker.  Signals meant for the process stay with the program's own threads; those that
+ * a fault raises on the spot (a vanished page of a mapped file) must stay deliverable here. */
+static int start_worker(worker *w, const int32_t *cpu) {
+    pthread_attr_t attr;
+    sigset_t block, old;
+    int rc = pthread_attr_init(&attr);
+    if (rc != 0) return rc;
+    if (cpu != NULL) rc = pin(&attr, *cpu);
+    if (rc == 0) {
+        sigfillset(&block);
+        static const int on_the_spot[] = {SIGBUS, SIGSEGV, SIGFPE, SIGILL, SIGTRAP};
+        for (size_t i = 0; i < sizeof on_the_spot / sizeof on_the_spot[0]; i++)
+            sigdelset(&block, on_the_spot[i]);
+        pthread_sigmask(SIG_SETMASK, &block, &old);
+        rc = pthread_create(&w->thread, &attr, worker_main, w);
+        pthread_sigmask(SIG_SETMASK, &old, NULL);
+    }
+    pthread_attr_destroy(&attr);
+    if (rc == 0) {
+        char name[16]; /* the kernel's limit */
+        snprintf(name, sizeof name, "perigee-%u", w->index % 10000);
+        pthread_setname_np(w->thread, name);
+    }
+    return rc;
+}
+
+peri_status peri_pool_new(uint32_t n_worker, const int32_t *cpu, peri_pool **out, peri_error *err) {
+    *out = NULL;
+    if (n_worker == 0) return peri_fail(err, PERI_E_INVALID, "worker pool: 0 workers");
+    peri_pool *p = peri_alloc_aligned(sizeof *p, CACHE_LINE);
+    if (p == NULL) return peri_fail(err, PERI_E_NOMEM, "worker pool: out of memory");
+    memset(p, 0, sizeof *p);
+    p->n_worker = n_worker;
+    p->workers = peri_calloc(n_worker, sizeof *p->workers);
+    if (p->workers == NULL) {
+        peri_pool_free(p);
+        return peri_fail(err, PERI_E_NOMEM, "worker pool: out of memory for %u workers", n_worker);
+    }
+    for (uint32_t i = 1; i < n_worker; i++) {
+        p->workers[i] = (worker){.pool = p, .index = i};
+        int rc = start_worker(&p->workers[i], cpu == NULL ? NULL : &cpu[i]);
+        if (rc != 0) {
+            char where[32] = "any processor";
+            if (cpu != NULL) snprintf(where, sizeof where, "processor %d", (int)cpu[i]);
+            peri_pool_free(p);
+            return peri_fail(err, rc == ENOMEM ? PERI_E_NOMEM : PERI_E_OTHER,
+                             "worker pool: cannot start worker %u of %u on %s: error %d", i,
+                             n_worker, where, rc);
+        }
+        p->n_thread++;
+    }
+    *out = p;
+    return PERI_OK;
+}
+
+void peri_pool_free(peri_pool *p) {
+    if (p == NULL) return;
+    atomic_store(&p->is_stopping, 1);
+    atomic_store(&p->left, 1); /* never claimed: workers look at is_stopping first */
+    futex_wake(&p->left, INT_MAX);
+    for (uint32_t i = 1; i <= p->n_thread; i++) pthread_join(p->workers[i].thread, NULL);
+    peri_free(p->workers);
+    peri_free(p);
+}
+
+uint32_t peri_pool_workers(const peri_pool *p) {
+    return p->n_worker;
+}
+
+void peri_pool_run(peri_pool *p, uint32_t n, peri_pool_fn fn, void *arg) {
+    if (n <= 1 || p->n_thread == 0) { /* nothing to share */
+        for (uint32_t i = 0; i < n; i++) fn(arg, i, 0);
+        return;
+    }
+    p->n = n;
+    p->fn = fn;
+    p->arg = arg;
+    atomic_store_explicit(&p->pending, n, memory_order_relaxed); /* published with `left` */
+    atomic_store(&p->left, n);
+    if (atomic_load(&p->n_asleep) != 0)
+        futex_wake(&p->left, n - 1 < INT_MAX ? (int)(n - 1) : INT_MAX);
+    work(p, 0);
+    if (spin_for(&p->pending, true)) return;
+    atomic_store(&p->is_caller_asleep, 1);
+    for (;;) {
+        uint32_t k = atomic_load(&p->pending);
+        if (k == 0) break;
+        futex_wait(&p->pending, k);
+    }
+    atomic_store_explicit(&p->is_caller_asleep, 0, memory_order_relaxed);
+}

@@ -1,0 +1,463 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * tokenizer.c - the public face of the tokenizer: splits off special tokens, hands the text between
+ * them to the algorithm of the file's kind, and turns ids back into text.
+ *
+ * Special tokens are found longest first over the whole text, each leftmost first in what longer ones
+ * left: that is the order models were trained with, and it is not the same as leftmost-longest.  To do
+ * it in about one pass, a token is searched for only when every pair of neighbouring bytes in it
+ * occurs somewhere in the text. */
+#define _GNU_SOURCE /* memmem */
+#include <string.h>
+
+#include "base/status.h"
+#include "base/text.h"
+#include "tok_int.h"
+
+#define SPACE_MARK "\xE2\x96\x81" /* U+2581 */
+enum { SPACE_MARK_BYTES = 3, MAX_TEXT = 1 << 29 };
+
+/* ---- life ------------------------------------------------------------------------------------ */
+
+peri_status peri_tokenizer_new(const peri_gguf *g, peri_tokenizer **out, peri_error *err) {
+    *out = NULL;
+    peri_tokenizer *t = peri_calloc(1, sizeof *t);
+    if (t) {
+        t->g = g;
+        t->arena = peri_arena_new();
+    }
+    peri_status s = t && t->arena ? tok_load(t, err)
+                                  : peri_fail(err, PERI_E_NOMEM, "no memory for a tokenizer");
+    if (s != PERI_OK) {
+        peri_tokenizer_free(t);
+        return s;
+    }
+    *out = t;
+    return PERI_OK;
+}
+
+void peri_tokenizer_free(peri_tokenizer *t) {
+    if (!t) return;
+    tok_split_free(t->split);
+    tok_bpe_free(t->bpe);
+    tok_unigram_free(t->unigram);
+    tok_prefix_fini(&t->prefix);
+    tok_map_fini(&t->by_text);
+    peri_free(t->special);
+    peri_free(t->piece);
+    peri_free(t->score);
+    peri_free(t->attr);
+    peri_arena_free(t->arena);
+    peri_free(t);
+}
+
+/* ---- special tokens -------------------------------------------------------------------------- */
+
+typedef struct fragment {
+    size_t off, n;
+    int32_t id; /* -1: plain text */
+} fragment;
+
+typedef struct fragments {
+    fragment *at;
+    size_t n, room;
+    bool failed;
+} fragments;
+
+static void add_fragment(fragments *f, size_t off, size_t n, int32_t id) {
+    if (f->failed || (id < 0 && n == 0)) return;
+    if (f->n == f->room) {
+        size_t room = f->room ? f->room * 2 : 16;
+        fragment *grown = peri_resize_array(f->at, room, sizeof *grown);
+        if (!grown) {
+            f->failed = true;
+            return;
+        }
+        f->at = grown;
+        f->room = room;
+    }
+    f->at[f->n++] = (fragment){off, n, id};
+}
+
+/* Which pairs of neighbouring bytes occur in a text. */
+typedef struct pairs {
+    uint64_t bit[65536 / 64];
+} pairs;
+
+static void note_pairs(pairs *p, peri_str text) {
+    const uint8_t *s = (const uint8_t *)text.data;
+    memset(p, 0, sizeof *p);
+    for (size_t i = 1; i < text.size; i++) {
+        unsigned x = (unsigned)s[i - 1] << 8 | s[i];
+        p->bit[x / 64] |= (uint64_t)1 << (x % 64);
+    }
+}
+
+static bool may_occur(const pairs *p, peri_str piece, peri_str text) {
+    const uint8_t *s = (const uint8_t *)piece.data;
+    if (piece.size > text.size) return false;
+    for (size_t i = 1; i < piece.size; i++) {
+        unsigned x = (unsigned)s[i - 1] << 8 | s[i];
+        if (!(p->bit[x / 64] >> (x % 64) & 1)) return false;
+    }
+    return true;
+}
+
+static bool is_c_space(char c) {
+    return c == ' ' || (c >= '\t' && c <= '\r');
+}
+
+/* Cut one piece of plain text at every occurrence of a token, into dst. */
+static void cut_fragment(const peri_tokenizer *t, peri_str text, fragment f, int32_t id,
+                         fragments *dst) {
+    peri_str piece = t->piece[id];
+    size_t at = f.off, end = f.off + f.n;
+    while (at < end) {
+        const char *hit = memmem(text.data + at, end - at, piece.data, piece.size);
+        if (!hit) break;
+        size_t from = (size_t)(hit - text.data), left = from;
+        while (t->attr[id] & TOK_LSTRIP && left > at && is_c_space(text.data[left - 1]))
+            left--;
+        add_fragment(dst, at, left - at, -1);
+        add_fragment(dst, from, piece.size, id);
+        at = from + piece.size;
+        while (t->attr[id] & TOK_RSTRIP && at < end && is_c_space(text.data[at]))
+            at++;
+    }
+    add_fragment(dst, at, end - at, -1);
+}
+
+static peri_status partition(const peri_tokenizer *t, peri_str text, bool parse_special,
+                             fragments *list, peri_error *err) {
+    fragments next = {0};
+    pairs *p = t->n_special ? peri_alloc(sizeof *p) : NULL;
+    if (p) note_pairs(p, text);
+    add_fragment(list, 0, text.size, -1);
+    for (size_t i = 0; p && i < t->n_special && !list->failed; i++) {
+        int32_t id = (int32_t)t->special[i];
+        if (!parse_special && (t->attr[id] & (TOK_CONTROL | TOK_UNKNOWN))) continue;
+        if (!may_occur(p, t->piece[id], text)) continue;
+        next.n = 0;
+        next.failed = false;
+        for (size_t k = 0; k < list->n; k++) {
+            if (list->at[k].id >= 0)
+                add_fragment(&next, list->at[k].off, list->at[k].n, list->at[k].id);
+            else
+                cut_fragment(t, text, list->at[k], id, &next);
+        }
+        fragments swap = *list;
+        *list = next;
+        next = swap;
+    }
+    bool ok = !list->failed && (p || !t->n_special);
+    peri_free(next.at);
+    peri_free(p);
+    return ok ? PERI_OK
+              : peri_fail(err, PERI_E_NOMEM, "no memory to tokenize %zu bytes", text.size);
+}
+
+/* ---- text to ids ----------------------------------------------------------------------------- */
+
+/* Spaces as U+2581.  `prefix`: one in front.  With TOK_PRE_PREFIX, one in front of every line that
+ * does not start with one. */
+static void escape(const peri_tokenizer *t, peri_str text, bool prefix, peri_text *out) {
+    bool lines = t->kind == TOK_BPE && (t->pre->flags & TOK_PRE_PREFIX);
+    if (prefix) peri_text_add_str(out, SPACE_MARK);
+    size_t from = 0;
+    for (size_t i = 0; i < text.size; i++) {
+        bool marked = text.data[i] == ' ' ||
+                      (text.size - i >= SPACE_MARK_BYTES &&
+                       memcmp(text.data + i, SPACE_MARK, SPACE_MARK_BYTES) == 0);
+        bool starts = i == 0 || text.data[i - 1] == '\n';
+        bool add = lines && starts && !marked && text.data[i] != '\n';
+        if (!add && text.data[i] != ' ') continue;
+        peri_text_add(out, text.data + from, i - from);
+        peri_text_add_str(out, SPACE_MARK);
+        from = text.data[i] == ' ' ? i + 1 : i;
+    }
+    peri_text_add(out, text.data + from, text.size - from);
+}
+
+static peri_status run_plain(const peri_tokenizer *t, peri_str text, bool after_special,
+                             tok_ids *out, peri_error *err) {
+    if (t->kind == TOK_WORDPIECE) return tok_wordpiece_run(t, text, out, err);
+    if (t->kind == TOK_UNIGRAM) return tok_unigram_run(t, text, out, err);
+    if (t->kind == TOK_BPE && !t->escape_spaces) return tok_bpe_run(t, text, out, err);
+    peri_text buf = {0};
+    escape(t, text, t->kind == TOK_SPM && t->add_space_prefix && after_special, &buf);
+    peri_str escaped = {buf.data, buf.size};
+    peri_status s = buf.failed         ? peri_fail(err, PERI_E_NOMEM, "no memory for %zu bytes of text",
+                                                   text.size)
+                    : t->kind == TOK_SPM ? tok_spm_run(t, escaped, out, err)
+                                         : tok_bpe_run(t, escaped, out, err);
+    peri_text_fini(&buf);
+    return s;
+}
+
+peri_status peri_tokenize(const peri_tokenizer *t, peri_str text, const peri_tokenize_options *o,
+                          int32_t **ids, size_t *n, peri_error *err) {
+    *ids = NULL;
+    *n = 0;
+    if (text.size > MAX_TEXT)
+        return peri_fail(err, PERI_E_RANGE, "text of %zu bytes, at most %d can be tokenized",
+                         text.size, MAX_TEXT);
+    tok_ids out = {0};
+    fragments list = {0};
+    peri_status s = text.size ? partition(t, text, o->parse_special, &list, err) : PERI_OK;
+    bool wordpiece = t->kind == TOK_WORDPIECE; /* always has both ends */
+    if (o->add_special && (t->add_bos || wordpiece) && t->bos >= 0) tok_ids_add(&out, t->bos);
+    bool after_special = true;
+    for (size_t i = 0; s == PERI_OK && i < list.n; i++) {
+        fragment f = list.at[i];
+        if (f.id >= 0)
+            tok_ids_add(&out, f.id);
+        else
+            s = run_plain(t, (peri_str){text.data + f.off, f.n}, after_special, &out, err);
+        after_special = f.id >= 0;
+    }
+    int32_t last = wordpiece ? t->sep : t->add_eos ? t->eos : -1;
+    if (o->add_special && last >= 0) tok_ids_add(&out, last);
+    peri_free(list.at);
+    if (s == PERI_OK && out.failed) s = peri_fail(err, PERI_E_NOMEM, "no memory for %zu tokens", out.n);
+    if (s != PERI_OK || out.n == 0) {
+        peri_free(out.id);
+        return s;
+    }
+    *ids = out.id;
+    *n = out.n;
+    return PERI_OK;
+}
+
+/* ---- ids to text ----------------------------------------------------------------------------- */
+
+static void add_unescaped(peri_text *dst, peri_str s) {
+    for (size_t i = 0; i < s.size;) {
+        const char *hit = memmem(s.data + i, s.size - i, SPACE_MARK, SPACE_MARK_BYTES);
+        size_t end = hit ? (size_t)(hit - s.data) : s.size;
+        peri_text_add(dst, s.data + i, end - i);
+        if (hit) peri_text_add(dst, " ", 1);
+        i = hit ? end + SPACE_MARK_BYTES : end;
+    }
+}
+
+/* A character outside the byte-level alphabet stands for itself. */
+static void add_decoded(peri_text *dst, peri_str s) {
+    for (size_t i = 0; i < s.size;) {
+        uint32_t cp;
+        bool ok;
+        size_t len = tok_utf8_get((const uint8_t *)s.data + i, s.size - i, &cp, &ok);
+        int byte = ok ? tok_cp_to_byte(cp) : -1;
+        char c = (char)byte;
+        peri_text_add(dst, byte < 0 ? s.data + i : &c, byte < 0 ? len : 1);
+        i += len;
+    }
+}
+
+static unsigned hex_digit(char c) {
+    return c <= '9' ? (unsigned)(c - '0') : ((unsigned)c | 32u) - 'a' + 10u;
+}
+
+peri_status peri_token_text(const peri_tokenizer *t, int32_t id, bool want_special, peri_text *dst,
+                            peri_error *err) {
+    if (id < 0 || id >= t->n_vocab)
+        return peri_fail(err, PERI_E_RANGE, "token %d: the vocabulary has 0 to %d", (int)id,
+                         (int)t->n_vocab - 1);
+    unsigned attr = t->attr[id];
+    peri_str piece = t->piece[id];
+    if (attr & (TOK_CONTROL | TOK_UNKNOWN | TOK_USER)) {
+        if (want_special || !(attr & (TOK_CONTROL | TOK_UNKNOWN)))
+            peri_text_add(dst, piece.data, piece.size);
+    } else if (attr & TOK_NORMAL) {
+        bool raw = t->kind == TOK_BPE && (t->pre->flags & TOK_PRE_RAW) && !t->escape_spaces;
+        if (raw)
+            peri_text_add(dst, piece.data, piece.size);
+        else if (t->kind == TOK_BPE && !t->escape_spaces)
+            add_decoded(dst, piece);
+        else
+            add_unescaped(dst, piece);
+    } else if (attr & TOK_BYTE) { /* checked when loading: <0xHH> */
+        char byte = (char)(hex_digit(piece.data[3]) << 4 | hex_digit(piece.data[4]));
+        peri_text_add(dst, &byte, 1);
+    }
+    return dst->failed ? peri_fail(err, PERI_E_NOMEM, "no memory for token %d", (int)id) : PERI_OK;
+}
+
+/* Bytes of the longest start of s that can still become, or is, one UTF-8 character (Unicode, table
+ * 3-7); *whole true when it is one.  0 when s starts none. */
+static size_t character(const uint8_t *s, size_t n, bool *whole) {
+    uint8_t lead = s[0], lo = 0x80, hi = 0xBF;
+    size_t len = lead < 0x80 ? 1 : lead < 0xC2 ? 0 : lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : lead < 0xF5 ? 4 : 0;
+    if (lead == 0xE0) lo = 0xA0;
+    if (lead == 0xED) hi = 0x9F;
+    if (lead == 0xF0) lo = 0x90;
+    if (lead == 0xF4) hi = 0x8F;
+    size_t i = len ? 1 : 0;
+    for (; i < len && i < n; i++) {
+        if (s[i] < lo || s[i] > hi) break;
+        lo = 0x80;
+        hi = 0xBF;
+    }
+    *whole = len && i == len;
+    return i;
+}
+
+void peri_detok_init(peri_detok *d, const peri_tokenizer *t, bool want_special) {
+    memset(d, 0, sizeof *d);
+    d->t = t;
+    d->want_special = want_special;
+}
+
+/* Pass bytes on, but for an unfinished character at the end. */
+static void release(peri_detok *d, peri_str in, peri_text *dst) {
+    const uint8_t *s = (const uint8_t *)in.data;
+    size_t i = 0, from = 0;
+    d->n_tail = 0;
+    while (i < in.size) {
+        bool whole;
+        size_t n = character(s + i, in.size - i, &whole);
+        if (whole) {
+            i += n;
+            continue;
+        }
+        peri_text_add(dst, in.data + from, i - from);
+        if (n && i + n == in.size) {
+            memcpy(d->tail, in.data + i, n);
+            d->n_tail = (uint8_t)n;
+            return;
+        }
+        peri_text_add_str(dst, "\xEF\xBF\xBD");
+        i += n ? n : 1;
+        from = i;
+    }
+    peri_text_add(dst, in.data + from, i - from);
+}
+
+peri_status peri_detok_feed(peri_detok *d, int32_t id, peri_text *dst, peri_error *err) {
+    peri_text raw = {0};
+    peri_text_add(&raw, d->tail, d->n_tail);
+    size_t start = raw.size;
+    peri_status s = peri_token_text(d->t, id, d->want_special, &raw, err);
+    if (s == PERI_OK && raw.size) {
+        bool skip = !d->started && d->t->add_space_prefix && raw.size > start &&
+                    raw.data[start] == ' ';
+        release(d, (peri_str){raw.data + (skip ? 1 : 0), raw.size - (skip ? 1 : 0)}, dst);
+        if (dst->failed) s = peri_fail(err, PERI_E_NOMEM, "no memory for token %d", (int)id);
+    }
+    if (s == PERI_OK) d->started = true;
+    peri_text_fini(&raw);
+    return s;
+}
+
+void peri_detok_end(peri_detok *d, peri_text *dst) {
+    if (d->n_tail) peri_text_add_str(dst, "\xEF\xBF\xBD");
+    d->n_tail = 0;
+}
+
+/* The three tidying passes over s[n], in place; each returns the new length.
+ * 1: no space before ? ! . or , */
+static size_t tidy_marks(char *s, size_t n) {
+    size_t out = 0;
+    for (size_t i = 0; i < n; i++) {
+        bool mark = s[i] == '?' || s[i] == '!' || s[i] == '.' || s[i] == ',';
+        if (mark && i > 0 && out > 0 && s[out - 1] == ' ') out--;
+        s[out++] = s[i];
+    }
+    return out;
+}
+
+/* 2: a lone apostrophe loses the spaces on both sides. */
+static size_t tidy_lone(char *s, size_t n) {
+    size_t out = 0;
+    bool fresh = true; /* what stands before s[i] is in the text, not dropped */
+    for (size_t i = 0; i < n; i++) {
+        bool lone = s[i] == '\'' && i > 0 && i + 1 < n && fresh && s[out - 1] == ' ' && s[i + 1] == ' ';
+        if (lone) out--;
+        s[out++] = s[i];
+        fresh = !lone;
+        if (lone) i++;
+    }
+    return out;
+}
+
+/* 3: no space before 's 'm 're 've. */
+static size_t tidy_contractions(char *s, size_t n) {
+    size_t out = 0;
+    for (size_t i = 0; i < n; i++) {
+        if (s[i] == '\'' && i > 0 && i + 1 < n && s[out - 1] == ' ') {
+            char a = s[i + 1], b = i + 2 < n ? s[i + 2] : '\0';
+            if (a == 's' || a == 'm' || ((a == 'r' || a == 'v') && b == 'e')) out--;
+        }
+        s[out++] = s[i];
+    }
+    return out;
+}
+
+peri_status peri_detokenize(const peri_tokenizer *t, const int32_t *ids, size_t n,
+                            bool want_special, peri_text *dst, peri_error *err) {
+    size_t start = dst->size;
+    for (size_t i = 0; i < n; i++) {
+        size_t before = dst->size;
+        peri_status s = peri_token_text(t, ids[i], want_special, dst, err);
+        if (s != PERI_OK) return s;
+        if (i > 0 || !t->add_space_prefix || dst->size == before || dst->data[before] != ' ')
+            continue;
+        memmove(dst->data + before, dst->data + before + 1, dst->size - before - 1);
+        dst->data[--dst->size] = '\0';
+    }
+    if (t->tidy_spaces && dst->size > start) {
+        char *s = dst->data + start;
+        size_t k = tidy_contractions(s, tidy_lone(s, tidy_marks(s, dst->size - start)));
+        dst->size = start + k;
+        dst->data[dst->size] = '\0';
+    }
+    return PERI_OK;
+}
+
+/* ---- facts ----------------------------------------------------------------------------------- */
+
+static bool in_range(const peri_tokenizer *t, int32_t id) {
+    return id >= 0 && id < t->n_vocab;
+}
+
+peri_str peri_token_piece(const peri_tokenizer *t, int32_t id) {
+    return in_range(t, id) ? t->piece[id] : (peri_str){NULL, 0};
+}
+
+int peri_token_type(const peri_tokenizer *t, int32_t id) {
+    unsigned attr = in_range(t, id) ? t->attr[id] : 0;
+    if (attr & TOK_CONTROL) return PERI_TOK_CONTROL;
+    if (attr & TOK_UNKNOWN) return PERI_TOK_UNKNOWN;
+    if (attr & TOK_USER) return PERI_TOK_USER;
+    if (attr & TOK_BYTE) return PERI_TOK_BYTE;
+    if (attr & TOK_UNUSED) return PERI_TOK_UNUSED;
+    return attr & TOK_NORMAL ? PERI_TOK_NORMAL : 0;
+}
+
+int32_t peri_token_find(const peri_tokenizer *t, peri_str piece) {
+    return piece.size ? tok_map_get(&t->by_text, piece.data, piece.size) : -1;
+}
+
+int32_t peri_tokenizer_n_vocab(const peri_tokenizer *t) {
+    return t->n_vocab;
+}
+
+int32_t peri_tokenizer_bos(const peri_tokenizer *t) {
+    return t->bos;
+}
+
+int32_t peri_tokenizer_eos(const peri_tokenizer *t) {
+    return t->eos;
+}
+
+bool peri_token_is_eog(const peri_tokenizer *t, int32_t id) {
+    return in_range(t, id) && (t->attr[id] & TOK_EOG);
+}
+
+const char *peri_tokenizer_kind(const peri_tokenizer *t) {
+    static const char *const name[] = {"spm", "bpe", "wordpiece", "unigram"};
+    return name[t->kind];
+}
+
+const char *peri_tokenizer_pre(const peri_tokenizer *t) {
+    return t->pre ? t->pre->name : "";
+}

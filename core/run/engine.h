@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * engine.h - a model placed on a device: bound weights, KV pool, plans, and the step that moves sessions forward.
+ *
+ * One thread drives an engine.  Interfaces carry plain data - ids, options, logits - so that the engine can move to a process of
+ * its own later. */
+#ifndef PERI_RUN_ENGINE_H
+#define PERI_RUN_ENGINE_H
+
+#include "graph/build.h"
+#include "model/tokenizer.h"
+#include "plugin/registry.h"
+#include "run/blocks.h"
+#include "run/plan.h"
+#include "run/sampler.h"
+
+enum { PERI_PLAN_DECODE, PERI_PLAN_PREFILL, PERI_PLAN_ALL_ROWS, PERI_N_PLAN };
+enum { PERI_DECODE_TOKENS = 16, PERI_BLOCK_TOKENS = 64 };
+
+typedef struct peri_engine_options {
+    int32_t n_ctx, n_session, n_batch; /* all set, at least 1 */
+    uint32_t kv_dtype;                 /* number in dtype.def */
+    const char *device;                /* preference, or NULL */
+    bool is_strict;                    /* a declined fused op or another fallback is an error */
+} peri_engine_options;
+
+typedef struct peri_session peri_session;
+
+typedef struct peri_engine {
+    const peri_gguf *g;
+    const peri_arch *a;
+    const peri_registry *registry;
+    peri_engine_options o;
+    peri_choice choice;
+    peri_backend *backend;
+    peri_weights *weights;
+    peri_kv_layout kv;
+    peri_blocks blocks;
+    peri_plan *plan[PERI_N_PLAN]; /* made at first use */
+    void *pool, *arena, *step;
+    uint64_t arena_bytes, step_bytes;
+    void **weight_ptr; /* [n_weights] */
+    void *pool_ptr[1];
+    peri_candidate *scratch; /* [n_vocab] of the sampler */
+    uint64_t n_step;
+    size_t *feed_done;       /* [feed_room] step.c's bookkeeping, kept so that steady decoding allocates nothing */
+    struct peri_step_part *feed_part;
+    size_t feed_room;
+} peri_engine;
+
+/* Choose a device (trying the next candidate when one cannot run the model), bind weights, make the decode and prefill plans,
+ * allocate the KV pool.  g, a and registry must outlive it. */
+peri_status peri_engine_new(peri_registry *registry, const peri_gguf *g, const peri_arch *a,
+                            const peri_engine_options *o, peri_engine **out, peri_error *err);
+void peri_engine_free(peri_engine *e); /* accepts NULL; all sessions must be gone */
+/* The plan for bucket kind PERI_PLAN_*, made now if need be. */
+peri_status peri_engine_plan(peri_engine *e, int kind, peri_plan **out, peri_error *err);
+/* Bytes that weights, KV pool and arena take. */
+uint64_t peri_engine_kv_bytes_per_token(const peri_arch *a, uint32_t kv_dtype);
+/* Decode tokens per second that the device's bandwidth allows; 0 when the bandwidth is unknown. */
+double peri_engine_predicted_tps(const peri_engine *e);
+
+/* ---- sessions ----------------------------------------------------------------------------------- */
+struct peri_session {
+    peri_engine *e;
+    const peri_tokenizer *tokenizer; /* may be NULL */
+    peri_sampler sampler;
+    peri_detok detok;
+    int32_t n_tok;        /* tokens held */
+    int32_t *block;       /* [room_block] ids; the first n_block are held */
+    uint32_t n_block, room_block;
+    float *logits;        /* f32 [n_vocab] of the last token */
+    bool has_logits;
+    bool in_step;         /* guards against a session named twice in one step */
+    struct {
+        uint64_t n_prompt, n_generated, n_cached, prompt_ns, generate_ns;
+    } stats;
+};
+
+/* One feed's share of one step: n_tok tokens, n_row rows of logits from first_row on. */
+typedef struct peri_step_part {
+    size_t feed;
+    int32_t n_tok, first_row, n_row;
+} peri_step_part;
+
+typedef struct peri_step_feed {
+    peri_session *s;
+    const int32_t *tok;
+    size_t n_tok;
+    float *logits; /* [n_tok][n_vocab] when all_logits, else [n_vocab], or NULL */
+    bool all_logits;
+} peri_step_feed;
+
+/* step.c: compute all feeds, as perigee.h's peri_model_step says. */
+peri_status peri_engine_step(peri_engine *e, const peri_step_feed *feed, size_t n_feed, size_t chunk,
+                             peri_error *err);
+/* Hold exactly the blocks that n_tok tokens need.  PERI_E_NOMEM names the room; nothing changes then. */
+peri_status peri_session_reserve(peri_session *s, int32_t n_tok, peri_error *err);
+
+#endif

@@ -1,0 +1,219 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * step.c - batching: the shares of several sessions become steps, steps run on the plan, logits go where they are wanted.
+ *
+ * A step takes tokens of the feeds in order until n_batch is full; a long prompt therefore spreads over several steps and a
+ * short one rides along.  Grouping cannot change results, because plans are invariant (op.def, Numerics).  Sessions move only after
+ * everything has succeeded: until then their n_tok is untouched and the tokens computed so far are forgotten. */
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/status.h"
+#include "run/engine.h"
+
+#include "base/compiler.h"
+
+/* One call of peri_engine_step. */
+typedef struct batch {
+    peri_engine *e;
+    const peri_step_feed *feed;
+    size_t n_feed, chunk;
+    size_t *done; /* [n_feed] tokens computed */
+    int32_t n_tok, n_seq, n_row;
+    peri_step_part *part; /* [n_feed] */
+} batch;
+
+static peri_status check_feed(const peri_engine *e, const peri_step_feed *f, peri_error *err) {
+    if (!f->s || f->s->e != e) return peri_fail(err, PERI_E_INVALID, "a session of another model");
+    if (f->s->in_step) return peri_fail(err, PERI_E_INVALID, "a session is named twice in one step");
+    if (f->n_tok < 1) return peri_fail(err, PERI_E_INVALID, "a share of no tokens");
+    if (f->n_tok > (size_t)(e->o.n_ctx - f->s->n_tok))
+        return peri_fail(err, PERI_E_RANGE,
+                         "%zu tokens do not fit: the session holds %d of a context of %d", f->n_tok,
+                         f->s->n_tok, e->o.n_ctx);
+    for (size_t i = 0; i < f->n_tok; i++)
+        if (f->tok[i] < 0 || f->tok[i] >= e->a->n_vocab)
+            return peri_fail(err, PERI_E_RANGE, "token %zu: id %d is outside the vocabulary of %d", i,
+                             f->tok[i], e->a->n_vocab);
+    return PERI_OK;
+}
+
+/* Choose this step's tokens: part[] and the counts. */
+static int choose_parts(batch *b) {
+    int32_t room = b->e->o.n_batch, rows = 0;
+    bool all_rows = false;
+    b->n_tok = b->n_seq = 0;
+    for (size_t i = 0; i < b->n_feed && b->n_tok < room && b->n_seq < b->e->o.n_session; i++) {
+        const peri_step_feed *f = &b->feed[i];
+        size_t left = f->n_tok - b->done[i], n = (size_t)(room - b->n_tok);
+        if (!left) continue;
+        if (n > left) n = left;
+        if (b->chunk && n > b->chunk) n = b->chunk;
+        peri_step_part *p = &b->part[b->n_seq++];
+        *p = (peri_step_part){.feed = i, .n_tok = (int32_t)n, .first_row = rows};
+        p->n_row = f->all_logits && f->logits ? (int32_t)n : b->done[i] + n == f->n_tok;
+        all_rows = all_rows || p->n_row > 1;
+        rows += p->n_row;
+        b->n_tok += (int32_t)n;
+    }
+    b->n_row = rows;
+    if (all_rows) return PERI_PLAN_ALL_ROWS;
+    int32_t few = PERI_DECODE_TOKENS < room ? PERI_DECODE_TOKENS : room;
+    return b->n_tok <= few && b->n_seq <= few ? PERI_PLAN_DECODE : PERI_PLAN_PREFILL;
+}
+
+/* Lay out the step block and fill it. */
+static const peri_step *fill_step(batch *b) {
+    peri_engine *e = b->e;
+    int32_t block = (int32_t)e->kv.block_tokens, max_blocks = 1;
+    for (int32_t s = 0; s < b->n_seq; s++) {
+        const peri_step_part *p = &b->part[s];
+        const peri_session *session = b->feed[p->feed].s;
+        int32_t ctx = session->n_tok + (int32_t)b->done[p->feed] + p->n_tok;
+        if ((ctx + block - 1) / block > max_blocks) max_blocks = (ctx + block - 1) / block;
+    }
+    peri_step *st = e->step;
+    *st = (peri_step){.size = sizeof *st, .number = ++e->n_step};
+    st->n[PERI_SYM_T] = b->n_tok;
+    st->n[PERI_SYM_S] = b->n_seq;
+    st->n[PERI_SYM_R] = b->n_row;
+    st->n[PERI_SYM_B] = max_blocks;
+    uint32_t at = sizeof *st, row_bytes = 4 * (uint32_t)b->n_tok;
+    st->tok = at;
+    st->pos = st->tok + row_bytes;
+    st->seq = st->pos + row_bytes;
+    st->slot = st->seq + row_bytes;
+    st->ctx = st->slot + row_bytes;
+    st->table = st->ctx + 4 * (uint32_t)b->n_seq;
+    st->out_row = st->table + 4 * (uint32_t)b->n_seq * (uint32_t)max_blocks;
+    st->bytes = st->out_row + 4 * (uint32_t)b->n_row;
+    int32_t *tok = (int32_t *)((char *)st + st->tok), *pos = (int32_t *)((char *)st + st->pos),
+            *seq = (int32_t *)((char *)st + st->seq), *slot = (int32_t *)((char *)st + st->slot),
+            *ctx = (int32_t *)((char *)st + st->ctx), *table = (int32_t *)((char *)st + st->table),
+            *row = (int32_t *)((char *)st + st->out_row);
+    int32_t it = 0;
+    for (int32_t s = 0; s < b->n_seq; s++) {
+        const peri_step_part *p = &b->part[s];
+        const peri_step_feed *f = &b->feed[p->feed];
+        int32_t first = f->s->n_tok + (int32_t)b->done[p->feed];
+        ctx[s] = first + p->n_tok;
+        int32_t n_block = (ctx[s] + block - 1) / block;
+        for (int32_t j = 0; j < max_blocks; j++)
+            table[s * max_blocks + j] = j < n_block ? f->s->block[j] : -1;
+        for (int32_t j = 0; j < p->n_tok; j++, it++) {
+            tok[it] = f->tok[b->done[p->feed] + (size_t)j];
+            pos[it] = first + j;
+            seq[it] = s;
+            slot[it] = f->s->block[pos[it] / block] * block + pos[it] % block;
+            if (j >= p->n_tok - p->n_row) *row++ = it;
+        }
+    }
+    return st;
+}
+
+/* Where this part's rows go: the caller's array, the session's, or both for the last one. */
+static void deliver(batch *b, const peri_step_part *p, const float *rows) {
+    const peri_step_feed *f = &b->feed[p->feed];
+    size_t v = (size_t)b->e->a->n_vocab, done = b->done[p->feed];
+    if (!p->n_row) return;
+    if (f->logits && f->all_logits)
+        memcpy(f->logits + done * v, rows, (size_t)p->n_row * v * sizeof *rows);
+    else if (f->logits)
+        memcpy(f->logits, rows, v * sizeof *rows);
+    if (done + (size_t)p->n_tok == f->n_tok)
+        memcpy(f->s->logits, rows + (size_t)(p->n_row - 1) * v, v * sizeof *rows);
+}
+
+static peri_status run_step(batch *b, peri_error *err) {
+    peri_engine *e = b->e;
+    peri_plan *plan;
+    peri_status st = peri_engine_plan(e, choose_parts(b), &plan, err);
+    if (st) return st;
+    const peri_step *step = fill_step(b);
+    peri_bind bind = {.size = sizeof bind,
+                      .n_weights = peri_weights_n(e->weights),
+                      .n_pools = 1,
+                      .arena = (peri_buf *)e->arena,
+                      .weights = (peri_buf *const *)e->weight_ptr,
+                      .pools = (peri_buf *const *)e->pool_ptr};
+    st = peri_plan_run(plan, e->backend, &bind, step, err);
+    if (!st) st = peri_gguf_check(e->g, err);
+    if (st) return st;
+    const float *logits = peri_ptr(&bind, peri_tensor_at(plan->program, plan->logits));
+    for (int32_t s = 0; s < b->n_seq; s++) {
+        const peri_step_part *p = &b->part[s];
+        deliver(b, p, logits + (size_t)p->first_row * (size_t)e->a->n_vocab);
+        b->done[p->feed] += (size_t)p->n_tok;
+    }
+    return PERI_OK;
+}
+
+static bool is_finished(const batch *b) {
+    for (size_t i = 0; i < b->n_feed; i++)
+        if (b->done[i] < b->feed[i].n_tok) return false;
+    return true;
+}
+
+peri_status peri_session_reserve(peri_session *s, int32_t n_tok, peri_error *err) {
+    uint32_t block = s->e->kv.block_tokens, want = ((uint32_t)n_tok + block - 1) / block;
+    uint32_t held = s->n_block;
+    while (s->n_block < want) {
+        int32_t id = peri_blocks_take(&s->e->blocks);
+        if (id < 0) {
+            while (s->n_block > held) peri_blocks_release(&s->e->blocks, s->block[--s->n_block]);
+            return peri_fail(err, PERI_E_NOMEM,
+                             "no room for keys and values: %u blocks of %u tokens are all in use", s->e->blocks.n,
+                             block);
+        }
+        s->block[s->n_block++] = id;
+    }
+    while (s->n_block > want) peri_blocks_release(&s->e->blocks, s->block[--s->n_block]);
+    return PERI_OK;
+}
+
+static peri_status room_for(peri_engine *e, size_t n_feed, peri_error *err) {
+    if (n_feed <= e->feed_room) return PERI_OK;
+    size_t *done = peri_alloc_array(n_feed, sizeof *done);
+    peri_step_part *part = peri_alloc_array(n_feed, sizeof *part);
+    if (!done || !part) {
+        peri_free(done);
+        peri_free(part);
+        return peri_fail(err, PERI_E_NOMEM, "out of memory for a step of %zu sessions", n_feed);
+    }
+    peri_free(e->feed_done);
+    peri_free(e->feed_part);
+    e->feed_done = done;
+    e->feed_part = part;
+    e->feed_room = n_feed;
+    return PERI_OK;
+}
+
+peri_status peri_engine_step(peri_engine *e, const peri_step_feed *feed, size_t n_feed, size_t chunk,
+                             peri_error *err) {
+    size_t n_marked = 0;
+    peri_status st = PERI_OK;
+    st = room_for(e, n_feed, err);
+    batch b = {.e = e, .feed = feed, .n_feed = n_feed, .chunk = chunk, .done = e->feed_done, .part = e->feed_part};
+    for (size_t i = 0; !st && i < n_feed; i++) b.done[i] = 0;
+    for (; !st && n_marked < n_feed; n_marked++) {
+        st = check_feed(e, &feed[n_marked], err);
+        if (st) break;
+        feed[n_marked].s->in_step = true;
+    }
+    for (size_t i = 0; !st && i < n_feed; i++)
+        st = peri_session_reserve(feed[i].s, feed[i].s->n_tok + (int32_t)feed[i].n_tok, err);
+    for (size_t i = 0; i < n_marked; i++) feed[i].s->has_logits = feed[i].s->has_logits && st != PERI_OK;
+    while (!st && !is_finished(&b)) st = run_step(&b, err);
+    for (size_t i = 0; i < n_marked; i++) {
+        peri_session *s = feed[i].s;
+        s->in_step = false;
+        if (!st) {
+            s->n_tok += (int32_t)feed[i].n_tok;
+            s->has_logits = true;
+        } else {
+            peri_error ignored; /* shrinking cannot fail */
+            peri_session_reserve(s, s->n_tok, &ignored);
+        }
+    }
+    return st;
+}
