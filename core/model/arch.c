@@ -408,7 +408,7 @@ void peri_arch_print(const peri_arch *a, peri_text *out) {
         const peri_arch_param *p = &peri_arch_params[i];
         double x;
         if (p->type == PERI_PARAM_LAYERS || !peri_arch_param_get(a, p->name, 0, &x)) continue;
-        peri_text_addf(out, "%-10s %-12.9g %s\n", p->name, x, p->meaning);
+        peri_text_addf(out, "%-10s %-12.7g %s\n", p->name, x, p->meaning);
     }
     peri_text_addf(out, "%-10s %-12d vocabulary (rows of token_embd.weight)\n", "n_vocab", a->n_vocab);
     static const char *const scaling[] = {"none", "linear", "yarn"};

@@ -198,8 +198,8 @@ static peri_status check_split_key(const peri_gguf_shard *s, const char *key, ui
     int64_t found = 0;
     if (v == NULL && !is_required) return PERI_OK;
     if (v == NULL)
-        return peri_fail(err, PERI_E_CORRUPT, "%s: key %s: found none, expected %" PRIu64, s->name,
-                         key, expected);
+        return peri_fail(err, PERI_E_CORRUPT, "%s: header: offset 16: keys: found no %s, expected it with %" PRIu64,
+                         s->name, key, expected);
     if (v->is_array || v->type == PERI_GGUF_BOOL || v->type == PERI_GGUF_F32 ||
         v->type == PERI_GGUF_F64 || v->type == PERI_GGUF_STRING)
         return fail_shard_key(s, v, err, "found type %s%s, expected an integer",

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * tok_index.c - looking up vocabulary entries: a hash for whole texts, a sorted list for prefixes.
+ * tok_index.c - looking up vocabulary entries: a hash for whole texts, a trie for prefixes.
  *
  * The hash is seeded per process so that a vocabulary cannot be crafted to collide; nothing is ever
  * listed in hash order, so results do not depend on the seed. */
@@ -74,55 +74,66 @@ static bool before(const void *user, uint32_t a, uint32_t b) {
     return c ? c < 0 : x.size < y.size;
 }
 
-bool tok_prefix_init(tok_prefix *p, const peri_str *str, uint32_t *id, size_t n) {
-    if (peri_sort_index(id, n, before, str) != PERI_OK) {
-        peri_free(id);
-        return false;
+/* Distinct non-empty prefixes of sorted texts. */
+static size_t count_prefixes(const peri_str *str, const uint32_t *id, size_t n) {
+    size_t sum = 0;
+    for (size_t i = 0; i < n; i++) {
+        peri_str s = str[id[i]], last = i ? str[id[i - 1]] : (peri_str){NULL, 0};
+        size_t k = 0;
+        while (k < s.size && k < last.size && s.data[k] == last.data[k])
+            k++;
+        sum += s.size - k;
     }
-    size_t at = 0;
-    for (unsigned b = 0; b < 256; b++) {
-        p->first[b] = (uint32_t)at;
-        while (at < n && (uint8_t)str[id[at]].data[0] == b)
-            at++;
-    }
-    p->first[256] = (uint32_t)n;
-    p->id = id;
-    p->n = n;
-    p->str = str;
-    return true;
+    return sum;
 }
 
-void tok_prefix_fini(tok_prefix *p) {
-    peri_free(p->id);
-    memset(p, 0, sizeof *p);
-}
-
-/* First place in r whose byte at depth d is above c (or at least c when `least`). */
-static size_t bound(const tok_prefix *p, tok_range r, size_t d, unsigned c, bool least) {
-    while (r.lo < r.hi) {
-        size_t mid = r.lo + (r.hi - r.lo) / 2;
-        peri_str s = p->str[p->id[mid]];
-        unsigned have = s.size > d ? (uint8_t)s.data[d] + 1u : 0; /* a text that ends sorts first */
-        if (least ? have < c + 1 : have <= c + 1)
-            r.lo = mid + 1;
-        else
-            r.hi = mid;
+/* Fill the nodes level by level; span[k] is the range of sorted texts that start with node k's prefix. */
+static void grow_trie(tok_trie *t, const peri_str *str, const uint32_t *id, size_t n,
+                      uint32_t (*span)[2]) {
+    uint32_t n_node = 1, level_end = 1;
+    size_t depth = 0;
+    span[0][0] = 0;
+    span[0][1] = (uint32_t)n;
+    t->label[0] = 0;
+    for (uint32_t k = 0; k < n_node; k++) {
+        if (k == level_end) {
+            level_end = n_node;
+            depth++;
+        }
+        uint32_t lo = span[k][0], hi = span[k][1];
+        t->first[k] = n_node;
+        t->id[k] = -1;
+        if (lo < hi && str[id[lo]].size == depth) t->id[k] = (int32_t)id[lo++];
+        while (lo < hi) {
+            uint8_t c = (uint8_t)str[id[lo]].data[depth];
+            t->label[n_node] = c;
+            span[n_node][0] = lo;
+            while (lo < hi && (uint8_t)str[id[lo]].data[depth] == c)
+                lo++;
+            span[n_node++][1] = lo;
+        }
     }
-    return r.lo;
+    t->first[n_node] = n_node;
 }
 
-bool tok_prefix_step(const tok_prefix *p, tok_range *r, size_t d, uint8_t c) {
-    if (d == 0) {
-        *r = (tok_range){p->first[c], p->first[c + 1u]};
-    } else {
-        r->lo = bound(p, *r, d, c, true);
-        r->hi = bound(p, *r, d, c, false);
-    }
-    return r->lo < r->hi;
+bool tok_trie_init(tok_trie *t, const peri_str *str, uint32_t *id, size_t n) {
+    if (peri_sort_index(id, n, before, str) != PERI_OK) return false;
+    size_t n_node = count_prefixes(str, id, n) + 1;
+    uint32_t(*span)[2] = n_node < UINT32_MAX ? peri_alloc_array(n_node, sizeof *span) : NULL;
+    t->label = peri_alloc_array(n_node, sizeof *t->label);
+    t->first = peri_alloc_array(n_node + 1, sizeof *t->first);
+    t->id = peri_alloc_array(n_node, sizeof *t->id);
+    bool ok = span && t->label && t->first && t->id;
+    if (ok) grow_trie(t, str, id, n, span);
+    peri_free(span);
+    return ok;
 }
 
-int32_t tok_prefix_id(const tok_prefix *p, const tok_range *r, size_t d) {
-    return p->str[p->id[r->lo]].size == d ? (int32_t)p->id[r->lo] : -1;
+void tok_trie_fini(tok_trie *t) {
+    peri_free(t->label);
+    peri_free(t->first);
+    peri_free(t->id);
+    memset(t, 0, sizeof *t);
 }
 
 void tok_ids_add(tok_ids *v, int32_t id) {

@@ -4,7 +4,7 @@
  *
  * tokenizer.c   the public functions: split off special tokens, hand the rest to the kind, detokenize
  * tok_load.c    reads and checks the tokenizer.ggml.* keys
- * tok_index.c   text -> id hash, sorted prefix index, growing id list
+ * tok_index.c   text -> id hash, prefix trie, growing id list
  * tok_split.c   pre-tokenizer patterns (pretok.def) on PCRE2
  * tok_spm.c tok_bpe.c tok_wordpiece.c tok_unigram.c   one algorithm each
  * unicode.c     decoding and character classes */
@@ -22,20 +22,18 @@ enum { TOK_BAD_CP = 0xFFFD };
 
 /* Bytes the lead byte promises: 1 for ASCII and continuation bytes, else 2 to 4. */
 size_t tok_utf8_len(uint8_t lead);
-/* Decode one code point the lenient way: overlong forms and surrogates pass, nothing above 10FFFF
- * does.  Returns the bytes used; *ok false (one byte used, *cp = U+FFFD) when ill-formed.  n > 0. */
+/* Decode one code point; surrogates pass, overlong forms and what is above 10FFFF do not.  Returns the
+ * bytes used; *ok false (one byte used, *cp = U+FFFD) when ill-formed.  n > 0. */
 size_t tok_utf8_get(const uint8_t *s, size_t n, uint32_t *cp, bool *ok);
 /* 1 to 4 bytes into dst. */
 size_t tok_utf8_put(uint32_t cp, char *dst);
-/* First byte at or after `from` that starts no shortest-form, non-surrogate UTF-8 character; n when
- * there is none. */
+/* First byte at or after `from` that starts no well-formed UTF-8 character; n when there is none. */
 size_t tok_utf8_check(const uint8_t *s, size_t n, size_t from);
 bool tok_is_space(uint32_t cp);       /* White_Space of Unicode */
 bool tok_is_number(uint32_t cp);      /* general category N */
 bool tok_is_mark(uint32_t cp);        /* M */
 bool tok_is_punctuation(uint32_t cp); /* P */
 bool tok_is_other(uint32_t cp);       /* C, but not Cn (unassigned) */
-bool tok_is_ascii_symbol(uint32_t cp);
 bool tok_is_cjk(uint32_t cp);      /* split off as one word by BERT */
 uint32_t tok_lower(uint32_t cp);   /* simple mapping */
 uint32_t tok_nfd_first(uint32_t cp); /* first code point of its canonical decomposition */
@@ -60,23 +58,30 @@ void tok_map_fini(tok_map *m);
 int64_t tok_map_put(tok_map *m, uint32_t i);
 int32_t tok_map_get(const tok_map *m, const char *s, size_t n); /* -1 when absent */
 
-/* Ids sorted by text: longest-prefix queries by narrowing a range one byte at a time. */
-typedef struct tok_prefix {
-    uint32_t *id;
-    size_t n;
-    const peri_str *str;
-    uint32_t first[257]; /* range of ids whose text starts with byte b: first[b] .. first[b + 1] */
-} tok_prefix;
-typedef struct tok_range {
-    size_t lo, hi; /* ids whose text starts with the bytes seen so far */
-} tok_range;
-/* Takes id[n] over (freed by fini, and on failure at once); no text may be empty. */
-bool tok_prefix_init(tok_prefix *p, const peri_str *str, uint32_t *id, size_t n);
-void tok_prefix_fini(tok_prefix *p);
-/* Narrow r by byte c at depth d (0 for the first).  False when nothing is left. */
-bool tok_prefix_step(const tok_prefix *p, tok_range *r, size_t d, uint8_t c);
-/* The id whose whole text is the d bytes seen so far, or -1. */
-int32_t tok_prefix_id(const tok_prefix *p, const tok_range *r, size_t d);
+/* Trie of texts, in level order: the children of node k are first[k] .. first[k + 1].  Node 0 is the
+ * root, and no child, so 0 also means "none".  9 bytes per distinct prefix. */
+typedef struct tok_trie {
+    uint8_t *label;  /* [n] last byte of the prefix; ascending among siblings */
+    uint32_t *first; /* [n + 1] */
+    int32_t *id;     /* [n] the entry that is exactly this prefix, or -1 */
+} tok_trie;
+/* Of str[id[0 .. n-1]]; reorders id.  No text may be empty. */
+bool tok_trie_init(tok_trie *t, const peri_str *str, uint32_t *id, size_t n);
+void tok_trie_fini(tok_trie *t);
+/* The child of node by byte c; 0 when there is none. */
+static inline uint32_t tok_trie_step(const tok_trie *t, uint32_t node, uint8_t c) {
+    uint32_t at = t->first[node], end = t->first[node + 1];
+    while (end - at > 8) {
+        uint32_t mid = at + (end - at) / 2;
+        if (t->label[mid] <= c)
+            at = mid;
+        else
+            end = mid;
+    }
+    for (; at < end; at++)
+        if (t->label[at] == c) return at;
+    return 0;
+}
 
 /* Growing list of ids; like peri_text it stays failed once an allocation failed. */
 typedef struct tok_ids {
@@ -117,6 +122,7 @@ enum {
     TOK_PRE_NO_BOS = 128,    /* no default BOS id */
     TOK_PRE_NO_MERGES = 256, /* the merges key may be missing */
     TOK_PRE_PREFIX = 512,    /* a line that starts with no space gets one */
+    TOK_PRE_KEEP_CASE = 1024, /* no lower case when the file does not say */
     TOK_PRE_SPM_LIKE = TOK_PRE_RAW | TOK_PRE_ESCAPE
 };
 const tok_pre *tok_pre_find(peri_str name); /* or NULL */
@@ -154,6 +160,7 @@ struct peri_tokenizer {
     uint16_t *attr;     /* [n_vocab] */
     size_t max_piece;   /* bytes of the longest */
     tok_map by_text;
+    bool joins[256];      /* SPM: some entry has this byte before a U+2581 */
     int32_t byte_id[256]; /* SPM and raw BPE: token of a byte, or -1 */
     uint32_t *special;    /* tokens split off before anything else, longest text first */
     size_t n_special;
@@ -161,7 +168,7 @@ struct peri_tokenizer {
     bool add_bos, add_eos, add_space_prefix, drop_extra_spaces, tidy_spaces, escape_spaces;
     bool lower, strip_accents; /* WordPiece and "whitespace" */
     bool by_space;             /* tokenizer model "whitespace" */
-    tok_prefix prefix;         /* WordPiece: all tokens */
+    tok_trie trie;             /* WordPiece: all tokens */
     tok_bpe *bpe;
     tok_split *split;
     tok_unigram *unigram;

@@ -98,6 +98,7 @@ static peri_status read_pre(peri_tokenizer *t, bool is_gemma4, int32_t *role, pe
     t->tidy_spaces = !(flags & TOK_PRE_KEEP_SPACES);
     t->escape_spaces = flags & TOK_PRE_ESCAPE;
     if (flags & TOK_PRE_NO_BOS) role[BOS] = -1;
+    if (flags & TOK_PRE_KEEP_CASE) t->lower = false;
     return PERI_OK;
 }
 
@@ -237,6 +238,15 @@ static peri_status read_types(peri_tokenizer *t, peri_error *err) {
     return PERI_OK;
 }
 
+/* Bytes that stand before a U+2581 inside some entry: only behind them can a join cross a word start. */
+static void find_joins(peri_tokenizer *t) {
+    for (int32_t i = 0; i < t->n_vocab; i++) {
+        peri_str s = t->piece[i];
+        for (size_t k = 1; k + 3 <= s.size; k++)
+            if (memcmp(s.data + k, "\xE2\x96\x81", 3) == 0) t->joins[(uint8_t)s.data[k - 1]] = true;
+    }
+}
+
 static void find_bytes(peri_tokenizer *t) {
     for (int b = 0; b < 256; b++) {
         char name[8], byte = (char)b;
@@ -257,8 +267,9 @@ static peri_status build_tables(peri_tokenizer *t, peri_error *err) {
         uint32_t *id = peri_alloc_array((size_t)t->n_vocab, sizeof *id);
         for (int32_t i = 0; id && i < t->n_vocab; i++)
             id[i] = (uint32_t)i;
-        if (!id || !tok_prefix_init(&t->prefix, t->piece, id, (size_t)t->n_vocab))
-            return no_memory(t, err);
+        bool ok = id && tok_trie_init(&t->trie, t->piece, id, (size_t)t->n_vocab);
+        peri_free(id);
+        if (!ok) return no_memory(t, err);
     }
     return PERI_OK;
 }
@@ -398,6 +409,7 @@ peri_status tok_load(peri_tokenizer *t, peri_error *err) {
     if (s == PERI_OK) s = read_roles(t, role, err);
     if (s != PERI_OK) return s;
     find_bytes(t);
+    find_joins(t);
     t->bos = role[BOS];
     t->eos = role[EOS];
     t->unk = role[UNK];

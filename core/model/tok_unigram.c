@@ -18,8 +18,8 @@
 #include "tok_int.h"
 
 struct tok_unigram {
-    tok_prefix piece; /* normal, user-defined and unused entries */
-    tok_prefix user;  /* user-defined entries */
+    tok_trie piece; /* normal, user-defined and unused entries */
+    tok_trie user;  /* user-defined entries */
     const uint8_t *unit; /* little-endian, unaligned */
     size_t n_unit;
     const char *replacement;
@@ -54,13 +54,15 @@ static peri_status open_charsmap(const peri_tokenizer *t, tok_unigram *u, peri_e
     return PERI_OK;
 }
 
-/* Sorted index of the entries that have one of the attributes. */
-static bool index_of(const peri_tokenizer *t, unsigned attr, tok_prefix *out) {
+/* Trie of the entries that have one of the attributes. */
+static bool index_of(const peri_tokenizer *t, unsigned attr, tok_trie *out) {
     uint32_t *id = peri_alloc_array((size_t)t->n_vocab, sizeof *id);
     size_t n = 0;
     for (int32_t i = 0; id && i < t->n_vocab; i++)
         if (t->attr[i] & attr) id[n++] = (uint32_t)i;
-    return id && tok_prefix_init(out, t->piece, id, n);
+    bool ok = id && tok_trie_init(out, t->piece, id, n);
+    peri_free(id);
+    return ok;
 }
 
 peri_status tok_unigram_new(peri_tokenizer *t, peri_error *err) {
@@ -78,8 +80,8 @@ peri_status tok_unigram_new(peri_tokenizer *t, peri_error *err) {
 
 void tok_unigram_free(tok_unigram *u) {
     if (!u) return;
-    tok_prefix_fini(&u->piece);
-    tok_prefix_fini(&u->user);
+    tok_trie_fini(&u->piece);
+    tok_trie_fini(&u->user);
     peri_free(u);
 }
 
@@ -111,9 +113,9 @@ static size_t map_prefix(const tok_unigram *u, const uint8_t *s, size_t n, peri_
 /* Longest run of bytes that starts some user-defined entry (not only a whole one: that is how
  * ggml-org/llama.cpp looks them up, so the start of an entry is shielded too). */
 static size_t user_prefix(const tok_unigram *u, const uint8_t *s, size_t n) {
-    tok_range r = {0, 0};
     size_t d = 0;
-    while (d < n && tok_prefix_step(&u->user, &r, d, s[d]))
+    uint32_t node = 0;
+    while (d < n && (node = tok_trie_step(&u->user, node, s[d])) != 0)
         d++;
     return d;
 }
@@ -174,13 +176,13 @@ static void cover(const peri_tokenizer *t, const uint8_t *s, size_t n, best *b) 
         size_t len = tok_utf8_len(s[i]);
         if (len > n - i) len = n - i;
         bool covered = false;
-        tok_range r = {0, 0};
-        for (size_t d = 0; i + d < n && tok_prefix_step(&u->piece, &r, d, s[i + d]); d++) {
-            int32_t id = tok_prefix_id(&u->piece, &r, d + 1);
+        uint32_t node = 0;
+        for (size_t k = i; k < n && (node = tok_trie_step(&u->piece, node, s[k])) != 0; k++) {
+            int32_t id = u->piece.id[node];
             if (id < 0) continue;
-            if (d + 1 == len) covered = true;
+            if (k + 1 == i + len) covered = true;
             double score = t->attr[id] & TOK_USER || !t->score ? 0.0 : (double)t->score[id];
-            offer(&b[i + d + 1], b[i].score + score, id, i);
+            offer(&b[k + 1], b[i].score + score, id, i);
         }
         if (!covered) offer(&b[i + len], b[i].score + u->unknown_score, t->unk, i);
         i += len;

@@ -14,13 +14,12 @@
 #include "tok_int.h"
 
 /* Longest entry that text starts with; its length in *n. */
-static int32_t longest(const tok_prefix *p, const char *text, size_t size, size_t *n) {
-    tok_range r = {0, 0};
+static int32_t longest(const tok_trie *t, const char *text, size_t size, size_t *n) {
     int32_t best = -1;
-    for (size_t d = 0; d < size && tok_prefix_step(p, &r, d, (uint8_t)text[d]); d++) {
-        int32_t id = tok_prefix_id(p, &r, d + 1);
-        if (id < 0) continue;
-        best = id;
+    uint32_t node = 0;
+    for (size_t d = 0; d < size && (node = tok_trie_step(t, node, (uint8_t)text[d])) != 0; d++) {
+        if (t->id[node] < 0) continue;
+        best = t->id[node];
         *n = d + 1;
     }
     return best;
@@ -30,7 +29,7 @@ static int32_t longest(const tok_prefix *p, const char *text, size_t size, size_
 static void do_word(const peri_tokenizer *t, const char *word, size_t n, tok_ids *out) {
     size_t before = out->n;
     for (size_t i = 0, len = 0; i < n; i += len) {
-        int32_t id = longest(&t->prefix, word + i, n - i, &len);
+        int32_t id = longest(&t->trie, word + i, n - i, &len);
         if (id < 0) {
             out->n = before;
             break;
@@ -39,6 +38,12 @@ static void do_word(const peri_tokenizer *t, const char *word, size_t n, tok_ids
         if (out->failed) return;
     }
     if (out->n == before && t->unk >= 0) tok_ids_add(out, t->unk);
+}
+
+/* Everything of ASCII that can be seen but letters and digits. */
+static bool is_ascii_mark(uint32_t cp) {
+    uint32_t letter = cp | 32;
+    return cp > ' ' && cp < 0x7F && !(cp >= '0' && cp <= '9') && !(letter >= 'a' && letter <= 'z');
 }
 
 enum { PREFIX = 3 }; /* bytes of U+2581 */
@@ -60,7 +65,7 @@ peri_status tok_wordpiece_run(const peri_tokenizer *t, peri_str text, tok_ids *o
         bool space = tok_is_space(cp);
         if (!space && (cp == 0 || cp == TOK_BAD_CP || tok_is_other(cp))) continue;
         if (!space && t->strip_accents && tok_is_mark(cp)) continue;
-        bool alone = tok_is_punctuation(cp) || tok_is_ascii_symbol(cp) || tok_is_cjk(cp);
+        bool alone = cp < 0x80 ? is_ascii_mark(cp) : tok_is_punctuation(cp) || tok_is_cjk(cp);
         if ((space || alone) && n > PREFIX) {
             do_word(t, word, n, out);
             n = PREFIX;

@@ -41,7 +41,7 @@ void peri_tokenizer_free(peri_tokenizer *t) {
     tok_split_free(t->split);
     tok_bpe_free(t->bpe);
     tok_unigram_free(t->unigram);
-    tok_prefix_fini(&t->prefix);
+    tok_trie_fini(&t->trie);
     tok_map_fini(&t->by_text);
     peri_free(t->special);
     peri_free(t->piece);

@@ -2,9 +2,9 @@
  *
  * unicode.c - lenient UTF-8 decoding and the character classes tokenizers split by.
  *
- * Classes come from utf8proc.  Decoding is lenient where tokenizers are: overlong forms and encoded
- * surrogates decode to what they spell, so that every byte sequence has one reading and all kinds
- * agree on it; a byte that starts nothing reads as U+FFFD. */
+ * Classes come from utf8proc.  Every byte sequence has one reading, on which all kinds agree: encoded
+ * surrogates decode to what they spell, every other byte that starts no well-formed character reads as
+ * U+FFFD by itself. */
 #include <string.h>
 
 #include <utf8proc.h>
@@ -21,6 +21,7 @@ size_t tok_utf8_get(const uint8_t *s, size_t n, uint32_t *cp, bool *ok) {
     *ok = true;
     *cp = lead;
     if (lead < 0x80) return 1;
+    static const uint32_t least[5] = {0, 0, 0x80, 0x800, 0x10000};
     size_t len = tok_utf8_len(lead);
     uint32_t v = lead & (0x7Fu >> len);
     bool good = lead >= 0xC0 && lead < 0xF8 && len <= n;
@@ -28,7 +29,7 @@ size_t tok_utf8_get(const uint8_t *s, size_t n, uint32_t *cp, bool *ok) {
         good = (s[i] & 0xC0) == 0x80;
         v = v << 6 | (s[i] & 0x3Fu);
     }
-    if (good && v <= 0x10FFFF) {
+    if (good && v >= least[len] && v <= 0x10FFFF) {
         *cp = v;
         return len;
     }
@@ -52,7 +53,6 @@ size_t tok_utf8_put(uint32_t cp, char *dst) {
 }
 
 size_t tok_utf8_check(const uint8_t *s, size_t n, size_t from) {
-    static const uint32_t least[5] = {0, 0, 0x80, 0x800, 0x10000};
     size_t i = from;
     while (i < n) {
         uint64_t eight;
@@ -63,7 +63,7 @@ size_t tok_utf8_check(const uint8_t *s, size_t n, size_t from) {
         uint32_t cp;
         bool ok;
         size_t len = tok_utf8_get(s + i, n - i, &cp, &ok);
-        if (!ok || cp < least[len] || (cp >= 0xD800 && cp < 0xE000)) return i;
+        if (!ok || (cp >= 0xD800 && cp < 0xE000)) return i;
         i += len;
     }
     return n;
@@ -86,23 +86,22 @@ bool tok_is_number(uint32_t cp) {
 }
 
 bool tok_is_mark(uint32_t cp) {
+    if (cp < 0x300) return false;
     utf8proc_category_t c = category(cp);
     return c == UTF8PROC_CATEGORY_MN || c == UTF8PROC_CATEGORY_MC || c == UTF8PROC_CATEGORY_ME;
 }
 
 bool tok_is_punctuation(uint32_t cp) {
+    if (cp < 0x80) return cp != 0 && strchr("!\"#%&'()*,-./:;?@[\\]_{}", (int)cp) != NULL;
     utf8proc_category_t c = category(cp);
     return c >= UTF8PROC_CATEGORY_PC && c <= UTF8PROC_CATEGORY_PO;
 }
 
 bool tok_is_other(uint32_t cp) {
+    if (cp < 0x80) return cp < 0x20 || cp == 0x7F;
     utf8proc_category_t c = category(cp);
     return c == UTF8PROC_CATEGORY_CC || c == UTF8PROC_CATEGORY_CF || c == UTF8PROC_CATEGORY_CS ||
            c == UTF8PROC_CATEGORY_CO;
-}
-
-bool tok_is_ascii_symbol(uint32_t cp) {
-    return cp < 0x7F && cp != 0 && strchr("$+<=>^`|~", (int)cp) != NULL;
 }
 
 bool tok_is_cjk(uint32_t cp) {
@@ -110,6 +109,7 @@ bool tok_is_cjk(uint32_t cp) {
     static const uint32_t range[][2] = {{0x4E00, 0x9FFF},   {0x3400, 0x4DBF},   {0x20000, 0x2A6DF},
                                         {0x2A700, 0x2B73F}, {0x2B740, 0x2B81F}, {0x2B920, 0x2CEAF},
                                         {0xF900, 0xFAFF},   {0x2F800, 0x2FA1F}};
+    if (cp < 0x3400) return false;
     for (size_t i = 0; i < sizeof range / sizeof range[0]; i++)
         if (cp >= range[i][0] && cp <= range[i][1]) return true;
     return false;

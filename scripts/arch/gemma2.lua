@@ -5,6 +5,7 @@ return {
   name = "gemma2",
   source = "Gemma Team 2024 (arXiv:2408.00118); config.json of gemma-2; GGUF keys gemma2.*",
   checked = "tests/peer/logits.py",
+  scales = { "attn_q", "attn_k", "attn_v", "attn_output" },
   params = {
     window = { "attention.sliding_window", 4096 },
     attn_cap = { "attn_logit_softcapping", 50 },

@@ -5,6 +5,7 @@ return {
   name = "gemma3",
   source = "Gemma Team 2025 (arXiv:2503.19786); config.json of gemma-3; GGUF keys gemma3.*",
   checked = "tests/peer/logits.py",
+  scales = { "attn_q", "attn_k", "attn_v", "attn_output" },
   params = {
     base_swa = { "rope.freq_base_swa", 10000 },
     attn_scale = {

@@ -5,6 +5,7 @@ return {
   parent = "llama",
   source = "Abdin et al. 2024 (arXiv:2404.14219); config.json of Phi-3; GGUF keys phi3.*",
   checked = "tests/peer/logits.py",
+  scales = { "attn_q", "attn_k", "attn_v", "attn_output" },
   params = { attn_scale = DROP },
   blocks = {
     attn = { scale = rsqrt "d_k", rope = { pairs = "neox", factors = "long_short" } },

@@ -5,6 +5,7 @@ return {
   parent = "llama",
   source = "Yang et al. 2024 (arXiv:2407.10671); config.json of Qwen2; GGUF keys qwen2.*",
   checked = "tests/peer/logits.py",
+  scales = { "attn_q", "attn_k", "attn_v", "attn_output" },
   params = { attn_scale = DROP },
   blocks = {
     attn = { scale = rsqrt "d_k", rope = { pairs = "neox", factors = "none" } },

@@ -5,6 +5,7 @@ return {
   parent = "llama",
   source = "Yang et al. 2025 (arXiv:2505.09388); config.json of Qwen3; GGUF keys qwen3.*",
   checked = "tests/peer/logits.py",
+  unused = { "cls.*" }, -- a classification head
   params = { attn_scale = DROP },
   blocks = {
     attn = { qk_norm = "head", scale = rsqrt "d_k", rope = { pairs = "neox", factors = "none" } },

@@ -1,0 +1,12 @@
+#!/bin/bash
+# SPDX-License-Identifier: MIT
+# .ci/test.sh PRESET [JOBS] [CTEST_OPTION...] - run the tests of build/PRESET; the report for skips.py is left there.
+set -eu
+cd "$(dirname "$0")/.."
+preset=$1
+jobs=${2:-$(nproc)}
+shift $(($# < 2 ? $# : 2))
+export ASAN_OPTIONS=${ASAN_OPTIONS:-detect_leaks=1:abort_on_error=0:allocator_may_return_null=1}
+export UBSAN_OPTIONS=${UBSAN_OPTIONS:-print_stacktrace=1}
+ctest --test-dir "build/$preset" -j "$jobs" --output-on-failure --timeout 900 --no-tests=error \
+    --output-junit tests.xml --test-output-size-passed 1000000 "$@"

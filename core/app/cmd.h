@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * cmd.h - the commands, each defined in cmd_NAME.c (detokenize beside tokenize). */
+#ifndef PERI_APP_CMD_H
+#define PERI_APP_CMD_H
+
+#include "opts.h"
+
+extern const peri_command peri_cmd_run, peri_cmd_show, peri_cmd_devices, peri_cmd_explain,
+    peri_cmd_bench, peri_cmd_logits, peri_cmd_tokenize, peri_cmd_detokenize;
+
+#define N_OPTS(table) (sizeof(table) / sizeof((table)[0]))
+
+#endif

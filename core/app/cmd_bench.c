@@ -1,0 +1,344 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * cmd_bench.c - perigee bench: tokens per second, measured so that the figures can be believed.
+ *
+ * Each repetition has fresh random tokens, so nothing it computes was computed before (the report
+ * counts tokens that a cache gave, and they are 0).  Every generated token is sampled from real
+ * logits and fed back.  One warm-up repetition is not counted.  The clock covers whole calls of the
+ * public interface; loading is timed apart.
+ *
+ *   prompt      b sequences of p tokens, after d tokens already held, in one peri_model_step
+ *   generation  n times: sample each of the b sequences, then one peri_model_step with their b
+ * tokens first token the prompt of one repetition and the sampling of one token per sequence */
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/resource.h>
+
+#include "cmd.h"
+#include "out.h"
+#include "target.h"
+
+typedef struct bench_opts {
+    const char *model;
+    int64_t p, n, b, d, r;
+    uint64_t seed;
+    int kv;
+    bool is_json;
+} bench_opts;
+
+#define OFF(member) offsetof(bench_opts, member)
+// clang-format off
+static const peri_opt table[] = {
+    {"model", 'm', PERI_OPT_TEXT, "MODEL", OFF(model), 0, 0, "The GGUF file."},
+    {"prompt", 'p', PERI_OPT_INT, "N", OFF(p), 0, 1 << 24, "Tokens of the prompt; 0: no prompt test. Default 512."},
+    {"number", 'n', PERI_OPT_INT, "N", OFF(n), 0, 1 << 24,
+     "Tokens to generate; 0: no generation test. Default 128."},
+    {"batch", 'b', PERI_OPT_INT, "N", OFF(b), 1, 256, "Sequences decoded together. Default 1."},
+    {"depth", 'd', PERI_OPT_INT, "N", OFF(d), 0, 1 << 24,
+     "Tokens of context that each sequence already holds. Default 0."},
+    {"repetitions", 'r', PERI_OPT_INT, "N", OFF(r), 1, 1000, "Counted repetitions. Default 3."},
+    {"kv", 0, PERI_OPT_CHOICE, "f16|f32", OFF(kv), 0, 0, "Type of the stored keys and values. Default f16."},
+    {"seed", 0, PERI_OPT_SEED, "N", OFF(seed), 0, 0, "Seed of the random tokens. Default: a fresh one, reported."},
+    {"json", 0, PERI_OPT_FLAG, NULL, OFF(is_json), 0, 0, "Print one JSON document."},
+};
+// clang-format on
+enum { MAX_SEQ = 256, MAX_REP = 1000, WARM_UP_TOK = 8 };
+
+static void set_defaults(void *values) {
+    bench_opts *o = values;
+    o->p = 512;
+    o->n = 128;
+    o->b = 1;
+    o->r = 3;
+    if (getrandom(&o->seed, sizeof o->seed, 0) != (ssize_t)sizeof o->seed)
+        o->seed = (uint64_t)(peri_now() * 1e9);
+    o->seed &= 0xffffffff; /* short enough to type again */
+}
+
+typedef struct bench {
+    const bench_opts *o;
+    peri_model *model;
+    peri_session *session[MAX_SEQ];
+    int32_t *tok; /* [b][max(p, d, 1)] */
+    size_t n_row; /* tokens of a row of tok */
+    uint64_t random;
+    double pp_tps[MAX_REP], tg_tps[MAX_REP], first_ms[MAX_REP];
+} bench;
+
+/* SplitMix64.  Source: Steele, Lea, Flood 2014, "Fast splittable pseudorandom number generators".
+ */
+static uint64_t next_random(uint64_t *state) {
+    uint64_t z = (*state += 0x9e3779b97f4a7c15u);
+    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
+    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
+    return z ^ (z >> 31);
+}
+
+/* Give every sequence n fresh random tokens in one step. */
+static bool feed_random(bench *w, size_t n) {
+    peri_feed feeds[MAX_SEQ];
+    peri_error e = {0, ""};
+    uint64_t n_vocab = (uint64_t)peri_model_n_vocab(w->model);
+    for (size_t s = 0; s < (size_t)w->o->b; s++) {
+        int32_t *row = w->tok + s * w->n_row;
+        for (size_t i = 0; i < n; i++)
+            row[i] = (int32_t)(next_random(&w->random) % n_vocab);
+        feeds[s] = (peri_feed){.session = w->session[s], .tok = row, .n_tok = n};
+    }
+    if (n == 0 || peri_model_step(w->model, feeds, (size_t)w->o->b, 0, &e) == PERI_OK) return true;
+    peri_out_error(&e);
+    return false;
+}
+
+/* Sample one token of every sequence into tok[s][0]. */
+static bool sample_all(bench *w) {
+    peri_error e = {0, ""};
+    for (size_t s = 0; s < (size_t)w->o->b; s++)
+        if (peri_session_sample(w->session[s], w->tok + s * w->n_row, &e) != PERI_OK) {
+            peri_out_error(&e);
+            return false;
+        }
+    return true;
+}
+
+static bool feed_sampled(bench *w) {
+    peri_feed feeds[MAX_SEQ];
+    peri_error e = {0, ""};
+    for (size_t s = 0; s < (size_t)w->o->b; s++)
+        feeds[s] = (peri_feed){.session = w->session[s], .tok = w->tok + s * w->n_row, .n_tok = 1};
+    if (peri_model_step(w->model, feeds, (size_t)w->o->b, 0, &e) == PERI_OK) return true;
+    peri_out_error(&e);
+    return false;
+}
+
+/* Back to d tokens of fresh context. */
+static bool restart(bench *w) {
+    peri_error e = {0, ""};
+    for (size_t s = 0; s < (size_t)w->o->b; s++)
+        if (peri_session_rewind(w->session[s], 0, &e) != PERI_OK) {
+            peri_out_error(&e);
+            return false;
+        }
+    return feed_random(w, (size_t)w->o->d);
+}
+
+/* One repetition into slot i, generating n tokens. */
+static bool repeat(bench *w, size_t i, int64_t n) {
+    const bench_opts *o = w->o;
+    double start;
+    if (o->p > 0) {
+        if (!restart(w)) return false;
+        start = peri_now();
+        if (!feed_random(w, (size_t)o->p)) return false;
+        w->pp_tps[i] = (double)(o->p * o->b) / (peri_now() - start);
+        if (!sample_all(w)) return false;
+        w->first_ms[i] = (peri_now() - start) * 1e3;
+    }
+    if (n > 0) {
+        if (!restart(w) || !feed_random(w, 1)) return false; /* something to predict from */
+        start = peri_now();
+        for (int64_t k = 0; k < n; k++) {
+            if (peri_interrupt_seen()) return false;
+            if (!sample_all(w) || !feed_sampled(w)) return false;
+        }
+        w->tg_tps[i] = (double)(n * o->b) / (peri_now() - start);
+    }
+    return !peri_interrupt_seen();
+}
+
+static bool measure(bench *w) {
+    peri_error e = {0, ""};
+    const bench_opts *o = w->o;
+    size_t row = (size_t)(o->p > o->d ? o->p : o->d);
+    w->n_row = row ? row : 1;
+    w->random = o->seed;
+    w->tok = calloc(w->n_row * (size_t)o->b, sizeof *w->tok);
+    if (w->tok == NULL) return peri_out_fail("out of memory for %zu tokens", w->n_row), false;
+    for (size_t s = 0; s < (size_t)o->b; s++) {
+        peri_session_options so = {.size = sizeof so,
+                                   .seed = o->seed + s,
+                                   .temp = 0.8f,
+                                   .top_k = 40,
+                                   .top_p = 0.95f,
+                                   .min_p = 0.05f};
+        if (peri_session_new(w->model, &so, &w->session[s], &e) != PERI_OK) {
+            peri_out_error(&e);
+            return false;
+        }
+    }
+    if (!repeat(w, 0, o->n < WARM_UP_TOK ? o->n : WARM_UP_TOK)) return false;
+    for (size_t i = 0; i < (size_t)o->r; i++)
+        if (!repeat(w, i, o->n)) return false;
+    return true;
+}
+
+/* ---- the report ---------------------------------------------------------------------------------
+ */
+
+static int by_value(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+typedef struct spread {
+    double least, median, most;
+} spread;
+
+static spread spread_of(const double *x, size_t n) {
+    double sorted[MAX_REP];
+    memcpy(sorted, x, n * sizeof *x);
+    qsort(sorted, n, sizeof *sorted, by_value);
+    double median = (sorted[(n - 1) / 2] + sorted[n / 2]) / 2;
+    return (spread){sorted[0], median, sorted[n - 1]};
+}
+
+static void print_list(const char *name, const double *x, size_t n) {
+    printf("\"%s\": [", name);
+    for (size_t i = 0; i < n; i++)
+        printf("%s%.3f", i ? ", " : "", x[i]);
+    fputs("], ", stdout);
+}
+
+static void print_json_text(const char *name, const char *text) {
+    json_t *j = json_string(text);
+    char *dump = j ? json_dumps(j, JSON_ENCODE_ANY) : NULL;
+    printf("\"%s\": %s, ", name, dump ? dump : "null");
+    peri_json_free(dump);
+    json_decref(j);
+}
+
+static double peak_mib(void) {
+    struct rusage u;
+    getrusage(RUSAGE_SELF, &u);
+    return (double)u.ru_maxrss / 1024; /* the kernel counts KiB */
+}
+
+static uint64_t cached_tokens(const bench *w) {
+    uint64_t n = 0;
+    for (size_t s = 0; s < (size_t)w->o->b; s++) {
+        peri_session_stats st = {.size = sizeof st};
+        peri_session_get_stats(w->session[s], &st);
+        n += st.n_cached;
+    }
+    return n;
+}
+
+static void report_json(const bench *w, const peri_target *t, int64_t threads) {
+    const bench_opts *o = w->o;
+    size_t r = (size_t)o->r;
+    putchar('{');
+    print_json_text("model", o->model);
+    print_json_text("device", peri_model_device(t->model));
+    print_json_text("isa", peri_model_isa(t->model));
+    printf("\"threads\": %lld, \"n_prompt\": %lld, \"n_generate\": %lld, \"batch\": %lld, "
+           "\"depth\": %lld, \"seed\": %llu, ",
+           (long long)threads, (long long)o->p, (long long)o->n, (long long)o->b, (long long)o->d,
+           (unsigned long long)o->seed);
+    print_list("pp_tps", w->pp_tps, o->p ? r : 0);
+    print_list("tg_tps", w->tg_tps, o->n ? r : 0);
+    printf("\"load_ms\": %.1f, ", t->load_s * 1e3);
+    if (o->p)
+        printf("\"first_token_ms\": %.3f, ", spread_of(w->first_ms, r).median);
+    else
+        fputs("\"first_token_ms\": null, ", stdout);
+    printf("\"rss_mib\": %.1f, \"cached_tokens\": %llu}\n", peak_mib(),
+           (unsigned long long)cached_tokens(w));
+}
+
+static void add_row(peri_table *t, const char *what, const double *x, const bench_opts *o) {
+    spread s = spread_of(x, (size_t)o->r);
+    peri_table_row(t);
+    peri_table_cell(t, "%s", what);
+    peri_table_cell(t, "%lld", (long long)o->b);
+    peri_table_cell(t, "%lld", (long long)o->d);
+    peri_table_cell(t, "%.2f", s.median);
+    peri_table_cell(t, "%.2f", s.least);
+    peri_table_cell(t, "%.2f", s.most);
+}
+
+static void report_text(const bench *w, const peri_target *t, int64_t threads) {
+    static const char *const heads[] = {"test", "sequences", "depth", "tokens/s", "min", "max"};
+    const bench_opts *o = w->o;
+    char what[48];
+    printf("model        ");
+    peri_out_untrusted(stdout, o->model, strlen(o->model), false);
+    printf("\ndevice       %s (%s, %lld threads)\n", peri_model_device(t->model),
+           peri_model_isa(t->model), (long long)threads);
+    printf("load         %.0f ms, peak memory %.0f MiB\n", t->load_s * 1e3, peak_mib());
+    printf("seed         %llu, %lld repetitions after a warm-up, %llu cached tokens\n",
+           (unsigned long long)o->seed, (long long)o->r, (unsigned long long)cached_tokens(w));
+    if (o->p) printf("first token  %.1f ms\n", spread_of(w->first_ms, (size_t)o->r).median);
+    putchar('\n');
+    peri_table *table_out = peri_table_new(6, heads);
+    if (o->p && table_out) {
+        snprintf(what, sizeof what, "prompt %lld", (long long)o->p);
+        add_row(table_out, what, w->pp_tps, o);
+    }
+    if (o->n && table_out) {
+        snprintf(what, sizeof what, "generate %lld", (long long)o->n);
+        add_row(table_out, what, w->tg_tps, o);
+    }
+    peri_table_print(table_out, 0, 0x3e);
+}
+
+static int run(const peri_args *args, void *values) {
+    const bench_opts *o = values;
+    peri_target t;
+    if (o->model == NULL) return peri_opts_usage("bench", "which model? give -m MODEL");
+    if (o->p == 0 && o->n == 0)
+        return peri_opts_usage("bench", "-p 0 and -n 0 leave nothing to do");
+    bench *w = calloc(1, sizeof *w);
+    if (w == NULL) return peri_out_fail("out of memory");
+    int64_t longest = o->p > o->n + 1 ? o->p : o->n + 1;
+    peri_model_options mo = {.size = sizeof mo,
+                             .n_ctx = (uint32_t)(o->d + longest),
+                             .n_session = (uint32_t)o->b,
+                             .kv_type = o->kv ? PERI_KV_F32 : PERI_KV_F16};
+    peri_interrupt_catch();
+    bool ok = peri_target_open(&args->common, o->model, &mo, &t);
+    if (ok) {
+        w->o = o;
+        w->model = t.model;
+        ok = measure(w);
+        int64_t threads = peri_target_threads(&args->common, &t);
+        if (ok && o->is_json) report_json(w, &t, threads);
+        if (ok && !o->is_json) report_text(w, &t, threads);
+        for (size_t s = 0; s < (size_t)o->b; s++)
+            if (w->session[s]) peri_session_free(w->session[s]);
+        peri_target_close(&t);
+    }
+    free(w->tok);
+    free(w);
+    if (peri_interrupt_seen()) return PERI_EXIT_INTERRUPTED;
+    return ok ? PERI_EXIT_OK : PERI_EXIT_ERROR;
+}
+
+const peri_command peri_cmd_bench = {
+    .name = "bench",
+    .synopsis = "bench -m MODEL [OPTION...]",
+    .summary = "measure tokens per second",
+    .text = "Measures how fast a model reads a prompt and generates, with one warm-up and "
+            "--repetitions counted runs. The table shows "
+            "the median, least and greatest figure; --json gives every repetition.\n\n"
+            "Tokens are random, fresh for every repetition, from the reported seed. Nothing is "
+            "taken from a cache "
+            "(cached_tokens counts and proves it), and every generated token is sampled "
+            "(temperature 0.8, top-k 40, "
+            "top-p 0.95, min-p 0.05) and fed back. Tokens per second count all sequences together. "
+            "First token is the "
+            "time from the start of the prompt to its first sampled token, the median of the "
+            "repetitions. rss_mib is the greatest "
+            "memory the process held, file pages included.\n\n"
+            "The JSON document has the members model, device, isa, threads, n_prompt, n_generate, "
+            "batch, depth, seed, "
+            "pp_tps, tg_tps, load_ms, first_token_ms, rss_mib and cached_tokens.",
+    .examples = "  perigee bench -m model.gguf -t 2\n"
+                "  perigee bench -m model.gguf -p 0 -n 32 -b 4 -d 1024 --json\n",
+    .opts = table,
+    .n_opt = N_OPTS(table),
+    .uses = PERI_USES_PLUGINS | PERI_USES_MODEL,
+    .value_bytes = sizeof(bench_opts),
+    .set_defaults = set_defaults,
+    .run = run,
+};

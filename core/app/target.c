@@ -1,0 +1,189 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * target.c - opening what a command works on (target.h).
+ *
+ * A load that takes longer than half a second shows a progress line when stderr is a terminal.
+ * Ctrl-C during a load cancels it through the progress callback. */
+#include "target.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "out.h"
+
+static volatile sig_atomic_t interrupted;
+
+static void on_interrupt(int number) {
+    (void)number;
+    interrupted = 1;
+}
+
+void peri_interrupt_catch(void) {
+    struct sigaction a;
+    memset(&a, 0, sizeof a);
+    a.sa_handler = on_interrupt;
+    a.sa_flags = (int)SA_RESETHAND; /* the second one kills */
+    sigemptyset(&a.sa_mask);
+    sigaction(SIGINT, &a, NULL);
+}
+
+bool peri_interrupt_seen(void) {
+    return interrupted != 0;
+}
+
+/* ---- messages and progress ----------------------------------------------------------------------
+ */
+
+/* user: the least level to be shown, as int. */
+static void print_message(void *user, int level, const char *line) {
+    static const char *const prefix[] = {"debug: ", "", "warning: ", "error: "};
+    const int *least = user;
+    if (level < *least) return;
+    peri_out_note("%s%s", level >= 0 && level <= 3 ? prefix[level] : "", line);
+}
+
+/* Outlives the runtime, which may speak until it is freed. */
+static int least_level;
+
+typedef struct progress {
+    double start, last;
+    bool is_shown, want;
+} progress;
+
+static int on_progress(void *user, uint64_t done, uint64_t total) {
+    progress *p = user;
+    double now = peri_now();
+    if (p->want && now - p->start > 0.5 && now - p->last > 0.1) {
+        double share = total ? 100.0 * (double)done / (double)total : 0;
+        char a[32], b[32];
+        fprintf(stderr, "\rloading %3.0f%%  %s of %s\033[K", share,
+                peri_bytes_show((double)done, a, sizeof a),
+                peri_bytes_show((double)total, b, sizeof b));
+        fflush(stderr);
+        p->last = now;
+        p->is_shown = true;
+    }
+    return peri_interrupt_seen();
+}
+
+/* ---- opening ------------------------------------------------------------------------------------
+ */
+
+bool peri_target_runtime(const peri_common *c, peri_target *t) {
+    peri_error e = {0, ""};
+    peri_runtime_options o = {
+        .size = sizeof o,
+        .n_thread = (uint32_t)c->n_thread,
+        .plugin_files = c->plugins.item,
+        .n_plugin_file = c->plugins.n,
+        .settings = c->settings.item,
+        .n_setting = c->settings.n,
+        .message = print_message,
+        .message_user = &least_level,
+        .is_strict = c->is_strict,
+    };
+    memset(t, 0, sizeof *t);
+    least_level = c->is_quiet ? 3 : c->verbosity == 0 ? 2 : c->verbosity == 1 ? 1 : 0;
+    for (size_t i = 0; i < c->settings.n; i++)
+        if (strchr(c->settings.item[i], '=') == NULL) {
+            peri_out_fail("--set %s: expected KEY=VALUE", c->settings.item[i]);
+            return false;
+        }
+    if (peri_runtime_new(&o, &t->rt, &e) == PERI_OK) return true;
+    peri_out_error(&e);
+    return false;
+}
+
+bool peri_target_open(const peri_common *c, const char *path, const peri_model_options *options,
+                      peri_target *t) {
+    peri_error e = {0, ""};
+    double start = peri_now();
+    progress p = {.start = start, .want = isatty(STDERR_FILENO) && !c->is_quiet};
+    peri_model_options o = {.size = sizeof o, .metadata_only = true};
+    if (options) o = *options;
+    o.device = c->device;
+    o.progress = on_progress;
+    o.progress_user = &p;
+    if (!peri_target_runtime(c, t)) return false;
+    start = peri_now();
+    peri_status status = peri_model_open(t->rt, path, &o, &t->model, &e);
+    t->load_s = peri_now() - start;
+    if (p.is_shown) fputs("\r\033[K", stderr);
+    if (status == PERI_OK) return true;
+    if (!peri_interrupt_seen()) peri_out_error(&e);
+    peri_target_close(t);
+    return false;
+}
+
+void peri_target_close(peri_target *t) {
+    if (t->model) peri_model_close(t->model);
+    if (t->rt) peri_runtime_free(t->rt);
+    t->model = NULL;
+    t->rt = NULL;
+}
+
+int64_t peri_target_threads(const peri_common *c, const peri_target *t) {
+    peri_error e = {0, ""};
+    char *text = NULL;
+    double n = 0;
+    if (peri_runtime_devices(t->rt, &text, &e) == PERI_OK) {
+        json_t *j = json_loads(text, 0, NULL);
+        const json_t *nodes = json_object_get(j, "memory_nodes");
+        for (size_t i = 0; i < json_array_size(nodes); i++)
+            n += peri_json_number(json_array_get(nodes, i), "threads", 0);
+        json_decref(j);
+    }
+    peri_text_free(text);
+    return n > 0 ? (int64_t)n : c->n_thread;
+}
+
+/* ---- input --------------------------------------------------------------------------------------
+ */
+
+bool peri_read_all(FILE *from, const char *name, char **text, size_t *size) {
+    size_t room = 1 << 16, n = 0;
+    char *data = malloc(room);
+    *text = NULL;
+    *size = 0;
+    while (data) {
+        size_t got = fread(data + n, 1, room - n - 1, from);
+        n += got;
+        if (got == 0) break;
+        if (n + 1 < room) continue;
+        char *grown = room > SIZE_MAX / 2 ? NULL : realloc(data, room * 2);
+        if (grown == NULL) {
+            free(data);
+            data = NULL;
+        } else {
+            data = grown;
+            room *= 2;
+        }
+    }
+    if (data == NULL) {
+        peri_out_fail("%s: out of memory after %zu bytes", name, n);
+        return false;
+    }
+    if (ferror(from)) {
+        peri_out_fail("%s: cannot read: %s", name, strerror(errno));
+        free(data);
+        return false;
+    }
+    data[n] = 0;
+    *text = data;
+    *size = n;
+    return true;
+}
+
+bool peri_read_file(const char *path, char **text, size_t *size) {
+    FILE *f = fopen(path, "rb");
+    if (f == NULL) {
+        peri_out_fail("%s: cannot open: %s", path, strerror(errno));
+        return false;
+    }
+    bool ok = peri_read_all(f, path, text, size);
+    fclose(f);
+    return ok;
+}

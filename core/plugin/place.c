@@ -1,0 +1,336 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * place.c - which device a model runs on, and why not on the others.
+ *
+ * Problem: plugins offer devices of unlike speed, memory and kind.  Fixed priorities age badly and surprise; so devices are
+ * ranked by what decides the speed of generating text: every token reads all weights once, hence
+ *
+ *     predicted tokens/s = bandwidth in bytes/s / weight bytes per token.
+ *
+ * A device without enough memory is out; a native one comes before an emulated one whatever it promises; a known bandwidth
+ * before an unknown one; then the order of the list decides.  Bandwidth of host memory that no plugin states is measured,
+ * but only when there is something to compare it with: the usual machine has one candidate and starts at once.
+ * What the user asks for by name goes before all of this. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/log.h"
+#include "plugin/plugin_int.h"
+
+#include "base/compiler.h"
+
+enum {
+    MEASURE_BYTES = 96 << 20, /* larger than the last cache of most machines, soon filled */
+    MEASURE_CHUNKS = 192,     /* of 512 KiB, so that a descheduled thread costs little */
+    MEASURE_NS = 30000000,    /* how long to read */
+    BAD_REASON_BYTES = 160,
+};
+
+/* ---- facts about one device ------------------------------------------------------------------------- */
+
+static bool is_emulated(const peri_device *d) {
+    return (d->info.flags & PERI_DEV_EMULATED) != 0;
+}
+
+static bool is_host_memory(const peri_device *d) {
+    return (d->info.flags & PERI_DEV_HOST_MEM) != 0;
+}
+
+static float bandwidth(const peri_registry *r, size_t i) {
+    return r->device[i].info.mem_gbps > 0 ? r->device[i].info.mem_gbps : r->measured_gbps[i];
+}
+
+/* Bytes that a model may fill; 0 = unknown.  Weights in host memory are mapped from the file, and what
+ * else is cached there makes room for them, so the total counts and not what is free. */
+static uint64_t room_for_weights(const peri_device *d) {
+    if (is_host_memory(d) || d->info.mem_free == 0) return d->info.mem_total;
+    return d->info.mem_free;
+}
+
+/* Why device i cannot be chosen at all; false when it can. */
+static bool is_out(const peri_registry *r, size_t i, uint64_t weight_bytes, char *why, size_t n) {
+    const peri_device *d = &r->device[i];
+    uint64_t room = room_for_weights(d);
+    if (!d->is_usable)
+        snprintf(why, n, "%s", d->reason);
+    else if (room != 0 && weight_bytes > room)
+        snprintf(why, n, "not enough memory: needs %" PRIu64 " MiB, has %" PRIu64 " MiB",
+                 weight_bytes >> 20, room >> 20);
+    else
+        return false;
+    return true;
+}
+
+/* Is device a the better choice?  Both can be chosen. */
+static bool is_better(const peri_registry *r, size_t a, size_t b) {
+    bool a_emulated = is_emulated(&r->device[a]), b_emulated = is_emulated(&r->device[b]);
+    if (a_emulated != b_emulated) return b_emulated;
+    float a_gbps = bandwidth(r, a), b_gbps = bandwidth(r, b);
+    return a_gbps != b_gbps ? a_gbps > b_gbps : a < b;
+}
+
+/* ---- measuring host memory ---------------------------------------------------------------------------- */
+
+typedef struct reading {
+    const uint64_t *data;
+    uint64_t sum[MEASURE_CHUNKS]; /* so that the reads are not optimised away */
+} reading;
+
+static void read_chunk(void *arg, uint32_t i, uint32_t worker) {
+    reading *m = arg;
+    const size_t n = MEASURE_BYTES / MEASURE_CHUNKS / sizeof *m->data;
+    const uint64_t *x = m->data + (size_t)i * n;
+    uint64_t s0 = 0, s1 = 0, s2 = 0, s3 = 0;
+    (void)worker;
+    for (size_t k = 0; k < n; k += 4) {
+        s0 += x[k];
+        s1 += x[k + 1];
+        s2 += x[k + 2];
+        s3 += x[k + 3];
+    }
+    m->sum[i] += s0 + s1 + s2 + s3;
+}
+
+static void fill_chunk(void *arg, uint32_t i, uint32_t worker) {
+    const size_t n = MEASURE_BYTES / MEASURE_CHUNKS;
+    (void)worker;
+    memset((char *)arg + (size_t)i * n, (int)i, n);
+}
+
+static int64_t now_ns(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+/* Read memory of the device's node with its threads; GB/s, 0 when it cannot be measured. */
+static double measure(const peri_registry *r, const peri_dev_info *info) {
+    const peri_host *host = peri_host_get();
+    const peri_topo_node *node = peri_topology_node(r->topology, peri_registry_node_of(r, info));
+    uint32_t n = peri_topology_threads(r->topology, peri_registry_node_of(r, info), r->n_thread, NULL, 0);
+    reading m = {0};
+    peri_pool *pool = NULL;
+    double gbps = 0;
+    char *block = host->alloc(MEASURE_BYTES, 4096, node->numa);
+    if (block != NULL && peri_pool_new(n, node->cpu, &pool, NULL) == PERI_OK) {
+        m.data = (const uint64_t *)(const void *)block;
+        peri_pool_run(pool, MEASURE_CHUNKS, fill_chunk, block);
+        int64_t start = now_ns(), end = start;
+        uint64_t bytes = 0;
+        for (; end - start < MEASURE_NS; end = now_ns()) {
+            peri_pool_run(pool, MEASURE_CHUNKS, read_chunk, &m);
+            bytes += MEASURE_BYTES;
+        }
+        gbps = (double)bytes / (double)(end - start);
+    }
+    peri_pool_free(pool);
+    host->free(block);
+    return gbps;
+}
+
+static void find_bandwidth(const peri_registry *r, size_t i) {
+    const peri_device *d = &r->device[i];
+    char key[256];
+    if (bandwidth(r, i) > 0 || !is_host_memory(d) || !peri_topology_is_thissystem(r->topology)) return;
+    uint32_t node = peri_registry_node_of(r, &d->info);
+    snprintf(key, sizeof key, "%s, node %u, %u threads", peri_topology_cpu_model(r->topology), node,
+             peri_topology_threads(r->topology, node, r->n_thread, NULL, 0));
+    double gbps = peri_cache_bandwidth(r->cache, key);
+    if (gbps <= 0) {
+        gbps = measure(r, &d->info);
+        if (gbps > 0) peri_cache_put_bandwidth(r->cache, key, gbps);
+        peri_cache_save(r->cache);
+    }
+    r->measured_gbps[i] = (float)gbps;
+}
+
+/* Measure where a comparison depends on it: several candidates of the better class. */
+static void find_bandwidths(const peri_registry *r, const bool *is_candidate) {
+    for (int emulated = 0; emulated <= 1; emulated++) {
+        size_t n = 0;
+        for (size_t i = 0; i < r->n_device; i++)
+            n += is_candidate[i] && is_emulated(&r->device[i]) == (emulated != 0);
+        if (n == 0) continue;
+        for (size_t i = 0; n > 1 && i < r->n_device; i++)
+            if (is_candidate[i] && is_emulated(&r->device[i]) == (emulated != 0)) find_bandwidth(r, i);
+        return; /* the other class cannot win */
+    }
+}
+
+/* ---- choosing ------------------------------------------------------------------------------------------ */
+
+/* The best candidate, or n_device. */
+static size_t best_of(const peri_registry *r, const bool *is_candidate) {
+    size_t best = r->n_device;
+    for (size_t i = 0; i < r->n_device; i++)
+        if (is_candidate[i] && (best == r->n_device || is_better(r, i, best))) best = i;
+    return best;
+}
+
+static bool is_named(const peri_registry *r, size_t i, const char *name) {
+    const peri_device *d = &r->device[i];
+    return strcmp(d->info.name, name) == 0 || strcmp(r->file[d->file].show.name, name) == 0;
+}
+
+/* Why nothing called `name` can be used. */
+static void why_not(const peri_registry *r, const char *name, uint64_t weight_bytes, char *why,
+                    size_t n) {
+    for (size_t i = 0; i < r->n_device; i++)
+        if (is_named(r, i, name) && is_out(r, i, weight_bytes, why, n)) return;
+    for (size_t i = 0; i < r->n_file; i++) {
+        const peri_plugin_file *f = &r->file[i].show;
+        if (strcmp(f->name, name) != 0 || f->state == PERI_PLUGIN_USABLE) continue;
+        snprintf(why, n, "plugin %s: %s", f->path, f->reason);
+        return;
+    }
+    peri_text list = {0};
+    for (size_t i = 0; i < r->n_device; i++)
+        if (r->device[i].is_usable)
+            peri_text_addf(&list, "%s%s", list.size ? ", " : "", r->device[i].info.name);
+    snprintf(why, n, "no such device or plugin; there are: %s",
+             list.size && !list.failed ? list.data : "none");
+    peri_text_fini(&list);
+}
+
+/* The best device that goes by one of the wanted names, in their order.  `skipped` gets why earlier ones were not. */
+static size_t best_wanted(const peri_registry *r, const char *wanted, uint64_t weight_bytes,
+                          bool *is_candidate, peri_text *skipped) {
+    for (const char *s = wanted; *s != 0; s += *s == ',') {
+        char name[64], why[BAD_REASON_BYTES];
+        size_t n = strcspn(s, ","), best;
+        snprintf(name, sizeof name, "%.*s", (int)n, s);
+        s += n;
+        if (n == 0) continue;
+        for (size_t i = 0; i < r->n_device; i++)
+            is_candidate[i] = is_named(r, i, name) && !is_out(r, i, weight_bytes, why, sizeof why);
+        find_bandwidths(r, is_candidate);
+        best = best_of(r, is_candidate);
+        if (best < r->n_device) return best;
+        why_not(r, name, weight_bytes, why, sizeof why);
+        peri_text_addf(skipped, "%s%s: %s", skipped->size ? "; " : "", name, why);
+    }
+    return r->n_device;
+}
+
+/* "16.2 tokens/s predicted (100 GB/s)", or that nothing is known. */
+static void predict(const peri_registry *r, size_t i, uint64_t weight_bytes, char *out, size_t n) {
+    double gbps = (double)bandwidth(r, i);
+    if (gbps <= 0)
+        snprintf(out, n, "bandwidth unknown");
+    else if (weight_bytes == 0)
+        snprintf(out, n, "%.3g GB/s", gbps);
+    else
+        snprintf(out, n, "%.3g tokens/s predicted (%.3g GB/s)", gbps * 1e9 / (double)weight_bytes,
+                 gbps);
+}
+
+/* Write why the winner won.  is_candidate: it and those it was compared with. */
+static void explain_choice(const peri_registry *r, const bool *is_candidate, uint64_t weight_bytes,
+                           const char *wish, peri_choice *c) {
+    const peri_device *d = &r->device[c->device];
+    char speed[80], reason[120], threads[160], line[sizeof c->why * 2];
+    size_t n = 0, n_native = 0;
+    for (size_t i = 0; i < r->n_device; i++) {
+        n += is_candidate[i];
+        n_native += is_candidate[i] && !is_emulated(&r->device[i]);
+    }
+    predict(r, c->device, weight_bytes, speed, sizeof speed);
+    bool is_only = n == 1 || (n_native == 1 && !is_emulated(d));
+    if (is_only)
+        snprintf(reason, sizeof reason, "only %s%s%s", n > 1 ? "native " : "",
+                 wish != NULL ? "one of that name" : "device",
+                 bandwidth(r, c->device) > 0 ? "" : ", bandwidth not measured");
+    else
+        snprintf(reason, sizeof reason, "first of %zu: %s", n, speed);
+    threads[0] = 0;
+    if (is_host_memory(d))
+        peri_topology_threads(r->topology, peri_registry_node_of(r, &d->info), r->n_thread, threads,
+                              sizeof threads);
+    snprintf(line, sizeof line, "%s on %s: %s%s%s%s%s", d->info.name,
+             d->info.location[0] ? d->info.location : "an unnamed place",
+             wish != NULL ? "asked for; " : "", reason, threads[0] ? "; " : "", threads,
+             is_emulated(d) ? "; emulated" : "");
+    peri_escape(c->why, sizeof c->why, line);
+}
+
+/* Nothing can be used and nothing was asked for: say why of each. */
+static peri_status nothing_there(const peri_registry *r, uint64_t weight_bytes, peri_error *err) {
+    peri_text list = {0};
+    char why[BAD_REASON_BYTES];
+    for (size_t i = 0; i < r->n_device; i++)
+        if (is_out(r, i, weight_bytes, why, sizeof why))
+            peri_text_addf(&list, "%s%s: %s", list.size ? "; " : "", r->device[i].info.name, why);
+    if (r->n_device == 0) {
+        for (size_t i = 0; i < r->n_file; i++)
+            peri_text_addf(&list, "%s%s: %s", list.size ? "; " : "", r->file[i].show.path,
+                           r->file[i].show.reason);
+        if (r->n_file == 0)
+            peri_text_addf(&list, "no plugin file found, looked in %s/perigee/%d/plugins",
+                           r->library_dir, PERI_ABI_MAJOR);
+    }
+    peri_status status = peri_fail(err, list.failed ? PERI_E_NOMEM : PERI_E_NO_DEVICE,
+                                   "no device can be used: %s", list.failed ? "out of memory" : list.data);
+    peri_text_fini(&list);
+    return status;
+}
+
+peri_status peri_place_choose(const peri_registry *r, uint64_t weight_bytes, const char *wanted,
+                              peri_choice *out, peri_error *err) {
+    bool *is_candidate = peri_calloc(r->n_device, sizeof *is_candidate);
+    peri_text skipped = {0};
+    peri_status status = PERI_OK;
+    char why[BAD_REASON_BYTES];
+    size_t best;
+    *out = (peri_choice){0};
+    if (is_candidate == NULL) return peri_fail(err, PERI_E_NOMEM, "placement: out of memory");
+    if (wanted != NULL && wanted[0] != 0) {
+        best = best_wanted(r, wanted, weight_bytes, is_candidate, &skipped);
+        if (best == r->n_device)
+            status = peri_fail(err, skipped.failed ? PERI_E_NOMEM : PERI_E_NO_DEVICE, "device %s",
+                               skipped.size && !skipped.failed ? skipped.data : wanted);
+        else if (skipped.size && !skipped.failed)
+            peri_log(PERI_LOG_WARN, "device %s", skipped.data);
+    } else {
+        wanted = NULL;
+        for (size_t i = 0; i < r->n_device; i++)
+            is_candidate[i] = !is_out(r, i, weight_bytes, why, sizeof why);
+        find_bandwidths(r, is_candidate);
+        best = best_of(r, is_candidate);
+        if (best == r->n_device) status = nothing_there(r, weight_bytes, err);
+    }
+    if (status == PERI_OK) {
+        out->device = best;
+        explain_choice(r, is_candidate, weight_bytes, wanted, out);
+    }
+    peri_text_fini(&skipped);
+    peri_free(is_candidate);
+    return status;
+}
+
+void peri_place_note(const peri_registry *r, const peri_choice *c, size_t i, uint64_t weight_bytes,
+                     char *why, size_t n) {
+    char mine[80], other[80];
+    if (n == 0) return;
+    why[0] = 0;
+    if (i >= r->n_device || c->device >= r->n_device) return;
+    const peri_device *d = &r->device[i], *chosen = &r->device[c->device];
+    if (i == c->device) {
+        snprintf(why, n, "chosen: %s", c->why);
+        return;
+    }
+    if (is_out(r, i, weight_bytes, why, n)) return;
+    if (is_better(r, i, c->device)) {
+        snprintf(why, n, "%s was asked for", chosen->info.name);
+        return;
+    }
+    predict(r, i, weight_bytes, mine, sizeof mine);
+    predict(r, c->device, weight_bytes, other, sizeof other);
+    if (is_emulated(d) && !is_emulated(chosen))
+        snprintf(why, n, "emulated; %s is native", chosen->info.name);
+    else if (bandwidth(r, i) == bandwidth(r, c->device))
+        snprintf(why, n, "nothing tells it from %s, which is listed first: %s", chosen->info.name, mine);
+    else
+        snprintf(why, n, "slower than %s: %s against %s", chosen->info.name, mine, other);
+}

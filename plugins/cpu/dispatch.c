@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * dispatch.c - the instruction-set levels of this build and the ops they take.
+ *
+ * All levels give the same bits (linear.h, vec.c, attn_fast.c), so the choice is one of speed alone.  Sources of a level are
+ * compiled for its instruction set; nothing of them runs before is_available has asked the processor and, for the wide registers, the
+ * operating system. */
+#include "fast.h"
+
+static int supports(const peri_program *p, const peri_op *op, char numerics[28]) {
+    switch (op->code) {
+    case PERI_OP_LINEAR:
+    case PERI_OP_LINEAR_QKV:
+    case PERI_OP_LINEAR_EXPERTS: return linear_supports(p, op, numerics);
+    case PERI_OP_GATE_UP_GLU: return vec_has_act(p, op) && linear_supports(p, op, numerics);
+    }
+    return vec_supports(p, op, numerics);
+}
+
+static int32_t run(cpu_dev *d, const cpu_isa *isa, const cpu_job *j, peri_error *e) {
+    switch (j->op->code) {
+    case PERI_OP_LINEAR:
+    case PERI_OP_LINEAR_QKV:
+    case PERI_OP_LINEAR_EXPERTS:
+    case PERI_OP_GATE_UP_GLU: return linear_run(d, isa, j, e);
+    }
+    return vec_run(d, isa, j, e);
+}
+
+static int always(void) {
+    return 1;
+}
+static int32_t run_scalar(cpu_dev *d, const cpu_job *j, peri_error *e) {
+    return run(d, &cpu_isa_scalar, j, e);
+}
+static const cpu_level scalar = {"scalar", always, supports, run_scalar};
+
+#if defined(__x86_64__)
+
+/* __builtin_cpu_supports asks CPUID and XGETBV. */
+static int has_avx2(void) {
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+           __builtin_cpu_supports("f16c");
+}
+static int has_avx512(void) {
+    return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+}
+static int32_t run_avx2(cpu_dev *d, const cpu_job *j, peri_error *e) {
+    return run(d, &cpu_isa_avx2, j, e);
+}
+static int32_t run_avx512(cpu_dev *d, const cpu_job *j, peri_error *e) {
+    return run(d, &cpu_isa_avx512, j, e);
+}
+static const cpu_level avx2 = {"avx2", has_avx2, supports, run_avx2};
+static const cpu_level avx512 = {"avx512", has_avx512, supports, run_avx512};
+static const cpu_level *const levels[] = {&avx512, &avx2, &scalar};
+
+#else
+
+static const cpu_level *const levels[] = {&scalar};
+
+#endif
+
+const cpu_level *cpu_level_at(uint32_t index) {
+    return index < sizeof levels / sizeof *levels ? levels[index] : NULL;
+}

@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * fast.h - what the sources of the fast levels share.  An instruction set provides pure functions over rows (cpu_isa, vec_isa,
+ * attn_isa, compiled once per set from linear_*.c, quant.c, vec.c and attn_fast.c); the drivers (linear.c, vec_ops.c,
+ * attn_ops.c, compiled once) cut an op into chunks, reserve scratch and call them. */
+#ifndef PERI_CPU_FAST_H
+#define PERI_CPU_FAST_H
+
+#include "check.h"
+#include "linear.h"
+#include "ref.h"
+
+/* Elementwise and row functions.  x, y f32; y may be x where op.def allows in place. */
+typedef struct vec_isa {
+    void (*norm)(const peri_norm_attr *a, const float *x, const float *w, const float *b, float *y,
+                 int64_t n);
+    void (*act)(uint32_t act, float param, const float *x, const float *up, float *y,
+                int64_t n); /* up NULL: no factor */
+    void (*add)(const float *a, const float *b, float *y, int64_t n);
+    void (*mul)(const float *a, const float *b, float *y, int64_t n);
+    void (*scale)(const float *x, float s, float *y, int64_t n);
+    /* One head: pairs of stride `step` (n_pair for NEOX); n_pair cosines and sines. */
+    void (*rotate_halves)(const float *x, const float *cs, const float *sn, float *y,
+                          int64_t n_pair);
+    void (*to_f16)(const float *x, uint16_t *y, int64_t n);
+} vec_isa;
+
+enum { ATTN_CHUNK = 256, ATTN_ROWS_MAX = 128 };
+
+/* Keys of one sequence, one key/value head, a chunk: gathered and widened to f32. */
+typedef struct attn_chunk {
+    const uint8_t *k[ATTN_CHUNK], *v[ATTN_CHUNK]; /* the keys' rows, in the pool's type */
+    int32_t n;                                    /* keys present, at most ATTN_CHUNK */
+    uint16_t dtype;
+    int32_t dk, dv;
+    float *kt;    /* f32 [ceil16(n) / 16][dk][16] */
+    float *vt;    /* f32 [n][dv16] */
+} attn_chunk;
+
+/* One query row (token and head) and its running softmax. */
+typedef struct attn_row {
+    const float *q;
+    float *o;          /* f32 [dv16] */
+    float m, l;        /* largest logit so far, sum of e^(z - m) */
+    int32_t lo, hi;    /* visible keys of the chunk: lo <= j < hi */
+    float slope, bias; /* logit += slope * (j - bias), j counted in the chunk */
+} attn_row;
+
+typedef struct attn_isa {
+    void (*widen)(attn_chunk *c);
+    /* Logits of all rows, softmax within the chunk, values, merged into the rows.  s: f32 [n_row][ATTN_CHUNK]. */
+    void (*chunk)(const attn_chunk *c, attn_row *row, int32_t n_row, float scale, float cap,
+                  float *s, float *o);
+} attn_isa;
+
+#define FAST_ISA_FUNCTIONS(isa)                                                                    \
+    void quantize_row_##isa(const linear_type *t, const float *x, int64_t n, uint8_t *out,         \
+                            size_t kb_stride);                                                     \
+    void rows_f32_##isa(const linear_in *in, int64_t row0, int32_t rows, float *acc,               \
+                        float *scratch);                                                           \
+    extern const vec_isa vec_##isa;                                                                \
+    extern const attn_isa attn_##isa;
+FAST_ISA_FUNCTIONS(scalar)
+FAST_ISA_FUNCTIONS(avx2)
+FAST_ISA_FUNCTIONS(avx512)
+
+/* linear.c: LINEAR, LINEAR_QKV, GATE_UP_GLU, LINEAR_EXPERTS. */
+int linear_supports(const peri_program *p, const peri_op *op, char numerics[28]);
+int32_t linear_run(cpu_dev *d, const cpu_isa *isa, const cpu_job *j, peri_error *e);
+
+/* vec_ops.c: NORM, ADD_NORM, ACT, GLU, ADD, MUL, SCALE. */
+int vec_supports(const peri_program *p, const peri_op *op, char numerics[28]);
+int vec_has_act(const peri_program *p, const peri_op *op);
+int32_t vec_run(cpu_dev *d, const cpu_isa *isa, const cpu_job *j, peri_error *e);
+
+#endif

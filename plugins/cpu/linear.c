@@ -1,0 +1,395 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * linear.c - the matrix products of the fast levels, cut into work: LINEAR, LINEAR_QKV, GATE_UP_GLU, LINEAR_EXPERTS.
+ *
+ * An op is a list of products (parts) over the same tokens.  Per block of at most LINEAR_M tokens: the rows of activations are
+ * quantised once per form that the parts want, into shared scratch; then workers take chunks of 16-row groups, compute plain sums
+ * into their own scratch and store them with scale, bias or GLU.
+ *
+ * Experts: a (token, choice) is a pair.  Pairs are sorted by expert, their activations quantised in that order, so that an
+ * expert is a product over consecutive rows and its weights are unpacked once; the stores undo the order.
+ *
+ * Chunks only split output rows, so no result depends on them.  Decode: about 4 chunks a worker and at least 64 KB of weights each,
+ * so that an op below about 5 us stays on the calling thread. */
+#include <string.h>
+
+#include "fast.h"
+
+enum {
+    PARTS_MAX = 3,
+    FORMS_MAX = 3,
+    PAIRS_MAX = 4096,           /* pairs of a block of tokens in LINEAR_EXPERTS */
+    CHUNK_BYTES = 64 << 10,     /* weights read by one chunk, at least */
+    CHUNKS_PER_WORKER = 4,      /* decode */
+    CHUNKS_PER_WORKER_MANY = 16, /* prefill: milliseconds each, a late worker costs more than claims */
+    FEW_TOKENS = 16,
+    QUANTIZE_ELEMENTS = 16384,  /* activations quantised by one chunk, at least: about 5 us */
+};
+
+static const linear_type types[] = {
+    {.dtype = PERI_CPU_F32, .span = LINEAR_SPAN_F32, .block = 1, .block_bytes = 4},
+    {.dtype = PERI_CPU_F16, .span = LINEAR_SPAN_F32, .block = 1, .block_bytes = 2},
+    {.dtype = PERI_CPU_BF16, .span = LINEAR_SPAN_F32, .block = 1, .block_bytes = 2},
+    {.dtype = PERI_CPU_Q4_0, .span = 32, .block = 32, .block_bytes = 18, .offset = 8},
+    {.dtype = PERI_CPU_Q4_1, .span = 32, .block = 32, .block_bytes = 20, .min_sub = 32},
+    {.dtype = PERI_CPU_Q5_0, .span = 32, .block = 32, .block_bytes = 22, .offset = 16},
+    {.dtype = PERI_CPU_Q5_1, .span = 32, .block = 32, .block_bytes = 24, .offset = 16, .min_sub = 32},
+    {.dtype = PERI_CPU_Q8_0, .span = 32, .block = 32, .block_bytes = 34, .is_wide = 1},
+    {.dtype = PERI_CPU_Q2_K, .span = 256, .block = 256, .block_bytes = 84, .min_sub = 16},
+    {.dtype = PERI_CPU_Q3_K, .span = 256, .block = 256, .block_bytes = 110, .offset = 4},
+    {.dtype = PERI_CPU_Q4_K, .span = 256, .block = 256, .block_bytes = 144, .min_sub = 32},
+    {.dtype = PERI_CPU_Q5_K, .span = 256, .block = 256, .block_bytes = 176, .min_sub = 32},
+    {.dtype = PERI_CPU_Q6_K, .span = 256, .block = 256, .block_bytes = 210, .offset = 32},
+};
+
+const linear_type *linear_type_of(uint32_t dtype) {
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++)
+        if (types[i].dtype == dtype) return &types[i];
+    return NULL;
+}
+
+/* ---- which ops ---------------------------------------------------------------------------------------- */
+
+static const char *numerics_of(const linear_type *t) {
+    return t->span == 32 ? "act=q8/32 acc=i32" : t->span == 256 ? "act=q8/256 acc=i32" : "act=f32 acc=f32";
+}
+
+/* Weights of one op must agree on numerics: the declaration holds for all outputs. */
+int linear_supports(const peri_program *p, const peri_op *op, char numerics[28]) {
+    uint32_t first = 1, count = op->code == PERI_OP_LINEAR_QKV ? 3 : op->code == PERI_OP_GATE_UP_GLU ? 2 : 1;
+    const char *text = NULL;
+    for (uint32_t k = first; k < first + count; k++) {
+        const linear_type *t = linear_type_of(peri_operand(p, op, k)->dtype);
+        if (!t) return 0;
+        if (text && numerics_of(t) != text) return 0;
+        text = numerics_of(t);
+    }
+    snprintf(numerics, 28, "%s", text);
+    return 1;
+}
+
+/* ---- an op as products ---------------------------------------------------------------------------------- */
+
+typedef struct part {
+    linear_in in;       /* act and n_tok are set per block */
+    uint32_t form;
+    int64_t n_group;
+    const float *scale, *bias;
+    uint8_t *y;
+    int64_t y_stride, y_stride_pair;
+} part;
+
+/* A form of activations; two types share it when their act8 would be the same bytes. */
+typedef struct form {
+    const linear_type *type;
+    size_t off, kb_stride; /* in shared scratch; per 256 columns (integer) or per row (f32) */
+} form;
+
+typedef struct product {
+    cpu_dev *d;
+    const cpu_isa *isa;
+    const cpu_job *j;
+    part part[PARTS_MAX];
+    form form[FORMS_MAX];
+    uint32_t n_part, n_form, flags;
+    int is_glu;
+    const uint8_t *x;
+    int64_t x_stride, x_stride_pair, n; /* x_stride_pair 0: all choices of a token share x */
+    int64_t tok0;
+    int32_t n_tok; /* rows of activations of this block: tokens, or pairs */
+    /* experts only */
+    int64_t n_choice, expert_bytes;
+    int32_t *pair, *expert, *first; /* [n_tok] pair at a sorted place; [n_active]; [n_active + 1] */
+    int32_t n_active;
+    int64_t n_group, chunk; /* groups in all, per chunk */
+    size_t acc_floats;
+} product;
+
+static int same_form(const linear_type *a, const linear_type *b) {
+    return a->span == b->span && a->offset == b->offset && a->min_sub == b->min_sub &&
+           a->is_wide == b->is_wide;
+}
+
+static uint32_t form_of(product *o, const linear_type *t) {
+    uint32_t i = 0;
+    while (i < o->n_form && !same_form(o->form[i].type, t)) i++;
+    if (i == o->n_form) o->form[o->n_form++] = (form){.type = t};
+    return i;
+}
+
+/* Operand numbers; 0 = absent. */
+static void add_part(product *o, uint32_t w, uint32_t bias, uint32_t scale, uint32_t y) {
+    const cpu_job *j = o->j;
+    part *p = &o->part[o->n_part++];
+    const linear_type *t = linear_type_of(j->t[w]->dtype);
+    int64_t m = j->dim[w][2], n = j->dim[w][3];
+    p->in = (linear_in){.type = t, .w = j->ptr[w], .m = m, .n = n,
+                        .row_bytes = (size_t)(n / t->block * t->block_bytes)};
+    p->form = form_of(o, t);
+    p->n_group = (m + LINEAR_ROWS - 1) / LINEAR_ROWS;
+    p->bias = bias ? j->ptr[bias] : NULL;
+    p->scale = scale ? j->ptr[scale] : NULL;
+    p->y = j->ptr[y];
+    p->y_stride = j->t[y]->stride[2];
+}
+
+/* ---- quantising ------------------------------------------------------------------------------------------ */
+
+/* Row i of the block: f32 [n]. */
+static const float *x_row(const product *o, int32_t i) {
+    if (!o->pair) return (const float *)(o->x + (o->tok0 + i) * o->x_stride);
+    int64_t t = o->tok0 + o->pair[i] / o->n_choice, c = o->pair[i] % o->n_choice;
+    return (const float *)(o->x + t * o->x_stride + c * o->x_stride_pair);
+}
+
+typedef struct quantize_job {
+    const product *o;
+    int32_t chunk;
+} quantize_job;
+
+static void quantize_chunk(void *arg, uint32_t i, uint32_t worker) {
+    const quantize_job *q = arg;
+    const product *o = q->o;
+    int32_t lo = (int32_t)i * q->chunk, hi = lo + q->chunk < o->n_tok ? lo + q->chunk : o->n_tok;
+    uint8_t *base = cpu_shared(o->d);
+    (void)worker;
+    for (uint32_t f = 0; f < o->n_form; f++) {
+        const form *fm = &o->form[f];
+        for (int32_t r = lo; r < hi; r++) {
+            if (fm->type->span == LINEAR_SPAN_F32)
+                memcpy(base + fm->off + (size_t)r * fm->kb_stride, x_row(o, r), (size_t)o->n * sizeof(float));
+            else
+                o->isa->quantize(fm->type, x_row(o, r), o->n,
+                                 base + fm->off + (size_t)r * linear_act_bytes(fm->type), fm->kb_stride);
+        }
+    }
+}
+
+static void quantize(const product *o) {
+    int64_t chunk = (QUANTIZE_ELEMENTS + o->n - 1) / o->n;
+    uint32_t n_form = 0;
+    for (uint32_t f = 0; f < o->n_form; f++) n_form += o->form[f].kb_stride != 0;
+    if (n_form == 0) return;
+    quantize_job q = {.o = o, .chunk = (int32_t)chunk};
+    cpu_parallel(o->d, (uint32_t)((o->n_tok + chunk - 1) / chunk), quantize_chunk, &q);
+}
+
+/* ---- products ---------------------------------------------------------------------------------------------- */
+
+static void sums(const product *o, const part *p, int32_t tok, int32_t n_tok, const uint8_t *w, int64_t row0,
+                 int32_t rows, float *acc, float *scratch) {
+    linear_in in = p->in;
+    const form *f = &o->form[p->form];
+    const uint8_t *shared = cpu_shared(o->d);
+    in.w = w;
+    in.n_tok = n_tok;
+    in.kb_stride = f->kb_stride;
+    if (in.type->span != LINEAR_SPAN_F32) {
+        in.act = shared + f->off + (size_t)tok * linear_act_bytes(in.type);
+        o->isa->rows_int(&in, row0, rows, acc);
+        return;
+    }
+    if (f->kb_stride) in.act = shared + f->off + (size_t)tok * f->kb_stride;
+    else { /* in place */
+        in.act = (const uint8_t *)x_row(o, tok);
+        in.kb_stride = (size_t)o->x_stride;
+    }
+    o->isa->rows_f32(&in, row0, rows, acc, scratch);
+}
+
+/* acc becomes the outputs of `rows` rows from row0, for n_tok rows of activations from tok. */
+static void store(const product *o, const part *p, int32_t tok, int32_t n_tok, int64_t row0, int32_t rows,
+                  int64_t expert, const float *acc) {
+    const float *bias = p->bias ? p->bias + expert * p->in.m + row0 : NULL;
+    float scale = p->scale ? p->scale[expert] : 1.0f;
+    for (int32_t i = 0; i < n_tok; i++, acc += LINEAR_ROWS) {
+        int64_t t = tok + i, c = 0;
+        if (o->pair) {
+            c = o->pair[t] % o->n_choice;
+            t = o->pair[t] / o->n_choice;
+        }
+        float *y = (float *)(p->y + (o->tok0 + t) * p->y_stride + c * p->y_stride_pair) + row0;
+        if (!p->scale && !bias) memcpy(y, acc, (size_t)rows * sizeof *y);
+        else if (o->flags & PERI_LINEAR_SCALE_LAST)
+            for (int32_t r = 0; r < rows; r++) y[r] = scale * (acc[r] + (bias ? bias[r] : 0.0f));
+        else
+            for (int32_t r = 0; r < rows; r++) y[r] = scale * acc[r] + (bias ? bias[r] : 0.0f);
+    }
+}
+
+/* Lanes beyond the matrix hold nothing to apply a function to. */
+static void clear_lanes(float *acc, int32_t n_tok, int32_t rows) {
+    for (int32_t i = 0; i < n_tok && rows < LINEAR_ROWS; i++, acc += LINEAR_ROWS)
+        memset(acc + rows, 0, (size_t)(LINEAR_ROWS - rows) * sizeof *acc);
+}
+
+static void run_group(const product *o, int64_t g, float *acc) {
+    const part *p = o->part;
+    const uint8_t *w;
+    int32_t tok = 0, n_tok = o->n_tok;
+    int64_t expert = 0;
+    if (o->pair) {
+        int64_t a = g / p->n_group;
+        g %= p->n_group;
+        expert = o->expert[a];
+        tok = o->first[a];
+        n_tok = o->first[a + 1] - tok;
+    }
+    while (!o->is_glu && g >= p->n_group) g -= p++->n_group;
+    w = p->in.w + expert * o->expert_bytes;
+    int64_t row0 = g * LINEAR_ROWS;
+    int32_t rows = (int32_t)(p->in.m - row0 < LINEAR_ROWS ? p->in.m - row0 : LINEAR_ROWS);
+    float *scratch = acc + o->acc_floats;
+    for (int32_t end = tok + n_tok; tok < end; tok += LINEAR_M) {
+        int32_t n = end - tok < LINEAR_M ? end - tok : LINEAR_M;
+        sums(o, p, tok, n, w, row0, rows, acc, scratch);
+        if (o->is_glu) {
+            float *up = acc + (size_t)n * LINEAR_ROWS;
+            const peri_act_attr *a = &o->j->attr.act;
+            sums(o, p + 1, tok, n, p[1].in.w, row0, rows, up, scratch);
+            clear_lanes(acc, n, rows);
+            clear_lanes(up, n, rows);
+            o->isa->vec->act(a->act, a->param, acc, up, acc, (int64_t)n * LINEAR_ROWS);
+        }
+        store(o, p, tok, n, row0, rows, expert, acc);
+    }
+}
+
+static void run_chunk(void *arg, uint32_t i, uint32_t worker) {
+    const product *o = arg;
+    int64_t lo = (int64_t)i * o->chunk, hi = lo + o->chunk < o->n_group ? lo + o->chunk : o->n_group;
+    float *acc = cpu_scratch(o->d, worker);
+    for (int64_t g = lo; g < hi; g++) run_group(o, g, acc);
+}
+
+/* Groups per chunk, from the bytes of weights of all groups. */
+static int64_t chunk_of(const product *o) {
+    int64_t bytes = 0, per_worker = o->n_tok > FEW_TOKENS ? CHUNKS_PER_WORKER_MANY : CHUNKS_PER_WORKER;
+    int64_t wanted = per_worker * cpu_workers(o->d), least = CHUNK_BYTES;
+    for (uint32_t k = 0; k < o->n_part; k++) bytes += o->part[k].in.m * (int64_t)o->part[k].in.row_bytes;
+    if (o->pair) bytes *= o->n_active;
+    if (o->n_tok > FEW_TOKENS) least = least * 8 / o->n_tok;
+    if (wanted > bytes / (least + 1)) wanted = bytes / (least + 1);
+    if (wanted < 1) wanted = 1;
+    return (o->n_group + wanted - 1) / wanted;
+}
+
+/* Lay out shared scratch for `rows` rows of activations, after `used` bytes; returns its size. */
+static size_t place_forms(product *o, int64_t rows, size_t used) {
+    for (uint32_t f = 0; f < o->n_form; f++) {
+        form *fm = &o->form[f];
+        int64_t n_kb = (o->n + LINEAR_K - 1) / LINEAR_K;
+        fm->off = used = (used + 63) & ~(size_t)63;
+        fm->kb_stride = (size_t)rows * linear_act_bytes(fm->type);
+        if (fm->type->span == LINEAR_SPAN_F32) { /* copied only to sort it */
+            fm->kb_stride = o->expert_bytes ? (size_t)o->n * sizeof(float) : 0;
+            used += (size_t)rows * fm->kb_stride;
+        } else used += (size_t)n_kb * fm->kb_stride;
+    }
+    return used;
+}
+
+static int32_t reserve(product *o, size_t shared, peri_error *e) {
+    int is_f32 = 0;
+    for (uint32_t f = 0; f < o->n_form; f++) is_f32 |= o->form[f].type->span == LINEAR_SPAN_F32;
+    int64_t most = o->n_tok < LINEAR_M ? o->n_tok : LINEAR_M;
+    o->acc_floats = (size_t)most * LINEAR_ROWS * (o->is_glu ? 2 : 1);
+    size_t scratch = is_f32 ? (size_t)o->n * LINEAR_ROWS : 0;
+    return cpu_reserve(o->d, (o->acc_floats + scratch) * sizeof(float), shared, e);
+}
+
+static int32_t run_dense(product *o, int64_t n_tok, peri_error *e) {
+    for (uint32_t k = 0; k < o->n_part && (k == 0 || !o->is_glu); k++) o->n_group += o->part[k].n_group;
+    for (; o->tok0 < n_tok; o->tok0 += LINEAR_M) {
+        o->n_tok = (int32_t)(n_tok - o->tok0 < LINEAR_M ? n_tok - o->tok0 : LINEAR_M);
+        int32_t rc = reserve(o, place_forms(o, o->n_tok, 0), e);
+        if (rc) return rc;
+        quantize(o);
+        o->chunk = chunk_of(o);
+        cpu_parallel(o->d, (uint32_t)((o->n_group + o->chunk - 1) / o->chunk), run_chunk, o);
+    }
+    return PERI_OK;
+}
+
+/* Sort this block's pairs by expert, stably.  place: [E + 1] zeros. */
+static void sort_pairs(product *o, const uint8_t *ids, int64_t ids_stride, int64_t n_expert, int32_t *place) {
+    for (int32_t i = 0; i < o->n_tok; i++) {
+        const int32_t *row = (const int32_t *)(ids + (o->tok0 + i / o->n_choice) * ids_stride);
+        place[row[i % o->n_choice] + 1]++;
+    }
+    o->n_active = 0;
+    for (int64_t x = 0; x < n_expert; x++) {
+        if (place[x + 1]) {
+            o->expert[o->n_active] = (int32_t)x;
+            o->first[o->n_active++] = place[x];
+        }
+        place[x + 1] += place[x];
+    }
+    o->first[o->n_active] = o->n_tok;
+    for (int32_t i = 0; i < o->n_tok; i++) {
+        const int32_t *row = (const int32_t *)(ids + (o->tok0 + i / o->n_choice) * ids_stride);
+        o->pair[place[row[i % o->n_choice]]++] = i;
+    }
+}
+
+static int32_t run_experts(product *o, peri_error *e) {
+    const cpu_job *j = o->j;
+    int64_t n_tok = j->dim[5][1], n_expert = j->dim[1][1], block;
+    part *p = o->part;
+    o->n_choice = j->dim[5][2];
+    o->expert_bytes = p->in.m * (int64_t)p->in.row_bytes;
+    p->y_stride = j->t[5]->stride[1];
+    p->y_stride_pair = j->t[5]->stride[2];
+    for (int64_t t = 0; t < n_tok; t++) {
+        const int32_t *id = (const int32_t *)((const uint8_t *)j->ptr[2] + t * j->t[2]->stride[2]);
+        for (int64_t c = 0; c < o->n_choice; c++)
+            if (id[c] < 0 || id[c] >= n_expert)
+                return peri_plugin_fail(e, PERI_E_RANGE, "LINEAR_EXPERTS: expert %d of %lld wanted for token %lld",
+                                        (int)id[c], (long long)n_expert, (long long)t);
+    }
+    block = PAIRS_MAX / o->n_choice > 1 ? PAIRS_MAX / o->n_choice : 1;
+    for (; o->tok0 < n_tok; o->tok0 += block) {
+        o->n_tok = (int32_t)((n_tok - o->tok0 < block ? n_tok - o->tok0 : block) * o->n_choice);
+        size_t lists = ((size_t)o->n_tok + 3 * (size_t)n_expert + 2) * sizeof(int32_t);
+        int32_t rc = reserve(o, place_forms(o, o->n_tok, lists), e);
+        if (rc) return rc;
+        o->pair = cpu_shared(o->d);
+        o->expert = o->pair + o->n_tok;
+        o->first = o->expert + n_expert;
+        int32_t *place = o->first + n_expert + 1;
+        memset(place, 0, ((size_t)n_expert + 1) * sizeof *place);
+        sort_pairs(o, j->ptr[2], j->t[2]->stride[2], n_expert, place);
+        quantize(o);
+        o->n_group = p->n_group * o->n_active;
+        o->chunk = chunk_of(o);
+        cpu_parallel(o->d, (uint32_t)((o->n_group + o->chunk - 1) / o->chunk), run_chunk, o);
+    }
+    return PERI_OK;
+}
+
+int32_t linear_run(cpu_dev *d, const cpu_isa *isa, const cpu_job *j, peri_error *e) {
+    product o = {.d = d, .isa = isa, .j = j, .x = j->ptr[0], .x_stride = j->t[0]->stride[2], .n = j->dim[0][3]};
+    switch (j->op->code) {
+    case PERI_OP_LINEAR:
+        o.flags = j->attr.linear.flags;
+        add_part(&o, 1, 2, 3, 4);
+        return run_dense(&o, j->dim[4][2], e);
+    case PERI_OP_LINEAR_QKV:
+        add_part(&o, 1, 4, 7, 10);
+        add_part(&o, 2, 5, 8, 11);
+        add_part(&o, 3, 6, 9, 12);
+        return run_dense(&o, j->dim[10][2], e);
+    case PERI_OP_GATE_UP_GLU:
+        o.is_glu = 1;
+        add_part(&o, 1, 0, 0, 3);
+        add_part(&o, 2, 0, 0, 3);
+        return run_dense(&o, j->dim[3][2], e);
+    default:
+        add_part(&o, 1, 3, 4, 5);
+        if (j->t[0]->dim[1] == j->t[2]->dim[2] && j->t[0]->dim[2] == j->t[2]->dim[3]) { /* [T][K][n] */
+            o.x_stride = j->t[0]->stride[1];
+            o.x_stride_pair = j->t[0]->stride[2];
+        }
+        return run_experts(&o, e);
+    }
+}

@@ -1,0 +1,146 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * vec.c - row and elementwise functions over sixteen f32 lanes; compiled per instruction set, equal bits on all
+ * (simd.h).  Sums are 16 partial sums over i mod 16, FMA chains with i rising, zeros behind the row's end, then v16_sum. */
+#include "simd.h"
+
+#include "fast.h"
+
+SIMD_FN v16 load_some(const float *p, int64_t n) {
+    return n >= 16 ? v16_load(p) : v16_load_n(p, n);
+}
+SIMD_FN void store_some(float *p, v16 x, int64_t n) {
+    if (n >= 16) v16_store(p, x);
+    else v16_store_n(p, x, n);
+}
+
+static float sum_squares(const float *x, int64_t n) {
+    v16 s = v16_zero();
+    for (int64_t i = 0; i < n; i += 16) {
+        v16 a = load_some(x + i, n - i);
+        s = v16_fma(a, a, s);
+    }
+    return v16_sum(s);
+}
+
+static float sum(const float *x, int64_t n) {
+    v16 s = v16_zero();
+    for (int64_t i = 0; i < n; i += 16) s = v16_add(s, load_some(x + i, n - i));
+    return v16_sum(s);
+}
+
+/* sum (x - mean)^2; lanes behind the end count x = mean. */
+static float sum_deviations(const float *x, int64_t n, float mean) {
+    v16 s = v16_zero(), m = v16_set1(mean);
+    for (int64_t i = 0; i < n; i += 16) {
+        v16 a;
+        if (n - i >= 16) a = v16_load(x + i);
+        else {
+            float t[16];
+            for (int k = 0; k < 16; k++) t[k] = i + k < n ? x[i + k] : mean;
+            a = v16_load(t);
+        }
+        a = v16_sub(a, m);
+        s = v16_fma(a, a, s);
+    }
+    return v16_sum(s);
+}
+
+static void norm(const peri_norm_attr *a, const float *x, const float *w, const float *b, float *y, int64_t n) {
+    float mean = 0.0f, factor;
+    if (a->kind == PERI_NORM_LAYER) {
+        mean = sum(x, n) / (float)n;
+        factor = 1.0f / sqrtf(sum_deviations(x, n, mean) / (float)n + a->eps);
+    } else if (a->kind == PERI_NORM_L2) {
+        float length = sqrtf(sum_squares(x, n));
+        factor = 1.0f / (length < a->eps ? a->eps : length);
+    } else factor = 1.0f / sqrtf(sum_squares(x, n) / (float)n + a->eps);
+    v16 f = v16_set1(factor), m = v16_set1(mean);
+    for (int64_t i = 0; i < n; i += 16) {
+        v16 v = load_some(x + i, n - i);
+        if (a->kind == PERI_NORM_LAYER) v = v16_sub(v, m);
+        v = v16_mul(v, f);
+        if (w) v = v16_mul(v, load_some(w + i, n - i));
+        if (b && a->kind == PERI_NORM_LAYER) v = v16_add(v, load_some(b + i, n - i));
+        store_some(y + i, v, n - i);
+    }
+}
+
+SIMD_FN v16 sigmoid_of_negative(v16 minus_x) {
+    return v16_add(v16_set1(1.0f), v16_exp(minus_x));
+}
+
+/* GELU is x / (1 + e^-2u) with u of op.def: the same function without the cancellation of 1 + tanh u. */
+SIMD_FN v16 activate(uint32_t act, float param, v16 x) {
+    v16 z = v16_zero();
+    switch (act) {
+    case PERI_ACT_SILU: return v16_div(x, sigmoid_of_negative(v16_sub(z, x)));
+    case PERI_ACT_GELU: {
+        v16 u = v16_fma(v16_mul(x, x), v16_set1(-0.07135481627159855f), v16_set1(-1.5957691216057308f));
+        return v16_div(x, sigmoid_of_negative(v16_mul(x, u)));
+    }
+    case PERI_ACT_GELU_QUICK: return v16_div(x, sigmoid_of_negative(v16_mul(x, v16_set1(-1.702f))));
+    case PERI_ACT_RELU: return v16_max(z, x);
+    case PERI_ACT_RELU2: x = v16_max(z, x); return v16_mul(x, x);
+    case PERI_ACT_SIGMOID: return v16_div(v16_set1(1.0f), sigmoid_of_negative(v16_sub(z, x)));
+    case PERI_ACT_TANH: return v16_tanh(x);
+    default: /* PERI_ACT_SOFTCAP */
+        return v16_mul(v16_set1(param), v16_tanh(v16_div(x, v16_set1(param))));
+    }
+}
+
+SIMD_FN void act_rows(uint32_t act, float param, const float *x, const float *up, float *y, int64_t n) {
+    for (int64_t i = 0; i < n; i += 16) {
+        v16 v = activate(act, param, load_some(x + i, n - i));
+        if (up) v = v16_mul(v, load_some(up + i, n - i));
+        store_some(y + i, v, n - i);
+    }
+}
+
+static void act(uint32_t kind, float param, const float *x, const float *up, float *y, int64_t n) {
+    if (kind == PERI_ACT_SILU) act_rows(PERI_ACT_SILU, param, x, up, y, n);
+    else if (kind == PERI_ACT_GELU) act_rows(PERI_ACT_GELU, param, x, up, y, n);
+    else act_rows(kind, param, x, up, y, n);
+}
+
+static void add(const float *a, const float *b, float *y, int64_t n) {
+    for (int64_t i = 0; i < n; i += 16)
+        store_some(y + i, v16_add(load_some(a + i, n - i), load_some(b + i, n - i)), n - i);
+}
+
+static void mul(const float *a, const float *b, float *y, int64_t n) {
+    for (int64_t i = 0; i < n; i += 16)
+        store_some(y + i, v16_mul(load_some(a + i, n - i), load_some(b + i, n - i)), n - i);
+}
+
+static void scale(const float *x, float s, float *y, int64_t n) {
+    for (int64_t i = 0; i < n; i += 16)
+        store_some(y + i, v16_mul(load_some(x + i, n - i), v16_set1(s)), n - i);
+}
+
+/* (x0, x1) = elements i and i + n_pair. */
+static void rotate_halves(const float *x, const float *cs, const float *sn, float *y, int64_t n_pair) {
+    for (int64_t i = 0; i < n_pair; i += 16) {
+        int64_t n = n_pair - i;
+        v16 c = load_some(cs + i, n), s = load_some(sn + i, n);
+        v16 a = load_some(x + i, n), b = load_some(x + n_pair + i, n);
+        store_some(y + i, v16_fnma(b, s, v16_mul(a, c)), n);
+        store_some(y + n_pair + i, v16_fma(a, s, v16_mul(b, c)), n);
+    }
+}
+
+static void to_f16(const float *x, uint16_t *y, int64_t n) {
+    int64_t i = 0;
+    for (; i + 16 <= n; i += 16) v16_store_f16(y + i, v16_load(x + i));
+    for (; i < n; i++) y[i] = f32_to_f16(x[i]);
+}
+
+const vec_isa PERI_ISA_FN(vec) = {
+    .norm = norm,
+    .act = act,
+    .add = add,
+    .mul = mul,
+    .scale = scale,
+    .rotate_halves = rotate_halves,
+    .to_f16 = to_f16,
+};

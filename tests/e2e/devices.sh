@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: MIT
+# perigee devices: the plugins of the build are listed and usable, others are refused with a reason.
+. "$(dirname "$0")/harness.sh"
+
+run devices
+has "$out" cpu
+run devices --json
+python3 - "$tmp/out" <<'PYTHON' || fail "devices --json"
+import json, sys
+d = json.load(open(sys.argv[1]))
+for key in ("cpu", "plugins", "devices", "notes"):
+    assert key in d, f"no member {key}: {list(d)}"
+cpu = [p for p in d["plugins"] if p["name"] == "cpu"]
+assert cpu and cpu[0]["state"] == "usable", d["plugins"]
+assert any(x.get("name") == "cpu" for x in d["devices"]), d["devices"]
+PYTHON
+
+# A file that is no plugin is refused in one line, and the program goes on.
+printf 'no shared object' >"$tmp/bad.so"
+chmod 644 "$tmp/bad.so"
+run devices --plugin "$tmp/bad.so"
+has "$out" "bad.so"
+has "$out" refused
+run devices --plugin "$tmp/none.so"
+has "$out" "none.so"
+# A folder without plugins, and the working directory is never searched.
+mkdir "$tmp/cwd"
+cp "$BINARY_DIR/$LIBDIR"/perigee/0/plugins/null.so "$tmp/cwd/libnull.so" 2>/dev/null
+(cd "$tmp/cwd" && "$PERIGEE" devices) >"$tmp/out" 2>&1 </dev/null
+case $(cat "$tmp/out") in *libnull.so*) fail "a plugin of the working directory was seen" ;; esac
+PERIGEE_PLUGIN_PATH=$tmp/cwd run devices --json
+case $out in *libnull.so*) ;; *) fail "PERIGEE_PLUGIN_PATH was not searched" ;; esac
+finish

@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: MIT
+# harness.sh - sourced by every test here: runs the program, compares, counts.
+#
+#   run [STATUS] ARG...   run perigee, expecting that exit status (0 without it); $out and $err hold what it said
+#   has TEXT FRAGMENT     FRAGMENT occurs in TEXT
+#   is FOUND EXPECTED
+#   finish                exit with the outcome
+# PERIGEE, SOURCE_DIR, BINARY_DIR, LIBDIR, CC and SANITIZE come from CMakeLists.txt.
+set -u
+: "${PERIGEE:?run through ctest}" "${SOURCE_DIR:?}"
+n_check=0
+n_failed=0
+tmp=$(mktemp -d)
+trap 'rm -rf "$tmp"' EXIT
+demo=$SOURCE_DIR/examples/demo-model/perigee-demo.gguf
+
+fail() {
+    n_failed=$((n_failed + 1))
+    printf 'FAILED: line %s: %s\n' "${BASH_LINENO[1]}" "$1"
+}
+
+run() {
+    local expected=0 status
+    case $1 in [0-9]*) expected=$1; shift ;; esac
+    "$PERIGEE" "$@" >"$tmp/out" 2>"$tmp/err" </dev/null
+    status=$?
+    out=$(tr -d '\0' <"$tmp/out")
+    err=$(tr -d '\0' <"$tmp/err")
+    n_check=$((n_check + 1))
+    [ "$status" -eq "$expected" ] || fail "perigee $*: exit status $status, expected $expected: $err"
+}
+
+has() {
+    n_check=$((n_check + 1))
+    case $1 in *"$2"*) ;; *) fail "found '$(printf %s "$1" | head -c 400)', expected in it '$2'" ;; esac
+}
+
+is() {
+    n_check=$((n_check + 1))
+    [ "$1" = "$2" ] || fail "found '$1', expected '$2'"
+}
+
+need_demo() {
+    [ -f "$demo" ] && return
+    echo "skipped: examples/demo-model/perigee-demo.gguf is not there"
+    exit 77
+}
+
+finish() {
+    echo "$n_check checks, $n_failed failed"
+    [ "$n_check" -gt 0 ] && [ "$n_failed" -eq 0 ]
+    exit
+}

@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: MIT
+# The commands that open a model, on the bundled one.
+. "$(dirname "$0")/harness.sh"
+need_demo
+json() { python3 -c 'import json,sys; d = json.load(open(sys.argv[1])); assert eval(sys.argv[2]), d' "$tmp/out" "$1" || fail "JSON: $1"; }
+
+for part in "" --tensors --parameters --metadata --template --arch "--tensors --template"; do
+    run show "$demo" $part
+    [ -n "$out" ] || fail "show $part printed nothing"
+    run show "$demo" $part --json
+    json True
+done
+run show "$demo" --json
+json 'd["architecture"] == "llama"'
+run explain "$demo"
+has "$out" cpu
+run explain "$demo" --json
+json 'd["device"] and d["why"] and d["memory"]'
+
+# Tokens and back.
+printf 'Read the file\n' | "$PERIGEE" tokenize -m "$demo" --no-special >"$tmp/ids"
+is "$("$PERIGEE" detokenize -m "$demo" <"$tmp/ids")" "Read the file"
+printf 'a\0\0b' | "$PERIGEE" tokenize -m "$demo" --no-special --lines0 >"$tmp/lines"
+is "$(wc -l <"$tmp/lines")" 3
+is "$(sed -n 2p "$tmp/lines")" ""
+is "$(sed -n 1p "$tmp/lines")" "$(printf a | "$PERIGEE" tokenize -m "$demo" --no-special)"
+control=$(printf '<|user|>' | "$PERIGEE" tokenize -m "$demo")
+is "$(echo "$control" | wc -w)" 1
+[ "$(printf '<|user|>' | "$PERIGEE" tokenize -m "$demo" --no-special | wc -w)" -gt 1 ] || fail "--no-special parsed a control token"
+is "$(echo "$control" | "$PERIGEE" detokenize -m "$demo")" "<|user|>"
+echo 1 999999 | "$PERIGEE" detokenize -m "$demo" 2>"$tmp/err"
+is $? 1
+has "$(cat "$tmp/err")" 999999
+
+# Completion: the same seed, the same text; -n; stop strings; special tokens; what is wrong is said.
+prompt='<|user|>Who are you?<|end|><|assistant|>'
+run run "$demo" --raw --parse-special --greedy -n 12 "$prompt"
+greedy=$out
+[ -n "$greedy" ] || fail "an empty answer"
+run run "$demo" --raw --parse-special --temp 0 -n 12 -t 1 "$prompt"
+is "$out" "$greedy"
+is "$(printf %s "$prompt" | "$PERIGEE" run "$demo" --raw --parse-special --greedy -n 12)" "$greedy"
+printf %s "$prompt" >"$tmp/prompt"
+run run "$demo" --raw --parse-special --greedy -n 12 --prompt-file "$tmp/prompt"
+is "$out" "$greedy"
+run run "$demo" --raw --seed 7 -n 20 Hello
+seven=$out
+run run "$demo" --raw --seed 7 -n 20 Hello
+is "$out" "$seven"
+stop=$(printf %s "$greedy" | cut -c 3-5)
+run run "$demo" --raw --parse-special --greedy -n 12 --stop "$stop" "$prompt"
+is "$out" "${greedy%%"$stop"*}"
+run run "$demo" --raw -n 0 Hello
+is "$out" ""
+run run "$demo" --raw --greedy -n 5 -v Hello
+has "$err" "plugin cpu"
+has "$err" "tokens/s"
+run 1 run "$demo" --raw --ctx 4 "a prompt of more than four tokens"
+has "$err" "the context holds 4"
+run 1 run "$demo" --raw --device nosuch Hello
+has "$err" nosuch
+
+# logits: rows for every token, the same for chunks and copies; atomic.
+run logits -m "$demo" --tokens 1,2,3,4,5,6,7 -o "$tmp/a.bin"
+run logits -m "$demo" --tokens 1,2,3,4,5,6,7 -o "$tmp/b.bin" --chunk 2 -t 1
+run logits -m "$demo" --tokens 1,2,3,4,5,6,7 -o "$tmp/c.bin" --batch 3 --chunk 3
+n_vocab=$("$PERIGEE" show "$demo" --metadata --json </dev/null | python3 -c 'import json,sys; print(json.load(sys.stdin)["llama.vocab_size"])')
+is "$(stat -c %s "$tmp/a.bin")" $((7 * n_vocab * 4))
+cmp "$tmp/a.bin" "$tmp/b.bin" || fail "chunks change the logits"
+cmp "$tmp/a.bin" "$tmp/c.bin" || fail "copies change the logits"
+run 1 logits -m "$demo" --tokens 1,99999999 -o "$tmp/d.bin"
+[ -e "$tmp/d.bin" ] && fail "half a file was left"
+is "$(find "$tmp" -name 'd.bin*' | wc -l)" 0
+run 1 logits -m "$demo" --tokens 1 -o /dev/full
+has "$err" "No space left on device"
+run 1 logits -m "$demo" --tokens 1,x -o "$tmp/d.bin"
+has "$err" "found 'x'"
+
+run bench -m "$demo" -p 16 -n 4 -r 2 -b 2 -d 8
+has "$out" "tokens/s"
+run bench -m "$demo" -p 16 -n 4 -r 2 --seed 3 --json
+json 'len(d["pp_tps"]) == 2 and len(d["tg_tps"]) == 2 and min(d["pp_tps"] + d["tg_tps"]) > 0 and d["cached_tokens"] == 0'
+json 'all(k in d for k in ("model", "device", "isa", "threads", "load_ms", "first_token_ms", "rss_mib"))'
+
+# Ctrl-C ends an answer with status 130, a vanished reader without a word.
+timeout --preserve-status -s INT 2 "$PERIGEE" run "$demo" --raw --temp 5 --top-k 0 --top-p 1 --min-p 0 -n -1 Hello >/dev/null 2>&1 </dev/null
+status=$?
+[ "$status" -eq 130 ] || [ "$status" -eq 0 ] || fail "status $status after Ctrl-C, expected 130, or 0 when the model ended first"
+"$PERIGEE" run "$demo" --raw --temp 5 -n 200 Hello 2>"$tmp/err" </dev/null | head -c 1 >/dev/null
+is "$(cat "$tmp/err")" ""
+finish

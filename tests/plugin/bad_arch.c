@@ -1,0 +1,7 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * bad_arch.c - its note names another processor. */
+#include "fake.h"
+
+FAKE_TABLE("arch", fake_device, fake_open, fake_run)
+PERI_PLUGIN_NOTE("abi=0.1 name=arch arch=ppc64 needs=");

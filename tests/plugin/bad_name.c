@@ -1,0 +1,7 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * bad_name.c - has another name than its note. */
+#include "fake.h"
+
+FAKE_TABLE("wolf", fake_device, fake_open, fake_run)
+PERI_PLUGIN_NOTE("abi=0.1 name=sheep arch=any needs=");

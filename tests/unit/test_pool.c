@@ -1,0 +1,255 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * test_pool.c - every chunk runs exactly once, on a worker of its own, and is visible afterwards.
+ * Also run under the thread sanitizer.  PERIGEE_TEST_TIMES=1 prints what an empty job costs. */
+#define _GNU_SOURCE
+#include <sched.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/pool.h"
+#include "fault.h"
+#include "harness.h"
+
+static peri_pool *new_pool(uint32_t n) {
+    peri_pool *p = NULL;
+    peri_error err;
+    assert_ok(peri_pool_new(n, NULL, &p, &err), err);
+    assert_int_equal(peri_pool_workers(p), n);
+    return p;
+}
+
+typedef struct job {
+    uint32_t *count;       /* [n] plain memory: the pool must order the accesses */
+    uint64_t per_worker[8];
+    _Atomic int is_busy[8]; /* one call at a time per worker */
+    _Atomic int n_clash;
+    uint32_t n_worker;
+} job;
+
+static void count_chunk(void *arg, uint32_t i, uint32_t worker) {
+    job *j = arg;
+    if (worker >= j->n_worker || atomic_exchange(&j->is_busy[worker], 1) != 0)
+        atomic_fetch_add(&j->n_clash, 1);
+    j->count[i]++;
+    j->per_worker[worker]++;
+    atomic_store(&j->is_busy[worker], 0);
+}
+
+static void check_sizes(uint32_t n_worker) {
+    enum { LARGEST = 100003 };
+    static const uint32_t sizes[] = {0, 1, 2, 3, 7, 64, 1000, LARGEST, 1, 0, 2};
+    peri_pool *p = new_pool(n_worker);
+    job j = {.count = calloc(LARGEST, sizeof(uint32_t)), .n_worker = n_worker};
+    assert_non_null(j.count);
+    uint64_t total = 0, seen = 0;
+    for (size_t s = 0; s < sizeof sizes / sizeof sizes[0]; s++) {
+        memset(j.count, 0, LARGEST * sizeof(uint32_t));
+        peri_pool_run(p, sizes[s], count_chunk, &j);
+        for (uint32_t i = 0; i < LARGEST; i++) assert_int_equal(j.count[i], i < sizes[s]);
+        total += sizes[s];
+    }
+    for (int w = 0; w < 8; w++) seen += j.per_worker[w];
+    assert_int_equal(seen, total);
+    assert_int_equal(j.n_clash, 0);
+    free(j.count);
+    peri_pool_free(p);
+}
+
+static void pool_runs_every_chunk_once(void **state) {
+    (void)state;
+    for (uint32_t n = 1; n <= 5; n++) check_sizes(n);
+}
+
+static void add_one(void *arg, uint32_t i, uint32_t worker) {
+    (void)worker;
+    ((uint32_t *)arg)[i]++;
+}
+
+static void pool_survives_many_tiny_jobs(void **state) {
+    (void)state;
+    enum { N_JOB = 100000 };
+    peri_pool *p = new_pool(3);
+    uint32_t cell[4] = {0};
+    for (uint32_t k = 0; k < N_JOB; k++) {
+        peri_pool_run(p, 1 + k % 4, add_one, cell);
+        /* The caller reads what workers wrote, and writes what the next job's workers read. */
+        if (cell[0] != k + 1) fail_msg("job %u: first chunk ran %u times", k, cell[0]);
+    }
+    for (uint32_t i = 0; i < 4; i++) assert_int_equal(cell[i], N_JOB - i * N_JOB / 4);
+    peri_pool_free(p);
+}
+
+static void pool_wakes_sleeping_workers(void **state) {
+    (void)state;
+    peri_pool *p = new_pool(2);
+    uint32_t cell[64] = {0};
+    for (uint32_t k = 0; k < 200; k++) {
+        struct timespec nap = {0, (long)(k % 8) * 10000}; /* around the spinning time */
+        nanosleep(&nap, NULL);
+        peri_pool_run(p, 64, add_one, cell);
+    }
+    for (uint32_t i = 0; i < 64; i++) assert_int_equal(cell[i], 200);
+    peri_pool_free(p);
+}
+
+static void slow_second_chunk(void *arg, uint32_t i, uint32_t worker) {
+    (void)worker;
+    struct timespec nap = {0, 3000000};
+    if (i == 0 || i == 1) nanosleep(&nap, NULL);
+    ((uint32_t *)arg)[i]++;
+}
+
+static void pool_waits_for_a_slow_worker(void **state) {
+    (void)state;
+    peri_pool *p = new_pool(3);
+    uint32_t cell[3] = {0};
+    for (uint32_t k = 0; k < 30; k++) {
+        peri_pool_run(p, 3, slow_second_chunk, cell);
+        for (uint32_t i = 0; i < 3; i++) assert_int_equal(cell[i], k + 1);
+    }
+    peri_pool_free(p);
+}
+
+static void pool_idles_without_processor_time(void **state) {
+    (void)state;
+    peri_pool *p = new_pool(4);
+    uint32_t cell[4] = {0};
+    peri_pool_run(p, 4, add_one, cell);
+    struct timespec nap = {0, 20000000}, a, b;
+    nanosleep(&nap, NULL);
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &a);
+    nap.tv_nsec = 200000000;
+    nanosleep(&nap, NULL);
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &b);
+    int64_t used_us = ((int64_t)b.tv_sec - a.tv_sec) * 1000000 + (b.tv_nsec - a.tv_nsec) / 1000;
+    if (used_us > 20000) fail_msg("200 ms of waiting used %d us", (int)used_us);
+    peri_pool_free(p);
+}
+
+static void record_cpu(void *arg, uint32_t i, uint32_t worker) {
+    (void)i;
+    int *cpu = arg;
+    struct timespec nap = {0, 2000000}; /* so that each worker gets a chunk */
+    cpu_set_t set;
+    if (worker == 1 && sched_getaffinity(0, sizeof set, &set) == 0 && CPU_COUNT(&set) == 1)
+        cpu[0] = sched_getcpu();
+    nanosleep(&nap, NULL);
+}
+
+static void pool_pins_workers_and_leaves_the_caller_alone(void **state) {
+    (void)state;
+    cpu_set_t before, after;
+    assert_int_equal(sched_getaffinity(0, sizeof before, &before), 0);
+    int last = -1;
+    for (int c = 0; c < CPU_SETSIZE; c++)
+        if (CPU_ISSET(c, &before)) last = c;
+    int32_t cpu[2] = {last, last};
+    peri_pool *p = NULL;
+    peri_error err;
+    assert_ok(peri_pool_new(2, cpu, &p, &err), err);
+    int found = -1;
+    peri_pool_run(p, 8, record_cpu, &found);
+    assert_int_equal(found, last);
+    assert_int_equal(sched_getaffinity(0, sizeof after, &after), 0);
+    assert_true(CPU_EQUAL(&before, &after));
+    peri_pool_free(p);
+}
+
+static void pool_names_a_processor_that_does_not_exist(void **state) {
+    (void)state;
+    int32_t cpu[2] = {0, 60000};
+    peri_pool *p = NULL;
+    peri_error err;
+    assert_int_equal(peri_pool_new(2, cpu, &p, &err), PERI_E_OTHER);
+    assert_null(p);
+    assert_error(&err, PERI_E_OTHER, "worker 1 of 2 on processor 60000");
+    cpu[1] = -5;
+    assert_int_equal(peri_pool_new(2, cpu, &p, &err), PERI_E_OTHER);
+    assert_int_equal(peri_pool_new(0, NULL, &p, &err), PERI_E_INVALID);
+}
+
+static void pool_creation_survives_lack_of_memory(void **state) {
+    (void)state;
+    peri_fault *f = peri_fault_alloc_install();
+    peri_error err;
+    peri_pool *p = NULL;
+    for (uint64_t n = 1; n <= 2; n++) {
+        f->calls = 0;
+        f->fail_at = n;
+        assert_int_equal(peri_pool_new(3, NULL, &p, &err), PERI_E_NOMEM);
+        assert_null(p);
+        assert_int_equal(f->live, 0);
+    }
+    f->fail_at = 0;
+    assert_ok(peri_pool_new(3, NULL, &p, &err), err);
+    uint64_t calls = f->calls;
+    uint32_t cell[9] = {0};
+    for (int k = 0; k < 100; k++) peri_pool_run(p, 9, add_one, cell);
+    assert_int_equal(f->calls, calls); /* running allocates nothing */
+    peri_pool_free(p);
+    assert_int_equal(f->live, 0);
+    peri_fault_alloc_remove();
+}
+
+static void pool_stops_promptly(void **state) {
+    (void)state;
+    struct timespec a, b;
+    clock_gettime(CLOCK_MONOTONIC, &a);
+    uint32_t cell[2] = {0};
+    for (int k = 0; k < 200; k++) {
+        peri_pool *p = new_pool(3);
+        if (k % 2) peri_pool_run(p, 2, add_one, cell);
+        peri_pool_free(p);
+    }
+    clock_gettime(CLOCK_MONOTONIC, &b);
+    assert_int_equal(cell[1], 100);
+    if (b.tv_sec - a.tv_sec > 20) fail_msg("200 pools took %d s", (int)(b.tv_sec - a.tv_sec));
+}
+
+static void nothing(void *arg, uint32_t i, uint32_t worker) {
+    (void)arg, (void)i, (void)worker;
+}
+
+static int order(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static void print_times(void) {
+    static double us[20001];
+    for (uint32_t n_worker = 1; n_worker <= 2; n_worker++) {
+        peri_pool *p = new_pool(n_worker);
+        for (int k = 0; k < 20001; k++) {
+            struct timespec a, b;
+            clock_gettime(CLOCK_MONOTONIC, &a);
+            peri_pool_run(p, 16, nothing, NULL);
+            clock_gettime(CLOCK_MONOTONIC, &b);
+            us[k] = (double)(b.tv_sec - a.tv_sec) * 1e6 + (double)(b.tv_nsec - a.tv_nsec) / 1e3;
+        }
+        qsort(us, 20001, sizeof us[0], order);
+        print_message("empty job of 16 chunks, %u workers: median %.2f us, 90%% %.2f, 99%% %.2f\n",
+                      n_worker, us[10000], us[18000], us[19800]);
+        peri_pool_free(p);
+    }
+}
+
+int main(void) {
+    if (getenv("PERIGEE_TEST_TIMES") != NULL) print_times();
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(pool_runs_every_chunk_once),
+        cmocka_unit_test(pool_survives_many_tiny_jobs),
+        cmocka_unit_test(pool_wakes_sleeping_workers),
+        cmocka_unit_test(pool_waits_for_a_slow_worker),
+        cmocka_unit_test(pool_idles_without_processor_time),
+        cmocka_unit_test(pool_pins_workers_and_leaves_the_caller_alone),
+        cmocka_unit_test(pool_names_a_processor_that_does_not_exist),
+        cmocka_unit_test(pool_creation_survives_lack_of_memory),
+        cmocka_unit_test(pool_stops_promptly),
+    };
+    return peri_run_tests(tests);
+}
