@@ -29,6 +29,10 @@ struct peri_model {
     int32_t n_session_open;
 };
 
+/* peri_runtime_new for a libperigee that lies in library_dir; NULL = find it.  Programs that link the core statically need this. */
+peri_status peri_runtime_new_in(const peri_runtime_options *opts, const char *library_dir,
+                                peri_runtime **out, peri_error *err);
+
 /* Public size-first options: copy what the caller's version holds over zeros. */
 void peri_options_copy(void *dst, size_t dst_size, const void *src);
 

@@ -31,10 +31,10 @@ void peri_options_copy(void *dst, size_t dst_size, const void *src) {
     memcpy(dst, src, size < dst_size ? size : dst_size);
 }
 
-/* Folder of the shared object (or program) that holds this function, or NULL. */
-static char *library_dir(void) {
+/* Folder of the shared object (or program) that holds this function; NULL when out of memory. */
+static char *find_library_dir(void) {
     Dl_info info;
-    if (!dladdr((void *)(uintptr_t)&library_dir, &info) || !info.dli_fname) return NULL;
+    if (!dladdr((void *)(uintptr_t)&find_library_dir, &info) || !info.dli_fname) return NULL;
     char *real = realpath(info.dli_fname, NULL); /* by the C library: freed with free */
     if (!real) return NULL;
     char *slash = strrchr(real, '/');
@@ -73,47 +73,52 @@ static peri_status copy_settings(peri_runtime *rt, const peri_runtime_options *o
     return PERI_OK;
 }
 
-static peri_status find_scripts(peri_runtime *rt, const char *wanted, peri_error *err) {
-    if (wanted) {
-        rt->script_dir = peri_str_dup(peri_str_of(wanted));
-    } else {
-        char *lib = library_dir();
-        rt->script_dir = lib ? peri_strf("%s/%s", lib, PERI_DATA_FROM_LIB) : NULL;
-        peri_free(lib);
-    }
+static peri_status find_scripts(peri_runtime *rt, const char *wanted, const char *lib, peri_error *err) {
+    rt->script_dir = wanted ? peri_str_dup(peri_str_of(wanted)) : peri_strf("%s/%s", lib, PERI_DATA_FROM_LIB);
     return rt->script_dir ? PERI_OK : peri_fail(err, PERI_E_NOMEM, "out of memory finding the scripts");
 }
 
-static peri_status find_plugins(peri_runtime *rt, const peri_runtime_options *o, peri_error *err) {
+static peri_status find_plugins(peri_runtime *rt, const peri_runtime_options *o, const char *lib,
+                                peri_error *err) {
     peri_status st = peri_topology_new(NULL, &rt->topology, err);
     if (st) return st;
     peri_registry_options ro = {.size = sizeof ro,
                                 .topology = rt->topology,
                                 .files = o->plugin_files,
                                 .n_file = o->n_plugin_file,
+                                .library_dir = lib,
                                 .n_thread = o->n_thread,
                                 .option = setting,
                                 .option_user = rt};
     return peri_registry_new(&ro, &rt->registry, err);
 }
 
-peri_status peri_runtime_new(const peri_runtime_options *opts, peri_runtime **out, peri_error *err) {
+peri_status peri_runtime_new_in(const peri_runtime_options *opts, const char *library_dir,
+                                peri_runtime **out, peri_error *err) {
     peri_runtime_options o;
     *out = NULL;
     peri_options_copy(&o, sizeof o, opts);
     peri_runtime *rt = peri_calloc(1, sizeof *rt);
-    if (!rt) return peri_fail(err, PERI_E_NOMEM, "out of memory");
-    peri_log_set(o.message, o.message_user);
-    rt->is_strict = o.is_strict;
-    peri_status st = copy_settings(rt, &o, err);
-    if (!st) st = find_scripts(rt, o.script_dir, err);
-    if (!st) st = find_plugins(rt, &o, err);
+    char *lib = library_dir ? peri_str_dup(peri_str_of(library_dir)) : find_library_dir();
+    peri_status st = rt && lib ? PERI_OK : peri_fail(err, PERI_E_NOMEM, "out of memory");
+    if (!st) {
+        peri_log_set(o.message, o.message_user);
+        rt->is_strict = o.is_strict;
+        st = copy_settings(rt, &o, err);
+    }
+    if (!st) st = find_scripts(rt, o.script_dir, lib, err);
+    if (!st) st = find_plugins(rt, &o, lib, err);
+    peri_free(lib);
     if (st) {
         peri_runtime_free(rt);
         return st;
     }
     *out = rt;
     return PERI_OK;
+}
+
+peri_status peri_runtime_new(const peri_runtime_options *opts, peri_runtime **out, peri_error *err) {
+    return peri_runtime_new_in(opts, NULL, out, err);
 }
 
 void peri_runtime_free(peri_runtime *rt) {

@@ -14,6 +14,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "out.h"
+
 #define COMMON(member) offsetof(peri_common, member)
 
 // clang-format off
@@ -43,13 +45,15 @@ static const peri_opt model_opts[] = {
  */
 
 int peri_opts_usage(const char *command, const char *fmt, ...) {
+    char line[1024];
     va_list ap;
     const char *space = command[0] ? " " : "";
     va_start(ap, fmt);
-    fprintf(stderr, "perigee%s%s: ", space, command);
-    vfprintf(stderr, fmt, ap);
-    fprintf(stderr, "\nTry 'perigee%s%s --help'.\n", space, command);
+    vsnprintf(line, sizeof line, fmt, ap);
     va_end(ap);
+    fprintf(stderr, "perigee%s%s: ", space, command);
+    peri_out_untrusted(stderr, line, strlen(line), false);
+    fprintf(stderr, "\nTry 'perigee%s%s --help'.\n", space, command);
     return PERI_EXIT_USAGE;
 }
 

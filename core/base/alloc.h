@@ -4,7 +4,8 @@
  *
  * All heap memory of libperigee, and that of Lua, jansson and PCRE2 through their hooks, goes
  * through the process-wide table set here, so that tests can count and fail the n-th call.
- * Set it before anything is allocated and never while memory is held.  Thread-safe if the table is. */
+ * Set it before anything is allocated and never while memory is held.  Thread-safe if the table is.
+ */
 #ifndef PERI_BASE_ALLOC_H
 #define PERI_BASE_ALLOC_H
 
@@ -39,7 +40,8 @@ char *peri_strf(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 typedef struct peri_arena peri_arena;
 peri_arena *peri_arena_new(void);
 void *peri_arena_alloc(peri_arena *a, size_t n, size_t element_bytes);
-peri_str peri_arena_str(peri_arena *a, peri_str s); /* copy, NUL-terminated; .data NULL on failure */
+peri_str peri_arena_str(peri_arena *a,
+                        peri_str s); /* copy, NUL-terminated; .data NULL on failure */
 size_t peri_arena_bytes(const peri_arena *a);
 void peri_arena_free(peri_arena *a); /* accepts NULL */
 

@@ -27,7 +27,8 @@
 static int sys_open(void *user, const char *path, int flags, int mode) {
     int fd;
     (void)user;
-    do fd = open(path, flags, mode);
+    do
+        fd = open(path, flags, mode);
     while (fd < 0 && errno == EINTR);
     return fd;
 }
@@ -35,7 +36,8 @@ static int sys_open(void *user, const char *path, int flags, int mode) {
 static ssize_t sys_read(void *user, int fd, void *dst, size_t n) {
     ssize_t got;
     (void)user;
-    do got = read(fd, dst, n);
+    do
+        got = read(fd, dst, n);
     while (got < 0 && errno == EINTR);
     return got;
 }
@@ -43,7 +45,8 @@ static ssize_t sys_read(void *user, int fd, void *dst, size_t n) {
 static ssize_t sys_write(void *user, int fd, const void *src, size_t n) {
     ssize_t put;
     (void)user;
-    do put = write(fd, src, n);
+    do
+        put = write(fd, src, n);
     while (put < 0 && errno == EINTR);
     return put;
 }
@@ -51,7 +54,8 @@ static ssize_t sys_write(void *user, int fd, const void *src, size_t n) {
 static int sys_sync(void *user, int fd) {
     int rc;
     (void)user;
-    do rc = fsync(fd);
+    do
+        rc = fsync(fd);
     while (rc < 0 && errno == EINTR);
     return rc;
 }
@@ -159,9 +163,8 @@ static peri_status read_all(const char *path, int fd, size_t room, uint64_t max_
     peri_status status = PERI_OK;
     while (data != NULL) {
         if (n == room) {
-            char *more = room > SIZE_MAX / 2 - 4096
-                             ? NULL
-                             : peri_resize_array(data, room * 2 + 4096 + 1, 1);
+            char *more =
+                room > SIZE_MAX / 2 - 4096 ? NULL : peri_resize_array(data, room * 2 + 4096 + 1, 1);
             if (more == NULL) break;
             data = more;
             room = room * 2 + 4096;
@@ -201,9 +204,9 @@ peri_status peri_file_read(const char *path, uint64_t max_bytes, char **out, siz
     peri_status status = peri_io_open_regular(path, &fd, &bytes, err);
     if (status != PERI_OK) return status;
     if (bytes > max_bytes)
-        status = peri_fail(err, PERI_E_RANGE,
-                           "%s: found %" PRIu64 " bytes, expected at most %" PRIu64, path, bytes,
-                           max_bytes);
+        status =
+            peri_fail(err, PERI_E_RANGE, "%s: found %" PRIu64 " bytes, expected at most %" PRIu64,
+                      path, bytes, max_bytes);
     else /* one byte more, so that the end is seen without growing */
         status = read_all(path, fd, (size_t)bytes + 1, max_bytes, out, size, err);
     ops->close(ops->user, fd);

@@ -19,7 +19,7 @@ typedef struct peri_io_ops {
     ssize_t (*write)(void *user, int fd, const void *src, size_t n);
     int (*sync)(void *user, int fd); /* data to the disk (fsync) */
     int (*close)(void *user, int fd);
-    int64_t (*size)(void *user, int fd); /* bytes of a regular file, or -1 and errno */
+    int64_t (*size)(void *user, int fd);            /* bytes of a regular file, or -1 and errno */
     void *(*map)(void *user, int fd, size_t bytes); /* read-only, shared; NULL and errno */
     int (*unmap)(void *user, void *p, size_t bytes);
     int (*rename)(void *user, const char *from, const char *to);
@@ -39,17 +39,17 @@ void peri_mapping_close(peri_mapping *m); /* accepts NULL */
 const uint8_t *peri_mapping_data(const peri_mapping *m);
 uint64_t peri_mapping_size(const peri_mapping *m);
 const char *peri_mapping_path(const peri_mapping *m);
-/* PERI_E_IO "FILE: changed while in use: page at byte N vanished (file was M bytes)" once a page was lost. Any thread. */
+/* PERI_E_IO "FILE: changed while in use: page at byte N vanished (file was M bytes)" once a page
+ * was lost. Any thread. */
 peri_status peri_mapping_check(const peri_mapping *m, peri_error *err);
 /* Tell the kernel that the range will be read soon (best effort). */
 void peri_mapping_will_need(const peri_mapping *m, uint64_t off, uint64_t bytes);
 
 /* Whole small file (at most max_bytes) into fresh memory, NUL appended; the caller frees *out. */
 peri_status peri_file_read(const char *path, uint64_t max_bytes, char **out, size_t *size,
-                                    peri_error *err);
+                           peri_error *err);
 /* Write atomically: temporary file in the same folder, then rename. */
-peri_status peri_file_write(const char *path, const void *data, size_t size,
-                                     peri_error *err);
+peri_status peri_file_write(const char *path, const void *data, size_t size, peri_error *err);
 int peri_file_exists(const char *path);
 
 #endif

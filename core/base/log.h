@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
  * log.h - where the core says what it noticed.  The core never prints: the application installs a
- * sink (perigee.h peri_log_set); without one, messages are dropped.  One line per call, no newline. */
+ * sink (perigee.h peri_log_set); without one, messages are dropped.  One line per call, no newline.
+ */
 #ifndef PERI_BASE_LOG_H
 #define PERI_BASE_LOG_H
 

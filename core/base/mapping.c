@@ -3,19 +3,19 @@
  * mapping.c - files mapped read-only, and the guard that lets them vanish.
  *
  * Problem: when a mapped file is truncated, touching a page past its new end raises SIGBUS, which
- * kills the process.  Copying the file would cost its size in memory; checking its length before each
- * use has a race.  Choice: one SIGBUS handler per process.  It looks the fault address up in a table
- * of all mappings, replaces the missing page and all behind it with zeros, notes the offset, and
- * returns; the faulting load then yields zero and the computation runs to its end.  Whoever computed
- * asks peri_mapping_check before using the result.
+ * kills the process.  Copying the file would cost its size in memory; checking its length before
+ * each use has a race.  Choice: one SIGBUS handler per process.  It looks the fault address up in a
+ * table of all mappings, replaces the missing page and all behind it with zeros, notes the offset,
+ * and returns; the faulting load then yields zero and the computation runs to its end.  Whoever
+ * computed asks peri_mapping_check before using the result.
  *
- * In the handler only mmap (a bare system call on Linux), atomics and the table are used: no lock, no
- * allocation.  A slot is written by the thread that opens or closes the mapping; an address can only
- * fault inside a mapping while that mapping is open, so the slot that matters is always stable, and a
- * slot caught half-written is recognised by its end changing and skipped.
+ * In the handler only mmap (a bare system call on Linux), atomics and the table are used: no lock,
+ * no allocation.  A slot is written by the thread that opens or closes the mapping; an address can
+ * only fault inside a mapping while that mapping is open, so the slot that matters is always
+ * stable, and a slot caught half-written is recognised by its end changing and skipped.
  *
- * Faults elsewhere go to the handler that was there before.  Another library may put its own handler
- * over ours later: each opening of a mapping looks and puts ours on top again. */
+ * Faults elsewhere go to the handler that was there before.  Another library may put its own
+ * handler over ours later: each opening of a mapping looks and puts ours on top again. */
 #include <errno.h>
 #include <inttypes.h>
 #include <signal.h>
@@ -49,7 +49,8 @@ static slot slots[N_SLOT];
 static struct sigaction previous;
 static uintptr_t page_bytes;
 static atomic_flag is_installing = ATOMIC_FLAG_INIT; /* guards `previous` */
-/* Are we inside the previous handler?  If that one passes faults on to us in turn, stop the circle. */
+/* Are we inside the previous handler?  If that one passes faults on to us in turn, stop the circle.
+ */
 static _Thread_local volatile sig_atomic_t is_passing __attribute__((tls_model("initial-exec")));
 
 /* ---- the handler ----------------------------------------------------------------------------- */
@@ -107,7 +108,8 @@ static bool guard_install(void) {
     struct sigaction now, ours = {.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_RESTART};
     ours.sa_sigaction = on_bus_error;
     sigemptyset(&ours.sa_mask);
-    while (atomic_flag_test_and_set(&is_installing)) usleep(100);
+    while (atomic_flag_test_and_set(&is_installing))
+        usleep(100);
     page_bytes = (uintptr_t)sysconf(_SC_PAGESIZE);
     bool ok = sigaction(SIGBUS, NULL, &now) == 0;
     if (ok && !((now.sa_flags & SA_SIGINFO) && now.sa_sigaction == on_bus_error)) {
@@ -148,7 +150,8 @@ static peri_status map_file(peri_mapping *m, const char *path, peri_error *err) 
     if (size == 0) {
         status = peri_fail(err, PERI_E_CORRUPT, "%s: offset 0: the file is empty", path);
     } else if (size > PTRDIFF_MAX) {
-        status = peri_fail(err, PERI_E_RANGE, "%s: %" PRIu64 " bytes are too many to map", path, size);
+        status =
+            peri_fail(err, PERI_E_RANGE, "%s: %" PRIu64 " bytes are too many to map", path, size);
     } else if (!guard_install()) {
         status = peri_io_fail(err, path, "guard against truncation", errno);
     } else if ((m->data = ops->map(ops->user, fd, (size_t)size)) == NULL) {

@@ -16,8 +16,8 @@
 #include "base/pool.h"
 
 #include <errno.h>
-#include <linux/futex.h>
 #include <limits.h>
+#include <linux/futex.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -47,8 +47,8 @@ typedef struct worker {
 } worker;
 
 struct peri_pool {
-    _Alignas(CACHE_LINE) _Atomic uint32_t left; /* chunks nobody claimed yet */
-    _Alignas(CACHE_LINE) _Atomic uint32_t pending; /* chunks that have not returned yet */
+    _Alignas(CACHE_LINE) _Atomic uint32_t left;     /* chunks nobody claimed yet */
+    _Alignas(CACHE_LINE) _Atomic uint32_t pending;  /* chunks that have not returned yet */
     _Alignas(CACHE_LINE) _Atomic uint32_t n_asleep; /* workers asleep on `left`, or about to be */
     _Atomic uint32_t is_caller_asleep;
     _Atomic uint32_t is_stopping;
@@ -202,7 +202,8 @@ void peri_pool_free(peri_pool *p) {
     atomic_store(&p->is_stopping, 1);
     atomic_store(&p->left, 1); /* never claimed: workers look at is_stopping first */
     futex_wake(&p->left, INT_MAX);
-    for (uint32_t i = 1; i <= p->n_thread; i++) pthread_join(p->workers[i].thread, NULL);
+    for (uint32_t i = 1; i <= p->n_thread; i++)
+        pthread_join(p->workers[i].thread, NULL);
     peri_free(p->workers);
     peri_free(p);
 }
@@ -213,7 +214,8 @@ uint32_t peri_pool_workers(const peri_pool *p) {
 
 void peri_pool_run(peri_pool *p, uint32_t n, peri_pool_fn fn, void *arg) {
     if (n <= 1 || p->n_thread == 0) { /* nothing to share */
-        for (uint32_t i = 0; i < n; i++) fn(arg, i, 0);
+        for (uint32_t i = 0; i < n; i++)
+            fn(arg, i, 0);
         return;
     }
     p->n = n;

@@ -2,9 +2,10 @@
  *
  * pool.h - pinned worker threads that split one job into chunks.
  *
- * A job is n calls fn(arg, i, worker).  Chunks are claimed one by one from a shared ticket, so a descheduled thread costs
- * its chunk and not everyone's time.  Waiting spins about 20 microseconds and then sleeps on a futex: an idle or
- * crowded machine is left alone.  The caller of peri_pool_run is worker 0 and works too. */
+ * A job is n calls fn(arg, i, worker).  Chunks are claimed one by one from a shared ticket, so a
+ * descheduled thread costs its chunk and not everyone's time.  Waiting spins about 20 microseconds
+ * and then sleeps on a futex: an idle or crowded machine is left alone.  The caller of
+ * peri_pool_run is worker 0 and works too. */
 #ifndef PERI_BASE_POOL_H
 #define PERI_BASE_POOL_H
 
@@ -13,8 +14,9 @@
 typedef struct peri_pool peri_pool;
 typedef void (*peri_pool_fn)(void *arg, uint32_t i, uint32_t worker);
 
-/* n_worker >= 1, the caller included.  cpu[n_worker]: OS processor number of each worker, or NULL for no pinning; the caller's own
- * affinity is left alone.  PERI_E_NOMEM or PERI_E_OTHER when a thread cannot start. */
+/* n_worker >= 1, the caller included.  cpu[n_worker]: OS processor number of each worker, or NULL
+ * for no pinning; the caller's own affinity is left alone.  PERI_E_NOMEM or PERI_E_OTHER when a
+ * thread cannot start. */
 peri_status peri_pool_new(uint32_t n_worker, const int32_t *cpu, peri_pool **out, peri_error *err);
 void peri_pool_free(peri_pool *p); /* accepts NULL; joins */
 uint32_t peri_pool_workers(const peri_pool *p);

@@ -28,7 +28,8 @@ static peri_status read_number(peri_reader *r, const char *what, unsigned n, uin
     peri_status status = peri_read_bytes(r, what, n, &p, err);
     if (status != PERI_OK) return status;
     uint64_t v = 0;
-    for (unsigned i = 0; i < n; i++) v |= (uint64_t)p[i] << (8 * i);
+    for (unsigned i = 0; i < n; i++)
+        v |= (uint64_t)p[i] << (8 * i);
     *out = v;
     return PERI_OK;
 }

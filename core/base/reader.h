@@ -44,8 +44,8 @@ peri_status peri_read_u16(peri_reader *r, const char *what, uint16_t *out, peri_
 peri_status peri_read_u32(peri_reader *r, const char *what, uint32_t *out, peri_error *err);
 peri_status peri_read_u64(peri_reader *r, const char *what, uint64_t *out, peri_error *err);
 /* Borrow n bytes at the cursor and move past them. */
-peri_status peri_read_bytes(peri_reader *r, const char *what, uint64_t n,
-                                     const uint8_t **out, peri_error *err);
+peri_status peri_read_bytes(peri_reader *r, const char *what, uint64_t n, const uint8_t **out,
+                            peri_error *err);
 /* Bytes left. */
 static inline uint64_t peri_reader_left(const peri_reader *r) {
     return r->size - r->off;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * sort.c - bottom-up merge sort of 32-bit indices.  Runs that are in order already are not touched. */
+ * sort.c - bottom-up merge sort of 32-bit indices.  Runs that are in order already are not touched.
+ */
 #include "base/sort.h"
 
 #include <string.h>

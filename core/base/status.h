@@ -9,7 +9,6 @@
 
 #include "perigee/types.h"
 
-
 /* Write code and formatted text into *err (ignored when NULL) and return code.  Text that does not
  * fit ends in "..." at a UTF-8 border; control bytes are shown as \xNN, so that a hostile file
  * never reaches the terminal.  Allocates nothing. */
@@ -17,9 +16,9 @@ peri_status peri_fail(peri_error *err, peri_status code, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 peri_status peri_vfail(peri_error *err, peri_status code, const char *fmt, va_list ap)
     __attribute__((format(printf, 3, 0)));
-/* Put "context: " in front of an error on its way up; returns err->code (PERI_E_OTHER when NULL). */
-peri_status peri_wrap(peri_error *err, const char *fmt, ...)
-    __attribute__((format(printf, 2, 3)));
+/* Put "context: " in front of an error on its way up; returns err->code (PERI_E_OTHER when NULL).
+ */
+peri_status peri_wrap(peri_error *err, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
 /* Copy NUL-terminated src to dst[room], with control characters, directional marks and bytes that
  * are no well-formed UTF-8 as \xNN.  false when it was cut; it then ends in "...". */

@@ -22,7 +22,8 @@ static bool reserve(peri_text *b, size_t n) {
     need++;
     if (need <= b->room) return true;
     size_t room = b->room < 64 ? 64 : b->room;
-    while (room < need) room *= 2;
+    while (room < need)
+        room *= 2;
     char *p = peri_resize_array(b->data, room, 1);
     if (p == NULL) {
         b->failed = true;

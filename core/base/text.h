@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * text.h - a growing byte buffer.  Appending after a failed append does nothing and stays failed, so a
- * writer checks once at the end. */
+ * text.h - a growing byte buffer.  Appending after a failed append does nothing and stays failed,
+ * so a writer checks once at the end. */
 #ifndef PERI_BASE_TEXT_H
 #define PERI_BASE_TEXT_H
 

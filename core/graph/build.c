@@ -74,7 +74,7 @@ uint32_t build_linear(builder *b, uint32_t x, const char *stem, int64_t n_in, in
 
 uint32_t build_norm(builder *b, uint32_t x, uint32_t out, const char *stem, int64_t n) {
     uint32_t w = build_weight(b, stem, ".weight", &n, 1, PERI_BIND_VECTOR);
-    if (b->status) return PERI_NONE;
+    if (b->status || b->g->failed) return PERI_NONE;
     if (out == PERI_NONE) out = peri_graph_act(b->g, PERI_DT_F32, b->g->tensor[x].t.dim, 4);
     peri_norm_attr attr = {.size = sizeof attr, .kind = PERI_NORM_RMS, .eps = build_eps(b)};
     peri_graph_add(b->g, PERI_OP_NORM, (const uint32_t[]){x, w, PERI_NONE, out}, 3, 1, &attr,

@@ -2,9 +2,9 @@
  *
  * dtype.c - lookups in the element type table, and the proof of its figures.
  *
- * The static asserts below restate each block as the sum of its parts (scales, minima, quants, signs),
- * taken from the format description and not from the table, so that a typing slip in either is a
- * compile error.  A second switch proves that no number occurs twice. */
+ * The static asserts below restate each block as the sum of its parts (scales, minima, quants,
+ * signs), taken from the format description and not from the table, so that a typing slip in either
+ * is a compile error.  A second switch proves that no number occurs twice. */
 #include "model/dtype.h"
 
 #include <inttypes.h>
@@ -47,7 +47,7 @@ ROW(Q5_1, 7, 32, 2 * F16_SCALE + 32 / 8 + 32 * 4 / 8);
 ROW(Q8_0, 8, 32, F16_SCALE + 32);
 ROW(Q8_1, 9, 32, 2 * F16_SCALE + 32);
 ROW(IQ4_NL, 20, 32, F16_SCALE + 32 * 4 / 8);
-ROW(MXFP4, 39, 32, 1 + 32 * 4 / 8);     /* one E8M0 scale */
+ROW(MXFP4, 39, 32, 1 + 32 * 4 / 8);       /* one E8M0 scale */
 ROW(NVFP4, 40, 64, 64 / 16 + 64 * 4 / 8); /* an E4M3 scale per 16 */
 /* 256 elements: super-block scales, packed sub-block scales, high bits, low bits. */
 ROW(Q2_K, 10, 256, 2 * F16_SCALE + 256 / 16 + 256 * 2 / 8);

@@ -22,7 +22,6 @@ const peri_dtype_info *peri_dtype_get(uint32_t number);
 /* By name, case-insensitive; NULL when unknown. */
 const peri_dtype_info *peri_dtype_find(peri_str name);
 /* Bytes of n elements; PERI_E_RANGE when n is no multiple of the block or the product overflows. */
-peri_status peri_dtype_bytes(uint32_t number, uint64_t n, uint64_t *bytes,
-                                      peri_error *err);
+peri_status peri_dtype_bytes(uint32_t number, uint64_t n, uint64_t *bytes, peri_error *err);
 
 #endif

@@ -2,8 +2,8 @@
  *
  * gguf.c - a model of one or more GGUF files: opening, shards, lookups, typed getters.
  *
- * The bytes of one file are parsed and checked in gguf_parse.c.  Here the files of a sharded model are
- * found by name, their split.* keys compared with it, and their tensors put into one table.
+ * The bytes of one file are parsed and checked in gguf_parse.c.  Here the files of a sharded model
+ * are found by name, their split.* keys compared with it, and their tensors put into one table.
  *
  * Invariant: after opening nothing changes; every string and array points into a mapping. */
 #include "model/gguf.h"
@@ -18,8 +18,6 @@
 #include "model/gguf_int.h"
 
 #include "base/compiler.h"
-
-enum { SHOWN_PATH = 96 }; /* bytes of a path in messages, so that 250 bytes hold the rest too */
 
 struct peri_gguf {
     peri_arena *arena;
@@ -59,20 +57,22 @@ uint32_t peri_gguf_type_bytes(uint32_t type) {
 
 peri_status peri_gguf_vfail_key(const peri_gguf_shard *s, const peri_gguf_value *v, peri_error *err,
                                 const char *fmt, va_list ap) {
-    char text[sizeof err->text];
+    char text[sizeof err->text], name[PERI_GGUF_SHOWN + 1];
     if (err == NULL) return PERI_E_CORRUPT;
     vsnprintf(text, sizeof text, fmt, ap);
-    return peri_fail(err, PERI_E_CORRUPT, "%s: key %.*s at offset %" PRIu64 ": %s", s->name,
-                     PERI_STR_ARG(v->key), v->off, text);
+    peri_gguf_show(name, v->key);
+    return peri_fail(err, PERI_E_CORRUPT, "%s: key %s at offset %" PRIu64 ": %s", s->name, name,
+                     v->off, text);
 }
 
 peri_status peri_gguf_vfail_tensor(const peri_gguf_shard *s, const peri_gguf_tensor *t,
                                    peri_error *err, const char *fmt, va_list ap) {
-    char text[sizeof err->text];
+    char text[sizeof err->text], name[PERI_GGUF_SHOWN + 1];
     if (err == NULL) return PERI_E_CORRUPT;
     vsnprintf(text, sizeof text, fmt, ap);
-    return peri_fail(err, PERI_E_CORRUPT, "%s: tensor %.*s at offset %" PRIu64 ": %s", s->name,
-                     PERI_STR_ARG(t->name), t->info_off, text);
+    peri_gguf_show(name, t->name);
+    return peri_fail(err, PERI_E_CORRUPT, "%s: tensor %s at offset %" PRIu64 ": %s", s->name, name,
+                     t->info_off, text);
 }
 
 peri_status peri_gguf_fail_key(const peri_gguf *g, const peri_gguf_value *v, peri_error *err,
@@ -105,12 +105,23 @@ static peri_status fail_shard_key(const peri_gguf_shard *s, const peri_gguf_valu
     return status;
 }
 
+void peri_gguf_show(char dst[PERI_GGUF_SHOWN + 1], peri_str name) {
+    char text[PERI_GGUF_SHOWN + 2]; /* one more than fits, so that cutting shows */
+    size_t n = name.size < sizeof text - 1 ? name.size : sizeof text - 1;
+    memcpy(text, name.data, n);
+    text[n] = 0;
+    peri_escape(dst, PERI_GGUF_SHOWN + 1, text);
+}
+
 /* What messages call the file: its path, or "..." and the end of a long one. */
 static const char *shown_name(peri_arena *arena, const char *path) {
-    peri_str s = peri_str_of(path);
-    if (s.size <= SHOWN_PATH) return peri_arena_str(arena, s).data;
-    char text[SHOWN_PATH + 1];
-    snprintf(text, sizeof text, "...%s", path + s.size - (SHOWN_PATH - 3));
+    char tail[PERI_GGUF_SHOWN + 1], text[PERI_GGUF_SHOWN + 1];
+    size_t n = strlen(path);
+    if (n <= PERI_GGUF_SHOWN)
+        snprintf(tail, sizeof tail, "%s", path);
+    else
+        snprintf(tail, sizeof tail, "...%s", path + n - (PERI_GGUF_SHOWN - 3));
+    peri_gguf_show(text, peri_str_of(tail));
     return peri_arena_str(arena, peri_str_of(text)).data;
 }
 
@@ -143,11 +154,13 @@ static bool name_less(const void *user, uint32_t a, uint32_t b) {
 
 static peri_status fail_twice(const peri_gguf_shard *shards, const peri_gguf_tensor *first,
                               const peri_gguf_tensor *second, peri_error *err) {
+    char name[PERI_GGUF_SHOWN + 1];
+    peri_gguf_show(name, second->name);
     return peri_fail(err, PERI_E_CORRUPT,
-                     "%s: tensor %.*s at offset %" PRIu64 ": found the name a second time (first at "
+                     "%s: tensor %s at offset %" PRIu64 ": found the name a second time (first at "
                      "offset %" PRIu64 "%s), expected it once",
-                     shards[second->shard].name, PERI_STR_ARG(second->name), second->info_off,
-                     first->info_off, first->shard == second->shard ? "" : " of another shard");
+                     shards[second->shard].name, name, second->info_off, first->info_off,
+                     first->shard == second->shard ? "" : " of another shard");
 }
 
 /* Sort the names into by_name and refuse equal ones. */
@@ -155,7 +168,8 @@ static peri_status index_tensors(peri_gguf *g, peri_error *err) {
     const peri_gguf_tensor *t = g->tensors;
     uint32_t twice = UINT32_MAX, first = 0;
     g->by_name = peri_arena_alloc(g->arena, (size_t)g->n_tensor, sizeof *g->by_name);
-    for (uint32_t i = 0; g->by_name != NULL && i < g->n_tensor; i++) g->by_name[i] = i;
+    for (uint32_t i = 0; g->by_name != NULL && i < g->n_tensor; i++)
+        g->by_name[i] = i;
     if (g->by_name == NULL ||
         peri_sort_index(g->by_name, (size_t)g->n_tensor, name_less, t) != PERI_OK)
         return peri_fail(err, PERI_E_NOMEM, "%s: out of memory for an index of the tensors",
@@ -198,7 +212,8 @@ static peri_status check_split_key(const peri_gguf_shard *s, const char *key, ui
     int64_t found = 0;
     if (v == NULL && !is_required) return PERI_OK;
     if (v == NULL)
-        return peri_fail(err, PERI_E_CORRUPT, "%s: header: offset 16: keys: found no %s, expected it with %" PRIu64,
+        return peri_fail(err, PERI_E_CORRUPT,
+                         "%s: header: offset 16: keys: found no %s, expected it with %" PRIu64,
                          s->name, key, expected);
     if (v->is_array || v->type == PERI_GGUF_BOOL || v->type == PERI_GGUF_F32 ||
         v->type == PERI_GGUF_F64 || v->type == PERI_GGUF_STRING)
@@ -263,7 +278,8 @@ static peri_status open_all_shards(peri_gguf *g, const char *path, uint32_t coun
     peri_status status = PERI_OK;
     int stem = (int)(strlen(path) - SUFFIX_BYTES);
     for (uint32_t i = 0; i < count && status == PERI_OK; i++) {
-        char *name = peri_strf("%.*s-%05" PRIu32 "-of-%05" PRIu32 ".gguf", stem, path, i + 1, count);
+        char *name =
+            peri_strf("%.*s-%05" PRIu32 "-of-%05" PRIu32 ".gguf", stem, path, i + 1, count);
         if (name == NULL) return peri_fail(err, PERI_E_NOMEM, "%s: out of memory", path);
         status = open_shard(g, name, i, err);
         peri_free(name);
@@ -359,7 +375,8 @@ peri_status peri_gguf_open_bytes(const char *name, const void *data, size_t size
 
 void peri_gguf_close(peri_gguf *g) {
     if (g == NULL) return;
-    for (uint32_t i = 0; i < g->n_shard; i++) peri_mapping_close(g->shards[i].map);
+    for (uint32_t i = 0; i < g->n_shard; i++)
+        peri_mapping_close(g->shards[i].map);
     peri_free(g->merged);
     peri_arena_free(g->arena);
     peri_free(g);
@@ -377,7 +394,8 @@ const char *peri_gguf_shown_name(const peri_gguf *g) {
 
 uint64_t peri_gguf_file_bytes(const peri_gguf *g) {
     uint64_t bytes = 0;
-    for (uint32_t i = 0; i < g->n_shard; i++) bytes += g->shards[i].size;
+    for (uint32_t i = 0; i < g->n_shard; i++)
+        bytes += g->shards[i].size;
     return bytes;
 }
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * gguf_int.h - what the files of the GGUF reader share, and the entry the fuzz target and the tests use. */
+ * gguf_int.h - what the files of the GGUF reader share, and the entry the fuzz target and the tests
+ * use. */
 #ifndef PERI_MODEL_GGUF_INT_H
 #define PERI_MODEL_GGUF_INT_H
 
@@ -11,10 +12,10 @@
 #include "model/gguf.h"
 
 enum {
-    PERI_GGUF_MAX_KEYS = 1 << 20,      /* per file; published models hold below 200 */
-    PERI_GGUF_MAX_TENSORS = 1 << 20,   /* all shards; published models hold below 200,000 */
-    PERI_GGUF_MAX_KEY = 65535,         /* bytes of a key.  Source: gguf.md, "Key" */
-    PERI_GGUF_MAX_NAME = 64,           /* bytes of a tensor name.  Source: gguf.md, "name" */
+    PERI_GGUF_MAX_KEYS = 1 << 20,    /* per file; published models hold below 200 */
+    PERI_GGUF_MAX_TENSORS = 1 << 20, /* all shards; published models hold below 200,000 */
+    PERI_GGUF_MAX_KEY = 65535,       /* bytes of a key.  Source: gguf.md, "Key" */
+    PERI_GGUF_MAX_NAME = 64,         /* bytes of a tensor name.  Source: gguf.md, "name" */
     PERI_GGUF_MAX_DIMS = 4,
     PERI_GGUF_MIN_ALIGNMENT = 8,       /* Source: gguf.md, "general.alignment": a multiple of 8 */
     PERI_GGUF_MAX_ALIGNMENT = 1 << 16, /* ours */
@@ -42,17 +43,22 @@ peri_status peri_gguf_parse(peri_gguf_shard *s, peri_arena *arena, peri_error *e
 int peri_gguf_compare(peri_str a, peri_str b);
 const peri_gguf_value *peri_gguf_shard_find(const peri_gguf_shard *s, peri_str key);
 
+enum {
+    PERI_GGUF_SHOWN = 80
+}; /* bytes of an escaped name or path in messages, so that the rest fits */
+/* The name as messages show it: escaped, and cut with "..." where it is too long. */
+void peri_gguf_show(char dst[PERI_GGUF_SHOWN + 1], peri_str name);
 /* What messages call the (first) file. */
 const char *peri_gguf_shown_name(const peri_gguf *g);
 
-/* "u32", "string", ...; "?" for a number that is no type.  Bytes of one element, 0 for strings and arrays. */
+/* "u32", "string", ...; "?" for a number that is no type.  Bytes of one element, 0 for strings and
+ * arrays. */
 const char *peri_gguf_type_name(uint32_t type);
 uint32_t peri_gguf_type_bytes(uint32_t type);
 
 /* "FILE: key K at offset N: <formatted>" with code CORRUPT, and the same for tensors. */
 peri_status peri_gguf_vfail_key(const peri_gguf_shard *s, const peri_gguf_value *v, peri_error *err,
-                                const char *fmt, va_list ap)
-    __attribute__((format(printf, 4, 0)));
+                                const char *fmt, va_list ap) __attribute__((format(printf, 4, 0)));
 peri_status peri_gguf_vfail_tensor(const peri_gguf_shard *s, const peri_gguf_tensor *t,
                                    peri_error *err, const char *fmt, va_list ap)
     __attribute__((format(printf, 4, 0)));

@@ -3,14 +3,16 @@
  * gguf_parse.c - one GGUF file from bytes to checked tables.
  *
  * Nothing in the file is believed.  Each count and length is compared with the bytes left before
- * anything is allocated for it, so that a file of N bytes never costs more than 4 N + 16 MB: a key takes
- * at least 14 bytes in the file and 64 here, a tensor 33 and 96, an array string 8 and 16, and the caps
- * on keys and tensors keep the small excess below 16 MB.  All arithmetic on sizes is checked.
+ * anything is allocated for it, so that a file of N bytes never costs more than 4 N + 16 MB: a key
+ * takes at least 14 bytes in the file and 64 here, a tensor 33 and 96, an array string 8 and 16,
+ * and the caps on keys and tensors keep the small excess below 16 MB.  All arithmetic on sizes is
+ * checked.
  *
- * Messages: a field that does not fit its record is reported against that record, by name once the name
- * was read and by number before; "header" stands for the first 24 bytes.
+ * Messages: a field that does not fit its record is reported against that record, by name once the
+ * name was read and by number before; "header" stands for the first 24 bytes.
  *
- * Read it from peri_gguf_parse at the end upwards.  Source of the format: ggml-org/ggml docs/gguf.md. */
+ * Read it from peri_gguf_parse at the end upwards.  Source of the format: ggml-org/ggml
+ * docs/gguf.md. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -25,10 +27,11 @@
 
 enum {
     HEADER_BYTES = 24,
-    MIN_KEY_BYTES = 8 + 1 + 4 + 1,             /* length, one letter, type, one byte of value */
-    MIN_TENSOR_BYTES = 8 + 1 + 4 + 8 + 4 + 8,  /* length, one letter, count, one dim, type, offset */
-    MIN_STRING_BYTES = 8,                      /* its length */
-    MIN_SHOWN = 33, MAX_SHOWN = 126            /* magic bytes shown as letters */
+    MIN_KEY_BYTES = 8 + 1 + 4 + 1,            /* length, one letter, type, one byte of value */
+    MIN_TENSOR_BYTES = 8 + 1 + 4 + 8 + 4 + 8, /* length, one letter, count, one dim, type, offset */
+    MIN_STRING_BYTES = 8,                     /* its length */
+    MIN_SHOWN = 33,
+    MAX_SHOWN = 126 /* magic bytes shown as letters */
 };
 
 /* The record being read, for messages. */
@@ -37,9 +40,9 @@ typedef struct parser {
     peri_gguf_shard *shard;
     peri_arena *arena;
     peri_error *err;
-    const char *kind;  /* NULL in the header, else "key" or "tensor" */
+    const char *kind;   /* NULL in the header, else "key" or "tensor" */
     uint64_t i, n, off; /* number of the record, how many there are, where it starts */
-    peri_str name;     /* data is NULL until it was read */
+    peri_str name;      /* data is NULL until it was read */
 } parser;
 
 /* ---- messages -------------------------------------------------------------------------------- */
@@ -57,10 +60,13 @@ static peri_status vreject(parser *p, peri_status code, const char *fmt, va_list
     if (p->kind == NULL)
         return peri_fail(p->err, code, "%s: header: offset %" PRIu64 ": %s", file, p->off, text);
     if (p->name.data == NULL)
-        return peri_fail(p->err, code, "%s: %s %" PRIu64 " of %" PRIu64 " at offset %" PRIu64 ": %s",
-                         file, p->kind, p->i + 1, p->n, p->off, text);
-    return peri_fail(p->err, code, "%s: %s %.*s at offset %" PRIu64 ": %s", file, p->kind,
-                     PERI_STR_ARG(p->name), p->off, text);
+        return peri_fail(p->err, code,
+                         "%s: %s %" PRIu64 " of %" PRIu64 " at offset %" PRIu64 ": %s", file,
+                         p->kind, p->i + 1, p->n, p->off, text);
+    char name[PERI_GGUF_SHOWN + 1];
+    peri_gguf_show(name, p->name);
+    return peri_fail(p->err, code, "%s: %s %s at offset %" PRIu64 ": %s", file, p->kind, name,
+                     p->off, text);
 }
 
 static peri_status reject(parser *p, peri_status code, const char *fmt, ...) {
@@ -99,8 +105,8 @@ static peri_status read_name(parser *p, uint64_t max) {
     peri_status status = read_u64(p, "name length", &n);
     if (status != PERI_OK) return status;
     if (n == 0 || n > max)
-        return reject(p, PERI_E_CORRUPT,
-                      "name length: found %" PRIu64 ", expected 1..%" PRIu64, n, max);
+        return reject(p, PERI_E_CORRUPT, "name length: found %" PRIu64 ", expected 1..%" PRIu64, n,
+                      max);
     status = read_bytes(p, "name", n, &bytes);
     if (status != PERI_OK) return status;
     if (memchr(bytes, 0, (size_t)n) != NULL)
@@ -151,8 +157,8 @@ static peri_status read_payload(parser *p, peri_gguf_value *v) {
     for (uint64_t i = 0; i < v->n; i++)
         if (v->data[i] > 1)
             return reject(p, PERI_E_CORRUPT,
-                          "found %d as element %" PRIu64 " of a bool, expected 0 or 1",
-                          v->data[i], i);
+                          "found %d as element %" PRIu64 " of a bool, expected 0 or 1", v->data[i],
+                          i);
     return PERI_OK;
 }
 
@@ -190,7 +196,8 @@ static peri_status index_keys(parser *p) {
     uint64_t twice = UINT64_MAX, first = 0;
     s->by_key = peri_arena_alloc(p->arena, (size_t)s->n_value, sizeof *s->by_key);
     if (s->by_key == NULL) return no_memory(p, "an index of the keys");
-    for (uint32_t i = 0; i < s->n_value; i++) s->by_key[i] = i;
+    for (uint32_t i = 0; i < s->n_value; i++)
+        s->by_key[i] = i;
     if (peri_sort_index(s->by_key, (size_t)s->n_value, key_less, s->values) != PERI_OK)
         return no_memory(p, "sorting the keys");
     for (uint64_t i = 1; i < s->n_value; i++) {
@@ -250,11 +257,11 @@ static peri_status read_dims(parser *p, peri_gguf_tensor *t, uint64_t *n_element
     peri_status status = read_u32(p, "number of dimensions", &t->n_dim);
     if (status != PERI_OK) return status;
     if (t->n_dim == 0 || t->n_dim > PERI_GGUF_MAX_DIMS)
-        return reject(p, PERI_E_CORRUPT,
-                      "number of dimensions: found %" PRIu32 ", expected 1..%d", t->n_dim,
-                      (int)PERI_GGUF_MAX_DIMS);
+        return reject(p, PERI_E_CORRUPT, "number of dimensions: found %" PRIu32 ", expected 1..%d",
+                      t->n_dim, (int)PERI_GGUF_MAX_DIMS);
     *n_element = 1;
-    for (int i = 0; i < PERI_GGUF_MAX_DIMS; i++) t->dim[i] = 1;
+    for (int i = 0; i < PERI_GGUF_MAX_DIMS; i++)
+        t->dim[i] = 1;
     for (uint32_t i = 0; i < t->n_dim; i++) {
         uint64_t n = 0;
         status = read_u64(p, "dimension", &n);
@@ -315,7 +322,8 @@ static peri_status place_tensor(parser *p, peri_gguf_tensor *t, uint64_t start, 
     uint64_t first = 0, end = 0, size = p->shard->size;
     p->name = t->name;
     p->off = t->info_off;
-    if (!peri_add_u64(start, data_off, &first) || !peri_add_u64(first, t->bytes, &end) || end > size)
+    if (!peri_add_u64(start, data_off, &first) || !peri_add_u64(first, t->bytes, &end) ||
+        end > size)
         return reject(p, PERI_E_CORRUPT,
                       "data: found %" PRIu64 " bytes at %" PRIu64 "+%" PRIu64
                       ", expected an end within the file's %" PRIu64,
@@ -336,7 +344,8 @@ static peri_status check_overlap(parser *p) {
     peri_status status = PERI_OK;
     uint32_t *order = peri_alloc_array((size_t)n, sizeof *order);
     if (order == NULL) return no_memory(p, "sorting the tensors");
-    for (uint32_t i = 0; i < n; i++) order[i] = i;
+    for (uint32_t i = 0; i < n; i++)
+        order[i] = i;
     if (peri_sort_index(order, (size_t)n, data_less, t) != PERI_OK)
         status = no_memory(p, "sorting the tensors");
     for (uint64_t i = 1; i < n && status == PERI_OK; i++) {
@@ -347,12 +356,14 @@ static peri_status check_overlap(parser *p) {
             a = b;
             b = later;
         }
+        char name[PERI_GGUF_SHOWN + 1];
+        peri_gguf_show(name, a->name);
         p->name = b->name;
         p->off = b->info_off;
-        status = reject(p, PERI_E_CORRUPT,
-                        "data: found an overlap with tensor %.*s at offset %" PRIu64
-                        ", expected none",
-                        PERI_STR_ARG(a->name), a->info_off);
+        status =
+            reject(p, PERI_E_CORRUPT,
+                   "data: found an overlap with tensor %s at offset %" PRIu64 ", expected none",
+                   name, a->info_off);
     }
     peri_free(order);
     return status;
@@ -426,8 +437,7 @@ static peri_status read_header(parser *p) {
         status = read_count(p, "tensor count", PERI_GGUF_MAX_TENSORS, MIN_TENSOR_BYTES,
                             &p->shard->n_tensor);
     if (status == PERI_OK)
-        status =
-            read_count(p, "key count", PERI_GGUF_MAX_KEYS, MIN_KEY_BYTES, &p->shard->n_value);
+        status = read_count(p, "key count", PERI_GGUF_MAX_KEYS, MIN_KEY_BYTES, &p->shard->n_value);
     return status;
 }
 

@@ -2,8 +2,8 @@
  *
  * gguf_value.c - numbers and strings out of GGUF values, and the typed getters.
  *
- * The getters are strict: an integer key takes integer types only, a bool key bool only, a float key
- * floats and integers.  peri_gguf_as_* convert whatever keeps its value. */
+ * The getters are strict: an integer key takes integer types only, a bool key bool only, a float
+ * key floats and integers.  peri_gguf_as_* convert whatever keeps its value. */
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
@@ -21,7 +21,8 @@ static uint64_t bits_at(const peri_gguf_value *v, uint64_t i) {
     uint32_t bytes = peri_gguf_type_bytes(v->type);
     const uint8_t *p = v->data + i * bytes;
     uint64_t bits = 0;
-    for (uint32_t k = 0; k < bytes; k++) bits |= (uint64_t)p[k] << (8 * k);
+    for (uint32_t k = 0; k < bytes; k++)
+        bits |= (uint64_t)p[k] << (8 * k);
     return bits;
 }
 
@@ -122,19 +123,17 @@ peri_status peri_gguf_get_i64(const peri_gguf *g, const char *key, int64_t lo, i
     if (status != PERI_OK) return status;
     if (v->is_array || !is_integer(v)) return wrong_type(g, v, "an integer", err);
     if (!peri_gguf_as_i64(v, 0, &found)) /* only a u64 can be too large */
-        return peri_gguf_fail_key(g, v, err,
-                                  "found %" PRIu64 ", expected %" PRId64 "..%" PRId64,
+        return peri_gguf_fail_key(g, v, err, "found %" PRIu64 ", expected %" PRId64 "..%" PRId64,
                                   bits_at(v, 0), lo, hi);
     if (found < lo || found > hi)
-        return peri_gguf_fail_key(g, v, err,
-                                  "found %" PRId64 ", expected %" PRId64 "..%" PRId64, found, lo,
-                                  hi);
+        return peri_gguf_fail_key(g, v, err, "found %" PRId64 ", expected %" PRId64 "..%" PRId64,
+                                  found, lo, hi);
     *out = found;
     return PERI_OK;
 }
 
-peri_status peri_gguf_get_f64(const peri_gguf *g, const char *key, double lo, double hi, double *out,
-                              peri_error *err) {
+peri_status peri_gguf_get_f64(const peri_gguf *g, const char *key, double lo, double hi,
+                              double *out, peri_error *err) {
     const peri_gguf_value *v;
     double found = 0;
     peri_status status = find_scalar(g, key, &v, err);

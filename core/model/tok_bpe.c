@@ -1,21 +1,21 @@
 /* SPDX-License-Identifier: MIT
  *
  * tok_bpe.c - byte-level BPE: each word of the pre-tokenizer starts as single bytes (single
- * characters when the pre-tokenizer works on raw text); the adjacent pair of the lowest merge rank is
- * joined first (the leftmost of equals) until no pair has a rank.
+ * characters when the pre-tokenizer works on raw text); the adjacent pair of the lowest merge rank
+ * is joined first (the leftmost of equals) until no pair has a rank.
  *
  * Symbols are numbers: vocabulary ids first, then the texts that occur in merges only.  Vocabulary
- * texts of byte-level files are decoded once, so a word is looked up as the bytes it is.  Short words
- * are merged by scanning for the lowest rank, long ones through a heap, so that no word costs more
- * than O(n log n).
- * Source: openai/gpt-2 src/encoder.py; the order of equal ranks as in ggml-org/llama.cpp. */
+ * texts of byte-level files are decoded once, so a word is looked up as the bytes it is.  Short
+ * words are merged by scanning for the lowest rank, long ones through a heap, so that no word costs
+ * more than O(n log n). Source: openai/gpt-2 src/encoder.py; the order of equal ranks as in
+ * ggml-org/llama.cpp. */
 #include <string.h>
 
 #include "base/status.h"
 #include "tok_int.h"
 
 enum { SHORT_WORD = 24 }; /* symbols; below it a scan costs less than a heap */
-#define NO_RANK UINT32_MAX
+#define NO_RANK   UINT32_MAX
 #define NO_SYMBOL UINT32_MAX /* a character that takes part in no token and no merge */
 
 typedef struct bpe_merge {
@@ -158,7 +158,8 @@ peri_status tok_bpe_new(peri_tokenizer *t, peri_error *err) {
     for (uint64_t i = 0; ok && i < n; i++)
         ok = add_merge(t, v->strings[i], (uint32_t)i, buf);
     peri_free(buf);
-    if (!ok) return peri_fail(err, PERI_E_NOMEM, "no memory for %llu merges", (unsigned long long)n);
+    if (!ok)
+        return peri_fail(err, PERI_E_NOMEM, "no memory for %llu merges", (unsigned long long)n);
     return PERI_OK;
 }
 
@@ -353,8 +354,8 @@ static peri_status run_by_space(bpe_work *w, peri_str text, peri_error *err) {
 
 peri_status tok_bpe_run(const peri_tokenizer *t, peri_str text, tok_ids *out, peri_error *err) {
     bpe_work w = {.t = t, .out = out};
-    peri_status s = t->by_space ? run_by_space(&w, text, err)
-                                : tok_split_run(t->split, text, do_word, &w, err);
+    peri_status s =
+        t->by_space ? run_by_space(&w, text, err) : tok_split_run(t->split, text, do_word, &w, err);
     peri_free(w.sym);
     peri_free(w.heap.item);
     if (s == PERI_E_NOMEM || (s == PERI_OK && out->failed))

@@ -87,7 +87,8 @@ static size_t count_prefixes(const peri_str *str, const uint32_t *id, size_t n) 
     return sum;
 }
 
-/* Fill the nodes level by level; span[k] is the range of sorted texts that start with node k's prefix. */
+/* Fill the nodes level by level; span[k] is the range of sorted texts that start with node k's
+ * prefix. */
 static void grow_trie(tok_trie *t, const peri_str *str, const uint32_t *id, size_t n,
                       uint32_t (*span)[2]) {
     uint32_t n_node = 1, level_end = 1;

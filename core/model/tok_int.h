@@ -2,10 +2,9 @@
  *
  * tok_int.h - what the tokenizer's files share; included by core/model/tok*.c and unicode.c only.
  *
- * tokenizer.c   the public functions: split off special tokens, hand the rest to the kind, detokenize
- * tok_load.c    reads and checks the tokenizer.ggml.* keys
- * tok_index.c   text -> id hash, prefix trie, growing id list
- * tok_split.c   pre-tokenizer patterns (pretok.def) on PCRE2
+ * tokenizer.c   the public functions: split off special tokens, hand the rest to the kind,
+ * detokenize tok_load.c    reads and checks the tokenizer.ggml.* keys tok_index.c   text -> id
+ * hash, prefix trie, growing id list tok_split.c   pre-tokenizer patterns (pretok.def) on PCRE2
  * tok_spm.c tok_bpe.c tok_wordpiece.c tok_unigram.c   one algorithm each
  * unicode.c     decoding and character classes */
 #ifndef PERI_MODEL_TOK_INT_H
@@ -22,21 +21,22 @@ enum { TOK_BAD_CP = 0xFFFD };
 
 /* Bytes the lead byte promises: 1 for ASCII and continuation bytes, else 2 to 4. */
 size_t tok_utf8_len(uint8_t lead);
-/* Decode one code point; surrogates pass, overlong forms and what is above 10FFFF do not.  Returns the
- * bytes used; *ok false (one byte used, *cp = U+FFFD) when ill-formed.  n > 0. */
+/* Decode one code point; surrogates pass, overlong forms and what is above 10FFFF do not.  Returns
+ * the bytes used; *ok false (one byte used, *cp = U+FFFD) when ill-formed.  n > 0. */
 size_t tok_utf8_get(const uint8_t *s, size_t n, uint32_t *cp, bool *ok);
 /* 1 to 4 bytes into dst. */
 size_t tok_utf8_put(uint32_t cp, char *dst);
-/* First byte at or after `from` that starts no well-formed UTF-8 character; n when there is none. */
+/* First byte at or after `from` that starts no well-formed UTF-8 character; n when there is none.
+ */
 size_t tok_utf8_check(const uint8_t *s, size_t n, size_t from);
 bool tok_is_space(uint32_t cp);       /* White_Space of Unicode */
 bool tok_is_number(uint32_t cp);      /* general category N */
 bool tok_is_mark(uint32_t cp);        /* M */
 bool tok_is_punctuation(uint32_t cp); /* P */
 bool tok_is_other(uint32_t cp);       /* C, but not Cn (unassigned) */
-bool tok_is_cjk(uint32_t cp);      /* split off as one word by BERT */
-uint32_t tok_lower(uint32_t cp);   /* simple mapping */
-uint32_t tok_nfd_first(uint32_t cp); /* first code point of its canonical decomposition */
+bool tok_is_cjk(uint32_t cp);         /* split off as one word by BERT */
+uint32_t tok_lower(uint32_t cp);      /* simple mapping */
+uint32_t tok_nfd_first(uint32_t cp);  /* first code point of its canonical decomposition */
 /* Byte <-> character of the byte-level alphabet ("GPT-2 bytes to unicode"); -1 when outside it. */
 uint32_t tok_byte_to_cp(uint8_t byte);
 int tok_cp_to_byte(uint32_t cp);
@@ -52,14 +52,15 @@ typedef struct tok_map {
     size_t mask;
     const peri_str *str;
 } tok_map;
-bool tok_map_init(tok_map *m, const peri_str *str, size_t room); /* at most `room` entries will come */
+bool tok_map_init(tok_map *m, const peri_str *str,
+                  size_t room); /* at most `room` entries will come */
 void tok_map_fini(tok_map *m);
 /* Insert str[i]; returns the index that already has that text, else -1. */
 int64_t tok_map_put(tok_map *m, uint32_t i);
 int32_t tok_map_get(const tok_map *m, const char *s, size_t n); /* -1 when absent */
 
-/* Trie of texts, in level order: the children of node k are first[k] .. first[k + 1].  Node 0 is the
- * root, and no child, so 0 also means "none".  9 bytes per distinct prefix. */
+/* Trie of texts, in level order: the children of node k are first[k] .. first[k + 1].  Node 0 is
+ * the root, and no child, so 0 also means "none".  9 bytes per distinct prefix. */
 typedef struct tok_trie {
     uint8_t *label;  /* [n] last byte of the prefix; ascending among siblings */
     uint32_t *first; /* [n + 1] */
@@ -112,16 +113,16 @@ typedef struct tok_pre {
     uint32_t flags;             /* TOK_PRE_* */
 } tok_pre;
 enum {
-    TOK_PRE_ADD_BOS = 1,     /* add_bos_token when the file does not say */
-    TOK_PRE_WHOLE_WORD = 2,  /* a word that is a token needs no merges ("ignore_merges") */
-    TOK_PRE_KEEP_SPACES = 4, /* whole-text detokenisation does not tidy spaces */
-    TOK_PRE_RAW = 8,         /* merges work on UTF-8 text, not on the byte-level alphabet */
-    TOK_PRE_ESCAPE = 16,     /* space becomes U+2581 first */
-    TOK_PRE_NEWLINES = 32,   /* a run of newlines that is a token needs no merges */
-    TOK_PRE_FORCE_BOS = 64,  /* add_bos_token whatever the file says */
-    TOK_PRE_NO_BOS = 128,    /* no default BOS id */
-    TOK_PRE_NO_MERGES = 256, /* the merges key may be missing */
-    TOK_PRE_PREFIX = 512,    /* a line that starts with no space gets one */
+    TOK_PRE_ADD_BOS = 1,      /* add_bos_token when the file does not say */
+    TOK_PRE_WHOLE_WORD = 2,   /* a word that is a token needs no merges ("ignore_merges") */
+    TOK_PRE_KEEP_SPACES = 4,  /* whole-text detokenisation does not tidy spaces */
+    TOK_PRE_RAW = 8,          /* merges work on UTF-8 text, not on the byte-level alphabet */
+    TOK_PRE_ESCAPE = 16,      /* space becomes U+2581 first */
+    TOK_PRE_NEWLINES = 32,    /* a run of newlines that is a token needs no merges */
+    TOK_PRE_FORCE_BOS = 64,   /* add_bos_token whatever the file says */
+    TOK_PRE_NO_BOS = 128,     /* no default BOS id */
+    TOK_PRE_NO_MERGES = 256,  /* the merges key may be missing */
+    TOK_PRE_PREFIX = 512,     /* a line that starts with no space gets one */
     TOK_PRE_KEEP_CASE = 1024, /* no lower case when the file does not say */
     TOK_PRE_SPM_LIKE = TOK_PRE_RAW | TOK_PRE_ESCAPE
 };
@@ -141,9 +142,15 @@ peri_status tok_split_run(const tok_split *s, peri_str text, tok_word_fn fn, voi
 
 enum { TOK_SPM, TOK_BPE, TOK_WORDPIECE, TOK_UNIGRAM };
 enum { /* attributes of a token; type of the file plus what its text implies */
-    TOK_NORMAL = 1, TOK_UNKNOWN = 2, TOK_CONTROL = 4, TOK_USER = 8, TOK_UNUSED = 16, TOK_BYTE = 32,
-    TOK_EOG = 64,    /* ends generation */
-    TOK_LSTRIP = 128, TOK_RSTRIP = 256 /* as a special token it swallows ASCII space on that side */
+       TOK_NORMAL = 1,
+       TOK_UNKNOWN = 2,
+       TOK_CONTROL = 4,
+       TOK_USER = 8,
+       TOK_UNUSED = 16,
+       TOK_BYTE = 32,
+       TOK_EOG = 64, /* ends generation */
+       TOK_LSTRIP = 128,
+       TOK_RSTRIP = 256 /* as a special token it swallows ASCII space on that side */
 };
 
 typedef struct tok_bpe tok_bpe;
@@ -155,10 +162,10 @@ struct peri_tokenizer {
     const tok_pre *pre; /* BPE only */
     peri_arena *arena;  /* texts that are not in the file */
     int32_t n_vocab;
-    peri_str *piece;    /* [n_vocab] */
-    float *score;       /* [n_vocab] or NULL: all 0 */
-    uint16_t *attr;     /* [n_vocab] */
-    size_t max_piece;   /* bytes of the longest */
+    peri_str *piece;  /* [n_vocab] */
+    float *score;     /* [n_vocab] or NULL: all 0 */
+    uint16_t *attr;   /* [n_vocab] */
+    size_t max_piece; /* bytes of the longest */
     tok_map by_text;
     bool joins[256];      /* SPM: some entry has this byte before a U+2581 */
     int32_t byte_id[256]; /* SPM and raw BPE: token of a byte, or -1 */

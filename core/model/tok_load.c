@@ -2,13 +2,13 @@
  *
  * tok_load.c - the tokenizer.ggml.* keys of a model file, checked and completed.
  *
- * Order matters, because what files leave out is guessed from what they have: kind and its defaults,
- * tokens with scores and types, the algorithm's own tables, special ids, roles and ends of generation
- * known by their text (TOK_MARK of pretok.def), then the list of tokens that are split off first.
- * Refused: duplicate texts, arrays shorter than the vocabulary, scores that are no number, byte tokens
- * that name no byte.  Tolerated as published files need it: special ids out of range (default kept),
- * empty texts (named [EMPTY_id]).
- * Source of defaults and order: ggml-org/llama.cpp src/llama-vocab.cpp, release 0.7.0. */
+ * Order matters, because what files leave out is guessed from what they have: kind and its
+ * defaults, tokens with scores and types, the algorithm's own tables, special ids, roles and ends
+ * of generation known by their text (TOK_MARK of pretok.def), then the list of tokens that are
+ * split off first. Refused: duplicate texts, arrays shorter than the vocabulary, scores that are no
+ * number, byte tokens that name no byte.  Tolerated as published files need it: special ids out of
+ * range (default kept), empty texts (named [EMPTY_id]). Source of defaults and order:
+ * ggml-org/llama.cpp src/llama-vocab.cpp, release 0.7.0. */
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
@@ -19,12 +19,27 @@
 #include "tok_int.h"
 
 #define KEY "tokenizer.ggml."
-#define KNOWN_MODELS "llama (SentencePiece BPE), gpt2, gemma4, whitespace (byte-level BPE), " \
-                     "bert (WordPiece), t5 (Unigram)"
+#define KNOWN_MODELS                                                                               \
+    "llama (SentencePiece BPE), gpt2, gemma4, whitespace (byte-level BPE), "                       \
+    "bert (WordPiece), t5 (Unigram)"
 
 enum role {
-    BOS, EOS, EOT, EOM, UNK, SEP, PAD, FIM_PRE, FIM_SUF, FIM_MID, FIM_PAD, FIM_REP, FIM_SEP, N_ROLE,
-    EOG, SHOWN /* uses of TOK_MARK that are no role */
+    BOS,
+    EOS,
+    EOT,
+    EOM,
+    UNK,
+    SEP,
+    PAD,
+    FIM_PRE,
+    FIM_SUF,
+    FIM_MID,
+    FIM_PAD,
+    FIM_REP,
+    FIM_SEP,
+    N_ROLE,
+    EOG,
+    SHOWN /* uses of TOK_MARK that are no role */
 };
 
 static const struct {
@@ -51,11 +66,12 @@ static const struct {
 };
 
 static const struct {
+    int family;
     const char *key, *part, *text;
     unsigned attr;
     bool on;
 } strips[] = {
-#define TOK_STRIP(key, part, text, attr, on) {key, part, text, attr, on},
+#define TOK_STRIP(family, key, part, text, attr, on) {family, key, part, text, attr, on},
 #include "pretok.def"
 #undef TOK_STRIP
 };
@@ -238,7 +254,8 @@ static peri_status read_types(peri_tokenizer *t, peri_error *err) {
     return PERI_OK;
 }
 
-/* Bytes that stand before a U+2581 inside some entry: only behind them can a join cross a word start. */
+/* Bytes that stand before a U+2581 inside some entry: only behind them can a join cross a word
+ * start. */
 static void find_joins(peri_tokenizer *t) {
     for (int32_t i = 0; i < t->n_vocab; i++) {
         peri_str s = t->piece[i];
@@ -376,6 +393,22 @@ static void set_attr(peri_tokenizer *t, int32_t id, unsigned attr, bool on) {
     t->attr[id] = (uint16_t)(on ? have | attr : have & ~attr);
 }
 
+static void set_strips(peri_tokenizer *t) {
+    int family = 0;
+    for (size_t i = 0; i < sizeof strips / sizeof strips[0]; i++) {
+        const peri_gguf_value *v = peri_gguf_find(t->g, strips[i].key);
+        peri_str value;
+        if (family && family != strips[i].family) return;
+        if (!v || v->is_array || !peri_gguf_as_str(v, 0, &value)) continue;
+        if (!contains(value, strips[i].part)) continue;
+        family = strips[i].family;
+        int32_t id = strips[i].text ? find_text(t, strips[i].text) : -1;
+        for (size_t k = 0; !strips[i].text && k < t->n_special; k++)
+            set_attr(t, (int32_t)t->special[k], strips[i].attr, strips[i].on);
+        if (id >= 0) set_attr(t, id, strips[i].attr, strips[i].on);
+    }
+}
+
 static peri_status list_special(peri_tokenizer *t, peri_error *err) {
     size_t n = 0;
     const unsigned special = TOK_CONTROL | TOK_USER | TOK_UNKNOWN;
@@ -386,16 +419,7 @@ static peri_status list_special(peri_tokenizer *t, peri_error *err) {
     for (int32_t i = 0; i < t->n_vocab; i++)
         if (t->attr[i] & special) t->special[t->n_special++] = (uint32_t)i;
     if (peri_sort_index(t->special, n, longer_first, t->piece) != PERI_OK) return no_memory(t, err);
-    for (size_t i = 0; i < sizeof strips / sizeof strips[0]; i++) {
-        const peri_gguf_value *v = peri_gguf_find(t->g, strips[i].key);
-        peri_str value;
-        if (!v || v->is_array || !peri_gguf_as_str(v, 0, &value)) continue;
-        if (!contains(value, strips[i].part)) continue;
-        int32_t id = strips[i].text ? find_text(t, strips[i].text) : -1;
-        for (size_t k = 0; !strips[i].text && k < n; k++)
-            set_attr(t, (int32_t)t->special[k], strips[i].attr, strips[i].on);
-        if (id >= 0) set_attr(t, id, strips[i].attr, strips[i].on);
-    }
+    set_strips(t);
     return PERI_OK;
 }
 

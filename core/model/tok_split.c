@@ -5,15 +5,15 @@
  * The text is first read leniently (unicode.c) and written back as UTF-8, so a word never holds an
  * ill-formed byte.  Patterns run on a view of the same length in which the two things PCRE2 sees
  * differently from the pattern's authors are replaced: an encoded surrogate (not allowed in PCRE2's
- * UTF mode) becomes U+E000, and U+180E (white space to PCRE2, not to Unicode) becomes U+200B.  Plain
+ * UTF mode) becomes U+E000, and U+180E (white space to PCRE2, not to Unicode) becomes U+200B. Plain
  * text, the usual case, is neither copied nor changed.
  *
- * Hostile text: no pattern nests unbounded repeats over the same characters, PCRE2's match, depth and
- * heap limits are set, a match that outgrows the JIT's stack is run again by the interpreter on the
- * heap, and a match that outgrows that is an error.  Without JIT the interpreter does it all.
+ * Hostile text: no pattern nests unbounded repeats over the same characters, PCRE2's match, depth
+ * and heap limits are set, a match that outgrows the JIT's stack is run again by the interpreter on
+ * the heap, and a match that outgrows that is an error.  Without JIT the interpreter does it all.
  * Compiled patterns are shared by all threads; what changes is made per call.  PCRE2 allocates
  * through peri_alloc, except for the executable pages of its JIT. */
-#define _GNU_SOURCE /* memmem */
+#define _GNU_SOURCE           /* memmem */
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
 #include <stdio.h>
@@ -22,7 +22,7 @@
 #include "base/status.h"
 #include "tok_int.h"
 
-#define TOK_CUT_THOUSANDS "(*CUT_THOUSANDS)"
+#define TOK_CUT_THOUSANDS       "(*CUT_THOUSANDS)"
 #define TOK_CUT_ASCII_THOUSANDS "(*CUT_ASCII_THOUSANDS)"
 
 #define TOK_FAMILY(id, ...) static const char *const family_##id[] = {__VA_ARGS__, NULL};
@@ -88,8 +88,9 @@ static peri_status compile(tok_split *s, pcre2_compile_context *how, peri_error 
         if (text[0] == '(' && text[1] == '*') continue;
         int code;
         size_t at;
-        pcre2_code *c = pcre2_compile((PCRE2_SPTR)text, PCRE2_ZERO_TERMINATED,
-                                      PCRE2_UTF | PCRE2_UCP | PCRE2_DOLLAR_ENDONLY, &code, &at, how);
+        pcre2_code *c =
+            pcre2_compile((PCRE2_SPTR)text, PCRE2_ZERO_TERMINATED,
+                          PCRE2_UTF | PCRE2_UCP | PCRE2_DOLLAR_ENDONLY, &code, &at, how);
         if (!c && code == PCRE2_ERROR_HEAP_FAILED) return peri_fail(err, PERI_E_NOMEM, "no memory");
         if (!c) {
             char why[120];
@@ -248,7 +249,8 @@ static size_t clean(peri_str text, char *dst, char *view) {
 peri_status tok_split_run(const tok_split *s, peri_str text, tok_word_fn fn, void *user,
                           peri_error *err) {
     if (text.size == 0) return PERI_OK;
-    split_run r = {.s = s, .text = text.data, .view = text.data, .fn = fn, .user = user, .err = err};
+    split_run r = {
+        .s = s, .text = text.data, .view = text.data, .fn = fn, .user = user, .err = err};
     size_t n = text.size;
     char *copy = NULL;
     bool plain = tok_utf8_check((const uint8_t *)text.data, n, 0) == n &&

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MIT
  *
- * tok_spm.c - SentencePiece BPE: the text starts as single characters; the adjacent pair whose joined
- * text is the vocabulary entry of the highest score is joined first (the leftmost of equals) until no
- * pair is an entry.  A character that is no entry becomes its byte tokens.
+ * tok_spm.c - SentencePiece BPE: the text starts as single characters; the adjacent pair whose
+ * joined text is the vocabulary entry of the highest score is joined first (the leftmost of equals)
+ * until no pair is an entry.  A character that is no entry becomes its byte tokens.
  *
- * Pairs wait in a heap; a pair that was overtaken by another join is noticed by its stale length and
- * dropped, so n characters cost O(n log n) whatever they are.  The text is handled in stretches that no
- * entry can reach out of, mostly words: the same result from a small heap (2 to 3 times as fast).
- * Source: google/sentencepiece src/bpe_model.cc. */
+ * Pairs wait in a heap; a pair that was overtaken by another join is noticed by its stale length
+ * and dropped, so n characters cost O(n log n) whatever they are.  The text is handled in stretches
+ * that no entry can reach out of, mostly words: the same result from a small heap (2 to 3 times as
+ * fast). Source: google/sentencepiece src/bpe_model.cc. */
 #include <string.h>
 
 #include "base/status.h"
@@ -87,8 +87,8 @@ static bool run_stretch(spm_work *w, const char *text, size_t n, tok_ids *out) {
         size_t len = tok_utf8_len((uint8_t)text[off]);
         if (len > n - off) len = n - off;
         int32_t at = (int32_t)w->n_sym++;
-        w->sym[at] = (spm_symbol){at - 1, off + len == n ? -1 : at + 1, (uint32_t)off,
-                                  (uint32_t)len};
+        w->sym[at] =
+            (spm_symbol){at - 1, off + len == n ? -1 : at + 1, (uint32_t)off, (uint32_t)len};
         off += len;
     }
     if (!join_all(w)) return false;
@@ -96,8 +96,9 @@ static bool run_stretch(spm_work *w, const char *text, size_t n, tok_ids *out) {
     return !out->failed;
 }
 
-/* Where the stretch that starts at `from` ends: before the next U+2581 that no entry has behind the byte
- * in front of it.  Characters count as in run_stretch, so that both cut ill-formed text alike. */
+/* Where the stretch that starts at `from` ends: before the next U+2581 that no entry has behind the
+ * byte in front of it.  Characters count as in run_stretch, so that both cut ill-formed text alike.
+ */
 static size_t stretch_end(const peri_tokenizer *t, peri_str text, size_t from) {
     size_t i = from;
     while (i < text.size) {

@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: MIT
  *
- * tok_unigram.c - SentencePiece Unigram: the text is normalised, then the cover by vocabulary entries
- * with the highest sum of scores (log probabilities) is found by dynamic programming, left to right;
- * of equal sums the one found first stays.
+ * tok_unigram.c - SentencePiece Unigram: the text is normalised, then the cover by vocabulary
+ * entries with the highest sum of scores (log probabilities) is found by dynamic programming, left
+ * to right; of equal sums the one found first stays.
  *
- * A character no entry covers alone may be the unknown token at the lowest score minus 10; user-defined
- * entries score 0 and pass normalisation unchanged.  Normalisation replaces the longest match in the
- * precompiled character map: a trie as a XOR-compressed double array of 32-bit units (base in bits
- * 10-30, shifted left by 8 more when bit 9 is set; bit 8: a value follows; label in bits 0-7), and the
- * replacement texts, NUL-terminated.  Every step in the map is bounds-checked: it comes from the file.
- * Source: google/sentencepiece src/unigram_model.cc, src/normalizer.cc; s-yata/darts-clone. */
+ * A character no entry covers alone may be the unknown token at the lowest score minus 10;
+ * user-defined entries score 0 and pass normalisation unchanged.  Normalisation replaces the
+ * longest match in the precompiled character map: a trie as a XOR-compressed double array of 32-bit
+ * units (base in bits 10-30, shifted left by 8 more when bit 9 is set; bit 8: a value follows;
+ * label in bits 0-7), and the replacement texts, NUL-terminated.  Every step in the map is
+ * bounds-checked: it comes from the file. Source: google/sentencepiece src/unigram_model.cc,
+ * src/normalizer.cc; s-yata/darts-clone. */
 #include <float.h>
 #include <string.h>
 
@@ -18,8 +19,8 @@
 #include "tok_int.h"
 
 struct tok_unigram {
-    tok_trie piece; /* normal, user-defined and unused entries */
-    tok_trie user;  /* user-defined entries */
+    tok_trie piece;      /* normal, user-defined and unused entries */
+    tok_trie user;       /* user-defined entries */
     const uint8_t *unit; /* little-endian, unaligned */
     size_t n_unit;
     const char *replacement;
@@ -43,8 +44,9 @@ static peri_status open_charsmap(const peri_tokenizer *t, tok_unigram *u, peri_e
     u->unit = v->data;
     uint32_t bytes = v->n >= 4 ? unit_at(u, 0) : 0;
     if (v->n < 4 || bytes > v->n - 4 || bytes % 4 != 0)
-        return peri_gguf_fail_key(t->g, v, err, "says its trie has %u bytes, but it has %llu in all",
-                                  bytes, (unsigned long long)v->n);
+        return peri_gguf_fail_key(t->g, v, err,
+                                  "says its trie has %u bytes, but it has %llu in all", bytes,
+                                  (unsigned long long)v->n);
     u->unit += 4;
     u->n_unit = bytes / 4;
     u->replacement = (const char *)u->unit + bytes;

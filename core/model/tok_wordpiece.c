@@ -6,8 +6,9 @@
  * that cannot be covered is the unknown token.
  *
  * In files of this kind an entry that starts a word begins with U+2581 and others are bare (the
- * converter rewrote "##").  Accents go by keeping the first code point of each character's canonical
- * decomposition, as ggml-org/llama.cpp does, so a Hangul syllable keeps its first jamo only. */
+ * converter rewrote "##").  Accents go by keeping the first code point of each character's
+ * canonical decomposition, as ggml-org/llama.cpp does, so a Hangul syllable keeps its first jamo
+ * only. */
 #include <string.h>
 
 #include "base/status.h"

@@ -3,10 +3,10 @@
  * tokenizer.c - the public face of the tokenizer: splits off special tokens, hands the text between
  * them to the algorithm of the file's kind, and turns ids back into text.
  *
- * Special tokens are found longest first over the whole text, each leftmost first in what longer ones
- * left: that is the order models were trained with, and it is not the same as leftmost-longest.  To do
- * it in about one pass, a token is searched for only when every pair of neighbouring bytes in it
- * occurs somewhere in the text. */
+ * Special tokens are found longest first over the whole text, each leftmost first in what longer
+ * ones left: that is the order models were trained with, and it is not the same as
+ * leftmost-longest.  To do it in about one pass, a token is searched for only when every pair of
+ * neighbouring bytes in it occurs somewhere in the text. */
 #define _GNU_SOURCE /* memmem */
 #include <string.h>
 
@@ -165,9 +165,9 @@ static void escape(const peri_tokenizer *t, peri_str text, bool prefix, peri_tex
     if (prefix) peri_text_add_str(out, SPACE_MARK);
     size_t from = 0;
     for (size_t i = 0; i < text.size; i++) {
-        bool marked = text.data[i] == ' ' ||
-                      (text.size - i >= SPACE_MARK_BYTES &&
-                       memcmp(text.data + i, SPACE_MARK, SPACE_MARK_BYTES) == 0);
+        bool marked =
+            text.data[i] == ' ' || (text.size - i >= SPACE_MARK_BYTES &&
+                                    memcmp(text.data + i, SPACE_MARK, SPACE_MARK_BYTES) == 0);
         bool starts = i == 0 || text.data[i - 1] == '\n';
         bool add = lines && starts && !marked && text.data[i] != '\n';
         if (!add && text.data[i] != ' ') continue;
@@ -186,8 +186,8 @@ static peri_status run_plain(const peri_tokenizer *t, peri_str text, bool after_
     peri_text buf = {0};
     escape(t, text, t->kind == TOK_SPM && t->add_space_prefix && after_special, &buf);
     peri_str escaped = {buf.data, buf.size};
-    peri_status s = buf.failed         ? peri_fail(err, PERI_E_NOMEM, "no memory for %zu bytes of text",
-                                                   text.size)
+    peri_status s = buf.failed
+                        ? peri_fail(err, PERI_E_NOMEM, "no memory for %zu bytes of text", text.size)
                     : t->kind == TOK_SPM ? tok_spm_run(t, escaped, out, err)
                                          : tok_bpe_run(t, escaped, out, err);
     peri_text_fini(&buf);
@@ -218,7 +218,8 @@ peri_status peri_tokenize(const peri_tokenizer *t, peri_str text, const peri_tok
     int32_t last = wordpiece ? t->sep : t->add_eos ? t->eos : -1;
     if (o->add_special && last >= 0) tok_ids_add(&out, last);
     peri_free(list.at);
-    if (s == PERI_OK && out.failed) s = peri_fail(err, PERI_E_NOMEM, "no memory for %zu tokens", out.n);
+    if (s == PERI_OK && out.failed)
+        s = peri_fail(err, PERI_E_NOMEM, "no memory for %zu tokens", out.n);
     if (s != PERI_OK || out.n == 0) {
         peri_free(out.id);
         return s;
@@ -286,7 +287,12 @@ peri_status peri_token_text(const peri_tokenizer *t, int32_t id, bool want_speci
  * 3-7); *whole true when it is one.  0 when s starts none. */
 static size_t character(const uint8_t *s, size_t n, bool *whole) {
     uint8_t lead = s[0], lo = 0x80, hi = 0xBF;
-    size_t len = lead < 0x80 ? 1 : lead < 0xC2 ? 0 : lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : lead < 0xF5 ? 4 : 0;
+    size_t len = lead < 0x80   ? 1
+                 : lead < 0xC2 ? 0
+                 : lead < 0xE0 ? 2
+                 : lead < 0xF0 ? 3
+                 : lead < 0xF5 ? 4
+                               : 0;
     if (lead == 0xE0) lo = 0xA0;
     if (lead == 0xED) hi = 0x9F;
     if (lead == 0xF0) lo = 0x90;
@@ -338,8 +344,8 @@ peri_status peri_detok_feed(peri_detok *d, int32_t id, peri_text *dst, peri_erro
     size_t start = raw.size;
     peri_status s = peri_token_text(d->t, id, d->want_special, &raw, err);
     if (s == PERI_OK && raw.size) {
-        bool skip = !d->started && d->t->add_space_prefix && raw.size > start &&
-                    raw.data[start] == ' ';
+        bool skip =
+            !d->started && d->t->add_space_prefix && raw.size > start && raw.data[start] == ' ';
         release(d, (peri_str){raw.data + (skip ? 1 : 0), raw.size - (skip ? 1 : 0)}, dst);
         if (dst->failed) s = peri_fail(err, PERI_E_NOMEM, "no memory for token %d", (int)id);
     }
@@ -370,7 +376,8 @@ static size_t tidy_lone(char *s, size_t n) {
     size_t out = 0;
     bool fresh = true; /* what stands before s[i] is in the text, not dropped */
     for (size_t i = 0; i < n; i++) {
-        bool lone = s[i] == '\'' && i > 0 && i + 1 < n && fresh && s[out - 1] == ' ' && s[i + 1] == ' ';
+        bool lone =
+            s[i] == '\'' && i > 0 && i + 1 < n && fresh && s[out - 1] == ' ' && s[i + 1] == ' ';
         if (lone) out--;
         s[out++] = s[i];
         fresh = !lone;

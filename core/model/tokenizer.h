@@ -23,7 +23,8 @@ enum { /* values of tokenizer.ggml.token_type */
 };
 
 /* Build from an open file.  Nothing is borrowed from g except token strings: g must outlive it.
- * Missing model key: NOT_FOUND.  Unknown model or pre name: UNSUPPORTED naming it and listing the known. */
+ * Missing model key: NOT_FOUND.  Unknown model or pre name: UNSUPPORTED naming it and listing the
+ * known. */
 peri_status peri_tokenizer_new(const peri_gguf *g, peri_tokenizer **out, peri_error *err);
 void peri_tokenizer_free(peri_tokenizer *t); /* accepts NULL */
 
@@ -44,11 +45,12 @@ peri_status peri_tokenize(const peri_tokenizer *t, peri_str text,
 struct peri_text;
 peri_status peri_token_text(const peri_tokenizer *t, int32_t id, bool want_special,
                                      struct peri_text *dst, peri_error *err);
-/* The text of ids[n] at once, appended to dst: the pieces, less the leading space where the kind asks for
- * that, and (only here) with spaces tidied around punctuation and English contractions where the
- * pre-tokenizer asks for that ("clean_up_tokenization_spaces").  What a stream released is not tidied. */
+/* The text of ids[n] at once, appended to dst: the pieces, less the leading space where the kind
+ * asks for that, and (only here) with spaces tidied around punctuation and English contractions
+ * where the pre-tokenizer asks for that ("clean_up_tokenization_spaces").  A stream is not tidied:
+ * it gives back exactly what was tokenized. */
 peri_status peri_detokenize(const peri_tokenizer *t, const int32_t *ids, size_t n,
-                                     bool want_special, struct peri_text *dst, peri_error *err);
+                            bool want_special, struct peri_text *dst, peri_error *err);
 /* The stored vocabulary entry, borrowed; size 0 when out of range. */
 peri_str peri_token_piece(const peri_tokenizer *t, int32_t id);
 int peri_token_type(const peri_tokenizer *t, int32_t id);

@@ -2,9 +2,9 @@
  *
  * unicode.c - lenient UTF-8 decoding and the character classes tokenizers split by.
  *
- * Classes come from utf8proc.  Every byte sequence has one reading, on which all kinds agree: encoded
- * surrogates decode to what they spell, every other byte that starts no well-formed character reads as
- * U+FFFD by itself. */
+ * Classes come from utf8proc.  Every byte sequence has one reading, on which all kinds agree:
+ * encoded surrogates decode to what they spell, every other byte that starts no well-formed
+ * character reads as U+FFFD by itself. */
 #include <string.h>
 
 #include <utf8proc.h>
@@ -124,8 +124,8 @@ uint32_t tok_nfd_first(uint32_t cp) {
     if (cp < 0xC0) return cp;
     utf8proc_int32_t out[32]; /* the longest canonical decomposition has 4 */
     int boundary = 0;
-    utf8proc_ssize_t n = utf8proc_decompose_char((utf8proc_int32_t)cp, out, 32, UTF8PROC_DECOMPOSE,
-                                                 &boundary);
+    utf8proc_ssize_t n =
+        utf8proc_decompose_char((utf8proc_int32_t)cp, out, 32, UTF8PROC_DECOMPOSE, &boundary);
     return n > 0 && n <= 32 ? (uint32_t)out[0] : cp;
 }
 

@@ -2,15 +2,17 @@
  *
  * cache.c - what examining a plugin said the last time, so that a start does not run it again.
  *
- * One JSON file, $XDG_CACHE_HOME/perigee/probe.json.  An entry belongs to a path and holds the identity of the
- * file (device, inode, size, both times) and the options the plugin asked for with their values; it counts only
- * while all of these are the same.
+ * One JSON file, $XDG_CACHE_HOME/perigee/probe.json.  An entry belongs to a path and holds the
+ * identity of the file (device, inode, size, both times) and the options the plugin asked for with
+ * their values; it counts only while all of these are the same.
  *
- *   usable     {"id", "asked", "machine", "answer"}   also bound to the machine string: boot, core, nodes, PCI list
- *   crashed    {"id", "asked", "crashes", "reason"}   from the second crash or hang on the file is left alone until it changes
+ *   usable     {"id", "asked", "machine", "answer"}   also bound to the machine string: boot, core,
+ * nodes, PCI list crashed    {"id", "asked", "crashes", "reason"}   from the second crash or hang
+ * on the file is left alone until it changes
  *
- * "No device" and "no driver" are never kept: installing a driver must show at once.  The cache is a hint: it is
- * parsed as strictly as a child's answer, anything odd in it means asking again, and failing to write it is no error. */
+ * "No device" and "no driver" are never kept: installing a driver must show at once.  The cache is
+ * a hint: it is parsed as strictly as a child's answer, anything odd in it means asking again, and
+ * failing to write it is no error. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <inttypes.h>
@@ -32,7 +34,8 @@ struct peri_cache {
     bool is_changed;
 };
 
-/* ---- the file ------------------------------------------------------------------------------------- */
+/* ---- the file
+ * ------------------------------------------------------------------------------------- */
 
 /* Folder of the cache, with everything above it made; false when there is no place for one. */
 static bool cache_folder(char *out, size_t room) {
@@ -111,7 +114,8 @@ void peri_cache_free(peri_cache *c) {
     peri_free(c);
 }
 
-/* ---- entries -------------------------------------------------------------------------------------- */
+/* ---- entries
+ * -------------------------------------------------------------------------------------- */
 
 static void identity(const struct stat *st, char *out, size_t room) {
     snprintf(out, room, "%ju:%ju:%jd:%jd.%09ld:%jd.%09ld", (uintmax_t)st->st_dev,
@@ -179,7 +183,8 @@ bool peri_cache_get(peri_cache *c, const char *path, const struct stat *st,
         return true;
     }
     const char *reason = json_string_value(json_object_get(entry, "reason"));
-    if (json_integer_value(json_object_get(entry, "crashes")) < QUARANTINE_CRASHES || reason == NULL)
+    if (json_integer_value(json_object_get(entry, "crashes")) < QUARANTINE_CRASHES ||
+        reason == NULL)
         return false;
     char text[2 * PERI_REASON_BYTES];
     snprintf(text, sizeof text, "in quarantine until its file changes, after %d times: %.200s",

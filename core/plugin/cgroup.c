@@ -2,16 +2,17 @@
  *
  * cgroup.c - processor time and memory that control groups allow this process.
  *
- * hwloc does not see quotas: a container with half a processor looks like the whole machine to it, and
- * as many threads as cores then spend their time being throttled.  A limit anywhere between our group
- * and the root counts, so every level is read and the smallest wins.
+ * hwloc does not see quotas: a container with half a processor looks like the whole machine to it,
+ * and as many threads as cores then spend their time being throttled.  A limit anywhere between our
+ * group and the root counts, so every level is read and the smallest wins.
  *
  * v2: cpu.max "max 100000" or "150000 100000" (quota and period, microseconds); memory.max.
  * v1: cpu.cfs_quota_us (-1 = none), cpu.cfs_period_us; memory.limit_in_bytes (near 2^63 = none).
- * Source: Linux Documentation/admin-guide/cgroup-v2.rst, cgroup-v1/memory.rst, scheduler/sched-bwc.rst.
+ * Source: Linux Documentation/admin-guide/cgroup-v2.rst, cgroup-v1/memory.rst,
+ * scheduler/sched-bwc.rst.
  *
- * Inside a container the path of /proc/self/cgroup may name folders that are not mounted here; levels
- * that do not exist are skipped and the mount's own root is always read. */
+ * Inside a container the path of /proc/self/cgroup may name folders that are not mounted here;
+ * levels that do not exist are skipped and the mount's own root is always read. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,7 +24,8 @@
 #include "base/compiler.h"
 
 enum { FILE_BYTES = 65536, PATH_BYTES = 4096 };
-#define MEM_NONE (UINT64_C(1) << 60) /* no machine has as much; v1 writes "none" as 2^63 less a page */
+#define MEM_NONE                                                                                   \
+    (UINT64_C(1) << 60) /* no machine has as much; v1 writes "none" as 2^63 less a page */
 
 /* Read a small file as text; *out is NULL when there is none. */
 static peri_status read_text(const char *path, char **out, peri_error *err) {
@@ -101,10 +103,12 @@ static peri_status walk(const char *mount, const char *group, level_fn level, pe
         return PERI_OK;
     for (;;) {
         size_t n = strlen(folder);
-        while (n > root && folder[n - 1] == '/') folder[--n] = 0;
+        while (n > root && folder[n - 1] == '/')
+            folder[--n] = 0;
         peri_status status = level(folder, g, err);
         if (status != PERI_OK || n <= root) return status;
-        while (n > root && folder[n - 1] != '/') folder[--n] = 0;
+        while (n > root && folder[n - 1] != '/')
+            folder[--n] = 0;
     }
 }
 

@@ -2,9 +2,10 @@
  *
  * host.c - the table of services that every plugin receives, and the state behind it.
  *
- * The services carry no context and the table is valid for ever, so the state is the process's: the newest
- * registry's options and memory nodes, and the pools of the devices that are open.  Option values must stay
- * valid for ever too; they are kept in a fixed store that only grows, equal ones once. */
+ * The services carry no context and the table is valid for ever, so the state is the process's: the
+ * newest registry's options and memory nodes, and the pools of the devices that are open.  Option
+ * values must stay valid for ever too; they are kept in a fixed store that only grows, equal ones
+ * once. */
 #define _GNU_SOURCE
 #include <ctype.h>
 #include <linux/mempolicy.h>
@@ -21,7 +22,7 @@
 
 enum {
     OPTION_STORE_BYTES = 1 << 16,
-    OPEN_MAX = 256,        /* devices open at once */
+    OPEN_MAX = 256,           /* devices open at once */
     BIND_BYTES_MIN = 1 << 16, /* smaller blocks share pages with others: not worth placing */
     NUMA_MAX = 1024,
 };
@@ -31,16 +32,18 @@ static peri_host_setup setup;
 static char option_store[OPTION_STORE_BYTES]; /* NUL-terminated values, one after another */
 static size_t option_used;
 
-/* An open device and its pool; dev is NULL while the slot is free.  Readers hold no lock: a device cannot
- * be closed while one of its calls runs, and only its own slot matters to that call. */
+/* An open device and its pool; dev is NULL while the slot is free.  Readers hold no lock: a device
+ * cannot be closed while one of its calls runs, and only its own slot matters to that call. */
 static struct {
     _Atomic(peri_dev *) dev;
     _Atomic(peri_pool *) pool;
 } open_devices[OPEN_MAX];
 
-/* ---- memory and log ------------------------------------------------------------------------------- */
+/* ---- memory and log
+ * ------------------------------------------------------------------------------- */
 
-/* Ask for the pages of a fresh block on one node.  Best effort: without NUMA there is nothing to do. */
+/* Ask for the pages of a fresh block on one node.  Best effort: without NUMA there is nothing to
+ * do. */
 static void prefer_node(void *p, size_t bytes, int node) {
     unsigned long mask[NUMA_MAX / (8 * sizeof(unsigned long))] = {0};
     size_t page = (size_t)sysconf(_SC_PAGESIZE);
@@ -75,7 +78,8 @@ static void host_log(int level, const char *utf8) {
         peri_log(level, "%s", utf8);
 }
 
-/* ---- options -------------------------------------------------------------------------------------- */
+/* ---- options
+ * -------------------------------------------------------------------------------------- */
 
 bool peri_option_key_is_valid(const char *key) {
     size_t n = 0;
@@ -112,7 +116,8 @@ static const char *host_option(const char *key) {
     return kept;
 }
 
-/* ---- nodes and threads ---------------------------------------------------------------------------- */
+/* ---- nodes and threads
+ * ---------------------------------------------------------------------------- */
 
 static int32_t host_node(uint32_t index, peri_host_node *out) {
     pthread_mutex_lock(&lock);
@@ -129,14 +134,15 @@ static peri_pool *pool_of(peri_dev *d) {
     return NULL;
 }
 
-static void host_parallel(peri_dev *d, uint32_t n, void (*fn)(void *arg, uint32_t i, uint32_t worker),
-                          void *arg) {
+static void host_parallel(peri_dev *d, uint32_t n,
+                          void (*fn)(void *arg, uint32_t i, uint32_t worker), void *arg) {
     peri_pool *pool = pool_of(d);
     if (pool != NULL) {
         peri_pool_run(pool, n, fn, arg);
         return;
     }
-    for (uint32_t i = 0; i < n; i++) fn(arg, i, 0);
+    for (uint32_t i = 0; i < n; i++)
+        fn(arg, i, 0);
 }
 
 static uint32_t host_workers(peri_dev *d) {
@@ -144,7 +150,8 @@ static uint32_t host_workers(peri_dev *d) {
     return pool != NULL ? peri_pool_workers(pool) : 1;
 }
 
-/* ---- what the core calls -------------------------------------------------------------------------- */
+/* ---- what the core calls
+ * -------------------------------------------------------------------------- */
 
 const peri_host *peri_host_get(void) {
     static const peri_host table = {.size = sizeof table,
@@ -181,7 +188,8 @@ peri_status peri_host_add_device(peri_dev *d, peri_pool *pool, peri_error *err) 
     size_t i = 0;
     pthread_mutex_lock(&lock);
     bool is_known = pool_of(d) != NULL;
-    while (!is_known && i < OPEN_MAX && atomic_load(&open_devices[i].dev) != NULL) i++;
+    while (!is_known && i < OPEN_MAX && atomic_load(&open_devices[i].dev) != NULL)
+        i++;
     if (!is_known && i < OPEN_MAX) {
         atomic_store(&open_devices[i].pool, pool);
         atomic_store_explicit(&open_devices[i].dev, d, memory_order_release);

@@ -2,8 +2,9 @@
  *
  * json.c - jansson over our allocator, and a device's description as JSON, there and back.
  *
- * jansson does not always say that it failed for lack of memory: a parse reports a syntax error, and 2.14's
- * json_dumps may return text with a hole in it.  Our allocation hook notes every refusal, per thread. */
+ * jansson does not always say that it failed for lack of memory: a parse reports a syntax error,
+ * and 2.14's json_dumps may return text with a hole in it.  Our allocation hook notes every
+ * refusal, per thread. */
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
@@ -61,16 +62,17 @@ json_t *peri_json_from_info(const peri_dev_info *d) {
     char total[24], unused[24];
     snprintf(total, sizeof total, "%llu", (unsigned long long)d->mem_total);
     snprintf(unused, sizeof unused, "%llu", (unsigned long long)d->mem_free);
-    return json_pack("{s:s, s:s, s:s, s:s, s:I, s:s, s:s, s:f, s:I}", "name", d->name, "model", d->model,
-                     "isa", d->isa, "location", d->location, "flags", (json_int_t)d->flags, "mem_total",
-                     total, "mem_free", unused, "mem_gbps", (double)d->mem_gbps, "kv_block_tokens",
-                     (json_int_t)d->kv_block_tokens);
+    return json_pack("{s:s, s:s, s:s, s:s, s:I, s:s, s:s, s:f, s:I}", "name", d->name, "model",
+                     d->model, "isa", d->isa, "location", d->location, "flags",
+                     (json_int_t)d->flags, "mem_total", total, "mem_free", unused, "mem_gbps",
+                     (double)d->mem_gbps, "kv_block_tokens", (json_int_t)d->kv_block_tokens);
 }
 
 static bool get_text(const json_t *j, const char *key, char *out, size_t room) {
     const json_t *v = json_object_get(j, key);
     if (!json_is_string(v) || json_string_length(v) != strlen(json_string_value(v))) return false;
-    return (size_t)snprintf(out, room, "%s", json_string_value(v)) < room;
+    /* Escaped when it was written; what would change now is not ours. */
+    return peri_escape(out, room, json_string_value(v)) && strcmp(out, json_string_value(v)) == 0;
 }
 
 static bool get_u64(const json_t *j, const char *key, uint64_t *out) {
@@ -102,8 +104,10 @@ peri_status peri_json_to_info(const json_t *j, peri_dev_info *out, peri_error *e
         !get_text(j, "location", out->location, sizeof out->location) ||
         !get_u32(j, "flags", &out->flags) || !get_u64(j, "mem_total", &out->mem_total) ||
         !get_u64(j, "mem_free", &out->mem_free) || !json_is_number(gbps) ||
-        !get_u32(j, "kv_block_tokens", &out->kv_block_tokens))
-        return peri_fail(err, PERI_E_CORRUPT, "a device's description lacks a member or has a wrong one");
+        !get_u32(j, "kv_block_tokens", &out->kv_block_tokens) || out->flags >> 16 != 0 ||
+        !(json_number_value(gbps) >= 0 && json_number_value(gbps) < 1e9))
+        return peri_fail(err, PERI_E_CORRUPT,
+                         "a device's description lacks a member or has a wrong one");
     out->mem_gbps = (float)json_number_value(gbps);
     return PERI_OK;
 }

@@ -2,11 +2,11 @@
  *
  * loader.c - brings a plugin into this process and checks what it hands over.
  *
- * Runs twice for a plugin: in the probing child, and here on first use.  The plugin's table is copied into a
- * zeroed one of our size, so that a function which an older plugin does not have is NULL, and one that we do
- * not know is left out.  What device() fills is distrusted: it gets a block with guard bytes behind it, and every
- * string must end inside its array.  A library that was loaded is never unloaded: drivers keep threads and
- * thread-local destructors in it. */
+ * Runs twice for a plugin: in the probing child, and here on first use.  The plugin's table is
+ * copied into a zeroed one of our size, so that a function which an older plugin does not have is
+ * NULL, and one that we do not know is left out.  What device() fills is distrusted: it gets a
+ * block with guard bytes behind it, and every string must end inside its array.  A library that was
+ * loaded is never unloaded: drivers keep threads and thread-local destructors in it. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <stdio.h>
@@ -47,39 +47,39 @@ static const char *text_of(peri_error *e, peri_status code) {
     return e->text[0] != 0 ? e->text : peri_status_text(code);
 }
 
-/* ---- the table --------------------------------------------------------------------------------- */
+/* ---- the table ------------------------------------------------------------------------------- */
 
 static peri_status normalise(const peri_plugin *table, peri_plugin *out, peri_error *err) {
     *out = (peri_plugin){0};
     if (!PERI_HAS(table, run_op))
-        return peri_fail(err, PERI_E_ABI, "its table has %u bytes, too few for the required functions",
-                         table->size);
+        return peri_fail(err, PERI_E_ABI,
+                         "its table has %u bytes, too few for the required functions", table->size);
     memcpy(out, table, table->size < sizeof *out ? table->size : sizeof *out);
     out->size = sizeof *out;
     if (out->abi_major != PERI_ABI_MAJOR)
-        return peri_fail(err, PERI_E_ABI, "its table is of plugin ABI %u.%u, this core speaks %d.%d",
-                         out->abi_major, out->abi_minor, PERI_ABI_MAJOR, PERI_ABI_MINOR);
+        return peri_fail(err, PERI_E_ABI,
+                         "its table is of plugin ABI %u.%u, this core speaks %d.%d", out->abi_major,
+                         out->abi_minor, PERI_ABI_MAJOR, PERI_ABI_MINOR);
     const char *missing = out->device == NULL     ? "device"
                           : out->open == NULL     ? "open"
                           : out->supports == NULL ? "supports"
                           : out->run_op == NULL   ? "run_op"
                                                   : NULL;
-    if (missing != NULL)
-        return peri_fail(err, PERI_E_ABI, "required function %s is NULL", missing);
+    if (missing != NULL) return peri_fail(err, PERI_E_ABI, "required function %s is NULL", missing);
     if (out->name == NULL) out->name = "";
     if (out->version == NULL) out->version = "";
     if (out->license == NULL) out->license = "";
     return PERI_OK;
 }
 
-/* "/a/b/x.so: libfoo.so.1: cannot open shared object file: No such file or directory" without the part that
- * the caller shows anyway. */
+/* "/a/b/x.so: libfoo.so.1: cannot open shared object file: No such file or directory" without the
+ * part that the caller shows anyway. */
 static peri_status loading_failed(const char *path, peri_error *err) {
     const char *text = dlerror();
     size_t n = strlen(path);
     if (text == NULL) text = "unknown reason";
     if (strncmp(text, path, n) == 0 && text[n] == ':') text += n + 1 + (text[n + 1] == ' ');
-    return peri_fail(err, PERI_E_NO_DRIVER, "cannot be loaded: %s", text);
+    return peri_fail(err, PERI_E_OTHER, "cannot be loaded: %s", text);
 }
 
 peri_status peri_loader_open(const char *path, void (*stage)(const char *what), peri_library *out,
@@ -88,7 +88,8 @@ peri_status peri_loader_open(const char *path, void (*stage)(const char *what), 
     peri_error e = {0};
     *out = (peri_library){0};
     if (stage != NULL) stage("load");
-    /* NOW: a missing symbol shows here and not in the middle of a token.  LOCAL: plugins do not see each other. */
+    /* NOW: a missing symbol shows here and not in the middle of a token.  LOCAL: plugins do not see
+     * each other. */
     void *handle = dlopen(path, RTLD_NOW | RTLD_LOCAL);
     if (handle == NULL) return loading_failed(path, err);
     peri_status status = find_entry(handle, &entry, err);
@@ -99,12 +100,11 @@ peri_status peri_loader_open(const char *path, void (*stage)(const char *what), 
     if (stage != NULL) stage("entry");
     const peri_plugin *table = entry(peri_host_get(), &e);
     if (table == NULL)
-        return peri_fail(err, e.code < 0 ? e.code : PERI_E_OTHER, "%s",
-                         text_of(&e, PERI_E_OTHER));
+        return peri_fail(err, e.code < 0 ? e.code : PERI_E_OTHER, "%s", text_of(&e, PERI_E_OTHER));
     return normalise(table, &out->api, err);
 }
 
-/* ---- devices ----------------------------------------------------------------------------------- */
+/* ---- devices --------------------------------------------------------------------------------- */
 
 static peri_status check_string(const char *s, size_t room, uint32_t index, const char *field,
                                 peri_error *err) {
@@ -125,11 +125,11 @@ static peri_status check_info(const peri_dev_info *info, uint32_t index, peri_er
         (status = check_string(info->location, sizeof info->location, index, "location", err)) !=
             PERI_OK)
         return status;
-    if (info->name[0] == 0)
-        return peri_fail(err, PERI_E_ABI, "device %u: it has no name", index);
+    if (info->name[0] == 0) return peri_fail(err, PERI_E_ABI, "device %u: it has no name", index);
     if ((info->flags >> 16) != 0)
-        return peri_fail(err, PERI_E_UNSUPPORTED, "device %u: flags 0x%x must be understood and are not",
-                         index, info->flags & 0xffff0000u);
+        return peri_fail(err, PERI_E_UNSUPPORTED,
+                         "device %u: flags 0x%x must be understood and are not", index,
+                         info->flags & 0xffff0000u);
     if (!(info->mem_gbps >= 0 && info->mem_gbps < 1e9f)) /* catches NaN */
         return peri_fail(err, PERI_E_ABI, "device %u: bandwidth of %g GB/s", index,
                          (double)info->mem_gbps);
@@ -150,7 +150,8 @@ peri_status peri_loader_device(const peri_plugin *api, uint32_t index, peri_dev_
     int32_t status = api->device(peri_host_get(), index, &room.info, &e);
     for (size_t i = 0; i < sizeof room.guard; i++)
         if (room.guard[i] != GUARD)
-            return peri_fail(err, PERI_E_ABI, "device %u: it wrote past the room it was given", index);
+            return peri_fail(err, PERI_E_ABI, "device %u: it wrote past the room it was given",
+                             index);
     if (status > 0)
         return peri_fail(err, PERI_E_ABI, "device %u: returned %d, which is no status", index,
                          (int)status);

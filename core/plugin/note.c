@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT
  *
- * note.c - reads a plugin's ELF note without loading the file, so that no code of it runs before we know
- * that it is a plugin, of our ABI, for this processor.
+ * note.c - reads a plugin's ELF note without loading the file, so that no code of it runs before we
+ * know that it is a plugin, of our ABI, for this processor.
  *
- * The file is untrusted: it may be no ELF file, another machine's, truncated, or lie in every field.
- * All reads go through a peri_reader over the mapping; notes larger than NOTE_BYTES_MAX are refused
- * rather than searched.  Source: System V ABI, chapters 4 (object files) and 5 (note section). */
+ * The file is untrusted: it may be no ELF file, another machine's, truncated, or lie in every
+ * field. All reads go through a peri_reader over the mapping; notes larger than NOTE_BYTES_MAX are
+ * refused rather than searched.  Source: System V ABI, chapters 4 (object files) and 5 (note
+ * section). */
 #include <ctype.h>
 #include <elf.h>
 #include <inttypes.h>
@@ -56,7 +57,8 @@ static const char *machine_name(unsigned machine) {
     }
 }
 
-/* ---- the text: space-separated key=value ---------------------------------------------------------- */
+/* ---- the text: space-separated key=value
+ * ---------------------------------------------------------- */
 
 /* "0.1"; false when it is something else. */
 static bool parse_abi(peri_note *n) {
@@ -127,7 +129,7 @@ static peri_status parse_text(const char *text, peri_note *n, peri_error *err) {
     return PERI_OK;
 }
 
-/* ---- the file --------------------------------------------------------------------------------- */
+/* ---- the file -------------------------------------------------------------------------------- */
 
 typedef struct elf_header {
     uint64_t phoff;
@@ -195,8 +197,8 @@ static peri_status scan_notes(peri_reader area, uint64_t align, char *text, bool
             return status;
         if (type != PERI_NOTE_TYPE || namesz != 8 || memcmp(name, "Perigee", 8) != 0) continue;
         if (descsz > TEXT_MAX || descsz == 0)
-            return peri_fail(err, PERI_E_CORRUPT,
-                             "Perigee note: found %u bytes, expected 1 to %d", descsz, (int)TEXT_MAX);
+            return peri_fail(err, PERI_E_CORRUPT, "Perigee note: found %u bytes, expected 1 to %d",
+                             descsz, (int)TEXT_MAX);
         memcpy(text, desc, descsz);
         text[descsz] = 0;
         *found = true;
@@ -231,19 +233,21 @@ static peri_status find_text(peri_reader *r, char *text, peri_error *err) {
         /* A truncated file is refused here: mapping its segments would end in SIGBUS. */
         if (off > r->size || filesz > r->size - off)
             return peri_fail(err, PERI_E_CORRUPT,
-                             "truncated: program header %u ends %" PRIu64 " bytes past the file's end", i,
-                             filesz - (off > r->size ? 0 : r->size - off));
+                             "truncated: program header %u ends %" PRIu64
+                             " bytes past the file's end",
+                             i, filesz - (off > r->size ? 0 : r->size - off));
         if (type != PT_NOTE) continue;
         if (filesz > NOTE_BYTES_MAX)
             return peri_fail(err, PERI_E_CORRUPT,
-                             "program header %u: notes of %" PRIu64 " bytes, expected at most %d", i,
-                             filesz, (int)NOTE_BYTES_MAX);
+                             "program header %u: notes of %" PRIu64 " bytes, expected at most %d",
+                             i, filesz, (int)NOTE_BYTES_MAX);
         peri_reader area = {.name = r->name, .data = r->data + off, .size = filesz};
         status = scan_notes(area, align == 8 ? 8 : 4, text, &found, err);
         if (status != PERI_OK) return status;
     }
     if (!found)
-        return peri_fail(err, PERI_E_CORRUPT, "no Perigee note: not a Perigee plugin, or a stripped one");
+        return peri_fail(err, PERI_E_CORRUPT,
+                         "no Perigee note: not a Perigee plugin, or a stripped one");
     return PERI_OK;
 }
 

@@ -2,15 +2,17 @@
  *
  * place.c - which device a model runs on, and why not on the others.
  *
- * Problem: plugins offer devices of unlike speed, memory and kind.  Fixed priorities age badly and surprise; so devices are
- * ranked by what decides the speed of generating text: every token reads all weights once, hence
+ * Problem: plugins offer devices of unlike speed, memory and kind.  Fixed priorities age badly and
+ * surprise; so devices are ranked by what decides the speed of generating text: every token reads
+ * all weights once, hence
  *
  *     predicted tokens/s = bandwidth in bytes/s / weight bytes per token.
  *
- * A device without enough memory is out; a native one comes before an emulated one whatever it promises; a known bandwidth
- * before an unknown one; then the order of the list decides.  Bandwidth of host memory that no plugin states is measured,
- * but only when there is something to compare it with: the usual machine has one candidate and starts at once.
- * What the user asks for by name goes before all of this. */
+ * A device without enough memory is out; a native one comes before an emulated one whatever it
+ * promises; a known bandwidth before an unknown one; then the order of the list decides.  Bandwidth
+ * of host memory that no plugin states is measured, but only when there is something to compare it
+ * with: the usual machine has one candidate and starts at once. What the user asks for by name goes
+ * before all of this. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -28,7 +30,8 @@ enum {
     BAD_REASON_BYTES = 160,
 };
 
-/* ---- facts about one device ------------------------------------------------------------------------- */
+/* ---- facts about one device
+ * ------------------------------------------------------------------------- */
 
 static bool is_emulated(const peri_device *d) {
     return (d->info.flags & PERI_DEV_EMULATED) != 0;
@@ -42,8 +45,8 @@ static float bandwidth(const peri_registry *r, size_t i) {
     return r->device[i].info.mem_gbps > 0 ? r->device[i].info.mem_gbps : r->measured_gbps[i];
 }
 
-/* Bytes that a model may fill; 0 = unknown.  Weights in host memory are mapped from the file, and what
- * else is cached there makes room for them, so the total counts and not what is free. */
+/* Bytes that a model may fill; 0 = unknown.  Weights in host memory are mapped from the file, and
+ * what else is cached there makes room for them, so the total counts and not what is free. */
 static uint64_t room_for_weights(const peri_device *d) {
     if (is_host_memory(d) || d->info.mem_free == 0) return d->info.mem_total;
     return d->info.mem_free;
@@ -71,7 +74,8 @@ static bool is_better(const peri_registry *r, size_t a, size_t b) {
     return a_gbps != b_gbps ? a_gbps > b_gbps : a < b;
 }
 
-/* ---- measuring host memory ---------------------------------------------------------------------------- */
+/* ---- measuring host memory
+ * ---------------------------------------------------------------------------- */
 
 typedef struct reading {
     const uint64_t *data;
@@ -109,7 +113,8 @@ static int64_t now_ns(void) {
 static double measure(const peri_registry *r, const peri_dev_info *info) {
     const peri_host *host = peri_host_get();
     const peri_topo_node *node = peri_topology_node(r->topology, peri_registry_node_of(r, info));
-    uint32_t n = peri_topology_threads(r->topology, peri_registry_node_of(r, info), r->n_thread, NULL, 0);
+    uint32_t n =
+        peri_topology_threads(r->topology, peri_registry_node_of(r, info), r->n_thread, NULL, 0);
     reading m = {0};
     peri_pool *pool = NULL;
     double gbps = 0;
@@ -133,7 +138,8 @@ static double measure(const peri_registry *r, const peri_dev_info *info) {
 static void find_bandwidth(const peri_registry *r, size_t i) {
     const peri_device *d = &r->device[i];
     char key[256];
-    if (bandwidth(r, i) > 0 || !is_host_memory(d) || !peri_topology_is_thissystem(r->topology)) return;
+    if (bandwidth(r, i) > 0 || !is_host_memory(d) || !peri_topology_is_thissystem(r->topology))
+        return;
     uint32_t node = peri_registry_node_of(r, &d->info);
     snprintf(key, sizeof key, "%s, node %u, %u threads", peri_topology_cpu_model(r->topology), node,
              peri_topology_threads(r->topology, node, r->n_thread, NULL, 0));
@@ -154,12 +160,14 @@ static void find_bandwidths(const peri_registry *r, const bool *is_candidate) {
             n += is_candidate[i] && is_emulated(&r->device[i]) == (emulated != 0);
         if (n == 0) continue;
         for (size_t i = 0; n > 1 && i < r->n_device; i++)
-            if (is_candidate[i] && is_emulated(&r->device[i]) == (emulated != 0)) find_bandwidth(r, i);
+            if (is_candidate[i] && is_emulated(&r->device[i]) == (emulated != 0))
+                find_bandwidth(r, i);
         return; /* the other class cannot win */
     }
 }
 
-/* ---- choosing ------------------------------------------------------------------------------------------ */
+/* ---- choosing
+ * ------------------------------------------------------------------------------------------ */
 
 /* The best candidate, or n_device. */
 static size_t best_of(const peri_registry *r, const bool *is_candidate) {
@@ -194,7 +202,8 @@ static void why_not(const peri_registry *r, const char *name, uint64_t weight_by
     peri_text_fini(&list);
 }
 
-/* The best device that goes by one of the wanted names, in their order.  `skipped` gets why earlier ones were not. */
+/* The best device that goes by one of the wanted names, in their order.  `skipped` gets why earlier
+ * ones were not. */
 static size_t best_wanted(const peri_registry *r, const char *wanted, uint64_t weight_bytes,
                           bool *is_candidate, peri_text *skipped) {
     for (const char *s = wanted; *s != 0; s += *s == ',') {
@@ -270,8 +279,9 @@ static peri_status nothing_there(const peri_registry *r, uint64_t weight_bytes, 
             peri_text_addf(&list, "no plugin file found, looked in %s/perigee/%d/plugins",
                            r->library_dir, PERI_ABI_MAJOR);
     }
-    peri_status status = peri_fail(err, list.failed ? PERI_E_NOMEM : PERI_E_NO_DEVICE,
-                                   "no device can be used: %s", list.failed ? "out of memory" : list.data);
+    peri_status status =
+        peri_fail(err, list.failed ? PERI_E_NOMEM : PERI_E_NO_DEVICE, "no device can be used: %s",
+                  list.failed ? "out of memory" : list.data);
     peri_text_fini(&list);
     return status;
 }
@@ -330,7 +340,8 @@ void peri_place_note(const peri_registry *r, const peri_choice *c, size_t i, uin
     if (is_emulated(d) && !is_emulated(chosen))
         snprintf(why, n, "emulated; %s is native", chosen->info.name);
     else if (bandwidth(r, i) == bandwidth(r, c->device))
-        snprintf(why, n, "nothing tells it from %s, which is listed first: %s", chosen->info.name, mine);
+        snprintf(why, n, "nothing tells it from %s, which is listed first: %s", chosen->info.name,
+                 mine);
     else
         snprintf(why, n, "slower than %s: %s against %s", chosen->info.name, mine, other);
 }

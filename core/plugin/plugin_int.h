@@ -2,9 +2,9 @@
  *
  * plugin_int.h - what the files of core/plugin share; included nowhere else, probe_main.c excepted.
  *
- * The way of a plugin file: search.c finds it and checks who may write it, note.c reads its ELF note,
- * cache.c knows the last answer or probe.c has it examined in a child (probe_main.c, which uses
- * loader.c), registry.c lists its devices and opens them through loader.c and host.c. */
+ * The way of a plugin file: search.c finds it and checks who may write it, note.c reads its ELF
+ * note, cache.c knows the last answer or probe.c has it examined in a child (probe_main.c, which
+ * uses loader.c), registry.c lists its devices and opens them through loader.c and host.c. */
 #ifndef PERI_PLUGIN_INT_H
 #define PERI_PLUGIN_INT_H
 
@@ -27,26 +27,29 @@ enum {
     PERI_PROBE_FD = 3,       /* the child's socket */
 };
 
-/* ---- cgroup.c: what control groups allow --------------------------------------------------------- */
+/* ---- cgroup.c: what control groups allow
+ * --------------------------------------------------------- */
 typedef struct peri_cgroup {
     double n_cpu;       /* processors' worth of time; 0 = no limit */
     uint64_t mem_bytes; /* 0 = no limit */
 } peri_cgroup;
-/* root and self as in peri_topology_options.  Files that are missing or odd mean no limit; only NOMEM
- * fails. */
+/* root and self as in peri_topology_options.  Files that are missing or odd mean no limit; only
+ * NOMEM fails. */
 peri_status peri_cgroup_read(const char *root, const char *self, peri_cgroup *out, peri_error *err);
 
-/* ---- note.c -------------------------------------------------------------------------------------- */
+/* ---- note.c
+ * -------------------------------------------------------------------------------------- */
 typedef struct peri_note {
     uint32_t abi_major, abi_minor;
     char abi[24], name[32], arch[16], needs[128], pci[64];
 } peri_note;
-/* Read and check the note.  The error's text is the reason, without the file's name.  PERI_E_ABI for
- * another major or processor, PERI_E_CORRUPT for no usable ELF file or note, PERI_E_IO, PERI_E_NOMEM.
- * What was read before the failure stays in *out. */
+/* Read and check the note.  The error's text is the reason, without the file's name.  PERI_E_ABI
+ * for another major or processor, PERI_E_CORRUPT for no usable ELF file or note, PERI_E_IO,
+ * PERI_E_NOMEM. What was read before the failure stays in *out. */
 peri_status peri_note_read(const char *path, peri_note *out, peri_error *err);
 
-/* ---- host.c: the services plugins get ------------------------------------------------------------- */
+/* ---- host.c: the services plugins get
+ * ------------------------------------------------------------- */
 typedef struct peri_host_setup {
     const void *owner; /* whoever may take the setup back */
     const char *(*option)(void *user, const char *key);
@@ -67,19 +70,21 @@ void peri_host_remove_device(peri_dev *d);
 /* A key of [a-z0-9._-] of at most PERI_OPTION_KEY_MAX bytes? */
 bool peri_option_key_is_valid(const char *key);
 
-/* ---- loader.c: a plugin in this process ----------------------------------------------------------- */
+/* ---- loader.c: a plugin in this process
+ * ----------------------------------------------------------- */
 typedef struct peri_library {
     peri_plugin api; /* normalised: what the plugin's table lacks is NULL; strings are never NULL */
 } peri_library;
-/* dlopen, look the symbol up, call it, check and normalise the table.  stage(user, "load" or "entry")
- * is called before each step that runs foreign code; may be NULL. */
+/* dlopen, look the symbol up, call it, check and normalise the table.  stage(user, "load" or
+ * "entry") is called before each step that runs foreign code; may be NULL. */
 peri_status peri_loader_open(const char *path, void (*stage)(const char *what), peri_library *out,
                              peri_error *err);
 /* device(index), distrusting what it writes. */
 peri_status peri_loader_device(const peri_plugin *api, uint32_t index, peri_dev_info *out,
                                peri_error *err);
 
-/* ---- json.c ------------------------------------------------------------------------------------------ */
+/* ---- json.c
+ * ------------------------------------------------------------------------------------------ */
 /* jansson through alloc.h; call before any use of it here. */
 void peri_json_init(void);
 /* Parse; PERI_E_NOMEM or PERI_E_CORRUPT with place. */
@@ -93,7 +98,8 @@ json_t *peri_json_from_info(const peri_dev_info *info);
 /* Checked inverse. */
 peri_status peri_json_to_info(const json_t *j, peri_dev_info *out, peri_error *err);
 
-/* ---- probe.c ------------------------------------------------------------------------------------- */
+/* ---- probe.c
+ * ------------------------------------------------------------------------------------- */
 typedef struct peri_asked {
     char key[PERI_OPTION_KEY_MAX + 1];
     char *value; /* NULL: not set */
@@ -123,15 +129,17 @@ typedef struct peri_probe_options {
     uint32_t n_node;
 } peri_probe_options;
 
-/* Examine all files, in parallel.  What is wrong with a plugin is in its result; fails only when out of
- * memory.  Results are released with peri_probe_result_fini in either case. */
+/* Examine all files, in parallel.  What is wrong with a plugin is in its result; fails only when
+ * out of memory.  Results are released with peri_probe_result_fini in either case. */
 peri_status peri_probe_run(const peri_probe_options *o, peri_probe_job *jobs, size_t n,
                            peri_error *err);
 void peri_probe_result_fini(peri_probe_result *r);
 
-/* ---- cache.c: what probes said the last time -------------------------------------------------------- */
+/* ---- cache.c: what probes said the last time
+ * -------------------------------------------------------- */
 typedef struct peri_cache peri_cache;
-/* Load, or start empty.  Never fails except for memory.  NULL *out with PERI_OK: no cache wanted or possible. */
+/* Load, or start empty.  Never fails except for memory.  NULL *out with PERI_OK: no cache wanted or
+ * possible. */
 peri_status peri_cache_open(bool want_none, const char *machine, peri_cache **out, peri_error *err);
 /* Fill *r from the cache.  false: the file must be examined. */
 bool peri_cache_get(peri_cache *c, const char *path, const struct stat *st,
@@ -145,7 +153,8 @@ void peri_cache_put_bandwidth(peri_cache *c, const char *key, double gbps);
 void peri_cache_save(peri_cache *c);
 void peri_cache_free(peri_cache *c); /* accepts NULL */
 
-/* ---- registry.c, search.c, report.c, place.c -------------------------------------------------------- */
+/* ---- registry.c, search.c, report.c, place.c
+ * -------------------------------------------------------- */
 typedef struct peri_file {
     peri_plugin_file show; /* what callers see */
     peri_note note;

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: MIT
  *
- * probe.c - has plugins examined by children (probe_main.c), all at once, and judges what came back.
+ * probe.c - has plugins examined by children (probe_main.c), all at once, and judges what came
+ * back.
  *
- * posix_spawn and not fork: the caller may have threads, and a driver that was started here would not survive a
- * fork.  One stream socket per child carries the conversation described in probe_main.c.  A child is trusted
- * with nothing: its lines are bounded, its options limited in number, its answer parsed strictly, and when the
- * time is up its whole process group is killed.  Time is wall time from the start of each child. */
+ * posix_spawn and not fork: the caller may have threads, and a driver that was started here would
+ * not survive a fork.  One stream socket per child carries the conversation described in
+ * probe_main.c.  A child is trusted with nothing: its lines are bounded, its options limited in
+ * number, its answer parsed strictly, and when the time is up its whole process group is killed.
+ * Time is wall time from the start of each child. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -70,11 +72,13 @@ static void refuse(child *c, peri_status status, const char *fmt, ...) {
 
 void peri_probe_result_fini(peri_probe_result *r) {
     json_decref(r->answer);
-    for (uint32_t i = 0; i < r->n_asked; i++) peri_free(r->asked[i].value);
+    for (uint32_t i = 0; i < r->n_asked; i++)
+        peri_free(r->asked[i].value);
     *r = (peri_probe_result){0};
 }
 
-/* ---- starting and stopping ------------------------------------------------------------------------- */
+/* ---- starting and stopping
+ * ------------------------------------------------------------------------- */
 
 static peri_status send_all(child *c, const char *data, size_t n) {
     while (n > 0) { /* the socket's buffer holds far more than one line */
@@ -93,13 +97,13 @@ static peri_status send_request(child *c, const peri_probe_options *o, peri_erro
         char total[24], unused[24];
         snprintf(total, sizeof total, "%llu", (unsigned long long)o->node[i].mem_total);
         snprintf(unused, sizeof unused, "%llu", (unsigned long long)o->node[i].mem_free);
-        json_array_append_new(nodes, json_pack("[i,i,i,s,s]", (int)o->node[i].numa,
-                                               (int)o->node[i].n_core, (int)o->node[i].n_worker,
-                                               total, unused));
+        json_array_append_new(nodes,
+                              json_pack("[i,i,i,s,s]", (int)o->node[i].numa, (int)o->node[i].n_core,
+                                        (int)o->node[i].n_worker, total, unused));
     }
     bool is_whole = json_array_size(nodes) == o->n_node;
-    json_t *request = json_pack("{s:s%, s:o}", "path", c->job->path, strlen(c->job->path), "nodes",
-                                nodes);
+    json_t *request =
+        json_pack("{s:s%, s:o}", "path", c->job->path, strlen(c->job->path), "nodes", nodes);
     char *text;
     peri_status status = peri_json_dump(is_whole ? request : NULL, JSON_COMPACT, &text, err);
     json_decref(request);
@@ -125,7 +129,8 @@ static int spawn(const char *program, int fd, pid_t *pid) {
     }
     sigemptyset(&none);
     sigfillset(&all);
-    /* dup2 clears close-on-exec, also when both numbers are equal; nothing else of ours goes along. */
+    /* dup2 clears close-on-exec, also when both numbers are equal; nothing else of ours goes along.
+     */
     if ((rc = posix_spawn_file_actions_adddup2(&files, fd, PERI_PROBE_FD)) == 0 &&
         (rc = posix_spawn_file_actions_addclosefrom_np(&files, PERI_PROBE_FD + 1)) == 0 &&
         (rc = posix_spawnattr_setsigmask(&attr, &none)) == 0 &&
@@ -166,7 +171,8 @@ static int reap(child *c) {
     if (c->pid <= 0) return -1;
     kill(-c->pid, SIGKILL);
     kill(c->pid, SIGKILL); /* in case it has not become a group yet */
-    do got = waitpid(c->pid, &wait_status, 0);
+    do
+        got = waitpid(c->pid, &wait_status, 0);
     while (got < 0 && errno == EINTR);
     c->pid = 0;
     return got < 0 ? -1 : wait_status;
@@ -179,7 +185,8 @@ static void stop(child *c) {
     peri_text_fini(&c->in);
 }
 
-/* ---- the conversation ----------------------------------------------------------------------------- */
+/* ---- the conversation
+ * ----------------------------------------------------------------------------- */
 
 static peri_status answer_option(child *c, const char *key, const peri_probe_options *o,
                                  peri_error *err) {
@@ -188,7 +195,8 @@ static peri_status answer_option(child *c, const char *key, const peri_probe_opt
     if (peri_option_key_is_valid(key)) value = o->option(o->user, key);
     if (value != NULL && strlen(value) > OPTION_VALUE_MAX) value = NULL;
     uint32_t i = 0;
-    while (i < r->n_asked && strcmp(r->asked[i].key, key) != 0) i++;
+    while (i < r->n_asked && strcmp(r->asked[i].key, key) != 0)
+        i++;
     if (i == PERI_ASKED_MAX) {
         refuse(c, PERI_E_ABI, "it asks for more than %d options", (int)PERI_ASKED_MAX);
         return PERI_OK;
@@ -275,7 +283,8 @@ static peri_status receive(child *c, const peri_probe_options *o, bool *has_some
     return PERI_OK;
 }
 
-/* ---- judging a child that ended without an answer -------------------------------------------------- */
+/* ---- judging a child that ended without an answer
+ * -------------------------------------------------- */
 
 static const char *where(const child *c, char *room, size_t n) {
     unsigned index;
@@ -311,9 +320,11 @@ static bool has_ended(const child *c) {
 
 /* One look at a child: its socket, its process, its time. */
 static peri_status look(child *c, const peri_probe_options *o, peri_error *err) {
-    bool has_some, was_ended = has_ended(c); /* asked first: what it said before lies in the socket */
+    bool has_some,
+        was_ended = has_ended(c); /* asked first: what it said before lies in the socket */
     peri_status status;
-    do status = receive(c, o, &has_some, err);
+    do
+        status = receive(c, o, &has_some, err);
     while (status == PERI_OK && !c->is_done && has_some && was_ended);
     if (status != PERI_OK || c->is_done) return status;
     if (was_ended) {
@@ -339,8 +350,8 @@ peri_status peri_probe_run(const peri_probe_options *o, peri_probe_job *jobs, si
             status = start(&running[n_running++], &jobs[next++], o, err);
         bool has_finished = false;
         for (size_t i = 0; i < n_running; i++) {
-            wait[i] = (struct pollfd){.fd = running[i].is_closed ? -1 : running[i].fd,
-                                      .events = POLLIN};
+            wait[i] =
+                (struct pollfd){.fd = running[i].is_closed ? -1 : running[i].fd, .events = POLLIN};
             has_finished |= running[i].is_done;
         }
         if (!has_finished) poll(wait, (nfds_t)n_running, REAP_MS);
@@ -352,6 +363,7 @@ peri_status peri_probe_run(const peri_probe_options *o, peri_probe_job *jobs, si
             running[i] = running[--n_running];
         }
     }
-    while (n_running > 0) stop(&running[--n_running]);
+    while (n_running > 0)
+        stop(&running[--n_running]);
     return status;
 }

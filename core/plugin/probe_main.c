@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * probe_main.c - the program perigee-probe: loads one plugin and lists its devices, so that what goes wrong
- * in there costs this process and not the user's.  libperigee starts it (probe.c); it is of no use by hand.
+ * probe_main.c - the program perigee-probe: loads one plugin and lists its devices, so that what
+ * goes wrong in there costs this process and not the user's.  libperigee starts it (probe.c); it is
+ * of no use by hand.
  *
  * It talks over the socket PERI_PROBE_FD, a line at a time:
  *   in   {"path":..., "nodes":[[numa, n_core, n_worker, "mem_total", "mem_free"], ...]}
@@ -10,9 +11,9 @@
  *   out  !N TEXT                         the plugin logs at level N
  *   out  {"devices":[...], ...} or {"status":N, "reason":...}    the answer, and the end
  *
- * The plugin's standard input is empty, its standard error goes nowhere, and its standard output is a pipe that is
- * looked into afterwards: a plugin that prints there would corrupt `perigee devices --json`, so it is
- * refused here. */
+ * The plugin's standard input is empty, its standard error goes nowhere, and its standard output is
+ * a pipe that is looked into afterwards: a plugin that prints there would corrupt `perigee devices
+ * --json`, so it is refused here. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -36,7 +37,8 @@ enum { LINE_BYTES = 1 << 16, CPU_SECONDS_MAX = 60 };
 static int socket_fd = PERI_PROBE_FD;
 static char line[LINE_BYTES]; /* the last line read, NUL-terminated */
 
-/* ---- lines --------------------------------------------------------------------------------------- */
+/* ---- lines
+ * --------------------------------------------------------------------------------------- */
 
 static void send_bytes(const char *data, size_t n) {
     while (n > 0) {
@@ -78,7 +80,8 @@ static bool read_line(void) {
     return false;
 }
 
-/* ---- services ------------------------------------------------------------------------------------ */
+/* ---- services
+ * ------------------------------------------------------------------------------------ */
 
 static const char *ask_option(void *user, const char *key) {
     static char value[LINE_BYTES]; /* copied by the caller before the next question */
@@ -104,7 +107,8 @@ static void tell_stage(const char *what) {
     send_line("@", what);
 }
 
-/* ---- the request --------------------------------------------------------------------------------- */
+/* ---- the request
+ * --------------------------------------------------------------------------------- */
 
 static uint64_t number_at(const json_t *array, size_t i) {
     const json_t *v = json_array_get(array, i);
@@ -129,18 +133,21 @@ static const char *read_request(json_t **keep) {
     return json_string_value(json_object_get(*keep, "path"));
 }
 
-/* ---- isolation ----------------------------------------------------------------------------------- */
+/* ---- isolation
+ * ----------------------------------------------------------------------------------- */
 
 /* What the plugin prints ends in the returned pipe. */
 static int isolate(void) {
     static const int faults[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, SIGTRAP};
-    struct rlimit none = {1, 1} /* byte: too small for a core file, and told to core handlers */, cpu = {CPU_SECONDS_MAX, CPU_SECONDS_MAX};
+    struct rlimit none = {1, 1} /* byte: too small for a core file, and told to core handlers */,
+                  cpu = {CPU_SECONDS_MAX, CPU_SECONDS_MAX};
     int pipe_fd[2];
     prctl(PR_SET_PDEATHSIG, SIGKILL); /* never outlive the program that asked */
     setrlimit(RLIMIT_CORE, &none);
     setrlimit(RLIMIT_CPU, &cpu);
     /* A sanitizer's handler would turn the signal into an exit status. */
-    for (size_t i = 0; i < sizeof faults / sizeof faults[0]; i++) signal(faults[i], SIG_DFL);
+    for (size_t i = 0; i < sizeof faults / sizeof faults[0]; i++)
+        signal(faults[i], SIG_DFL);
     int nowhere = open("/dev/null", O_RDWR | O_CLOEXEC);
     if (nowhere < 0 || pipe2(pipe_fd, O_CLOEXEC | O_NONBLOCK) != 0) _exit(5);
     if (dup2(nowhere, 0) < 0 || dup2(nowhere, 2) < 0 || dup2(pipe_fd[1], 1) < 0) _exit(5);
@@ -158,7 +165,8 @@ static peri_status check_output(int pipe_fd, peri_error *err) {
     return peri_fail(err, PERI_E_ABI, "it prints to standard output: \"%s\"", text);
 }
 
-/* ---- the examination ----------------------------------------------------------------------------- */
+/* ---- the examination
+ * ----------------------------------------------------------------------------- */
 
 static peri_status list_devices(const peri_plugin *api, json_t *devices, peri_error *err) {
     for (uint32_t i = 0;; i++) {
@@ -182,8 +190,7 @@ static peri_status examine(const char *path, json_t *answer, int pipe_fd, peri_e
     peri_library lib;
     char name[32], version[64], license[32];
     peri_status status = peri_loader_open(path, tell_stage, &lib, err);
-    if (status == PERI_OK)
-        status = list_devices(&lib.api, json_object_get(answer, "devices"), err);
+    if (status == PERI_OK) status = list_devices(&lib.api, json_object_get(answer, "devices"), err);
     peri_status printed = check_output(pipe_fd, err);
     if (printed != PERI_OK || status != PERI_OK) return printed != PERI_OK ? printed : status;
     peri_escape(name, sizeof name, lib.api.name);
@@ -203,7 +210,8 @@ int main(int argc, char **argv) {
     socklen_t size = sizeof type;
     if (argc != 2 || strcmp(argv[1], "--socket") != 0 ||
         getsockopt(socket_fd, SOL_SOCKET, SO_TYPE, &type, &size) != 0) {
-        fputs("perigee-probe: started by libperigee to examine a plugin; of no use by hand\n", stderr);
+        fputs("perigee-probe: started by libperigee to examine a plugin; of no use by hand\n",
+              stderr);
         return 2;
     }
     int pipe_fd = isolate();

@@ -2,9 +2,10 @@
  *
  * registry.c - the list of plugin files and devices, and opening a device.
  *
- * Building the list loads no plugin here: search.c names files, note.c reads their notes, cache.c or probe.c tell
- * what they offer.  A plugin is loaded with the first device that is opened, and what it says then must be what it said
- * when examined.  The list does not change once built; everything in it lives in one arena. */
+ * Building the list loads no plugin here: search.c names files, note.c reads their notes, cache.c
+ * or probe.c tell what they offer.  A plugin is loaded with the first device that is opened, and
+ * what it says then must be what it said when examined.  The list does not change once built;
+ * everything in it lives in one arena. */
 #define _GNU_SOURCE
 #include <ctype.h>
 #include <inttypes.h>
@@ -53,7 +54,8 @@ peri_status peri_registry_add_note(peri_registry *r, peri_error *err, const char
     return PERI_OK;
 }
 
-/* ---- what plugins may ask for --------------------------------------------------------------------- */
+/* ---- what plugins may ask for
+ * --------------------------------------------------------------------- */
 
 /* "cpu.isa" -> PERIGEE_CPU_ISA. */
 static const char *from_environment(const char *key) {
@@ -82,7 +84,8 @@ static void list_nodes(peri_registry *r) {
         *h = (peri_host_node){.size = sizeof *h,
                               .numa = peri_topology_n_node(r->topology) == 1 ? -1 : t->numa,
                               .n_core = t->n_core,
-                              .n_worker = peri_topology_threads(r->topology, i, r->n_thread, NULL, 0),
+                              .n_worker =
+                                  peri_topology_threads(r->topology, i, r->n_thread, NULL, 0),
                               .mem_total = t->mem_total,
                               .mem_free = t->mem_free};
         if (limit != 0 && h->mem_total > limit) h->mem_total = limit;
@@ -91,7 +94,8 @@ static void list_nodes(peri_registry *r) {
 }
 
 static void offer_services(peri_registry *r) {
-    peri_host_setup s = {.owner = r, .option = peri_registry_option, .user = r, .n_node = r->n_node};
+    peri_host_setup s = {
+        .owner = r, .option = peri_registry_option, .user = r, .n_node = r->n_node};
     memcpy(s.node, r->node, sizeof s.node);
     peri_host_configure(&s);
 }
@@ -103,7 +107,8 @@ uint32_t peri_registry_node_of(const peri_registry *r, const peri_dev_info *info
     for (uint32_t i = 0; i < peri_topology_n_pci(r->topology); i++) {
         const peri_topo_pci *p = peri_topology_pci(r->topology, i);
         size_t n = strlen(p->busid);
-        if (strncmp(info->location, "pci:", 4) == 0 && strncmp(info->location + 4, p->busid, n) == 0)
+        if (strncmp(info->location, "pci:", 4) == 0 &&
+            strncmp(info->location + 4, p->busid, n) == 0)
             numa = p->numa;
     }
     for (uint32_t i = 0; numa >= 0 && i < peri_topology_n_node(r->topology); i++)
@@ -111,7 +116,8 @@ uint32_t peri_registry_node_of(const peri_registry *r, const peri_dev_info *info
     return 0;
 }
 
-/* ---- looking at files ------------------------------------------------------------------------------ */
+/* ---- looking at files
+ * ------------------------------------------------------------------------------ */
 
 static peri_status refuse(peri_registry *r, peri_file *f, peri_status why, const char *reason,
                           peri_error *err) {
@@ -140,15 +146,17 @@ static peri_status take_answer(peri_registry *r, uint32_t file, const json_t *an
                                bool is_cached, peri_error *err) {
     peri_file *f = &r->file[file];
     peri_error why = {0};
-    char text[160];
+    char version_text[64];
     const char *name = json_string_value(json_object_get(answer, "name"));
     const char *version = json_string_value(json_object_get(answer, "version"));
     const json_t *devices = json_object_get(answer, "devices");
     if (name != NULL && name[0] != 0 && strcmp(name, f->note.name) != 0) {
-        snprintf(text, sizeof text, "calls itself '%s', but its note says '%s'", name, f->note.name);
-        return refuse(r, f, PERI_E_ABI, text, err);
+        peri_fail(&why, PERI_E_ABI, "calls itself '%.60s', but its note says '%s'", name,
+                  f->note.name);
+        return refuse(r, f, PERI_E_ABI, why.text, err);
     }
-    f->show.version = peri_arena_str(r->arena, peri_str_of(version != NULL ? version : "")).data;
+    peri_escape(version_text, sizeof version_text, version != NULL ? version : "");
+    f->show.version = peri_arena_str(r->arena, peri_str_of(version_text)).data;
     if (f->show.version == NULL) return no_memory(err);
     size_t before = r->n_device;
     for (size_t i = 0; i < json_array_size(devices); i++) {
@@ -158,8 +166,8 @@ static peri_status take_answer(peri_registry *r, uint32_t file, const json_t *an
             r->n_device = before;
             return refuse(r, f, status, why.text, err);
         }
-        peri_device *d = peri_registry_grow((void **)&r->device, &r->n_device, &r->device_room,
-                                            sizeof *d);
+        peri_device *d =
+            peri_registry_grow((void **)&r->device, &r->n_device, &r->device_room, sizeof *d);
         if (d == NULL) return no_memory(err);
         if (is_cached) info.mem_free = 0; /* of another day */
         *d = (peri_device){
@@ -170,12 +178,13 @@ static peri_status take_answer(peri_registry *r, uint32_t file, const json_t *an
 
 static peri_status take_result(peri_registry *r, uint32_t file, const peri_probe_result *result,
                                peri_error *err) {
-    if (result->status == PERI_OK) 
+    if (result->status == PERI_OK)
         return take_answer(r, file, result->answer, result->is_cached, err);
     return refuse(r, &r->file[file], result->status, result->reason, err);
 }
 
-/* Examine the files whose answer is not in the cache, then take all answers in the order of the files. */
+/* Examine the files whose answer is not in the cache, then take all answers in the order of the
+ * files. */
 static peri_status examine(peri_registry *r, const peri_probe_options *o, peri_error *err) {
     peri_probe_job *jobs = peri_calloc(r->n_file + 1, sizeof *jobs);
     peri_probe_result *results = peri_calloc(r->n_file + 1, sizeof *results);
@@ -207,9 +216,11 @@ static peri_status examine(peri_registry *r, const peri_probe_options *o, peri_e
     return status;
 }
 
-/* ---- one physical device, several plugins ---------------------------------------------------------- */
+/* ---- one physical device, several plugins
+ * ---------------------------------------------------------- */
 
-/* Is a the better driver of their common location?  Native first, then bandwidth, then search order. */
+/* Is a the better driver of their common location?  Native first, then bandwidth, then search
+ * order. */
 static bool is_better(const peri_device *a, const peri_device *b) {
     bool a_emulated = (a->info.flags & PERI_DEV_EMULATED) != 0;
     bool b_emulated = (b->info.flags & PERI_DEV_EMULATED) != 0;
@@ -221,9 +232,10 @@ static bool is_better(const peri_device *a, const peri_device *b) {
 static peri_status mark_duplicate(peri_registry *r, peri_device *worse, const peri_device *better,
                                   peri_error *err) {
     bool was_emulated = (worse->info.flags & ~better->info.flags & PERI_DEV_EMULATED) != 0;
-    const char *why = was_emulated                                          ? "which is native"
-                      : better->info.mem_gbps != worse->info.mem_gbps ? "which reports more bandwidth"
-                                                                            : "which was found first";
+    const char *why = was_emulated ? "which is native"
+                      : better->info.mem_gbps != worse->info.mem_gbps
+                          ? "which reports more bandwidth"
+                          : "which was found first";
     char text[PERI_REASON_BYTES], clean[PERI_REASON_BYTES];
     snprintf(text, sizeof text, "same device (%s) as %s of plugin %s, %s", worse->info.location,
              better->info.name, r->file[better->file].show.name, why);
@@ -255,21 +267,27 @@ static peri_status drop_duplicates(peri_registry *r, peri_error *err) {
 static void set_host_free(peri_registry *r) {
     for (size_t i = 0; i < r->n_device; i++) {
         peri_dev_info *info = &r->device[i].info;
-        uint64_t unused = r->node[peri_registry_node_of(r, info)].mem_free;
-        bool is_host = strcmp(info->location, "host") == 0 || strncmp(info->location, "numa:", 5) == 0;
+        uint32_t node = peri_registry_node_of(r, info);
+        uint64_t unused = node < r->n_node ? r->node[node].mem_free : 0;
+        bool is_host =
+            strcmp(info->location, "host") == 0 || strncmp(info->location, "numa:", 5) == 0;
         if (!is_host || unused == 0) continue;
-        info->mem_free = info->mem_total != 0 && unused > info->mem_total ? info->mem_total : unused;
+        info->mem_free =
+            info->mem_total != 0 && unused > info->mem_total ? info->mem_total : unused;
     }
 }
 
-/* ---- the registry ---------------------------------------------------------------------------------- */
+/* ---- the registry
+ * ---------------------------------------------------------------------------------- */
 
 static uint64_t hash_text(uint64_t h, const char *s) { /* FNV-1a, 64 bits */
-    for (; *s != 0; s++) h = (h ^ (unsigned char)*s) * UINT64_C(0x100000001b3);
+    for (; *s != 0; s++)
+        h = (h ^ (unsigned char)*s) * UINT64_C(0x100000001b3);
     return h;
 }
 
-/* What a cached answer is bound to besides its file: this boot, this core, these nodes and devices. */
+/* What a cached answer is bound to besides its file: this boot, this core, these nodes and devices.
+ */
 static peri_status machine_of(const peri_registry *r, char *out, size_t room, peri_error *err) {
     char *boot, line[160];
     size_t size;
@@ -308,8 +326,8 @@ static peri_status build(peri_registry *r, const peri_registry_options *o, peri_
                         : peri_strf("%s/perigee/%d/perigee-probe", r->library_dir, PERI_ABI_MAJOR);
     if (program == NULL) return no_memory(err);
     peri_probe_options probe = {.program = program,
-                                .timeout_ms = o->probe_timeout_ms ? o->probe_timeout_ms
-                                                                  : PROBE_TIMEOUT_MS,
+                                .timeout_ms =
+                                    o->probe_timeout_ms ? o->probe_timeout_ms : PROBE_TIMEOUT_MS,
                                 .option = peri_registry_option,
                                 .user = r,
                                 .node = r->node,
@@ -374,7 +392,8 @@ const peri_device *peri_registry_device(const peri_registry *r, size_t i) {
     return i < r->n_device ? &r->device[i] : NULL;
 }
 
-/* ---- opening --------------------------------------------------------------------------------------- */
+/* ---- opening
+ * --------------------------------------------------------------------------------------- */
 
 static peri_status load_plugin(peri_file *f, peri_error *err) {
     struct stat st;

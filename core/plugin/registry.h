@@ -1,14 +1,22 @@
 /* SPDX-License-Identifier: MIT
  *
- * registry.h - every plugin file seen, every device offered, why each is used or refused, and opening a device.
+ * registry.h - every plugin file seen, every device offered, why each is used or refused, and
+ * opening a device.
  *
- * Looking at a plugin has three steps, each of which may refuse it in one line: (1) the ELF note is read without loading
- * the file (wrong ABI major, wrong processor, no note); (2) a child process loads it and asks for its devices, with a time limit,
- * so a crash or hang costs the child (cached by file identity); (3) on first use it is loaded here.
+ * Looking at a plugin has three steps, each of which may refuse it in one line: (1) the ELF note is
+ * read without loading the file (wrong ABI major, wrong processor, no note); (2) a child process
+ * loads it and asks for its devices, with a time limit, so a crash or hang costs the child (cached
+ * by file identity); (3) on first use it is loaded here.
  *
- * Search order: files given explicitly; then $PERIGEE_PLUGIN_PATH (colon-separated folders; replaces the rest; ignored in set-uid
- * programs); else $XDG_DATA_HOME/perigee/0/plugins and the folder perigee/0/plugins beside libperigee.so.  Never the working
- * directory; only absolute paths; files writable by others are refused. */
+ * Search order: files given explicitly; then $PERIGEE_PLUGIN_PATH (colon-separated folders;
+ * replaces the rest; ignored in set-uid programs); else $XDG_DATA_HOME/perigee/0/plugins and the
+ * folder perigee/0/plugins beside libperigee.so.  Never the working directory; only absolute paths.
+ * Refused: files and folders of other users than root and the caller, or writable by others (a
+ * group that holds nobody but its owner is not others).
+ *
+ * Options a plugin asks for reach it in the child too: `option` is asked, then the environment
+ * ("cpu.isa" is PERIGEE_CPU_ISA).  Services, memory nodes and options of the newest registry serve
+ * all plugins of the process. */
 #ifndef PERI_PLUGIN_REGISTRY_H
 #define PERI_PLUGIN_REGISTRY_H
 
@@ -22,71 +30,82 @@ typedef struct peri_registry peri_registry;
 
 typedef struct peri_registry_options {
     uint32_t size;
-    const peri_topology *topology;        /* borrowed for the registry's life */
-    const char *const *files;             /* [n_file] --plugin FILE, absolute or relative to the working directory */
+    const peri_topology *topology; /* borrowed for the registry's life */
+    const char *const *files; /* [n_file] --plugin FILE; relative ones to the working directory */
     size_t n_file;
-    const char *library_dir;              /* folder of libperigee.so; NULL = found through dladdr */
-    const char *probe_program;            /* NULL = <library_dir>/perigee/0/perigee-probe */
-    uint32_t probe_timeout_ms;            /* 0 = 5000 */
-    uint32_t n_thread;                    /* the user's wish; 0 = decide from the topology */
-    const char *(*option)(void *user, const char *key); /* value of "cpu.isa" and the like, or NULL */
+    const char *library_dir;   /* folder of libperigee.so; NULL = found through dladdr */
+    const char *probe_program; /* NULL = <library_dir>/perigee/0/perigee-probe */
+    uint32_t probe_timeout_ms; /* 0 = 5000 */
+    uint32_t n_thread;         /* the user's wish; 0 = decide from the topology */
+    const char *(*option)(void *user, const char *key); /* value of "cpu.isa", or NULL */
     void *option_user;
-    bool want_no_cache;                   /* do not read or write the probe cache */
+    bool want_no_cache; /* do not read or write the probe cache */
 } peri_registry_options;
 
-typedef enum peri_plugin_state { PERI_PLUGIN_USABLE, PERI_PLUGIN_REFUSED, PERI_PLUGIN_NO_DEVICE } peri_plugin_state;
+typedef enum peri_plugin_state {
+    PERI_PLUGIN_USABLE,
+    PERI_PLUGIN_REFUSED,
+    PERI_PLUGIN_NO_DEVICE
+} peri_plugin_state;
 
 typedef struct peri_plugin_file {
     const char *path;
-    const char *name;    /* from the note, or "" */
-    const char *version; /* from the probe, or "" */
-    const char *abi;     /* "0.1", or "" */
+    const char *name;     /* from the note, or "" */
+    const char *version;  /* from the probe, or "" */
+    const char *abi;      /* "0.1", or "" */
     const char *found_by; /* "--plugin", "PERIGEE_PLUGIN_PATH", "user folder", "installed" */
     peri_plugin_state state;
-    const char *reason;  /* why refused or without device; "" when usable */
+    const char *reason; /* why refused or without device; "" when usable */
 } peri_plugin_file;
 
 typedef struct peri_device {
-    uint32_t file;       /* index of its plugin file */
-    uint32_t index;      /* device index inside the plugin */
+    uint32_t file;  /* index of its plugin file */
+    uint32_t index; /* device index inside the plugin */
     peri_dev_info info;
-    bool is_usable;      /* false: a duplicate of a better device at the same location */
-    const char *reason;  /* why not usable, or "" */
+    bool is_usable;     /* false: a duplicate of a better device at the same location */
+    const char *reason; /* why not usable, or "" */
 } peri_device;
 
-/* An opened device with its plugin's table normalised: every optional function of a smaller, older table is NULL. */
+/* An opened device with its plugin's table normalised: every optional function of a smaller, older
+ * table is NULL. */
 typedef struct peri_backend {
     peri_plugin api;
     peri_dev *dev;
     peri_dev_info info;
-    peri_pool *pool;     /* of its node */
+    peri_pool *pool; /* of its node */
     const peri_host *host;
 } peri_backend;
 
-/* Reads notes and probes; a bad plugin never makes this fail, it is listed as refused.  Fails only when out of memory. */
+/* Reads notes and probes; a bad plugin never makes this fail, it is listed as refused.  Fails only
+ * when out of memory. */
 peri_status peri_registry_new(const peri_registry_options *o, peri_registry **out, peri_error *err);
 void peri_registry_free(peri_registry *r); /* accepts NULL; all backends must be closed */
 size_t peri_registry_n_file(const peri_registry *r);
 const peri_plugin_file *peri_registry_file(const peri_registry *r, size_t i);
 size_t peri_registry_n_device(const peri_registry *r);
 const peri_device *peri_registry_device(const peri_registry *r, size_t i);
-/* Load the plugin here and open its device.  Failure names plugin and reason.  Close with peri_backend_close. */
-peri_status peri_registry_open(peri_registry *r, size_t device, peri_backend **out, peri_error *err);
+/* Load the plugin here and open its device.  Failure names plugin and reason.  Close with
+ * peri_backend_close. */
+peri_status peri_registry_open(peri_registry *r, size_t device, peri_backend **out,
+                               peri_error *err);
 void peri_backend_close(peri_backend *b); /* accepts NULL; never dlcloses */
-/* {"cpu": {...}, "memory_nodes": [...], "pci": [...], "plugins": [...], "devices": [...], "notes": [...]}: what `perigee devices --json`
- * prints.  *json is freed with peri_free. */
+/* {"cpu": {...}, "memory_nodes": [...], "pci": [...], "plugins": [...], "devices": [...], "notes":
+ * [...]}: what `perigee devices --json` prints.  *json is freed with peri_free. */
 peri_status peri_registry_to_json(const peri_registry *r, char **json, peri_error *err);
 
-/* ---- place.c: which device --------------------------------------------------------------------- */
+/* ---- place.c: which device ------------------------------------------------------------------- */
 typedef struct peri_choice {
     size_t device;
-    char why[240];       /* "cpu on host: only native device; 2 threads: 2 cores, no quota" */
+    char why[240]; /* "cpu on host: only native device; 2 threads: 2 cores, no quota" */
 } peri_choice;
 
-/* Choose the device for a program that reads weight_bytes per token.  wanted: NULL, or comma-separated names or plugin names in order
- * of preference ("cuda:0,cpu").  A refused or absent wanted device is an error that says why; candidates are
- * ordered by predicted tokens/s (bandwidth / bytes), native before emulated; enough memory is required when known.
- * n_rejected sentences about every other device are available through peri_registry_to_json and peri_choice_note. */
+/* Choose the device for a program that reads weight_bytes per token.  wanted: NULL, or
+ * comma-separated names or plugin names in order of preference ("cuda:0,cpu").  When none of
+ * them can be used, the error says why of each; an earlier one that cannot is logged as a warning.
+ * Candidates are ordered by predicted tokens/s (bandwidth / bytes), native before emulated; enough
+ * memory is required when known.  Bandwidth of host memory is measured (30 ms, cached) only when
+ * several candidates make it matter.  Why every other device was not: peri_place_note.
+ * PERI_E_NO_DEVICE, PERI_E_NOMEM. */
 peri_status peri_place_choose(const peri_registry *r, uint64_t weight_bytes, const char *wanted,
                               peri_choice *out, peri_error *err);
 /* Why device i was not chosen (or "chosen"), for `perigee explain`. */

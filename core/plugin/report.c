@@ -2,8 +2,9 @@
  *
  * report.c - what `perigee devices` says: hardware that nobody drives, and everything as JSON.
  *
- * Problem: a user with a GPU and no driver sees a slow model and nothing else.  hwloc lists PCI functions without any
- * driver, and a plugin's note says which vendors it is for, so the two are joined into one sentence. */
+ * Problem: a user with a GPU and no driver sees a slow model and nothing else.  hwloc lists PCI
+ * functions without any driver, and a plugin's note says which vendors it is for, so the two are
+ * joined into one sentence. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,7 +18,8 @@ static peri_status no_memory(peri_error *err) {
     return peri_fail(err, PERI_E_NOMEM, "plugin registry: out of memory");
 }
 
-/* ---- PCI functions that nobody drives ------------------------------------------------------------- */
+/* ---- PCI functions that nobody drives
+ * ------------------------------------------------------------- */
 
 /* Source: PCI ID repository. */
 static const char *vendor_name(uint16_t vendor) {
@@ -101,7 +103,8 @@ peri_status peri_report_unclaimed(peri_registry *r, peri_error *err) {
     peri_status status = PERI_OK;
     for (uint32_t i = 0; status == PERI_OK && i < peri_topology_n_pci(r->topology); i++) {
         const peri_topo_pci *p = peri_topology_pci(r->topology, i);
-        if (p->class_id >> 8 == 0x05 || peri_report_is_claimed(r, p)) continue; /* memory is no device */
+        if (p->class_id >> 8 == 0x05 || peri_report_is_claimed(r, p))
+            continue; /* memory is no device */
         peri_text line = {0};
         peri_text_addf(&line, "%s device %04x:%04x at %s is present", vendor_name(p->vendor),
                        p->vendor, p->device, p->busid);
@@ -116,15 +119,16 @@ peri_status peri_report_unclaimed(peri_registry *r, peri_error *err) {
     return status;
 }
 
-/* ---- JSON ------------------------------------------------------------------------------------------ */
+/* ---- JSON
+ * ------------------------------------------------------------------------------------------ */
 
 /* Each of these returns NULL when out of memory.  Sizes in bytes are integers: 2^63 suffices. */
 
 static json_t *cpu_json(const peri_registry *r) {
     const peri_topology *t = r->topology;
     return json_pack("{s:s, s:b, s:i, s:I}", "model", peri_topology_cpu_model(t), "is_this_machine",
-                     peri_topology_is_thissystem(t), "quota", (int)peri_topology_quota(t), "mem_limit",
-                     (json_int_t)peri_topology_mem_limit(t));
+                     peri_topology_is_thissystem(t), "quota", (int)peri_topology_quota(t),
+                     "mem_limit", (json_int_t)peri_topology_mem_limit(t));
 }
 
 static json_t *node_json(const peri_registry *r, uint32_t i) {
@@ -132,7 +136,8 @@ static json_t *node_json(const peri_registry *r, uint32_t i) {
     char why[200];
     uint32_t threads = peri_topology_threads(r->topology, i, r->n_thread, why, sizeof why);
     json_t *cpus = json_array();
-    for (uint32_t k = 0; k < n->n_core; k++) json_array_append_new(cpus, json_integer(n->cpu[k]));
+    for (uint32_t k = 0; k < n->n_core; k++)
+        json_array_append_new(cpus, json_integer(n->cpu[k]));
     if (json_array_size(cpus) != n->n_core) {
         json_decref(cpus);
         return NULL;
@@ -148,9 +153,10 @@ static json_t *pci_json(const peri_registry *r, uint32_t i) {
     snprintf(vendor, sizeof vendor, "%04x", p->vendor);
     snprintf(device, sizeof device, "%04x", p->device);
     snprintf(class_id, sizeof class_id, "%04x", p->class_id);
-    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:i, s:f, s:b}", "busid", p->busid, "vendor", vendor,
-                     "device", device, "class", class_id, "name", p->name, "numa", (int)p->numa,
-                     "link_gbps", (double)p->link_gbps, "is_claimed", peri_report_is_claimed(r, p));
+    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:i, s:f, s:b}", "busid", p->busid, "vendor",
+                     vendor, "device", device, "class", class_id, "name", p->name, "numa",
+                     (int)p->numa, "link_gbps", (double)p->link_gbps, "is_claimed",
+                     peri_report_is_claimed(r, p));
 }
 
 static json_t *plugin_json(const peri_registry *r, uint32_t i) {
@@ -164,14 +170,15 @@ static json_t *plugin_json(const peri_registry *r, uint32_t i) {
 static json_t *device_json(const peri_registry *r, uint32_t i) {
     const peri_device *d = &r->device[i];
     const peri_dev_info *info = &d->info;
-    return json_pack("{s:s, s:s, s:i, s:s, s:s, s:s, s:I, s:I, s:f, s:b, s:b, s:b, s:b, s:s}", "name",
-                     info->name, "plugin", r->file[d->file].show.name, "index", (int)d->index, "model",
-                     info->model, "isa", info->isa, "location", info->location, "mem_total",
-                     (json_int_t)info->mem_total, "mem_free", (json_int_t)info->mem_free, "mem_gbps",
-                     (double)info->mem_gbps, "is_emulated", (info->flags & PERI_DEV_EMULATED) != 0,
-                     "is_host_memory", (info->flags & PERI_DEV_HOST_MEM) != 0, "is_batch_invariant",
-                     (info->flags & PERI_DEV_BATCH_INVARIANT) != 0, "is_usable", d->is_usable, "reason",
-                     d->reason);
+    return json_pack("{s:s, s:s, s:i, s:s, s:s, s:s, s:I, s:I, s:f, s:b, s:b, s:b, s:b, s:s}",
+                     "name", info->name, "plugin", r->file[d->file].show.name, "index",
+                     (int)d->index, "model", info->model, "isa", info->isa, "location",
+                     info->location, "mem_total", (json_int_t)info->mem_total, "mem_free",
+                     (json_int_t)info->mem_free, "mem_gbps", (double)info->mem_gbps, "is_emulated",
+                     (info->flags & PERI_DEV_EMULATED) != 0, "is_host_memory",
+                     (info->flags & PERI_DEV_HOST_MEM) != 0, "is_batch_invariant",
+                     (info->flags & PERI_DEV_BATCH_INVARIANT) != 0, "is_usable", d->is_usable,
+                     "reason", d->reason);
 }
 
 static json_t *note_json(const peri_registry *r, uint32_t i) {

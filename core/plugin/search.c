@@ -2,10 +2,11 @@
  *
  * search.c - which files are plugins to look at, in which order, and who could have written them.
  *
- * Order and folders: registry.h.  Code that we load runs with all rights of the user, so a file counts only if
- * nobody else could have put it there: it and its folder belong to root or to the user and are writable by
- * nobody else and no group of several users; no folder above may be writable by everybody, unless its sticky bit (as on /tmp) keeps
- * others from replacing what is ours.  Links are resolved first, so the checks are about the real file. */
+ * Order and folders: registry.h.  Code that we load runs with all rights of the user, so a file
+ * counts only if nobody else could have put it there: it and its folder belong to root or to the
+ * user and are writable by nobody else and no group of several users; no folder above may be
+ * writable by everybody, unless its sticky bit (as on /tmp) keeps others from replacing what is
+ * ours.  Links are resolved first, so the checks are about the real file. */
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <dlfcn.h>
@@ -24,14 +25,14 @@
 
 enum { FOLDER_FILES_MAX = 256 };
 
-/* ---- trust -------------------------------------------------------------------------------------- */
+/* ---- trust ----------------------------------------------------------------------------------- */
 
 static bool is_ours(const struct stat *st) {
     return st->st_uid == 0 || st->st_uid == geteuid();
 }
 
-/* Is it the group that has the owner's name and nobody else in it?  Where every user has such a group,
- * files are commonly made writable by it. */
+/* Is it the group that has the owner's name and nobody else in it?  Where every user has such a
+ * group, files are commonly made writable by it. */
 static bool is_private_group(const struct stat *st) {
     char user_text[4096], group_text[4096];
     struct passwd user, *u = NULL;
@@ -57,14 +58,16 @@ static peri_status check_folders(char *path, peri_error *err) {
     for (char *slash; (slash = strrchr(path, '/')) != NULL; is_own = false) {
         slash[slash == path ? 1 : 0] = 0;
         if (stat(path, &st) != 0)
-            return peri_fail(err, PERI_E_IO, "folder %s cannot be looked at: error %d", path, errno);
+            return peri_fail(err, PERI_E_IO, "folder %s cannot be looked at: error %d", path,
+                             errno);
         bool is_open = is_own ? others_may_write(&st) : (st.st_mode & S_IWOTH) != 0;
         if (is_open && (st.st_mode & S_ISVTX) == 0)
-            return peri_fail(err, PERI_E_INVALID, "folder %s is writable by others (mode %04o)", path,
-                             st.st_mode & 07777u);
+            return peri_fail(err, PERI_E_INVALID, "folder %s is writable by others (mode %04o)",
+                             path, st.st_mode & 07777u);
         if (is_own && !is_ours(&st))
-            return peri_fail(err, PERI_E_INVALID, "folder %s belongs to user %u, not to root or you",
-                             path, (unsigned)st.st_uid);
+            return peri_fail(err, PERI_E_INVALID,
+                             "folder %s belongs to user %u, not to root or you", path,
+                             (unsigned)st.st_uid);
         if (slash == path) break;
     }
     return PERI_OK;
@@ -85,7 +88,7 @@ static peri_status check_trust(const char *path, struct stat *st, peri_error *er
     return check_folders(folder, err);
 }
 
-/* ---- listing ------------------------------------------------------------------------------------ */
+/* ---- listing --------------------------------------------------------------------------------- */
 
 static peri_status no_memory(peri_error *err) {
     return peri_fail(err, PERI_E_NOMEM, "plugin search: out of memory");
@@ -120,17 +123,19 @@ static peri_status add_file(peri_registry *r, const char *path, const char *foun
     if (is_listed(r, &st)) return PERI_OK;
     peri_file *f = peri_registry_grow((void **)&r->file, &r->n_file, &r->file_room, sizeof *f);
     if (f == NULL) return no_memory(err);
-    /* Its name goes into messages and JSON; one that would have to be altered for that is refused. */
+    /* Its name goes into messages and JSON; one that would have to be altered for that is refused.
+     */
     if (!peri_escape(shown, sizeof shown, real) || strcmp(shown, real) != 0)
         trust = peri_fail(&why, PERI_E_INVALID, "its path is no plain UTF-8");
     f->st = st;
-    f->show = (peri_plugin_file){.path = keep(r, shown),
-                                 .name = "",
-                                 .version = "",
-                                 .abi = "",
-                                 .found_by = found_by,
-                                 .state = trust == PERI_OK ? PERI_PLUGIN_USABLE : PERI_PLUGIN_REFUSED,
-                                 .reason = trust == PERI_OK ? "" : keep(r, why.text)};
+    f->show =
+        (peri_plugin_file){.path = keep(r, shown),
+                           .name = "",
+                           .version = "",
+                           .abi = "",
+                           .found_by = found_by,
+                           .state = trust == PERI_OK ? PERI_PLUGIN_USABLE : PERI_PLUGIN_REFUSED,
+                           .reason = trust == PERI_OK ? "" : keep(r, why.text)};
     return f->show.path != NULL && f->show.reason != NULL ? PERI_OK : no_memory(err);
 }
 
@@ -151,7 +156,8 @@ static peri_status add_folder(peri_registry *r, const char *folder, const char *
     peri_status status = PERI_OK;
     DIR *dir = opendir(folder);
     if (dir == NULL) return PERI_OK;
-    for (struct dirent *e; status == PERI_OK && n < FOLDER_FILES_MAX && (e = readdir(dir)) != NULL;) {
+    for (struct dirent *e;
+         status == PERI_OK && n < FOLDER_FILES_MAX && (e = readdir(dir)) != NULL;) {
         if (!is_candidate(e)) continue;
         names[n] = peri_str_dup(peri_str_of(e->d_name));
         if (names[n] == NULL)
@@ -170,7 +176,8 @@ static peri_status add_folder(peri_registry *r, const char *folder, const char *
     return status;
 }
 
-/* ---- folders ------------------------------------------------------------------------------------- */
+/* ---- folders
+ * ------------------------------------------------------------------------------------- */
 
 static peri_status add_path_variable(peri_registry *r, const char *folders, peri_error *err) {
     char folder[PATH_MAX];
@@ -185,7 +192,8 @@ static peri_status add_path_variable(peri_registry *r, const char *folders, peri
                     r, err, "PERIGEE_PLUGIN_PATH: '%s' is ignored: not an absolute path", folder);
             else if (access(folder, R_OK | X_OK) != 0)
                 status = peri_registry_add_note(
-                    r, err, "PERIGEE_PLUGIN_PATH: folder %s cannot be read (error %d)", folder, errno);
+                    r, err, "PERIGEE_PLUGIN_PATH: folder %s cannot be read (error %d)", folder,
+                    errno);
             else
                 status = add_folder(r, folder, "PERIGEE_PLUGIN_PATH", err);
         }
@@ -202,7 +210,8 @@ static peri_status add_user_folder(peri_registry *r, peri_error *err) {
     if (xdg != NULL && xdg[0] == '/')
         n = snprintf(folder, sizeof folder, "%s/perigee/%d/plugins", xdg, PERI_ABI_MAJOR);
     else if (home != NULL && home[0] == '/')
-        n = snprintf(folder, sizeof folder, "%s/.local/share/perigee/%d/plugins", home, PERI_ABI_MAJOR);
+        n = snprintf(folder, sizeof folder, "%s/.local/share/perigee/%d/plugins", home,
+                     PERI_ABI_MAJOR);
     if (n < 0 || (size_t)n >= sizeof folder) return PERI_OK;
     return add_folder(r, folder, "user folder", err);
 }
@@ -210,7 +219,8 @@ static peri_status add_user_folder(peri_registry *r, peri_error *err) {
 /* Folder of the shared object (or program) that this function lives in. */
 static bool own_folder(char *out) {
     Dl_info info;
-    if (dladdr((void *)(uintptr_t)&peri_search_run, &info) == 0 || info.dli_fname == NULL) return false;
+    if (dladdr((void *)(uintptr_t)&peri_search_run, &info) == 0 || info.dli_fname == NULL)
+        return false;
     /* A program's own entry may be relative to the folder it was started in. */
     if (info.dli_fname[0] != '/') {
         ssize_t n = readlink("/proc/self/exe", out, PATH_MAX - 1);

@@ -2,12 +2,13 @@
  *
  * topology.c - hwloc's picture of the machine, reduced to the plain data of topology.h.
  *
- * hwloc is asked once, here, and its object is not kept.  Components that start device drivers while the
- * topology loads are switched off first: enumerating devices is the business of plugins, in a child.
+ * hwloc is asked once, here, and its object is not kept.  Components that start device drivers
+ * while the topology loads are switched off first: enumerating devices is the business of plugins,
+ * in a child.
  *
  * Which processors.  Decoding one token reads all weights once and waits for memory, so the second
- * hardware thread of a core adds nothing: one processor per core, and on machines with cores of two kinds
- * those of the fastest only - a slow core would finish last.  Quotas come from cgroup.c. */
+ * hardware thread of a core adds nothing: one processor per core, and on machines with cores of two
+ * kinds those of the fastest only - a slow core would finish last.  Quotas come from cgroup.c. */
 #include <hwloc.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -75,15 +76,16 @@ static const char *plural(uint64_t n) {
     return n == 1 ? "" : "s";
 }
 
-/* ---- loading ------------------------------------------------------------------------------------- */
+/* ---- loading
+ * ------------------------------------------------------------------------------------- */
 
 static peri_status choose_source(builder *b) {
     const peri_topology_options *o = b->o;
     unsigned long flags = 0;
     if (o->synthetic != NULL) {
         if (hwloc_topology_set_synthetic(b->hw, o->synthetic) != 0)
-            return peri_fail(b->err, PERI_E_INVALID, "topology: synthetic description '%s' is not valid",
-                             o->synthetic);
+            return peri_fail(b->err, PERI_E_INVALID,
+                             "topology: synthetic description '%s' is not valid", o->synthetic);
     } else if (o->xml != NULL) {
         if (hwloc_topology_set_xml(b->hw, o->xml) != 0)
             return peri_fail(b->err, PERI_E_INVALID, "topology: %s: cannot be read as hwloc XML",
@@ -104,14 +106,18 @@ static peri_status restrict_to(builder *b, const char *cpuset) {
     peri_status status = PERI_OK;
     if (hwloc_bitmap_list_sscanf(set, cpuset) != 0 || hwloc_topology_restrict(b->hw, set, 0) != 0)
         status = peri_fail(b->err, PERI_E_INVALID,
-                           "topology: processors '%s': not a list of processors of this machine", cpuset);
+                           "topology: processors '%s': not a list of processors of this machine",
+                           cpuset);
     hwloc_bitmap_free(set);
     return status;
 }
 
 static peri_status load(builder *b) {
-    /* Each of these starts a driver while the topology loads; unknown names are no error. */
-    static const char *const drivers[] = {"opencl", "gl", "cuda", "nvml", "rsmi", "levelzero"};
+    /* These start drivers while the topology loads; unknown names are no error.  "pci" only adds
+     * device names to what the Linux component finds by itself, and leaks them (libpciaccess 0.17).
+     */
+    static const char *const drivers[] = {"opencl", "gl",        "cuda", "nvml",
+                                          "rsmi",   "levelzero", "pci"};
     if (hwloc_topology_init(&b->hw) != 0) return no_memory(b);
     for (size_t i = 0; i < sizeof drivers / sizeof drivers[0]; i++)
         hwloc_topology_set_components(b->hw, HWLOC_TOPOLOGY_COMPONENTS_FLAG_BLACKLIST, drivers[i]);
@@ -136,7 +142,8 @@ static peri_status load(builder *b) {
     return status;
 }
 
-/* ---- kinds of cores ------------------------------------------------------------------------------ */
+/* ---- kinds of cores
+ * ------------------------------------------------------------------------------ */
 
 typedef struct kind {
     hwloc_bitmap_t set;
@@ -162,8 +169,9 @@ static bool same_text(const char *a, const char *b) {
     return a == b || (a != NULL && b != NULL && strcmp(a, b) == 0);
 }
 
-/* Cores of one design whose top frequencies lie close are one kind here: servers with a few favoured
- * cores list them as a kind of their own, and dropping all others for 10 % of clock would be folly. */
+/* Cores of one design whose top frequencies lie close are one kind here: servers with a few
+ * favoured cores list them as a kind of their own, and dropping all others for 10 % of clock would
+ * be folly. */
 static bool is_as_fast(const kind *k, const kind *top) {
     return same_text(k->type, top->type) && same_text(k->capacity, top->capacity) && k->mhz > 0 &&
            k->mhz >= 0.8 * top->mhz;
@@ -194,9 +202,9 @@ static peri_status find_fast_cores(builder *b) {
             int n = hwloc_bitmap_weight(b->fast);
             b->t->has_slow_cores = n < all;
             if (n < all)
-                status = add_note(b, "core kinds: %d; %d of %d processors belong to the fastest%s%s%s",
-                                  n_kind, n, all, top.type ? " (" : "", top.type ? top.type : "",
-                                  top.type ? ")" : "");
+                status = add_note(
+                    b, "core kinds: %d; %d of %d processors belong to the fastest%s%s%s", n_kind, n,
+                    all, top.type ? " (" : "", top.type ? top.type : "", top.type ? ")" : "");
         }
         hwloc_bitmap_free(fast);
     }
@@ -205,7 +213,8 @@ static peri_status find_fast_cores(builder *b) {
     return status;
 }
 
-/* ---- memory nodes -------------------------------------------------------------------------------- */
+/* ---- memory nodes
+ * -------------------------------------------------------------------------------- */
 
 /* One processor of each core in `set`, or of each processor where no cores are known.  Call with
  * cpu NULL to count. */
@@ -257,11 +266,13 @@ static peri_status fill_node(builder *b, hwloc_obj_t obj, hwloc_const_bitmap_t u
     return node_free_bytes(b, node->numa, &node->mem_free);
 }
 
-/* Has an earlier node the same processors?  Memory of another speed beside them (HBM, CXL) shows so. */
+/* Has an earlier node the same processors?  Memory of another speed beside them (HBM, CXL) shows
+ * so. */
 static const peri_topo_node *twin_of(builder *b, hwloc_obj_t obj) {
     for (uint32_t i = 0; i < b->t->n_node; i++) {
         hwloc_obj_t other = hwloc_get_numanode_obj_by_os_index(b->hw, (unsigned)b->t->node[i].numa);
-        if (other != NULL && hwloc_bitmap_isequal(other->cpuset, obj->cpuset)) return &b->t->node[i];
+        if (other != NULL && hwloc_bitmap_isequal(other->cpuset, obj->cpuset))
+            return &b->t->node[i];
     }
     return NULL;
 }
@@ -271,8 +282,9 @@ static peri_status add_numa(builder *b, hwloc_obj_t obj, hwloc_bitmap_t usable) 
     hwloc_const_bitmap_t allowed = hwloc_topology_get_allowed_cpuset(b->hw);
     const peri_topo_node *twin = twin_of(b, obj);
     if (twin != NULL)
-        return add_note(b, "memory node %u (%" PRIu64 " MiB) has the processors of node %d; not used by itself",
-                        obj->os_index, mib, (int)twin->numa);
+        return add_note(
+            b, "memory node %u (%" PRIu64 " MiB) has the processors of node %d; not used by itself",
+            obj->os_index, mib, (int)twin->numa);
     hwloc_bitmap_and(usable, obj->cpuset, b->fast);
     if (hwloc_bitmap_iszero(usable)) hwloc_bitmap_and(usable, obj->cpuset, allowed);
     if (hwloc_bitmap_iszero(usable))
@@ -296,7 +308,8 @@ static peri_status find_nodes(builder *b) {
     return status;
 }
 
-/* ---- PCI functions ------------------------------------------------------------------------------- */
+/* ---- PCI functions
+ * ------------------------------------------------------------------------------- */
 
 static const char *info_of(hwloc_obj_t obj, const char *key) {
     const char *value = obj != NULL ? hwloc_obj_get_info_by_name(obj, key) : NULL;
@@ -318,7 +331,8 @@ static void fill_pci(builder *b, hwloc_obj_t obj, peri_topo_pci *p) {
     p->device = a->device_id;
     p->class_id = a->class_id;
     const char *vendor = info_of(obj, "PCIVendor"), *device = info_of(obj, "PCIDevice");
-    snprintf(name, sizeof name, "%.120s%s%.120s", vendor, vendor[0] && device[0] ? " " : "", device);
+    snprintf(name, sizeof name, "%.120s%s%.120s", vendor, vendor[0] && device[0] ? " " : "",
+             device);
     peri_escape(p->name, sizeof p->name, name);
     hwloc_obj_t near = hwloc_get_non_io_ancestor_obj(b->hw, obj);
     bool is_one = near != NULL && near->nodeset != NULL && hwloc_bitmap_weight(near->nodeset) == 1;
@@ -334,11 +348,13 @@ static peri_status find_pci(builder *b) {
     b->t->pci = peri_arena_alloc(b->t->arena, n + 1, sizeof *b->t->pci);
     if (b->t->pci == NULL) return no_memory(b);
     while ((obj = hwloc_get_next_pcidev(b->hw, obj)) != NULL && b->t->n_pci < n)
-        if (is_wanted_class(obj->attr->pcidev.class_id)) fill_pci(b, obj, &b->t->pci[b->t->n_pci++]);
+        if (is_wanted_class(obj->attr->pcidev.class_id))
+            fill_pci(b, obj, &b->t->pci[b->t->n_pci++]);
     return PERI_OK;
 }
 
-/* ---- the rest ------------------------------------------------------------------------------------ */
+/* ---- the rest
+ * ------------------------------------------------------------------------------------ */
 
 static peri_status find_model(builder *b) {
     hwloc_obj_t package = hwloc_get_obj_by_type(b->hw, HWLOC_OBJ_PACKAGE, 0);
@@ -360,10 +376,10 @@ static peri_status describe_caches(builder *b) {
     for (size_t i = 0; i < sizeof levels / sizeof levels[0] && n < sizeof line; i++) {
         hwloc_obj_t c = hwloc_get_obj_by_type(b->hw, levels[i].type, 0);
         if (c == NULL) continue;
-        unsigned n_core = hwloc_get_nbobjs_inside_cpuset_by_type(b->hw, c->cpuset, HWLOC_OBJ_CORE) > 0
-                              ? (unsigned)hwloc_get_nbobjs_inside_cpuset_by_type(b->hw, c->cpuset,
-                                                                                 HWLOC_OBJ_CORE)
-                              : 1;
+        unsigned n_core =
+            hwloc_get_nbobjs_inside_cpuset_by_type(b->hw, c->cpuset, HWLOC_OBJ_CORE) > 0
+                ? (unsigned)hwloc_get_nbobjs_inside_cpuset_by_type(b->hw, c->cpuset, HWLOC_OBJ_CORE)
+                : 1;
         n += (size_t)snprintf(line + n, sizeof line - n, "%s%s %" PRIu64 " KiB for %u core%s",
                               n ? ", " : "", levels[i].name, (uint64_t)(c->attr->cache.size >> 10),
                               n_core, plural(n_core));
@@ -415,7 +431,8 @@ void peri_topology_free(peri_topology *t) {
     peri_free(t);
 }
 
-/* ---- what callers see ---------------------------------------------------------------------------- */
+/* ---- what callers see
+ * ---------------------------------------------------------------------------- */
 
 uint32_t peri_topology_n_node(const peri_topology *t) {
     return t->n_node;

@@ -13,7 +13,8 @@
  * state.  Strings are UTF-8.  JSON documents are returned as NUL-terminated text that the caller frees with peri_text_free.
  *
  * Threads: a runtime and its models may be used from several threads for reading (describe, tokenize); sessions of one model
- * must be driven by one thread at a time.  Free in the order sessions, models, runtime. */
+ * must be driven by one thread at a time.  Free in the order sessions, models, runtime; each accepts
+ * NULL. */
 #ifndef PERIGEE_PERIGEE_H
 #define PERIGEE_PERIGEE_H
 

@@ -2,13 +2,12 @@
  *
  * check.c - validation of an op against the shapes of op.def.
  *
- * The shapes are a table of patterns.  An operand is five characters and an optional `?` (may be absent):
- * its class, then its four dimensions, slowest first.  Classes:
- *     a  activation, f32, rows may have gaps           i  activation, i32
- *     v  f32 vectors without gaps, weight or activation  w  weight of a type that can be decoded
- *     p  pool, F32, F16 or BF16
- * A dimension is 1, or a letter that stands for the same extent throughout the op.  An op with several shapes has
- * several lines; the first that fits is taken, and when none fits the complaint is that of the last. */
+ * The shapes are a table of patterns.  An operand is five characters and an optional `?` (may be
+ * absent): its class, then its four dimensions, slowest first.  Classes: a  activation, f32, rows
+ * may have gaps           i  activation, i32 v  f32 vectors without gaps, weight or activation  w
+ * weight of a type that can be decoded p  pool, F32, F16 or BF16 A dimension is 1, or a letter that
+ * stands for the same extent throughout the op.  An op with several shapes has several lines; the
+ * first that fits is taken, and when none fits the complaint is that of the last. */
 #include "check.h"
 
 #include <math.h>
@@ -64,7 +63,8 @@ typedef struct op_info {
 static op_info info_of(uint16_t code) {
     switch (code) {
 #define PERI_OP(NAME, code, level, n_in, n_out, attr)                                              \
-    case code: return (op_info){#NAME, n_in, n_out, sizeof(attr) == 1 ? 0 : sizeof(attr)};
+    case code:                                                                                     \
+        return (op_info){#NAME, n_in, n_out, sizeof(attr) == 1 ? 0 : sizeof(attr)};
 #include "perigee/op.def"
 #undef PERI_OP
     }
@@ -114,7 +114,8 @@ static int check_dims(check *c, uint32_t k, const peri_tensor *t, const char *pa
             return no(c, "operand %u: dimension %d is %lld", k, i, (long long)hi);
         total *= (double)hi;
         if (pattern[i] == '1') {
-            if (hi != 1) return no(c, "operand %u: dimension %d is %lld, not 1", k, i, (long long)hi);
+            if (hi != 1)
+                return no(c, "operand %u: dimension %d is %lld, not 1", k, i, (long long)hi);
             continue;
         }
         int64_t *letter = &c->letter[pattern[i] - 'a'];
@@ -155,7 +156,8 @@ static int check_weight(check *c, uint32_t k, const peri_tensor *t) {
     ref_dtype type = ref_dtype_of(t->dtype);
     if (t->kind != PERI_T_WEIGHT) return no(c, "operand %u: not a weight", k);
     if (!type.name) return no(c, "weights of type number %u: unknown", t->dtype);
-    if (!ref_can_dequant(t->dtype)) return no(c, "weights of type %s: not supported yet", type.name);
+    if (!ref_can_dequant(t->dtype))
+        return no(c, "weights of type %s: not supported yet", type.name);
     if (t->dim[3] < 1 || t->dim[3] % type.n)
         return no(c, "operand %u: rows of %lld, not whole blocks of type %s", k,
                   (long long)t->dim[3], type.name);
@@ -166,8 +168,7 @@ static int check_weight(check *c, uint32_t k, const peri_tensor *t) {
 }
 
 static int check_vector(check *c, uint32_t k, const peri_tensor *t) {
-    if (t->dtype != PERI_CPU_F32)
-        return no(c, "operand %u: type number %u, not F32", k, t->dtype);
+    if (t->dtype != PERI_CPU_F32) return no(c, "operand %u: type number %u, not F32", k, t->dtype);
     if (t->kind == PERI_T_POOL) return no(c, "operand %u: a pool", k);
     if (t->off % 4 || !is_dense(c, t, 4)) return no(c, "operand %u: numbers with gaps", k);
     return 1;
@@ -190,13 +191,15 @@ static int check_operand(check *c, uint32_t k, const peri_tensor *t, const char 
     uint32_t element = pattern[0] == 'i' ? PERI_CPU_I32 : PERI_CPU_F32;
     if (!check_dims(c, k, t, pattern + 1)) return 0;
     switch (pattern[0]) {
-    case 'w': return check_weight(c, k, t);
-    case 'v': return check_vector(c, k, t);
-    case 'p': return check_pool(c, k, t);
+    case 'w':
+        return check_weight(c, k, t);
+    case 'v':
+        return check_vector(c, k, t);
+    case 'p':
+        return check_pool(c, k, t);
     }
     if (t->dtype != element)
-        return no(c, "operand %u: type number %u, not %s", k, t->dtype,
-                  ref_dtype_of(element).name);
+        return no(c, "operand %u: type number %u, not %s", k, t->dtype, ref_dtype_of(element).name);
     return check_activation(c, k, t);
 }
 
@@ -259,7 +262,8 @@ static int check_act(check *c, const peri_act_attr *a) {
 static int check_rope(check *c, const peri_rope_attr *a) {
     int64_t width = c->hi['d' - 'a'], n_factor = c->hi['r' - 'a'];
     if (a->pairs > PERI_ROPE_NEOX) return no(c, "pairs %u", a->pairs);
-    if (a->n_rot == 0 || a->n_rot % 2) return no(c, "n_rot %u, not a positive even number", a->n_rot);
+    if (a->n_rot == 0 || a->n_rot % 2)
+        return no(c, "n_rot %u, not a positive even number", a->n_rot);
     if ((int64_t)a->first + a->n_rot > width)
         return no(c, "elements %u to %lld of heads of %lld", a->first,
                   (long long)a->first + a->n_rot, (long long)width);
@@ -297,19 +301,25 @@ static int check_route(check *c, const peri_route_attr *a) {
 static int check_attr(check *c) {
     const cpu_attr *a = &c->attr;
     switch (c->op->code) {
-    case PERI_OP_EMBED: return a->embed.source <= 1 ? 1 : no(c, "source %u", a->embed.source);
+    case PERI_OP_EMBED:
+        return a->embed.source <= 1 ? 1 : no(c, "source %u", a->embed.source);
     case PERI_OP_LINEAR:
         if (a->linear.flags >> 16 & ~(PERI_LINEAR_SCALE_LAST >> 16))
             return no(c, "flags 0x%x", a->linear.flags);
         return 1;
     case PERI_OP_NORM:
-    case PERI_OP_ADD_NORM: return check_norm(c, &a->norm);
-    case PERI_OP_ROPE: return check_rope(c, &a->rope);
-    case PERI_OP_ATTN: return check_attn(c, &a->attn);
+    case PERI_OP_ADD_NORM:
+        return check_norm(c, &a->norm);
+    case PERI_OP_ROPE:
+        return check_rope(c, &a->rope);
+    case PERI_OP_ATTN:
+        return check_attn(c, &a->attn);
     case PERI_OP_ACT:
     case PERI_OP_GLU:
-    case PERI_OP_GATE_UP_GLU: return check_act(c, &a->act);
-    case PERI_OP_ROUTE: return check_route(c, &a->route);
+    case PERI_OP_GATE_UP_GLU:
+        return check_act(c, &a->act);
+    case PERI_OP_ROUTE:
+        return check_route(c, &a->route);
     }
     return 1;
 }

@@ -2,19 +2,21 @@
  *
  * dispatch.c - the instruction-set levels of this build and the ops they take.
  *
- * All levels give the same bits (linear.h, vec.c, attn_fast.c), so the choice is one of speed alone.  Sources of a level are
- * compiled for its instruction set; nothing of them runs before is_available has asked the processor and, for the wide registers, the
- * operating system. */
+ * All levels give the same bits (linear.h, vec.c, attn_fast.c), so the choice is one of speed
+ * alone.  Sources of a level are compiled for its instruction set; nothing of them runs before
+ * is_available has asked the processor and, for the wide registers, the operating system. */
 #include "fast.h"
 
 static int supports(const peri_program *p, const peri_op *op, char numerics[28]) {
     switch (op->code) {
     case PERI_OP_LINEAR:
     case PERI_OP_LINEAR_QKV:
-    case PERI_OP_LINEAR_EXPERTS: return linear_supports(p, op, numerics);
-    case PERI_OP_GATE_UP_GLU: return vec_has_act(p, op) && linear_supports(p, op, numerics);
+    case PERI_OP_LINEAR_EXPERTS:
+        return linear_supports(p, op, numerics);
+    case PERI_OP_GATE_UP_GLU:
+        return vec_has_act(p, op) && linear_supports(p, op, numerics);
     }
-    return vec_supports(p, op, numerics);
+    return vec_supports(p, op, numerics) || attn_supports(p, op, numerics);
 }
 
 static int32_t run(cpu_dev *d, const cpu_isa *isa, const cpu_job *j, peri_error *e) {
@@ -22,7 +24,11 @@ static int32_t run(cpu_dev *d, const cpu_isa *isa, const cpu_job *j, peri_error 
     case PERI_OP_LINEAR:
     case PERI_OP_LINEAR_QKV:
     case PERI_OP_LINEAR_EXPERTS:
-    case PERI_OP_GATE_UP_GLU: return linear_run(d, isa, j, e);
+    case PERI_OP_GATE_UP_GLU:
+        return linear_run(d, isa, j, e);
+    case PERI_OP_ATTN:
+    case PERI_OP_KV_APPEND:
+        return attn_run(d, isa, j, e);
     }
     return vec_run(d, isa, j, e);
 }

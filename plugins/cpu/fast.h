@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
- * fast.h - what the sources of the fast levels share.  An instruction set provides pure functions over rows (cpu_isa, vec_isa,
- * attn_isa, compiled once per set from linear_*.c, quant.c, vec.c and attn_fast.c); the drivers (linear.c, vec_ops.c,
- * attn_ops.c, compiled once) cut an op into chunks, reserve scratch and call them. */
+ * fast.h - what the sources of the fast levels share.  An instruction set provides pure functions
+ * over rows (cpu_isa, vec_isa, attn_isa, compiled once per set from linear_*.c, quant.c, vec.c and
+ * attn_fast.c); the drivers (linear.c, vec_ops.c, attn_ops.c, compiled once) cut an op into chunks,
+ * reserve scratch and call them. */
 #ifndef PERI_CPU_FAST_H
 #define PERI_CPU_FAST_H
 
@@ -25,32 +26,39 @@ typedef struct vec_isa {
     void (*to_f16)(const float *x, uint16_t *y, int64_t n);
 } vec_isa;
 
-enum { ATTN_CHUNK = 256, ATTN_ROWS_MAX = 128 };
+enum { ATTN_CHUNK = 256, ATTN_SUB = 64, ATTN_ROWS_MAX = 128, ATTN_D_MAX = 1024 };
 
-/* Keys of one sequence, one key/value head, a chunk: gathered and widened to f32. */
+/* Keys of one sequence and one key/value head in a chunk: those that some row sees, lo <= j < hi,
+ * counted in the chunk. */
 typedef struct attn_chunk {
     const uint8_t *k[ATTN_CHUNK], *v[ATTN_CHUNK]; /* the keys' rows, in the pool's type */
-    int32_t n;                                    /* keys present, at most ATTN_CHUNK */
+    int32_t lo, hi;
     uint16_t dtype;
     int32_t dk, dv;
-    float *kt;    /* f32 [ceil16(n) / 16][dk][16] */
-    float *vt;    /* f32 [n][dv16] */
+    float scale, cap;
 } attn_chunk;
 
-/* One query row (token and head) and its running softmax. */
+/* One query row (token and head) and its running softmax, (-infinity, 0, zeros) at first. */
 typedef struct attn_row {
     const float *q;
-    float *o;          /* f32 [dv16] */
-    float m, l;        /* largest logit so far, sum of e^(z - m) */
-    int32_t lo, hi;    /* visible keys of the chunk: lo <= j < hi */
-    float slope, bias; /* logit += slope * (j - bias), j counted in the chunk */
+    float *o;            /* f32 [dv rounded up to 16] */
+    float m, l;          /* largest logit so far, sum of e^(z - m) */
+    int32_t lo, hi;      /* visible keys of the chunk: lo <= j < hi */
+    float slope, origin; /* logit += slope * (j - origin), j counted in the chunk */
 } attn_row;
 
+/* Scratch of a chunk. */
+typedef struct attn_space {
+    float *s;    /* [rows][ATTN_CHUNK] */
+    float *o;    /* [rows][dv16] */
+    float *wide; /* [ATTN_SUB][max(dk16, dv16)] */
+} attn_space;
+
 typedef struct attn_isa {
-    void (*widen)(attn_chunk *c);
-    /* Logits of all rows, softmax within the chunk, values, merged into the rows.  s: f32 [n_row][ATTN_CHUNK]. */
-    void (*chunk)(const attn_chunk *c, attn_row *row, int32_t n_row, float scale, float cap,
-                  float *s, float *o);
+    /* Add a chunk's keys to at most ATTN_ROWS_MAX rows. */
+    void (*chunk)(const attn_chunk *c, attn_row *row, int32_t n_row, const attn_space *a);
+    /* y[dv] = the row's result, after its sink (may be NULL). */
+    void (*finish)(attn_row *row, const float *sink, float *y, int32_t dv);
 } attn_isa;
 
 #define FAST_ISA_FUNCTIONS(isa)                                                                    \
@@ -72,5 +80,9 @@ int32_t linear_run(cpu_dev *d, const cpu_isa *isa, const cpu_job *j, peri_error 
 int vec_supports(const peri_program *p, const peri_op *op, char numerics[28]);
 int vec_has_act(const peri_program *p, const peri_op *op);
 int32_t vec_run(cpu_dev *d, const cpu_isa *isa, const cpu_job *j, peri_error *e);
+
+/* attn_ops.c: ATTN, KV_APPEND. */
+int attn_supports(const peri_program *p, const peri_op *op, char numerics[28]);
+int32_t attn_run(cpu_dev *d, const cpu_isa *isa, const cpu_job *j, peri_error *e);
 
 #endif

@@ -1,17 +1,18 @@
 /* SPDX-License-Identifier: MIT
  *
- * kernels.h - the border between the plugin shell (plugin.c, which owns devices, checks and reference code) and the
- * fast kernels (dispatch.c and its levels).
+ * kernels.h - the border between the plugin shell (plugin.c, which owns devices, checks and
+ * reference code) and the fast kernels (dispatch.c and its levels).
  *
- * The shell validates an op completely in supports(): operands, dtypes, shapes, strides, attributes and their
- * ranges.  Then it asks the level in use; a level that says no, or has no supports at all, leaves the op to
- * the reference code.  In run_op the shell resolves every operand to an address and an actual shape, puts
- * that in a cpu_job and calls the level's run, or the reference.
+ * The shell validates an op completely in supports(): operands, dtypes, shapes, strides, attributes
+ * and their ranges.  Then it asks the level in use; a level that says no, or has no supports at
+ * all, leaves the op to the reference code.  In run_op the shell resolves every operand to an
+ * address and an actual shape, puts that in a cpu_job and calls the level's run, or the reference.
  *
  * Rules for a level
- * - Its answer depends on the op: types, inner dimensions, attributes - never on T, R, S, B.  Then results cannot depend
- *   on the batch either (PERI_DEV_BATCH_INVARIANT, op.def "Numerics").
- * - Each output element is computed in one order fixed by the inner dimensions: chunks are output rows or tokens, never parts of a sum.
+ * - Its answer depends on the op: types, inner dimensions, attributes - never on T, R, S, B.  Then
+ * results cannot depend on the batch either (PERI_DEV_BATCH_INVARIANT, op.def "Numerics").
+ * - Each output element is computed in one order fixed by the inner dimensions: chunks are output
+ * rows or tokens, never parts of a sum.
  * - What it said in `numerics` holds for all of the op's outputs.
  * - No memory but cpu_reserve's; no thread but cpu_parallel's. */
 #ifndef PERI_CPU_KERNELS_H
@@ -34,9 +35,10 @@ typedef union cpu_attr {
     peri_route_attr route;
 } cpu_attr;
 
-/* One op, operands resolved.  Index: inputs, then outputs, as in op.def; absent optional operands have t and ptr
- * NULL and dim 0.  dim: actual extents, slowest first, leading 1s.  Strides (bytes) are t[k]->stride; an ACT's last dimension is
- * contiguous, the others may have gaps; WEIGHT and POOL rows follow one another without gaps. */
+/* One op, operands resolved.  Index: inputs, then outputs, as in op.def; absent optional operands
+ * have t and ptr NULL and dim 0.  dim: actual extents, slowest first, leading 1s.  Strides (bytes)
+ * are t[k]->stride; an ACT's last dimension is contiguous, the others may have gaps; WEIGHT and
+ * POOL rows follow one another without gaps. */
 typedef struct cpu_job {
     const peri_program *p;
     const peri_op *op;
@@ -52,15 +54,17 @@ typedef struct cpu_job {
 /* The open device. */
 typedef struct peri_dev cpu_dev;
 
-/* Make sure that each worker has `per_worker` bytes of scratch and the job has `shared` bytes.  From the thread of
- * run_op only, before cpu_parallel; grows and never shrinks, so that the steady state allocates nothing.  Old contents are lost. */
+/* Make sure that each worker has `per_worker` bytes of scratch and the job has `shared` bytes. From
+ * the thread of run_op only, before cpu_parallel; grows and never shrinks, so that the steady state
+ * allocates nothing.  Old contents are lost. */
 int32_t cpu_reserve(cpu_dev *d, size_t per_worker, size_t shared, peri_error *e);
 void *cpu_scratch(const cpu_dev *d, uint32_t worker); /* 64-byte aligned; this worker's own */
 void *cpu_shared(const cpu_dev *d);                   /* 64-byte aligned; seen by all workers */
 
 /* Threads of the device; at least 1. */
 uint32_t cpu_workers(const cpu_dev *d);
-/* fn(arg, i, worker) for i in 0 .. n-1, then wait.  n <= 1, or one worker: on the calling thread, as worker 0. */
+/* fn(arg, i, worker) for i in 0 .. n-1, then wait.  n <= 1, or one worker: on the calling thread,
+ * as worker 0. */
 void cpu_parallel(cpu_dev *d, uint32_t n, void (*fn)(void *arg, uint32_t i, uint32_t worker),
                   void *arg);
 
@@ -68,13 +72,14 @@ void cpu_parallel(cpu_dev *d, uint32_t n, void (*fn)(void *arg, uint32_t i, uint
 typedef struct cpu_level {
     const char *name;          /* "scalar", "avx2", "avx512": value of cpu.isa, peri_dev_info.isa */
     int (*is_available)(void); /* can this processor run it? */
-    /* 1: run() takes this op, numerics filled ("act=q8/32 acc=i32").  0: the reference does.  May be NULL: 0 always. */
+    /* 1: run() takes this op, numerics filled ("act=q8/32 acc=i32").  0: the reference does.  May
+     * be NULL: 0 always. */
     int (*supports)(const peri_program *p, const peri_op *op, char numerics[28]);
     int32_t (*run)(cpu_dev *d, const cpu_job *j, peri_error *e);
 } cpu_level;
 
-/* Every level compiled in, best first, available here or not; NULL past the last.  "reference" is none of them: the
- * shell knows it.  Implemented in dispatch.c. */
+/* Every level compiled in, best first, available here or not; NULL past the last.  "reference" is
+ * none of them: the shell knows it.  Implemented in dispatch.c. */
 const cpu_level *cpu_level_at(uint32_t index);
 
 #endif

@@ -1,16 +1,19 @@
 /* SPDX-License-Identifier: MIT
  *
- * linear.c - the matrix products of the fast levels, cut into work: LINEAR, LINEAR_QKV, GATE_UP_GLU, LINEAR_EXPERTS.
+ * linear.c - the matrix products of the fast levels, cut into work: LINEAR, LINEAR_QKV,
+ * GATE_UP_GLU, LINEAR_EXPERTS.
  *
- * An op is a list of products (parts) over the same tokens.  Per block of at most LINEAR_M tokens: the rows of activations are
- * quantised once per form that the parts want, into shared scratch; then workers take chunks of 16-row groups, compute plain sums
- * into their own scratch and store them with scale, bias or GLU.
+ * An op is a list of products (parts) over the same tokens.  Per block of at most LINEAR_M tokens:
+ * the rows of activations are quantised once per form that the parts want, into shared scratch;
+ * then workers take chunks of 16-row groups, compute plain sums into their own scratch and store
+ * them with scale, bias or GLU.
  *
- * Experts: a (token, choice) is a pair.  Pairs are sorted by expert, their activations quantised in that order, so that an
- * expert is a product over consecutive rows and its weights are unpacked once; the stores undo the order.
+ * Experts: a (token, choice) is a pair.  Pairs are sorted by expert, their activations quantised in
+ * that order, so that an expert is a product over consecutive rows and its weights are unpacked
+ * once; the stores undo the order.
  *
- * Chunks only split output rows, so no result depends on them.  Decode: about 4 chunks a worker and at least 64 KB of weights each,
- * so that an op below about 5 us stays on the calling thread. */
+ * Chunks only split output rows, so no result depends on them.  Decode: about 4 chunks a worker and
+ * at least 64 KB of weights each, so that an op below about 5 us stays on the calling thread. */
 #include <string.h>
 
 #include "fast.h"
@@ -18,12 +21,13 @@
 enum {
     PARTS_MAX = 3,
     FORMS_MAX = 3,
-    PAIRS_MAX = 4096,           /* pairs of a block of tokens in LINEAR_EXPERTS */
-    CHUNK_BYTES = 64 << 10,     /* weights read by one chunk, at least */
-    CHUNKS_PER_WORKER = 4,      /* decode */
-    CHUNKS_PER_WORKER_MANY = 16, /* prefill: milliseconds each, a late worker costs more than claims */
+    PAIRS_MAX = 4096,       /* pairs of a block of tokens in LINEAR_EXPERTS */
+    CHUNK_BYTES = 64 << 10, /* weights read by one chunk, at least */
+    CHUNKS_PER_WORKER = 4,  /* decode */
+    CHUNKS_PER_WORKER_MANY =
+        16, /* prefill: milliseconds each, a late worker costs more than claims */
     FEW_TOKENS = 16,
-    QUANTIZE_ELEMENTS = 16384,  /* activations quantised by one chunk, at least: about 5 us */
+    QUANTIZE_ELEMENTS = 16384, /* activations quantised by one chunk, at least: about 5 us */
 };
 
 static const linear_type types[] = {
@@ -33,7 +37,12 @@ static const linear_type types[] = {
     {.dtype = PERI_CPU_Q4_0, .span = 32, .block = 32, .block_bytes = 18, .offset = 8},
     {.dtype = PERI_CPU_Q4_1, .span = 32, .block = 32, .block_bytes = 20, .min_sub = 32},
     {.dtype = PERI_CPU_Q5_0, .span = 32, .block = 32, .block_bytes = 22, .offset = 16},
-    {.dtype = PERI_CPU_Q5_1, .span = 32, .block = 32, .block_bytes = 24, .offset = 16, .min_sub = 32},
+    {.dtype = PERI_CPU_Q5_1,
+     .span = 32,
+     .block = 32,
+     .block_bytes = 24,
+     .offset = 16,
+     .min_sub = 32},
     {.dtype = PERI_CPU_Q8_0, .span = 32, .block = 32, .block_bytes = 34, .is_wide = 1},
     {.dtype = PERI_CPU_Q2_K, .span = 256, .block = 256, .block_bytes = 84, .min_sub = 16},
     {.dtype = PERI_CPU_Q3_K, .span = 256, .block = 256, .block_bytes = 110, .offset = 4},
@@ -48,15 +57,20 @@ const linear_type *linear_type_of(uint32_t dtype) {
     return NULL;
 }
 
-/* ---- which ops ---------------------------------------------------------------------------------------- */
+/* ---- which ops
+ * ---------------------------------------------------------------------------------------- */
 
 static const char *numerics_of(const linear_type *t) {
-    return t->span == 32 ? "act=q8/32 acc=i32" : t->span == 256 ? "act=q8/256 acc=i32" : "act=f32 acc=f32";
+    return t->span == 32    ? "act=q8/32 acc=i32"
+           : t->span == 256 ? "act=q8/256 acc=i32"
+                            : "act=f32 acc=f32";
 }
 
 /* Weights of one op must agree on numerics: the declaration holds for all outputs. */
 int linear_supports(const peri_program *p, const peri_op *op, char numerics[28]) {
-    uint32_t first = 1, count = op->code == PERI_OP_LINEAR_QKV ? 3 : op->code == PERI_OP_GATE_UP_GLU ? 2 : 1;
+    uint32_t first = 1, count = op->code == PERI_OP_LINEAR_QKV    ? 3
+                                : op->code == PERI_OP_GATE_UP_GLU ? 2
+                                                                  : 1;
     const char *text = NULL;
     for (uint32_t k = first; k < first + count; k++) {
         const linear_type *t = linear_type_of(peri_operand(p, op, k)->dtype);
@@ -68,10 +82,11 @@ int linear_supports(const peri_program *p, const peri_op *op, char numerics[28])
     return 1;
 }
 
-/* ---- an op as products ---------------------------------------------------------------------------------- */
+/* ---- an op as products
+ * ---------------------------------------------------------------------------------- */
 
 typedef struct part {
-    linear_in in;       /* act and n_tok are set per block */
+    linear_in in; /* act and n_tok are set per block */
     uint32_t form;
     int64_t n_group;
     const float *scale, *bias;
@@ -112,7 +127,8 @@ static int same_form(const linear_type *a, const linear_type *b) {
 
 static uint32_t form_of(product *o, const linear_type *t) {
     uint32_t i = 0;
-    while (i < o->n_form && !same_form(o->form[i].type, t)) i++;
+    while (i < o->n_form && !same_form(o->form[i].type, t))
+        i++;
     if (i == o->n_form) o->form[o->n_form++] = (form){.type = t};
     return i;
 }
@@ -123,7 +139,10 @@ static void add_part(product *o, uint32_t w, uint32_t bias, uint32_t scale, uint
     part *p = &o->part[o->n_part++];
     const linear_type *t = linear_type_of(j->t[w]->dtype);
     int64_t m = j->dim[w][2], n = j->dim[w][3];
-    p->in = (linear_in){.type = t, .w = j->ptr[w], .m = m, .n = n,
+    p->in = (linear_in){.type = t,
+                        .w = j->ptr[w],
+                        .m = m,
+                        .n = n,
                         .row_bytes = (size_t)(n / t->block * t->block_bytes)};
     p->form = form_of(o, t);
     p->n_group = (m + LINEAR_ROWS - 1) / LINEAR_ROWS;
@@ -133,7 +152,8 @@ static void add_part(product *o, uint32_t w, uint32_t bias, uint32_t scale, uint
     p->y_stride = j->t[y]->stride[2];
 }
 
-/* ---- quantising ------------------------------------------------------------------------------------------ */
+/* ---- quantising
+ * ------------------------------------------------------------------------------------------ */
 
 /* Row i of the block: f32 [n]. */
 static const float *x_row(const product *o, int32_t i) {
@@ -157,10 +177,12 @@ static void quantize_chunk(void *arg, uint32_t i, uint32_t worker) {
         const form *fm = &o->form[f];
         for (int32_t r = lo; r < hi; r++) {
             if (fm->type->span == LINEAR_SPAN_F32)
-                memcpy(base + fm->off + (size_t)r * fm->kb_stride, x_row(o, r), (size_t)o->n * sizeof(float));
+                memcpy(base + fm->off + (size_t)r * fm->kb_stride, x_row(o, r),
+                       (size_t)o->n * sizeof(float));
             else
                 o->isa->quantize(fm->type, x_row(o, r), o->n,
-                                 base + fm->off + (size_t)r * linear_act_bytes(fm->type), fm->kb_stride);
+                                 base + fm->off + (size_t)r * linear_act_bytes(fm->type),
+                                 fm->kb_stride);
         }
     }
 }
@@ -168,52 +190,62 @@ static void quantize_chunk(void *arg, uint32_t i, uint32_t worker) {
 static void quantize(const product *o) {
     int64_t chunk = (QUANTIZE_ELEMENTS + o->n - 1) / o->n;
     uint32_t n_form = 0;
-    for (uint32_t f = 0; f < o->n_form; f++) n_form += o->form[f].kb_stride != 0;
+    for (uint32_t f = 0; f < o->n_form; f++)
+        n_form += o->form[f].kb_stride != 0;
     if (n_form == 0) return;
     quantize_job q = {.o = o, .chunk = (int32_t)chunk};
     cpu_parallel(o->d, (uint32_t)((o->n_tok + chunk - 1) / chunk), quantize_chunk, &q);
 }
 
-/* ---- products ---------------------------------------------------------------------------------------------- */
+/* ---- products
+ * ---------------------------------------------------------------------------------------------- */
 
-static void sums(const product *o, const part *p, int32_t tok, int32_t n_tok, const uint8_t *w, int64_t row0,
-                 int32_t rows, float *acc, float *scratch) {
+/* Rows row0 .. of a part (of one expert), times rows tok .. of the activations. */
+typedef struct block {
+    int64_t expert, row0;
+    int32_t rows, tok, n_tok;
+} block;
+
+static void sums(const product *o, const part *p, const block *b, uint32_t worker, float *acc) {
     linear_in in = p->in;
     const form *f = &o->form[p->form];
     const uint8_t *shared = cpu_shared(o->d);
-    in.w = w;
-    in.n_tok = n_tok;
+    in.w += b->expert * o->expert_bytes;
+    in.n_tok = b->n_tok;
     in.kb_stride = f->kb_stride;
     if (in.type->span != LINEAR_SPAN_F32) {
-        in.act = shared + f->off + (size_t)tok * linear_act_bytes(in.type);
-        o->isa->rows_int(&in, row0, rows, acc);
+        in.act = shared + f->off + (size_t)b->tok * linear_act_bytes(in.type);
+        o->isa->rows_int(&in, b->row0, b->rows, acc);
         return;
     }
-    if (f->kb_stride) in.act = shared + f->off + (size_t)tok * f->kb_stride;
+    if (f->kb_stride)
+        in.act = shared + f->off + (size_t)b->tok * f->kb_stride;
     else { /* in place */
-        in.act = (const uint8_t *)x_row(o, tok);
+        in.act = (const uint8_t *)x_row(o, b->tok);
         in.kb_stride = (size_t)o->x_stride;
     }
-    o->isa->rows_f32(&in, row0, rows, acc, scratch);
+    o->isa->rows_f32(&in, b->row0, b->rows, acc,
+                     (float *)cpu_scratch(o->d, worker) + o->acc_floats);
 }
 
-/* acc becomes the outputs of `rows` rows from row0, for n_tok rows of activations from tok. */
-static void store(const product *o, const part *p, int32_t tok, int32_t n_tok, int64_t row0, int32_t rows,
-                  int64_t expert, const float *acc) {
-    const float *bias = p->bias ? p->bias + expert * p->in.m + row0 : NULL;
-    float scale = p->scale ? p->scale[expert] : 1.0f;
-    for (int32_t i = 0; i < n_tok; i++, acc += LINEAR_ROWS) {
-        int64_t t = tok + i, c = 0;
+static void store(const product *o, const part *p, const block *b, const float *acc) {
+    const float *bias = p->bias ? p->bias + b->expert * p->in.m + b->row0 : NULL;
+    float scale = p->scale ? p->scale[b->expert] : 1.0f;
+    for (int32_t i = 0; i < b->n_tok; i++, acc += LINEAR_ROWS) {
+        int64_t t = b->tok + i, c = 0;
         if (o->pair) {
             c = o->pair[t] % o->n_choice;
             t = o->pair[t] / o->n_choice;
         }
-        float *y = (float *)(p->y + (o->tok0 + t) * p->y_stride + c * p->y_stride_pair) + row0;
-        if (!p->scale && !bias) memcpy(y, acc, (size_t)rows * sizeof *y);
+        float *y = (float *)(p->y + (o->tok0 + t) * p->y_stride + c * p->y_stride_pair) + b->row0;
+        if (!p->scale && !bias)
+            memcpy(y, acc, (size_t)b->rows * sizeof *y);
         else if (o->flags & PERI_LINEAR_SCALE_LAST)
-            for (int32_t r = 0; r < rows; r++) y[r] = scale * (acc[r] + (bias ? bias[r] : 0.0f));
+            for (int32_t r = 0; r < b->rows; r++)
+                y[r] = scale * (acc[r] + (bias ? bias[r] : 0.0f));
         else
-            for (int32_t r = 0; r < rows; r++) y[r] = scale * acc[r] + (bias ? bias[r] : 0.0f);
+            for (int32_t r = 0; r < b->rows; r++)
+                y[r] = scale * acc[r] + (bias ? bias[r] : 0.0f);
     }
 }
 
@@ -223,50 +255,51 @@ static void clear_lanes(float *acc, int32_t n_tok, int32_t rows) {
         memset(acc + rows, 0, (size_t)(LINEAR_ROWS - rows) * sizeof *acc);
 }
 
-static void run_group(const product *o, int64_t g, float *acc) {
+static void run_group(const product *o, int64_t g, uint32_t worker) {
     const part *p = o->part;
-    const uint8_t *w;
-    int32_t tok = 0, n_tok = o->n_tok;
-    int64_t expert = 0;
+    float *acc = cpu_scratch(o->d, worker);
+    block b = {.n_tok = o->n_tok};
     if (o->pair) {
         int64_t a = g / p->n_group;
         g %= p->n_group;
-        expert = o->expert[a];
-        tok = o->first[a];
-        n_tok = o->first[a + 1] - tok;
+        b.expert = o->expert[a];
+        b.tok = o->first[a];
+        b.n_tok = o->first[a + 1] - b.tok;
     }
-    while (!o->is_glu && g >= p->n_group) g -= p++->n_group;
-    w = p->in.w + expert * o->expert_bytes;
-    int64_t row0 = g * LINEAR_ROWS;
-    int32_t rows = (int32_t)(p->in.m - row0 < LINEAR_ROWS ? p->in.m - row0 : LINEAR_ROWS);
-    float *scratch = acc + o->acc_floats;
-    for (int32_t end = tok + n_tok; tok < end; tok += LINEAR_M) {
-        int32_t n = end - tok < LINEAR_M ? end - tok : LINEAR_M;
-        sums(o, p, tok, n, w, row0, rows, acc, scratch);
+    while (!o->is_glu && g >= p->n_group)
+        g -= p++->n_group;
+    b.row0 = g * LINEAR_ROWS;
+    b.rows = (int32_t)(p->in.m - b.row0 < LINEAR_ROWS ? p->in.m - b.row0 : LINEAR_ROWS);
+    for (int32_t end = b.tok + b.n_tok; b.tok < end; b.tok += LINEAR_M) {
+        b.n_tok = end - b.tok < LINEAR_M ? end - b.tok : LINEAR_M;
+        sums(o, p, &b, worker, acc);
         if (o->is_glu) {
-            float *up = acc + (size_t)n * LINEAR_ROWS;
+            float *up = acc + (size_t)b.n_tok * LINEAR_ROWS;
             const peri_act_attr *a = &o->j->attr.act;
-            sums(o, p + 1, tok, n, p[1].in.w, row0, rows, up, scratch);
-            clear_lanes(acc, n, rows);
-            clear_lanes(up, n, rows);
-            o->isa->vec->act(a->act, a->param, acc, up, acc, (int64_t)n * LINEAR_ROWS);
+            sums(o, p + 1, &b, worker, up);
+            clear_lanes(acc, b.n_tok, b.rows);
+            clear_lanes(up, b.n_tok, b.rows);
+            o->isa->vec->act(a->act, a->param, acc, up, acc, (int64_t)b.n_tok * LINEAR_ROWS);
         }
-        store(o, p, tok, n, row0, rows, expert, acc);
+        store(o, p, &b, acc);
     }
 }
 
 static void run_chunk(void *arg, uint32_t i, uint32_t worker) {
     const product *o = arg;
-    int64_t lo = (int64_t)i * o->chunk, hi = lo + o->chunk < o->n_group ? lo + o->chunk : o->n_group;
-    float *acc = cpu_scratch(o->d, worker);
-    for (int64_t g = lo; g < hi; g++) run_group(o, g, acc);
+    int64_t lo = (int64_t)i * o->chunk,
+            hi = lo + o->chunk < o->n_group ? lo + o->chunk : o->n_group;
+    for (int64_t g = lo; g < hi; g++)
+        run_group(o, g, worker);
 }
 
 /* Groups per chunk, from the bytes of weights of all groups. */
 static int64_t chunk_of(const product *o) {
-    int64_t bytes = 0, per_worker = o->n_tok > FEW_TOKENS ? CHUNKS_PER_WORKER_MANY : CHUNKS_PER_WORKER;
+    int64_t bytes = 0,
+            per_worker = o->n_tok > FEW_TOKENS ? CHUNKS_PER_WORKER_MANY : CHUNKS_PER_WORKER;
     int64_t wanted = per_worker * cpu_workers(o->d), least = CHUNK_BYTES;
-    for (uint32_t k = 0; k < o->n_part; k++) bytes += o->part[k].in.m * (int64_t)o->part[k].in.row_bytes;
+    for (uint32_t k = 0; k < o->n_part; k++)
+        bytes += o->part[k].in.m * (int64_t)o->part[k].in.row_bytes;
     if (o->pair) bytes *= o->n_active;
     if (o->n_tok > FEW_TOKENS) least = least * 8 / o->n_tok;
     if (wanted > bytes / (least + 1)) wanted = bytes / (least + 1);
@@ -284,14 +317,16 @@ static size_t place_forms(product *o, int64_t rows, size_t used) {
         if (fm->type->span == LINEAR_SPAN_F32) { /* copied only to sort it */
             fm->kb_stride = o->expert_bytes ? (size_t)o->n * sizeof(float) : 0;
             used += (size_t)rows * fm->kb_stride;
-        } else used += (size_t)n_kb * fm->kb_stride;
+        } else
+            used += (size_t)n_kb * fm->kb_stride;
     }
     return used;
 }
 
 static int32_t reserve(product *o, size_t shared, peri_error *e) {
     int is_f32 = 0;
-    for (uint32_t f = 0; f < o->n_form; f++) is_f32 |= o->form[f].type->span == LINEAR_SPAN_F32;
+    for (uint32_t f = 0; f < o->n_form; f++)
+        is_f32 |= o->form[f].type->span == LINEAR_SPAN_F32;
     int64_t most = o->n_tok < LINEAR_M ? o->n_tok : LINEAR_M;
     o->acc_floats = (size_t)most * LINEAR_ROWS * (o->is_glu ? 2 : 1);
     size_t scratch = is_f32 ? (size_t)o->n * LINEAR_ROWS : 0;
@@ -299,7 +334,8 @@ static int32_t reserve(product *o, size_t shared, peri_error *e) {
 }
 
 static int32_t run_dense(product *o, int64_t n_tok, peri_error *e) {
-    for (uint32_t k = 0; k < o->n_part && (k == 0 || !o->is_glu); k++) o->n_group += o->part[k].n_group;
+    for (uint32_t k = 0; k < o->n_part && (k == 0 || !o->is_glu); k++)
+        o->n_group += o->part[k].n_group;
     for (; o->tok0 < n_tok; o->tok0 += LINEAR_M) {
         o->n_tok = (int32_t)(n_tok - o->tok0 < LINEAR_M ? n_tok - o->tok0 : LINEAR_M);
         int32_t rc = reserve(o, place_forms(o, o->n_tok, 0), e);
@@ -312,7 +348,8 @@ static int32_t run_dense(product *o, int64_t n_tok, peri_error *e) {
 }
 
 /* Sort this block's pairs by expert, stably.  place: [E + 1] zeros. */
-static void sort_pairs(product *o, const uint8_t *ids, int64_t ids_stride, int64_t n_expert, int32_t *place) {
+static void sort_pairs(product *o, const uint8_t *ids, int64_t ids_stride, int64_t n_expert,
+                       int32_t *place) {
     for (int32_t i = 0; i < o->n_tok; i++) {
         const int32_t *row = (const int32_t *)(ids + (o->tok0 + i / o->n_choice) * ids_stride);
         place[row[i % o->n_choice] + 1]++;
@@ -334,7 +371,7 @@ static void sort_pairs(product *o, const uint8_t *ids, int64_t ids_stride, int64
 
 static int32_t run_experts(product *o, peri_error *e) {
     const cpu_job *j = o->j;
-    int64_t n_tok = j->dim[5][1], n_expert = j->dim[1][1], block;
+    int64_t n_tok = j->dim[5][1], n_expert = j->dim[1][1], step;
     part *p = o->part;
     o->n_choice = j->dim[5][2];
     o->expert_bytes = p->in.m * (int64_t)p->in.row_bytes;
@@ -344,12 +381,13 @@ static int32_t run_experts(product *o, peri_error *e) {
         const int32_t *id = (const int32_t *)((const uint8_t *)j->ptr[2] + t * j->t[2]->stride[2]);
         for (int64_t c = 0; c < o->n_choice; c++)
             if (id[c] < 0 || id[c] >= n_expert)
-                return peri_plugin_fail(e, PERI_E_RANGE, "LINEAR_EXPERTS: expert %d of %lld wanted for token %lld",
+                return peri_plugin_fail(e, PERI_E_RANGE,
+                                        "LINEAR_EXPERTS: expert %d of %lld wanted for token %lld",
                                         (int)id[c], (long long)n_expert, (long long)t);
     }
-    block = PAIRS_MAX / o->n_choice > 1 ? PAIRS_MAX / o->n_choice : 1;
-    for (; o->tok0 < n_tok; o->tok0 += block) {
-        o->n_tok = (int32_t)((n_tok - o->tok0 < block ? n_tok - o->tok0 : block) * o->n_choice);
+    step = PAIRS_MAX / o->n_choice > 1 ? PAIRS_MAX / o->n_choice : 1;
+    for (; o->tok0 < n_tok; o->tok0 += step) {
+        o->n_tok = (int32_t)((n_tok - o->tok0 < step ? n_tok - o->tok0 : step) * o->n_choice);
         size_t lists = ((size_t)o->n_tok + 3 * (size_t)n_expert + 2) * sizeof(int32_t);
         int32_t rc = reserve(o, place_forms(o, o->n_tok, lists), e);
         if (rc) return rc;
@@ -368,7 +406,12 @@ static int32_t run_experts(product *o, peri_error *e) {
 }
 
 int32_t linear_run(cpu_dev *d, const cpu_isa *isa, const cpu_job *j, peri_error *e) {
-    product o = {.d = d, .isa = isa, .j = j, .x = j->ptr[0], .x_stride = j->t[0]->stride[2], .n = j->dim[0][3]};
+    product o = {.d = d,
+                 .isa = isa,
+                 .j = j,
+                 .x = j->ptr[0],
+                 .x_stride = j->t[0]->stride[2],
+                 .n = j->dim[0][3]};
     switch (j->op->code) {
     case PERI_OP_LINEAR:
         o.flags = j->attr.linear.flags;
@@ -386,7 +429,8 @@ int32_t linear_run(cpu_dev *d, const cpu_isa *isa, const cpu_job *j, peri_error 
         return run_dense(&o, j->dim[3][2], e);
     default:
         add_part(&o, 1, 3, 4, 5);
-        if (j->t[0]->dim[1] == j->t[2]->dim[2] && j->t[0]->dim[2] == j->t[2]->dim[3]) { /* [T][K][n] */
+        if (j->t[0]->dim[1] == j->t[2]->dim[2] &&
+            j->t[0]->dim[2] == j->t[2]->dim[3]) { /* [T][K][n] */
             o.x_stride = j->t[0]->stride[1];
             o.x_stride_pair = j->t[0]->stride[2];
         }

@@ -1,17 +1,21 @@
 /* SPDX-License-Identifier: MIT
  *
- * linear.h - matrix products of the fast levels: the forms of activations, and what one instruction set provides.
+ * linear.h - matrix products of the fast levels: the forms of activations, and what one instruction
+ * set provides.
  *
- * Weights are read in place, in GGUF's encoding.  Work is cut into groups of 16 output rows.  For one group and up to
- * LINEAR_M tokens a set computes acc[token][16], the plain sums; linear.c adds scales and biases and stores.
+ * Weights are read in place, in GGUF's encoding.  Work is cut into groups of 16 output rows.  For
+ * one group and up to LINEAR_M tokens a set computes acc[token][16], the plain sums; linear.c adds
+ * scales and biases and stores.
  *
  * Numerics, per output element, equal bits on every set and for every number of tokens:
- *   span 32    acc = fma(fl(f32(isum) * d), dx, acc)                              per 32-block, rising
+ *   span 32    acc = fma(fl(f32(isum) * d), dx, acc)                              per 32-block,
+ * rising
  *   ... min    acc = fma(fma(f32(sum a), m, fl(f32(isum) * d)), dx, acc)          Q4_1, Q5_1
- *   span 256   acc = fma(fnma(f32(u), dmin, fl(f32(t) * d)), dx, acc)             per superblock, rising;
- *              t = sum_j sc_j sum_k q a,  u = sum_j mn_j sum_k a; without minima the fnma is left out
- *   f32        16 sums over k mod 16, each an FMA chain, then the tree of v16_sum; a short tail counts as zeros
- * isum, t, u are exact int32.  Activations a = rint(x * fl(1 / dx)), dx = fl(amax / 127), over 32 or 256 elements. */
+ *   span 256   acc = fma(fnma(f32(u), dmin, fl(f32(t) * d)), dx, acc)             per superblock,
+ * rising; t = sum_j sc_j sum_k q a,  u = sum_j mn_j sum_k a; without minima the fnma is left out
+ *   f32        16 sums over k mod 16, each an FMA chain, then the tree of v16_sum; a short tail
+ * counts as zeros isum, t, u are exact int32.  Activations a = rint(x * fl(1 / dx)), dx = fl(amax /
+ * 127), over 32 or 256 elements. */
 #ifndef PERI_CPU_LINEAR_H
 #define PERI_CPU_LINEAR_H
 
@@ -20,10 +24,10 @@
 
 enum { LINEAR_ROWS = 16, LINEAR_K = 256, LINEAR_M = 512, LINEAR_SPAN_F32 = 0 };
 
-/* 256 activations of one token.  Pairs are two int16 in an int32, the sums of a over k mod 4 in {0, 1} (low half)
- * and {2, 3}: the halves that one maddubs accumulator sums.
- * off   pairs times -linear_type.offset, per 32 elements (span 32) or per 16 (span 256)
- * sum   span 32: int32 sums of 32; span 256: int16 halves (low = even sub-block) of sums per 32 (4 words) or per 16 (8) */
+/* 256 activations of one token.  Pairs are two int16 in an int32, the sums of a over k mod 4 in {0,
+ * 1} (low half) and {2, 3}: the halves that one maddubs accumulator sums. off   pairs times
+ * -linear_type.offset, per 32 elements (span 32) or per 16 (span 256) sum   span 32: int32 sums of
+ * 32; span 256: int16 halves (low = even sub-block) of sums per 32 (4 words) or per 16 (8) */
 typedef struct act8 {
     int8_t q[LINEAR_K];
     float dx[8];
@@ -40,12 +44,12 @@ typedef struct act16 {
 
 typedef struct linear_type {
     uint16_t dtype;
-    int16_t span;         /* elements per activation scale: 32, 256, or LINEAR_SPAN_F32 */
-    int16_t block;        /* elements per weight block */
+    int16_t span;  /* elements per activation scale: 32, 256, or LINEAR_SPAN_F32 */
+    int16_t block; /* elements per weight block */
     int16_t block_bytes;
-    int16_t offset;       /* subtracted from the unsigned weights inside the integer sum */
-    int16_t min_sub;      /* elements per minimum; 0: no minima */
-    int16_t is_wide;      /* activations as act16 */
+    int16_t offset;  /* subtracted from the unsigned weights inside the integer sum */
+    int16_t min_sub; /* elements per minimum; 0: no minima */
+    int16_t is_wide; /* activations as act16 */
 } linear_type;
 
 /* NULL: the reference computes it. */
@@ -58,8 +62,9 @@ static inline size_t linear_act_bytes(const linear_type *t) {
                                       : sizeof(act8);
 }
 
-/* One product: a weight matrix and quantised activations.  Integer types: the 256 elements kb of token i are at
- * act + kb * kb_stride + i * linear_act_bytes.  f32: row i at act + i * kb_stride. */
+/* One product: a weight matrix and quantised activations.  Integer types: the 256 elements kb of
+ * token i are at act + kb * kb_stride + i * linear_act_bytes.  f32: row i at act + i * kb_stride.
+ */
 typedef struct linear_in {
     const linear_type *type;
     const uint8_t *w;

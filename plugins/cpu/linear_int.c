@@ -1,19 +1,22 @@
 /* SPDX-License-Identifier: MIT
  *
- * linear_int.c - products of block-quantised weights with int8 activations on vector units without a dot
- * product instruction; compiled for AVX2 and AVX-512 (simd.h).  linear_scalar.c computes the same bits plainly.
+ * linear_int.c - products of block-quantised weights with int8 activations on vector units without
+ * a dot product instruction; compiled for AVX2 and AVX-512 (simd.h).  linear_scalar.c computes the
+ * same bits plainly.
  *
- * One scheme for any number of tokens.  A panel of W weight rows (W = f32 lanes) times 256 columns is
- * unpacked into an L1 buffer, transposed so that one register holds four consecutive columns of all W rows: [k/4][row][4].  Then, per
- * token and register, four activation bytes are broadcast and vpmaddubsw multiplies u8 weights by s8 activations into
- * int16.  The rows stay in their lanes, so there is no horizontal sum anywhere, and one f32 FMA per block
- * continues the chains of W output elements.  For one token the unpacking costs as much as a row-wise kernel's reduction tree
- * would; for many it is amortised, down to 19 instructions per 32 columns and W rows.
+ * One scheme for any number of tokens.  A panel of W weight rows (W = f32 lanes) times 256 columns
+ * is unpacked into an L1 buffer, transposed so that one register holds four consecutive columns of
+ * all W rows: [k/4][row][4].  Then, per token and register, four activation bytes are broadcast and
+ * vpmaddubsw multiplies u8 weights by s8 activations into int16.  The rows stay in their lanes, so
+ * there is no horizontal sum anywhere, and one f32 FMA per block continues the chains of W output
+ * elements.  For one token the unpacking costs as much as a row-wise kernel's reduction tree would;
+ * for many it is amortised, down to 19 instructions per 32 columns and W rows.
  *
- * Ranges.  An int16 lane sums 16 products (32 columns of a row fill two lanes).  4-bit weights: 16 * 15 * 127 = 30480 fits.  With the
- * offset inside the sum, (q - 8) or (q - 16): at most 16 * 16 * 127 = 32512 in the end; wrapping on the way does no harm, and
- * a single vpmaddubsw stays below 2 * 63 * 127 = 16002.  Q6_K: 8 products of (q - 32), 32512 again, per
- * scale.  Q5_K: two lanes' worth of 8 products of 31 * 127.  Q8_0 has no such room: int16 weights and vpmaddwd, half the rate. */
+ * Ranges.  An int16 lane sums 16 products (32 columns of a row fill two lanes).  4-bit weights: 16
+ * * 15 * 127 = 30480 fits.  With the offset inside the sum, (q - 8) or (q - 16): at most 16 * 16 *
+ * 127 = 32512 in the end; wrapping on the way does no harm, and a single vpmaddubsw stays below 2 *
+ * 63 * 127 = 16002.  Q6_K: 8 products of (q - 32), 32512 again, per scale.  Q5_K: two lanes' worth
+ * of 8 products of 31 * 127.  Q8_0 has no such room: int16 weights and vpmaddwd, half the rate. */
 #include "simd.h"
 
 #include "fast.h"
@@ -22,13 +25,13 @@ enum { Q8_0_BYTES = 34 };
 
 typedef struct panel {
     union {
-        uint8_t u8[LINEAR_K * W];   /* [k/4][row][4] */
-        int16_t s16[LINEAR_K * W];  /* [k/4][2][row][2], halves k, k+2 and k+1, k+3 */
+        uint8_t u8[LINEAR_K * W];  /* [k/4][row][4] */
+        int16_t s16[LINEAR_K * W]; /* [k/4][2][row][2], halves k, k+2 and k+1, k+3 */
     } w;
-    float d[8 * W];      /* span 32: [block][row]; span 256: [row] */
-    float m[8 * W];      /* minima or dmin, likewise */
-    int32_t sc[16 * W];  /* [sub-block][row]: the scale twice as int16 */
-    int32_t mn[8 * W];   /* [pair][row]: minima of two sub-blocks as int16 */
+    float d[8 * W];     /* span 32: [block][row]; span 256: [row] */
+    float m[8 * W];     /* minima or dmin, likewise */
+    int32_t sc[16 * W]; /* [sub-block][row]: the scale twice as int16 */
+    int32_t mn[8 * W];  /* [pair][row]: minima of two sub-blocks as int16 */
     uint16_t half[2][8 * W];
     const uint8_t *prefetch; /* walks the next group of rows while this one is unpacked */
     size_t prefetch_step;
@@ -43,7 +46,8 @@ SIMD_FN void load_rows(panel *o, const uint8_t *p, size_t s, vi v[4]) {
     v[1] = vi_unhi64(t0, t2);
     v[2] = vi_unlo64(t1, t3);
     v[3] = vi_unhi64(t1, t3);
-    for (int i = 0; i < NL; i++) _mm_prefetch((const char *)o->prefetch + 64 * i, _MM_HINT_T0);
+    for (int i = 0; i < NL; i++)
+        _mm_prefetch((const char *)o->prefetch + 64 * i, _MM_HINT_T0);
     o->prefetch += o->prefetch_step;
 }
 
@@ -54,16 +58,20 @@ SIMD_FN void put8(panel *o, int i, vi x) {
 /* The f16 at p of each row, block b, list i. */
 SIMD_FN void take_half(panel *o, int i, int b, const uint8_t *p, size_t s) {
 #pragma GCC unroll 16
-    for (int r = 0; r < W; r++) memcpy(&o->half[i][b * W + r], p + (size_t)r * s, 2);
+    for (int r = 0; r < W; r++)
+        memcpy(&o->half[i][b * W + r], p + (size_t)r * s, 2);
 }
 SIMD_FN void widen_half(panel *o, int i, int n_block, float *out) {
-    for (int b = 0; b < n_block; b++) vf_store(out + b * W, vf_load_f16(o->half[i] + b * W));
+    for (int b = 0; b < n_block; b++)
+        vf_store(out + b * W, vf_load_f16(o->half[i] + b * W));
 }
 
-/* A byte shuffle within each dword: byte i of the result is byte (pattern >> 8 i), or 0 where that is 0x80. */
+/* A byte shuffle within each dword: byte i of the result is byte (pattern >> 8 i), or 0 where that
+ * is 0x80. */
 SIMD_FN vi shuffle_dwords(vi v, uint32_t pattern) {
     int p = (int)pattern;
-    return vi_shuffle8(v, vi_lane(_mm_setr_epi32(p, p + 0x04040404, p + 0x08080808, p + 0x0c0c0c0c)));
+    return vi_shuffle8(v,
+                       vi_lane(_mm_setr_epi32(p, p + 0x04040404, p + 0x08080808, p + 0x0c0c0c0c)));
 }
 
 /* Bits 4j .. 4j+3 of each row's dword as the value 16 in four bytes. */
@@ -76,12 +84,15 @@ SIMD_FN vi fifth_bits(vi bits, int j) {
 SIMD_FN vi gather_dword(const uint8_t *p, size_t s) {
     uint32_t t[W];
 #pragma GCC unroll 16
-    for (int r = 0; r < W; r++) memcpy(&t[r], p + (size_t)r * s, 4);
+    for (int r = 0; r < W; r++)
+        memcpy(&t[r], p + (size_t)r * s, 4);
     return vi_load(t);
 }
 
-/* Q4_0, Q4_1, Q5_0, Q5_1: f16 d, f16 m if has_min, u32 fifth bits if has_high, 16 bytes of nibbles. */
-SIMD_FN void unpack_nibbles(const uint8_t *p, size_t s, int n_block, panel *o, int has_min, int has_high) {
+/* Q4_0, Q4_1, Q5_0, Q5_1: f16 d, f16 m if has_min, u32 fifth bits if has_high, 16 bytes of nibbles.
+ */
+SIMD_FN void unpack_nibbles(const uint8_t *p, size_t s, int n_block, panel *o, int has_min,
+                            int has_high) {
     int bits_at = 2 + 2 * has_min, bytes = bits_at + 4 * has_high + 16;
     vi low = vi_set1_8(15);
     for (int b = 0; b < n_block; b++, p += bytes) {
@@ -145,11 +156,12 @@ SIMD_FN vi twice_s8(vi v, uint32_t b) {
 SIMD_FN vi two_u8(vi v, uint32_t b) {
     return shuffle_dwords(v, 0x80008000u | b | (b + 1) << 16);
 }
-#define put_scale(o, i, x) vi_store((o)->sc + (i) * W, x)
-#define put_min(o, i, x)   vi_store((o)->mn + (i) * W, x)
+#define put_scale(o, i, x) vi_store((o)->sc + (i)*W, x)
+#define put_min(o, i, x)   vi_store((o)->mn + (i)*W, x)
 
-/* Head of Q4_K and Q5_K: d, dmin, and eight 6-bit scales and minima in 12 bytes: bytes 0-3 scales 0-3, 4-7 minima 0-3, 8-11
- * low nibbles of scales 4-7 and high of minima 4-7; their top two bits are those of bytes 0-3 and 4-7. */
+/* Head of Q4_K and Q5_K: d, dmin, and eight 6-bit scales and minima in 12 bytes: bytes 0-3 scales
+ * 0-3, 4-7 minima 0-3, 8-11 low nibbles of scales 4-7 and high of minima 4-7; their top two bits
+ * are those of bytes 0-3 and 4-7. */
 SIMD_FN void unpack_head(const uint8_t *p, size_t s, panel *o) {
     vi v[4];
     load_rows(o, p, s, v);
@@ -201,7 +213,8 @@ static void unpack_q5_k(const uint8_t *p, size_t s, int n_block, panel *o) {
             int at = c * 16 + part * 4;
 #pragma GCC unroll 4
             for (int j = 0; j < 4; j++) {
-                vi b0 = vi_shl16(vi_and(h[j], one), 4), b1 = vi_shl16(vi_and(vi_shr16(h[j], 1), one), 4);
+                vi b0 = vi_shl16(vi_and(h[j], one), 4),
+                   b1 = vi_shl16(vi_and(vi_shr16(h[j], 1), one), 4);
                 put8(o, at + j, vi_or(vi_and(v[j], low), b0));
                 put8(o, at + 8 + j, vi_or(vi_and(vi_shr16(v[j], 4), low), b1));
                 h[j] = vi_shr16(h[j], 2);
@@ -210,7 +223,8 @@ static void unpack_q5_k(const uint8_t *p, size_t s, int n_block, panel *o) {
     }
 }
 
-/* Q6_K: per half of 128 columns 64 bytes of low nibbles and 32 of high bit pairs; then 16 int8 scales and d. */
+/* Q6_K: per half of 128 columns 64 bytes of low nibbles and 32 of high bit pairs; then 16 int8
+ * scales and d. */
 static void unpack_q6_k(const uint8_t *p, size_t s, int n_block, panel *o) {
     (void)n_block;
     vi low = vi_set1_8(15), top = vi_set1_8(48);
@@ -242,7 +256,8 @@ static void unpack_q6_k(const uint8_t *p, size_t s, int n_block, panel *o) {
     widen_half(o, 0, 1, o->d);
 }
 
-/* Bit pairs of Q2_K and Q3_K: per half of 128 columns 32 bytes, bits 2i and 2i+1 = columns 32 i .. of the half. */
+/* Bit pairs of Q2_K and Q3_K: per half of 128 columns 32 bytes, bits 2i and 2i+1 = columns 32 i ..
+ * of the half. */
 SIMD_FN void unpack_pairs(const uint8_t *p, const uint8_t *high, size_t s, panel *o) {
     vi two = vi_set1_8(3), one = vi_set1_8(1);
     for (int part = 0; part < 2; part++) {
@@ -289,8 +304,9 @@ static void unpack_q2_k(const uint8_t *p, size_t s, int n_block, panel *o) {
     widen_half(o, 1, 1, o->m);
 }
 
-/* Q3_K: 32 bytes of third bits, 64 of bit pairs, 12 of scales, d.  Scale j - 32 has its low nibble in bytes 0-7 (low
- * nibbles j < 8, high nibbles beyond) and its top two bits in byte 8 + j % 4, bits 2 (j / 4). */
+/* Q3_K: 32 bytes of third bits, 64 of bit pairs, 12 of scales, d.  Scale j - 32 has its low nibble
+ * in bytes 0-7 (low nibbles j < 8, high nibbles beyond) and its top two bits in byte 8 + j % 4,
+ * bits 2 (j / 4). */
 static void unpack_q3_k(const uint8_t *p, size_t s, int n_block, panel *o) {
     (void)n_block;
     unpack_pairs(p + 32, p, s, o);
@@ -314,7 +330,8 @@ static void unpack_q3_k(const uint8_t *p, size_t s, int n_block, panel *o) {
     vf_store(o->d, vf_f16_low(vi_shr32(v[3], 16)));
 }
 
-/* ---- products of a panel with tokens ------------------------------------------------------------------ */
+/* ---- products of a panel with tokens
+ * ------------------------------------------------------------------ */
 
 SIMD_FN vi four(const void *p) {
     int32_t x;
@@ -332,15 +349,18 @@ enum { TOKENS = 2 };
 #endif
 
 /* Span 32, u8 weights, n_tok tokens (a literal) at once. */
-SIMD_FN void dot32_tokens(const panel *p, const act8 *a, int n_block, float *acc, int n_tok, int has_min, int offset) {
+SIMD_FN void dot32_tokens(const panel *p, const act8 *a, int n_block, float *acc, int n_tok,
+                          int has_min, int offset) {
     vf c[TOKENS];
     vi ones = vi_set1_16(1);
 #pragma GCC unroll 4
-    for (int i = 0; i < n_tok; i++) c[i] = vf_load(acc + i * LINEAR_ROWS);
+    for (int i = 0; i < n_tok; i++)
+        c[i] = vf_load(acc + i * LINEAR_ROWS);
     for (int b = 0; b < n_block; b++) {
         vi s[TOKENS];
 #pragma GCC unroll 4
-        for (int i = 0; i < n_tok; i++) s[i] = vi_set1(a[i].off[b]);
+        for (int i = 0; i < n_tok; i++)
+            s[i] = vi_set1(a[i].off[b]);
 #pragma GCC unroll 8
         for (int k = 0; k < 8; k++) {
             vi w = weights(p, b * 8 + k);
@@ -359,14 +379,16 @@ SIMD_FN void dot32_tokens(const panel *p, const act8 *a, int n_block, float *acc
         }
     }
 #pragma GCC unroll 4
-    for (int i = 0; i < n_tok; i++) vf_store(acc + i * LINEAR_ROWS, c[i]);
+    for (int i = 0; i < n_tok; i++)
+        vf_store(acc + i * LINEAR_ROWS, c[i]);
 }
 
 /* Span 32, int16 weights. */
 SIMD_FN void dot_wide_tokens(const panel *p, const act16 *a, int n_block, float *acc, int n_tok) {
     vf c[TOKENS];
 #pragma GCC unroll 4
-    for (int i = 0; i < n_tok; i++) c[i] = vf_load(acc + i * LINEAR_ROWS);
+    for (int i = 0; i < n_tok; i++)
+        c[i] = vf_load(acc + i * LINEAR_ROWS);
     for (int b = 0; b < n_block; b++) {
         vi s[TOKENS];
 #pragma GCC unroll 16
@@ -384,39 +406,51 @@ SIMD_FN void dot_wide_tokens(const panel *p, const act16 *a, int n_block, float 
             c[i] = vf_fma(vf_mul(vf_cvt(s[i]), d), vf_set1(a[i].dx[b]), c[i]);
     }
 #pragma GCC unroll 4
-    for (int i = 0; i < n_tok; i++) vf_store(acc + i * LINEAR_ROWS, c[i]);
+    for (int i = 0; i < n_tok; i++)
+        vf_store(acc + i * LINEAR_ROWS, c[i]);
 }
 
-/* Span 256.  sub: columns summed in int16 lanes before the scale is applied; scale_sub: columns per scale. */
-SIMD_FN void dot256_tokens(const panel *p, const act8 *a, float *acc, int n_tok, int sub, int scale_sub, int has_offset,
-                           int n_min) {
+/* How the 256 columns of a type are summed; a literal everywhere. */
+typedef struct scheme {
+    int sub;       /* columns summed in int16 lanes before the scale is applied */
+    int scale_sub; /* columns per scale */
+    int has_offset;
+    int n_min; /* pairs of minima */
+} scheme;
+
+/* Span 256. */
+SIMD_FN void dot256_tokens(const panel *p, const act8 *a, float *acc, int n_tok, scheme h) {
     vi t[TOKENS];
+    const int sub = h.sub;
 #pragma GCC unroll 4
-    for (int i = 0; i < n_tok; i++) t[i] = vi_set1(0);
-#pragma GCC unroll 1
+    for (int i = 0; i < n_tok; i++)
+        t[i] = vi_set1(0);
     for (int j = 0; j < LINEAR_K / sub; j++) {
-        vi s[TOKENS], sc = vi_load(p->sc + j * sub / scale_sub * W);
+        vi s[TOKENS], sc = vi_load(p->sc + j * sub / h.scale_sub * W);
 #pragma GCC unroll 8
         for (int k = 0; k < sub / 4; k++) {
             vi w = weights(p, j * sub / 4 + k);
 #pragma GCC unroll 4
             for (int i = 0; i < n_tok; i++) {
                 vi x = vi_maddubs(w, four(a[i].q + j * sub + k * 4));
-                if (k == 0) s[i] = has_offset ? vi_add16(vi_set1(a[i].off[j]), x) : x;
-                else s[i] = vi_add16(s[i], x);
+                if (k == 0)
+                    s[i] = h.has_offset ? vi_add16(vi_set1(a[i].off[j]), x) : x;
+                else
+                    s[i] = vi_add16(s[i], x);
             }
         }
 #pragma GCC unroll 4
-        for (int i = 0; i < n_tok; i++) t[i] = vi_add32(t[i], vi_madd16(s[i], sc));
+        for (int i = 0; i < n_tok; i++)
+            t[i] = vi_add32(t[i], vi_madd16(s[i], sc));
     }
     vf d = vf_load(p->d);
 #pragma GCC unroll 4
     for (int i = 0; i < n_tok; i++) {
         vf x = vf_mul(vf_cvt(t[i]), d);
-        if (n_min) {
+        if (h.n_min) {
             vi u = vi_set1(0);
 #pragma GCC unroll 8
-            for (int j = 0; j < n_min; j++)
+            for (int j = 0; j < h.n_min; j++)
                 u = vi_add32(u, vi_madd16(vi_load(p->mn + j * W), vi_set1(a[i].sum[j])));
             x = vf_fnma(vf_cvt(u), vf_load(p->m), x);
         }
@@ -439,14 +473,15 @@ SIMD_FN void dot256_tokens(const panel *p, const act8 *a, float *acc, int n_tok,
             CALL;                                                                                  \
         }                                                                                          \
     }
+#define SCHEME(...) ((scheme){__VA_ARGS__})
 DOT(dot_q4_0, act8, dot32_tokens(p, a, n_block, acc, N, 0, 0))
 DOT(dot_q4_1, act8, dot32_tokens(p, a, n_block, acc, N, 1, 0))
 DOT(dot_q5_1, act8, dot32_tokens(p, a, n_block, acc, N, 1, 16))
 DOT(dot_q8_0, act16, dot_wide_tokens(p, a, n_block, acc, N))
-DOT(dot_q2_k, act8, dot256_tokens(p, a, acc, N, 16, 16, 0, 8))
-DOT(dot_q3_k, act8, dot256_tokens(p, a, acc, N, 16, 16, 1, 0))
-DOT(dot_q4_k, act8, dot256_tokens(p, a, acc, N, 32, 32, 0, 4))
-DOT(dot_q5_k, act8, dot256_tokens(p, a, acc, N, 16, 32, 0, 4))
+DOT(dot_q2_k, act8, dot256_tokens(p, a, acc, N, SCHEME(16, 16, 0, 8)))
+DOT(dot_q3_k, act8, dot256_tokens(p, a, acc, N, SCHEME(16, 16, 1, 0)))
+DOT(dot_q4_k, act8, dot256_tokens(p, a, acc, N, SCHEME(32, 32, 0, 4)))
+DOT(dot_q5_k, act8, dot256_tokens(p, a, acc, N, SCHEME(16, 32, 0, 4)))
 
 typedef void (*unpack_fn)(const uint8_t *p, size_t stride, int n_block, panel *out);
 typedef void (*dot_fn)(const panel *p, const void *act, int n_tok, int n_block, float *acc);
@@ -456,17 +491,19 @@ typedef struct kernel {
     dot_fn dot;
 } kernel;
 static const kernel kernels[] = {
-    {PERI_CPU_Q4_0, unpack_q4_0, dot_q4_0},  {PERI_CPU_Q4_1, unpack_q4_1, dot_q4_1},  {PERI_CPU_Q5_0, unpack_q5_0, dot_q4_0},
-    {PERI_CPU_Q5_1, unpack_q5_1, dot_q5_1},  {PERI_CPU_Q8_0, unpack_q8_0, dot_q8_0},  {PERI_CPU_Q2_K, unpack_q2_k, dot_q2_k},
-    {PERI_CPU_Q3_K, unpack_q3_k, dot_q3_k}, {PERI_CPU_Q4_K, unpack_q4_k, dot_q4_k}, {PERI_CPU_Q5_K, unpack_q5_k, dot_q5_k},
-    {PERI_CPU_Q6_K, unpack_q6_k, dot_q3_k},
+    {PERI_CPU_Q4_0, unpack_q4_0, dot_q4_0}, {PERI_CPU_Q4_1, unpack_q4_1, dot_q4_1},
+    {PERI_CPU_Q5_0, unpack_q5_0, dot_q4_0}, {PERI_CPU_Q5_1, unpack_q5_1, dot_q5_1},
+    {PERI_CPU_Q8_0, unpack_q8_0, dot_q8_0}, {PERI_CPU_Q2_K, unpack_q2_k, dot_q2_k},
+    {PERI_CPU_Q3_K, unpack_q3_k, dot_q3_k}, {PERI_CPU_Q4_K, unpack_q4_k, dot_q4_k},
+    {PERI_CPU_Q5_K, unpack_q5_k, dot_q5_k}, {PERI_CPU_Q6_K, unpack_q6_k, dot_q3_k},
 };
 
 enum { KB_BYTES_MAX = 8 * Q8_0_BYTES, PREFETCH_TOKENS = 16 };
 
-/* Columns kb * 256 .. of one group of 16 rows: unpack W rows at a time and add to all tokens' sums. */
-static void rows_block(const linear_in *in, const kernel *k, panel *p, const uint8_t *w, size_t stride, int64_t kb,
-                       float *acc) {
+/* Columns kb * 256 .. of one group of 16 rows: unpack W rows at a time and add to all tokens' sums.
+ */
+static void rows_block(const linear_in *in, const kernel *k, panel *p, const uint8_t *w,
+                       size_t stride, int64_t kb, float *acc) {
     int64_t left = in->n - kb * LINEAR_K;
     int n_block = left < LINEAR_K ? (int)(left / in->type->block) : LINEAR_K / in->type->block;
     for (int r = 0; r < LINEAR_ROWS; r += W) {
@@ -479,7 +516,8 @@ static void rows_int(const linear_in *in, int64_t row0, int32_t rows, float *acc
     panel p;
     uint8_t edge[LINEAR_ROWS * KB_BYTES_MAX];
     const kernel *k = kernels;
-    while (k->dtype != in->type->dtype) k++;
+    while (k->dtype != in->type->dtype)
+        k++;
     size_t kb_bytes = (size_t)(LINEAR_K / in->type->block * in->type->block_bytes);
     const uint8_t *w = in->w + (size_t)row0 * in->row_bytes;
     memset(acc, 0, (size_t)in->n_tok * LINEAR_ROWS * sizeof *acc);
@@ -487,7 +525,8 @@ static void rows_int(const linear_in *in, int64_t row0, int32_t rows, float *acc
     for (int64_t kb = 0; kb * LINEAR_K < in->n; kb++) {
         const uint8_t *from = w + (size_t)kb * kb_bytes;
         size_t stride = in->row_bytes;
-        p.prefetch = p.prefetch_step ? w + LINEAR_ROWS * (in->row_bytes + (size_t)kb * kb_bytes) : (const uint8_t *)in;
+        p.prefetch = p.prefetch_step ? w + LINEAR_ROWS * (in->row_bytes + (size_t)kb * kb_bytes)
+                                     : (const uint8_t *)in;
         if (rows < LINEAR_ROWS) { /* the last rows of a matrix: nothing behind them may be read */
             size_t n = in->row_bytes - (size_t)kb * kb_bytes;
             if (n > kb_bytes) n = kb_bytes;
@@ -511,4 +550,5 @@ const cpu_isa PERI_ISA_FN(cpu_isa) = {
     .rows_int = rows_int,
     .rows_f32 = PERI_ISA_FN(rows_f32),
     .vec = &PERI_ISA_FN(vec),
+    .attn = &PERI_ISA_FN(attn),
 };

@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: MIT
  *
- * linear_scalar.c - products of block-quantised weights with int8 activations in plain C: the numerics of linear.h
- * written out, for processors without AVX2, and the independent check of linear_int.c.
+ * linear_scalar.c - products of block-quantised weights with int8 activations in plain C: the
+ * numerics of linear.h written out, for processors without AVX2, and the independent check of
+ * linear_int.c.
  *
  * A row's 256 columns are unpacked to integers once and multiplied with every token. */
 #include "simd.h"
 
 #include "fast.h"
 
-/* 256 columns of one row.  span 32: q, d, m per block; span 256: q, d[0], m[0], sc and mn per `sub` columns. */
+/* 256 columns of one row.  span 32: q, d, m per block; span 256: q, d[0], m[0], sc and mn per `sub`
+ * columns. */
 typedef struct columns {
     int8_t q[LINEAR_K];
     float d[8], m[8];
@@ -28,7 +30,8 @@ static uint32_t load_u32(const uint8_t *p) {
 }
 
 /* Q4_0 Q4_1 Q5_0 Q5_1: d, m if has_min, fifth bits if has_high, nibbles; q reduced by `offset`. */
-static void nibbles(const uint8_t *p, int n_block, int offset, int has_min, int has_high, columns *c) {
+static void nibbles(const uint8_t *p, int n_block, int offset, int has_min, int has_high,
+                    columns *c) {
     for (int b = 0; b < n_block; b++) {
         c->d[b] = load_half(p);
         c->m[b] = has_min ? load_half(p + 2) : 0.0f;
@@ -98,7 +101,8 @@ static void q2_k(const uint8_t *p, columns *c) {
         c->sc[j] = (int8_t)(p[j] & 15);
         c->mn[j] = p[j] >> 4;
     }
-    for (int k = 0; k < LINEAR_K; k++) c->q[k] = (int8_t)bit_pair(p + 16, k);
+    for (int k = 0; k < LINEAR_K; k++)
+        c->q[k] = (int8_t)bit_pair(p + 16, k);
 }
 
 static void q3_k(const uint8_t *p, columns *c) {
@@ -117,27 +121,49 @@ static void q3_k(const uint8_t *p, columns *c) {
 
 static void unpack(uint16_t dtype, const uint8_t *p, int n_block, columns *c) {
     switch (dtype) {
-    case PERI_CPU_Q4_0: nibbles(p, n_block, 8, 0, 0, c); break;
-    case PERI_CPU_Q4_1: nibbles(p, n_block, 0, 1, 0, c); break;
-    case PERI_CPU_Q5_0: nibbles(p, n_block, 16, 0, 1, c); break;
-    case PERI_CPU_Q5_1: nibbles(p, n_block, 0, 1, 1, c); break;
-    case PERI_CPU_Q8_0: bytes8(p, n_block, c); break;
-    case PERI_CPU_Q2_K: q2_k(p, c); break;
-    case PERI_CPU_Q3_K: q3_k(p, c); break;
-    case PERI_CPU_Q4_K: q45_k(p, 0, c); break;
-    case PERI_CPU_Q5_K: q45_k(p, 1, c); break;
-    default: q6_k(p, c); break;
+    case PERI_CPU_Q4_0:
+        nibbles(p, n_block, 8, 0, 0, c);
+        break;
+    case PERI_CPU_Q4_1:
+        nibbles(p, n_block, 0, 1, 0, c);
+        break;
+    case PERI_CPU_Q5_0:
+        nibbles(p, n_block, 16, 0, 1, c);
+        break;
+    case PERI_CPU_Q5_1:
+        nibbles(p, n_block, 0, 1, 1, c);
+        break;
+    case PERI_CPU_Q8_0:
+        bytes8(p, n_block, c);
+        break;
+    case PERI_CPU_Q2_K:
+        q2_k(p, c);
+        break;
+    case PERI_CPU_Q3_K:
+        q3_k(p, c);
+        break;
+    case PERI_CPU_Q4_K:
+        q45_k(p, 0, c);
+        break;
+    case PERI_CPU_Q5_K:
+        q45_k(p, 1, c);
+        break;
+    default:
+        q6_k(p, c);
+        break;
     }
 }
 
 static int32_t dot_sum(const int8_t *q, const int8_t *a, int n) {
     int32_t s = 0;
-    for (int i = 0; i < n; i++) s += q[i] * a[i];
+    for (int i = 0; i < n; i++)
+        s += q[i] * a[i];
     return s;
 }
 static int32_t act_sum(const int8_t *a, int n) {
     int32_t s = 0;
-    for (int i = 0; i < n; i++) s += a[i];
+    for (int i = 0; i < n; i++)
+        s += a[i];
     return s;
 }
 
@@ -154,7 +180,8 @@ static float add_wide(const columns *c, const act16 *a, int n_block, float acc) 
     static const uint8_t order[4] = {0, 2, 1, 3};
     for (int b = 0; b < n_block; b++) {
         int32_t s = 0;
-        for (int i = 32 * b; i < 32 * b + 32; i++) s += c->q[i] * a->q[i / 4 * 4 + order[i % 4]];
+        for (int i = 32 * b; i < 32 * b + 32; i++)
+            s += c->q[i] * a->q[i / 4 * 4 + order[i % 4]];
         acc = fmaf((float)s * c->d[b], a->dx[b], acc);
     }
     return acc;
@@ -184,10 +211,12 @@ static void rows_int(const linear_in *in, int64_t row0, int32_t rows, float *acc
             w += (size_t)n_block * (size_t)t->block_bytes;
             for (int32_t i = 0; i < in->n_tok; i++) {
                 float *o = &acc[i * LINEAR_ROWS + r];
-                if (t->is_wide) *o = add_wide(&c, (const act16 *)act + i, n_block, *o);
+                if (t->is_wide)
+                    *o = add_wide(&c, (const act16 *)act + i, n_block, *o);
                 else if (t->span == 32)
                     *o = add_span32(&c, (const act8 *)act + i, n_block, t->min_sub != 0, *o);
-                else *o = add_span256(&c, (const act8 *)act + i, t->min_sub != 0, *o);
+                else
+                    *o = add_span256(&c, (const act8 *)act + i, t->min_sub != 0, *o);
             }
         }
     }
@@ -199,4 +228,5 @@ const cpu_isa cpu_isa_scalar = {
     .rows_int = rows_int,
     .rows_f32 = rows_f32_scalar,
     .vec = &vec_scalar,
+    .attn = &attn_scalar,
 };

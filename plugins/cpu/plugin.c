@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT
  *
- * plugin.c - the CPU backend's shell: one device per memory node of the host, the choice of instruction set, what is
- * supported, and the way from an op of a program to the code that runs it.
+ * plugin.c - the CPU backend's shell: one device per memory node of the host, the choice of
+ * instruction set, what is supported, and the way from an op of a program to the code that runs it.
  *
- * Read next: check.c (what an op must look like), ref.h (the reference code of every op), kernels.h and dispatch.c
- * (faster code by instruction set).  The option cpu.isa names a level, or `reference`: then ref_*.c runs everything.
- * All memory comes from the host; scratch grows on first use and is kept (cpu_reserve). */
+ * Read next: check.c (what an op must look like), ref.h (the reference code of every op), kernels.h
+ * and dispatch.c (faster code by instruction set).  The option cpu.isa names a level, or
+ * `reference`: then ref_*.c runs everything. All memory comes from the host; scratch grows on first
+ * use and is kept (cpu_reserve). */
 #include <stdio.h>
 #include <string.h>
 
@@ -15,9 +16,9 @@
 
 struct peri_dev {
     const peri_host *host;
-    const cpu_level *level; /* NULL: reference */
-    int numa;               /* where scratch is wanted, -1 anywhere */
-    uint32_t n_worker;      /* that `scratch` was made for */
+    const cpu_level *level;      /* NULL: reference */
+    int numa;                    /* where scratch is wanted, -1 anywhere */
+    uint32_t n_worker;           /* that `scratch` was made for */
     size_t per_worker, n_shared; /* bytes */
     char *scratch, *shared;
 };
@@ -33,7 +34,8 @@ uint32_t cpu_workers(const cpu_dev *d) {
 
 static int32_t grow(cpu_dev *d, char **block, size_t bytes, peri_error *e) {
     char *p = d->host->alloc(bytes, ALIGN, d->numa);
-    if (!p) return peri_plugin_fail(e, PERI_E_NOMEM, "cpu: no memory for %zu bytes of scratch", bytes);
+    if (!p)
+        return peri_plugin_fail(e, PERI_E_NOMEM, "cpu: no memory for %zu bytes of scratch", bytes);
     d->host->free(*block);
     *block = p;
     return PERI_OK;
@@ -71,12 +73,14 @@ void cpu_parallel(cpu_dev *d, uint32_t n, void (*fn)(void *arg, uint32_t i, uint
         d->host->parallel(d, n, fn, arg);
         return;
     }
-    for (uint32_t i = 0; i < n; i++) fn(arg, i, 0);
+    for (uint32_t i = 0; i < n; i++)
+        fn(arg, i, 0);
 }
 
 /* ---- discovery ---- */
 
-/* The level that cpu.isa asks for; NULL in *out is the reference.  Fails on a name that is unknown or not for this processor. */
+/* The level that cpu.isa asks for; NULL in *out is the reference.  Fails on a name that is unknown
+ * or not for this processor. */
 static int32_t choose_level(const peri_host *h, const cpu_level **out, peri_error *e) {
     const char *want = h->option("cpu.isa");
     char available[96] = "";
@@ -162,24 +166,42 @@ static void close_device(peri_dev *d) {
 
 ref_op_fn ref_op(uint16_t code) {
     switch (code) {
-    case PERI_OP_EMBED: return ref_embed;
-    case PERI_OP_LINEAR: return ref_linear;
-    case PERI_OP_NORM: return ref_norm;
-    case PERI_OP_ROPE: return ref_rope;
-    case PERI_OP_KV_APPEND: return ref_kv_append;
-    case PERI_OP_ATTN: return ref_attn;
-    case PERI_OP_ACT: return ref_act_op;
-    case PERI_OP_GLU: return ref_glu;
-    case PERI_OP_ADD: return ref_add;
-    case PERI_OP_MUL: return ref_mul;
-    case PERI_OP_SCALE: return ref_scale;
-    case PERI_OP_ROUTE: return ref_route;
-    case PERI_OP_LINEAR_EXPERTS: return ref_linear_experts;
-    case PERI_OP_EXPERT_SUM: return ref_expert_sum;
-    case PERI_OP_ROWS: return ref_rows;
-    case PERI_OP_ADD_NORM: return ref_add_norm;
-    case PERI_OP_LINEAR_QKV: return ref_linear_qkv;
-    case PERI_OP_GATE_UP_GLU: return ref_gate_up_glu;
+    case PERI_OP_EMBED:
+        return ref_embed;
+    case PERI_OP_LINEAR:
+        return ref_linear;
+    case PERI_OP_NORM:
+        return ref_norm;
+    case PERI_OP_ROPE:
+        return ref_rope;
+    case PERI_OP_KV_APPEND:
+        return ref_kv_append;
+    case PERI_OP_ATTN:
+        return ref_attn;
+    case PERI_OP_ACT:
+        return ref_act_op;
+    case PERI_OP_GLU:
+        return ref_glu;
+    case PERI_OP_ADD:
+        return ref_add;
+    case PERI_OP_MUL:
+        return ref_mul;
+    case PERI_OP_SCALE:
+        return ref_scale;
+    case PERI_OP_ROUTE:
+        return ref_route;
+    case PERI_OP_LINEAR_EXPERTS:
+        return ref_linear_experts;
+    case PERI_OP_EXPERT_SUM:
+        return ref_expert_sum;
+    case PERI_OP_ROWS:
+        return ref_rows;
+    case PERI_OP_ADD_NORM:
+        return ref_add_norm;
+    case PERI_OP_LINEAR_QKV:
+        return ref_linear_qkv;
+    case PERI_OP_GATE_UP_GLU:
+        return ref_gate_up_glu;
     }
     return NULL;
 }
@@ -209,7 +231,8 @@ static void resolve(cpu_job *j) {
         if (!t) continue;
         j->t[k] = t;
         j->ptr[k] = peri_ptr(j->bind, t);
-        for (int i = 0; i < 4; i++) j->dim[k][i] = peri_dim(t, i, j->step->n);
+        for (int i = 0; i < 4; i++)
+            j->dim[k][i] = peri_dim(t, i, j->step->n);
     }
 }
 

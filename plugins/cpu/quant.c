@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: MIT
  *
- * quant.c - activations to int8 with one f32 scale per 32 or 256 elements, and the integer sums the products
- * need (linear.h).  Compiled per instruction set; every operation is exact or one IEEE rounding per element, so all
- * sets give the same bytes.
+ * quant.c - activations to int8 with one f32 scale per 32 or 256 elements, and the integer sums the
+ * products need (linear.h).  Compiled per instruction set; every operation is exact or one IEEE
+ * rounding per element, so all sets give the same bytes.
  *
- * d = amax / 127, q = rint(x * fl(1 / d)).  The largest magnitude is found on the bit patterns without sign, so that a NaN counts as
- * largest: a span with a NaN or infinity gets d = NaN and zeros, which makes the results that depend on it NaN.  A span so
- * small that 1 / d overflows counts as zeros. */
+ * d = amax / 127, q = rint(x * fl(1 / d)).  The largest magnitude is found on the bit patterns
+ * without sign, so that a NaN counts as largest: a span with a NaN or infinity gets d = NaN and
+ * zeros, which makes the results that depend on it NaN.  A span so small that 1 / d overflows
+ * counts as zeros. */
 #include "simd.h"
 
 #include <float.h>
@@ -33,7 +34,8 @@ static float span_scale(uint32_t amax_bits, float *d) {
 static uint32_t amax_bits(const float *x, int n) {
     __m256i m = _mm256_setzero_si256(), mask = _mm256_set1_epi32(0x7fffffff);
     for (int i = 0; i < n; i += 8)
-        m = _mm256_max_epi32(m, _mm256_and_si256(mask, _mm256_loadu_si256((const __m256i *)(x + i))));
+        m = _mm256_max_epi32(m,
+                             _mm256_and_si256(mask, _mm256_loadu_si256((const __m256i *)(x + i))));
     __m128i t = _mm_max_epi32(_mm256_castsi256_si128(m), _mm256_extracti128_si256(m, 1));
     t = _mm_max_epi32(t, _mm_shuffle_epi32(t, 0x4e));
     t = _mm_max_epi32(t, _mm_shuffle_epi32(t, 0xb1));
@@ -86,12 +88,14 @@ static uint32_t amax_bits(const float *x, int n) {
 }
 
 static void round_span(const float *x, int n, float inv, int8_t *q) {
-    for (int i = 0; i < n; i++) q[i] = (int8_t)rintf(x[i] * inv);
+    for (int i = 0; i < n; i++)
+        q[i] = (int8_t)rintf(x[i] * inv);
 }
 
 static void pair_sum(const int8_t *q, int16_t out[2]) {
     out[0] = out[1] = 0;
-    for (int i = 0; i < 16; i++) out[i / 2 % 2] = (int16_t)(out[i / 2 % 2] + q[i]);
+    for (int i = 0; i < 16; i++)
+        out[i / 2 % 2] = (int16_t)(out[i / 2 % 2] + q[i]);
 }
 
 static void widen(const int8_t *q, int16_t *out) {
@@ -113,7 +117,8 @@ static int32_t pair(int lo, int hi) {
 static void fill_sums(const linear_type *t, act8 *a) {
     int16_t p[16][2];
     int o = -t->offset;
-    for (int i = 0; i < 16; i++) pair_sum(a->q + 16 * i, p[i]);
+    for (int i = 0; i < 16; i++)
+        pair_sum(a->q + 16 * i, p[i]);
     if (t->span == 32) {
         for (int b = 0; b < 8; b++) {
             int lo = p[2 * b][0] + p[2 * b + 1][0], hi = p[2 * b][1] + p[2 * b + 1][1];
@@ -122,12 +127,16 @@ static void fill_sums(const linear_type *t, act8 *a) {
         }
         return;
     }
-    for (int i = 0; i < 16; i++) a->off[i] = pair(o * p[i][0], o * p[i][1]);
+    for (int i = 0; i < 16; i++)
+        a->off[i] = pair(o * p[i][0], o * p[i][1]);
     for (int i = 0; i < 8; i++) {
         int even = p[2 * i][0] + p[2 * i][1], odd = p[2 * i + 1][0] + p[2 * i + 1][1];
-        if (t->min_sub == 16) a->sum[i] = pair(even, odd);
-        else if (i % 2 == 0) a->sum[i / 2] = even + odd;
-        else a->sum[i / 2] = pair(a->sum[i / 2], even + odd);
+        if (t->min_sub == 16)
+            a->sum[i] = pair(even, odd);
+        else if (i % 2 == 0)
+            a->sum[i / 2] = even + odd;
+        else
+            a->sum[i / 2] = pair(a->sum[i / 2], even + odd);
     }
 }
 
@@ -140,8 +149,10 @@ void PERI_ISA_FN(quantize_row)(const linear_type *t, const float *x, int64_t n, 
         if (width < LINEAR_K) memset(a, 0, sizeof *a);
         for (int s = 0; s < width; s += t->span) {
             float *d = &a->dx[s / t->span], inv = span_scale(amax_bits(x + s, t->span), d);
-            if (inv == 0.0f) memset(a->q + s, 0, (size_t)t->span);
-            else round_span(x + s, t->span, inv, a->q + s);
+            if (inv == 0.0f)
+                memset(a->q + s, 0, (size_t)t->span);
+            else
+                round_span(x + s, t->span, inv, a->q + s);
         }
         if (!t->is_wide) {
             fill_sums(t, a);

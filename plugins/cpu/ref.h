@@ -2,8 +2,9 @@
  *
  * ref.h - the reference code: every operation of op.def, scalar and readable, with f32 activations.
  *
- * It is the yardstick for every other kernel, and what runs wherever a level has nothing faster.  Each output element
- * is summed in one order fixed by the inner dimensions.  Operands have been validated by cpu_check (check.h). */
+ * It is the yardstick for every other kernel, and what runs wherever a level has nothing faster.
+ * Each output element is summed in one order fixed by the inner dimensions.  Operands have been
+ * validated by cpu_check (check.h). */
 #ifndef PERI_CPU_REF_H
 #define PERI_CPU_REF_H
 
@@ -44,18 +45,19 @@ static inline float *ref_row_f32(const cpu_job *j, uint32_t k, int64_t r) {
 static inline int64_t ref_n_row(const cpu_job *j, uint32_t k) {
     return j->dim[k][0] * j->dim[k][1] * j->dim[k][2];
 }
-/* fn(arg, i, worker) over n items of `cost` elements each; small jobs stay on the calling thread.  The items
- * are grouped, so fn is called with ranges [lo, hi). */
+/* fn(arg, i, worker) over n items of `cost` elements each; small jobs stay on the calling thread.
+ * The items are grouped, so fn is called with ranges [lo, hi). */
 typedef void (*ref_range_fn)(const cpu_job *j, int64_t lo, int64_t hi, void *scratch);
 void ref_split(cpu_dev *d, const cpu_job *j, int64_t n, int64_t cost, ref_range_fn fn);
 
-/* sum_i a[i] * b[i]: per 256 elements 16 lanes of f32, lanes and blocks added in f64 in rising order. */
+/* sum_i a[i] * b[i]: per 256 elements 16 lanes of f32, lanes and blocks added in f64 in rising
+ * order. */
 double ref_dot(const float *a, const float *b, int64_t n);
 /* f(x) of op.def ACT, evaluated in f64. */
 float ref_act(uint32_t act, float param, float x);
 /* One row of NORM; w and b may be NULL; y may be x. */
-void ref_norm_row(const peri_norm_attr *a, const float *x, const float *w, const float *b,
-                  float *y, int64_t n);
+void ref_norm_row(const peri_norm_attr *a, const float *x, const float *w, const float *b, float *y,
+                  int64_t n);
 
 /* ---- the operations ---- */
 

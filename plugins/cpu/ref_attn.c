@@ -2,9 +2,9 @@
  *
  * ref_attn.c - KV_APPEND and ATTN over paged pools.
  *
- * The order of a sum is fixed by key numbers alone: keys are taken in chunks of 256 counted from key 0, a chunk gives
- * (largest logit m, sum of exponentials l, weighted values o), and chunks are merged in rising order.  Block ids, slots,
- * neighbours in the step and threads do not enter. */
+ * The order of a sum is fixed by key numbers alone: keys are taken in chunks of 256 counted from
+ * key 0, a chunk gives (largest logit m, sum of exponentials l, weighted values o), and chunks are
+ * merged in rising order.  Block ids, slots, neighbours in the step and threads do not enter. */
 #include <math.h>
 #include <string.h>
 
@@ -30,11 +30,14 @@ static void store_row(const cpu_job *j, uint32_t from, uint32_t pool, int64_t t,
         char *out = (char *)j->ptr[pool] + pool_offset(j, pool, at, g) * pool_size(j, pool);
         uint16_t *half = (uint16_t *)out;
         int64_t n = j->dim[pool][3];
-        if (j->t[pool]->dtype == PERI_CPU_F32) memcpy(out, x, (size_t)n * sizeof *x);
+        if (j->t[pool]->dtype == PERI_CPU_F32)
+            memcpy(out, x, (size_t)n * sizeof *x);
         else if (j->t[pool]->dtype == PERI_CPU_F16)
-            for (int64_t i = 0; i < n; i++) half[i] = ref_f32_to_f16(x[i]);
+            for (int64_t i = 0; i < n; i++)
+                half[i] = ref_f32_to_f16(x[i]);
         else
-            for (int64_t i = 0; i < n; i++) half[i] = ref_f32_to_bf16(x[i]);
+            for (int64_t i = 0; i < n; i++)
+                half[i] = ref_f32_to_bf16(x[i]);
     }
 }
 
@@ -64,12 +67,12 @@ int32_t ref_kv_append(cpu_dev *d, const cpu_job *j, peri_error *e) {
 /* One (token, key/value head) at work: the H / G query heads that share its keys. */
 typedef struct work {
     const cpu_job *j;
-    const int32_t *table; /* block ids of the token's sequence */
+    const int32_t *table;               /* block ids of the token's sequence */
     int64_t t, g, n_group, pos, lo, hi; /* visible keys lo .. hi - 1 */
-    float *row;           /* f32 [max(dk, dv)] a key or value, widened */
-    double *z;            /* f64 [n_group][CHUNK] logits, then exponentials */
-    double *m, *l;        /* f64 [n_group] running maximum and sum */
-    double *o, *part;     /* f64 [n_group][dv] running and the chunk's weighted values */
+    float *row;                         /* f32 [max(dk, dv)] a key or value, widened */
+    double *z;                          /* f64 [n_group][CHUNK] logits, then exponentials */
+    double *m, *l;                      /* f64 [n_group] running maximum and sum */
+    double *o, *part; /* f64 [n_group][dv] running and the chunk's weighted values */
 } work;
 
 static const float *pool_row(const work *w, uint32_t k, int64_t key) {
@@ -84,7 +87,8 @@ static const float *pool_row(const work *w, uint32_t k, int64_t key) {
 static double alibi_slope(double alibi_max, int64_t h, int64_t n_head) {
     int64_t n = 1;
     if (alibi_max == 0) return 0;
-    while (n * 2 <= n_head) n *= 2;
+    while (n * 2 <= n_head)
+        n *= 2;
     if (h < n) return exp2(-alibi_max * (double)(h + 1) / (double)n);
     return exp2(-alibi_max * (double)(2 * (h - n) + 1) / (double)(2 * n));
 }
@@ -106,7 +110,8 @@ static void chunk_logits(work *w, int64_t lo, int64_t hi) {
     }
 }
 
-/* Append to head i's running (m, l, o) a part that has maximum m, sum l, and values `part` (NULL: none). */
+/* Append to head i's running (m, l, o) a part that has maximum m, sum l, and values `part` (NULL:
+ * none). */
 static void merge(work *w, int64_t i, double m, double l, const double *part) {
     int64_t dv = w->j->dim[VPOOL][3];
     int is_first = w->l[i] == 0; /* a sum of exponentials holds at least e^0; a NaN is kept */
@@ -129,7 +134,8 @@ static void add_chunk(work *w, int64_t lo, int64_t hi) {
         l[i] = 0;
         for (int64_t k = 1; k < n; k++)
             if (z[k] > m[i]) m[i] = z[k];
-        for (int64_t k = 0; k < n; k++) l[i] += z[k] = exp(z[k] - m[i]);
+        for (int64_t k = 0; k < n; k++)
+            l[i] += z[k] = exp(z[k] - m[i]);
     }
     for (int64_t k = 0; k < n; k++) {
         const float *v = pool_row(w, VPOOL, lo + k);
@@ -137,7 +143,8 @@ static void add_chunk(work *w, int64_t lo, int64_t hi) {
             for (int64_t c = 0; c < dv; c++)
                 w->part[i * dv + c] += w->z[i * CHUNK + k] * (double)v[c];
     }
-    for (int64_t i = 0; i < w->n_group; i++) merge(w, i, m[i], l[i], w->part + i * dv);
+    for (int64_t i = 0; i < w->n_group; i++)
+        merge(w, i, m[i], l[i], w->part + i * dv);
 }
 
 /* Keys that the token may see are one range; see op.def for its bounds. */

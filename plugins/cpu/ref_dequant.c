@@ -2,12 +2,14 @@
  *
  * ref_dequant.c - decoders of the weight types, one per block layout.
  *
- * A row is a run of blocks (dtype.def gives their sizes).  All numbers are little endian; f16 is IEEE binary16.
- * Blocks are read bytewise: nothing is assumed of their alignment.  In every formula the f32 operations happen
- * in the order written, each rounded, so that the results are the same bits everywhere.
+ * A row is a run of blocks (dtype.def gives their sizes).  All numbers are little endian; f16 is
+ * IEEE binary16. Blocks are read bytewise: nothing is assumed of their alignment.  In every formula
+ * the f32 operations happen in the order written, each rounded, so that the results are the same
+ * bits everywhere.
  *
- * Bit positions count from the least significant bit; `lo(b)` is bits 0-3 of byte b, `hi(b)` bits 4-7.
- * Checked: tests/peer/dequant.py against the peer's decoder, tests/unit/test_dequant.c by hand. */
+ * Bit positions count from the least significant bit; `lo(b)` is bits 0-3 of byte b, `hi(b)` bits
+ * 4-7. Checked: tests/peer/dequant.py against the peer's decoder, tests/unit/test_dequant.c by
+ * hand. */
 #include <string.h>
 
 #include "ref.h"
@@ -16,7 +18,8 @@ enum { SMALL = 32, SUPER = 256 }; /* elements of the two block families */
 
 /* ---- half precision ---- */
 
-/* Exponent and mantissa moved into f32's places, then scaled by 2^(127 - 15): exact, subnormals included. */
+/* Exponent and mantissa moved into f32's places, then scaled by 2^(127 - 15): exact, subnormals
+ * included. */
 float ref_f16_to_f32(uint16_t h) {
     uint32_t u = (uint32_t)(h & 0x7fff) << 13, sign = (uint32_t)(h & 0x8000) << 16;
     float f;
@@ -101,7 +104,8 @@ static void f64_block(const uint8_t *b, float *y) {
 
 /* ---- 32 elements: one scale ---- */
 
-/* Q4_0, 18 bytes: d f16 | q 16 bytes.  Element i: d * (lo(q[i]) - 8), element i + 16: d * (hi(q[i]) - 8). */
+/* Q4_0, 18 bytes: d f16 | q 16 bytes.  Element i: d * (lo(q[i]) - 8), element i + 16: d * (hi(q[i])
+ * - 8). */
 static void q4_0_block(const uint8_t *b, float *y) {
     float d = load_f16(b);
     const uint8_t *q = b + 2;
@@ -121,7 +125,8 @@ static void q4_1_block(const uint8_t *b, float *y) {
     }
 }
 
-/* Five-bit number of element i: low four bits as in Q4_0, fifth bit = bit i of the 32-bit word h. */
+/* Five-bit number of element i: low four bits as in Q4_0, fifth bit = bit i of the 32-bit word h.
+ */
 static int five_bits(const uint8_t *q, uint32_t h, int i) {
     int low = i < 16 ? q[i] & 15 : q[i - 16] >> 4;
     return low | (int)(h >> i & 1) << 4;
@@ -131,33 +136,39 @@ static int five_bits(const uint8_t *q, uint32_t h, int i) {
 static void q5_0_block(const uint8_t *b, float *y) {
     float d = load_f16(b);
     uint32_t h = load_u32(b + 2);
-    for (int i = 0; i < SMALL; i++) y[i] = d * (float)(five_bits(b + 6, h, i) - 16);
+    for (int i = 0; i < SMALL; i++)
+        y[i] = d * (float)(five_bits(b + 6, h, i) - 16);
 }
 
 /* Q5_1, 24 bytes: d f16 | m f16 | h u32 | q 16 bytes.  Value d * five_bits + m. */
 static void q5_1_block(const uint8_t *b, float *y) {
     float d = load_f16(b), m = load_f16(b + 2);
     uint32_t h = load_u32(b + 4);
-    for (int i = 0; i < SMALL; i++) y[i] = d * (float)five_bits(b + 8, h, i) + m;
+    for (int i = 0; i < SMALL; i++)
+        y[i] = d * (float)five_bits(b + 8, h, i) + m;
 }
 
 /* Q8_0, 34 bytes: d f16 | q 32 signed bytes.  Value d * q. */
 static void q8_0_block(const uint8_t *b, float *y) {
     float d = load_f16(b);
-    for (int i = 0; i < SMALL; i++) y[i] = d * (float)(int8_t)b[2 + i];
+    for (int i = 0; i < SMALL; i++)
+        y[i] = d * (float)(int8_t)b[2 + i];
 }
 
-/* Q8_1, 36 bytes: d f16 | s f16 = d * sum q, for dot products only | q 32 signed bytes.  Value d * q. */
+/* Q8_1, 36 bytes: d f16 | s f16 = d * sum q, for dot products only | q 32 signed bytes.  Value d *
+ * q. */
 static void q8_1_block(const uint8_t *b, float *y) {
     float d = load_f16(b);
-    for (int i = 0; i < SMALL; i++) y[i] = d * (float)(int8_t)b[4 + i];
+    for (int i = 0; i < SMALL; i++)
+        y[i] = d * (float)(int8_t)b[4 + i];
 }
 
 /* ---- 256 elements: scales of sub-blocks, themselves scaled ----
  *
- * Two-bit numbers (Q2_K, Q3_K): q has two halves of 32 bytes for elements 0-127 and 128-255; element 32 k + l of a
- * half (k 0..3, l 0..31) is bits 2k, 2k + 1 of the half's byte l.  Four-bit numbers (Q4_K, Q5_K): four runs of
- * 32 bytes for 64 elements each; element l of a run is lo(byte l), element 32 + l is hi(byte l). */
+ * Two-bit numbers (Q2_K, Q3_K): q has two halves of 32 bytes for elements 0-127 and 128-255;
+ * element 32 k + l of a half (k 0..3, l 0..31) is bits 2k, 2k + 1 of the half's byte l.  Four-bit
+ * numbers (Q4_K, Q5_K): four runs of 32 bytes for 64 elements each; element l of a run is lo(byte
+ * l), element 32 + l is hi(byte l). */
 
 static int two_bits(const uint8_t *q, int i) {
     return q[i / 128 * 32 + i % 32] >> i % 128 / 32 * 2 & 3;
@@ -179,9 +190,9 @@ static void q2_k_block(const uint8_t *b, float *y) {
 }
 
 /* Q3_K, 110 bytes: h 32 bytes | q 64 bytes | sc 12 bytes | d f16.
- * Sub-block s = i / 16 has a six-bit scale: low four bits in lo (s < 8) or hi of sc[s % 8], high two bits at bit
- * 2 (s / 4) of sc[8 + s % 4].  Third bit of element i: bit i / 32 of h[i % 32]; where it is clear, 4 is subtracted.
- * Value (d * (scale - 32)) * (two_bits - 4 * !third). */
+ * Sub-block s = i / 16 has a six-bit scale: low four bits in lo (s < 8) or hi of sc[s % 8], high
+ * two bits at bit 2 (s / 4) of sc[8 + s % 4].  Third bit of element i: bit i / 32 of h[i % 32];
+ * where it is clear, 4 is subtracted. Value (d * (scale - 32)) * (two_bits - 4 * !third). */
 static void q3_k_block(const uint8_t *b, float *y) {
     const uint8_t *h = b, *q = b + 32, *sc = b + 96;
     float d = load_f16(b + 108);
@@ -214,7 +225,8 @@ static void q4_k_block(const uint8_t *b, float *y) {
         int scale, min;
         scale_min(b + 4, s, &scale, &min);
         float ds = d * (float)scale, ms = dmin * (float)min;
-        for (int i = s * 32; i < s * 32 + 32; i++) y[i] = ds * (float)four_bits(b + 16, i) - ms;
+        for (int i = s * 32; i < s * 32 + 32; i++)
+            y[i] = ds * (float)four_bits(b + 16, i) - ms;
     }
 }
 
@@ -235,8 +247,9 @@ static void q5_k_block(const uint8_t *b, float *y) {
 }
 
 /* Q6_K, 210 bytes: ql 128 bytes | qh 64 bytes | sc 16 signed bytes | d f16.
- * Two halves of 128 elements with 64 bytes of ql and 32 of qh each.  Element r of a half: low four bits in lo (r < 64) or hi
- * of ql[r % 64], high two bits at bit 2 (r / 32) of qh[r % 32].  Value (d * sc[i / 16]) * (six_bits - 32). */
+ * Two halves of 128 elements with 64 bytes of ql and 32 of qh each.  Element r of a half: low four
+ * bits in lo (r < 64) or hi of ql[r % 64], high two bits at bit 2 (r / 32) of qh[r % 32].  Value (d
+ * * sc[i / 16]) * (six_bits - 32). */
 static void q6_k_block(const uint8_t *b, float *y) {
     const int8_t *sc = (const int8_t *)b + 192;
     float d = load_f16(b + 208);
@@ -248,10 +261,12 @@ static void q6_k_block(const uint8_t *b, float *y) {
     }
 }
 
-/* Q8_K, 292 bytes: d f32 | q 256 signed bytes | 16 i16 sums of 16 elements, for dot products only.  Value d * q. */
+/* Q8_K, 292 bytes: d f32 | q 256 signed bytes | 16 i16 sums of 16 elements, for dot products only.
+ * Value d * q. */
 static void q8_k_block(const uint8_t *b, float *y) {
     float d = load_f32(b);
-    for (int i = 0; i < SUPER; i++) y[i] = d * (float)(int8_t)b[4 + i];
+    for (int i = 0; i < SUPER; i++)
+        y[i] = d * (float)(int8_t)b[4 + i];
 }
 
 /* ---- all types ---- */
@@ -260,22 +275,38 @@ typedef void (*block_fn)(const uint8_t *b, float *y);
 
 static block_fn decoder(uint32_t dtype) {
     switch (dtype) {
-    case PERI_CPU_F32: return f32_block;
-    case PERI_CPU_F16: return f16_block;
-    case PERI_CPU_BF16: return bf16_block;
-    case PERI_CPU_F64: return f64_block;
-    case PERI_CPU_Q4_0: return q4_0_block;
-    case PERI_CPU_Q4_1: return q4_1_block;
-    case PERI_CPU_Q5_0: return q5_0_block;
-    case PERI_CPU_Q5_1: return q5_1_block;
-    case PERI_CPU_Q8_0: return q8_0_block;
-    case PERI_CPU_Q8_1: return q8_1_block;
-    case PERI_CPU_Q2_K: return q2_k_block;
-    case PERI_CPU_Q3_K: return q3_k_block;
-    case PERI_CPU_Q4_K: return q4_k_block;
-    case PERI_CPU_Q5_K: return q5_k_block;
-    case PERI_CPU_Q6_K: return q6_k_block;
-    case PERI_CPU_Q8_K: return q8_k_block;
+    case PERI_CPU_F32:
+        return f32_block;
+    case PERI_CPU_F16:
+        return f16_block;
+    case PERI_CPU_BF16:
+        return bf16_block;
+    case PERI_CPU_F64:
+        return f64_block;
+    case PERI_CPU_Q4_0:
+        return q4_0_block;
+    case PERI_CPU_Q4_1:
+        return q4_1_block;
+    case PERI_CPU_Q5_0:
+        return q5_0_block;
+    case PERI_CPU_Q5_1:
+        return q5_1_block;
+    case PERI_CPU_Q8_0:
+        return q8_0_block;
+    case PERI_CPU_Q8_1:
+        return q8_1_block;
+    case PERI_CPU_Q2_K:
+        return q2_k_block;
+    case PERI_CPU_Q3_K:
+        return q3_k_block;
+    case PERI_CPU_Q4_K:
+        return q4_k_block;
+    case PERI_CPU_Q5_K:
+        return q5_k_block;
+    case PERI_CPU_Q6_K:
+        return q6_k_block;
+    case PERI_CPU_Q8_K:
+        return q8_k_block;
     }
     return NULL;
 }
@@ -283,7 +314,8 @@ static block_fn decoder(uint32_t dtype) {
 ref_dtype ref_dtype_of(uint32_t dtype) {
     switch (dtype) {
 #define PERI_DTYPE(NAME, number, name, elements, bytes)                                            \
-    case number: return (ref_dtype){name, elements, bytes};
+    case number:                                                                                   \
+        return (ref_dtype){name, elements, bytes};
 #include "perigee/dtype.def"
 #undef PERI_DTYPE
     }
@@ -301,10 +333,13 @@ void ref_dequant_row(uint32_t dtype, const void *src, float *dst, int64_t n) {
     if (dtype == PERI_CPU_F32) { /* the common plain types without a call per element */
         memcpy(dst, src, (size_t)n * sizeof *dst);
     } else if (dtype == PERI_CPU_F16) {
-        for (int64_t i = 0; i < n; i++) f16_block(b + 2 * i, dst + i);
+        for (int64_t i = 0; i < n; i++)
+            f16_block(b + 2 * i, dst + i);
     } else if (dtype == PERI_CPU_BF16) {
-        for (int64_t i = 0; i < n; i++) bf16_block(b + 2 * i, dst + i);
+        for (int64_t i = 0; i < n; i++)
+            bf16_block(b + 2 * i, dst + i);
     } else {
-        for (int64_t i = 0; i < n; i += type.n, b += type.bytes) decode(b, dst + i);
+        for (int64_t i = 0; i < n; i += type.n, b += type.bytes)
+            decode(b, dst + i);
     }
 }

@@ -40,18 +40,27 @@ void ref_split(cpu_dev *d, const cpu_job *j, int64_t n, int64_t cost, ref_range_
 float ref_act(uint32_t act, float param, float value) {
     double x = (double)value, c = (double)param;
     switch (act) {
-    case PERI_ACT_SILU: return (float)(x / (1 + exp(-x)));
+    case PERI_ACT_SILU:
+        return (float)(x / (1 + exp(-x)));
     case PERI_ACT_GELU:
         /* (1 + tanh u) / 2 = 1 / (1 + e^-2u), without the cancellation for negative u */
         return (float)(x / (1 + exp(-2 * 0.79788456080286535588 * (x + 0.044715 * x * x * x))));
-    case PERI_ACT_GELU_ERF: return (float)(0.5 * x * erfc(-x * 0.70710678118654752440));
-    case PERI_ACT_GELU_QUICK: return (float)(x / (1 + exp(-1.702 * x)));
-    case PERI_ACT_RELU: return value < 0 ? 0 : value; /* a NaN stays one */
-    case PERI_ACT_RELU2: return value < 0 ? 0 : value * value;
-    case PERI_ACT_SIGMOID: return (float)(1 / (1 + exp(-x)));
-    case PERI_ACT_TANH: return (float)tanh(x);
-    case PERI_ACT_SOFTPLUS: return x > 20 ? value : (float)log1p(exp(x));
-    case PERI_ACT_SOFTCAP: return (float)(c * tanh(x / c));
+    case PERI_ACT_GELU_ERF:
+        return (float)(0.5 * x * erfc(-x * 0.70710678118654752440));
+    case PERI_ACT_GELU_QUICK:
+        return (float)(x / (1 + exp(-1.702 * x)));
+    case PERI_ACT_RELU:
+        return value < 0 ? 0 : value; /* a NaN stays one */
+    case PERI_ACT_RELU2:
+        return value < 0 ? 0 : value * value;
+    case PERI_ACT_SIGMOID:
+        return (float)(1 / (1 + exp(-x)));
+    case PERI_ACT_TANH:
+        return (float)tanh(x);
+    case PERI_ACT_SOFTPLUS:
+        return x > 20 ? value : (float)log1p(exp(x));
+    case PERI_ACT_SOFTCAP:
+        return (float)(c * tanh(x / c));
     }
     return NAN; /* not reached: cpu_check knows the kinds */
 }
@@ -100,7 +109,8 @@ static void add_rows(const cpu_job *j, int64_t lo, int64_t hi, void *scratch) {
     for (int64_t r = lo; r < hi; r++) {
         const float *a = ref_row_f32(j, 0, r), *b = other_row(j, r);
         float *y = ref_row_f32(j, 2, r);
-        for (int64_t i = 0; i < j->dim[0][3]; i++) y[i] = a[i] + b[i];
+        for (int64_t i = 0; i < j->dim[0][3]; i++)
+            y[i] = a[i] + b[i];
     }
 }
 
@@ -116,7 +126,8 @@ static void mul_rows(const cpu_job *j, int64_t lo, int64_t hi, void *scratch) {
     for (int64_t r = lo; r < hi; r++) {
         const float *a = ref_row_f32(j, 0, r), *b = other_row(j, r);
         float *y = ref_row_f32(j, 2, r);
-        for (int64_t i = 0; i < j->dim[0][3]; i++) y[i] = a[i] * b[i * is_vector];
+        for (int64_t i = 0; i < j->dim[0][3]; i++)
+            y[i] = a[i] * b[i * is_vector];
     }
 }
 
@@ -131,7 +142,8 @@ static void scale_rows(const cpu_job *j, int64_t lo, int64_t hi, void *scratch) 
     for (int64_t r = lo; r < hi; r++) {
         const float *x = ref_row_f32(j, 0, r);
         float *y = ref_row_f32(j, 1, r);
-        for (int64_t i = 0; i < j->dim[0][3]; i++) y[i] = j->attr.scale.scale * x[i];
+        for (int64_t i = 0; i < j->dim[0][3]; i++)
+            y[i] = j->attr.scale.scale * x[i];
     }
 }
 

@@ -2,8 +2,9 @@
  *
  * ref_linear.c - weights times activations: EMBED, LINEAR, LINEAR_QKV, GATE_UP_GLU, LINEAR_EXPERTS.
  *
- * Work is cut into runs of ROWS weight rows.  A worker decodes its run to f32 once and takes the dot product with
- * every token's row.  Which run an output element falls in does not enter its value. */
+ * Work is cut into runs of ROWS weight rows.  A worker decodes its run to f32 once and takes the
+ * dot product with every token's row.  Which run an output element falls in does not enter its
+ * value. */
 #include "ref.h"
 
 enum { ROWS = 16 };
@@ -14,9 +15,12 @@ double ref_dot(const float *a, const float *b, int64_t n) {
         int64_t end = n - i < 256 ? n : i + 256, k = i;
         float lane[16] = {0};
         for (; k + 16 <= end; k += 16)
-            for (int l = 0; l < 16; l++) lane[l] += a[k + l] * b[k + l];
-        for (int l = 0; k < end; k++, l++) lane[l] += a[k] * b[k];
-        for (int l = 0; l < 16; l++) sum += (double)lane[l];
+            for (int l = 0; l < 16; l++)
+                lane[l] += a[k + l] * b[k + l];
+        for (int l = 0; k < end; k++, l++)
+            lane[l] += a[k] * b[k];
+        for (int l = 0; l < 16; l++)
+            sum += (double)lane[l];
     }
     return sum;
 }
@@ -43,7 +47,8 @@ static void embed_rows(const cpu_job *j, int64_t lo, int64_t hi, void *scratch) 
     for (int64_t t = lo; t < hi; t++) {
         float *y = ref_row_f32(j, 1, t);
         decode_rows(j, 0, id[t], id[t] + 1, y);
-        for (int64_t i = 0; i < n; i++) y[i] *= j->attr.embed.scale;
+        for (int64_t i = 0; i < n; i++)
+            y[i] *= j->attr.embed.scale;
     }
 }
 
@@ -82,7 +87,8 @@ static void linear_run(void *arg, uint32_t i, uint32_t worker) {
     const cpu_job *j = lj->j;
     const product *p = lj->p;
     int64_t run = i;
-    for (int64_t k = 0; run >= lj->n_run[k]; k++, p++) run -= lj->n_run[k];
+    for (int64_t k = 0; run >= lj->n_run[k]; k++, p++)
+        run -= lj->n_run[k];
     int64_t m = j->dim[p->w][2], n = j->dim[p->w][3], lo = run * ROWS;
     int64_t hi = lo + ROWS < m ? lo + ROWS : m, n_tok = ref_n_row(j, p->y);
     float *w = cpu_scratch(lj->d, worker);
@@ -150,8 +156,9 @@ int32_t ref_gate_up_glu(cpu_dev *d, const cpu_job *j, peri_error *e) {
 
 /* ---- LINEAR_EXPERTS ----
  *
- * One item is a run of rows of all experts.  For each expert the run is decoded when the first pair (t, j)
- * that names it is found, and serves every further one: a prompt shares experts, and decoding costs as much as several dot products. */
+ * One item is a run of rows of all experts.  For each expert the run is decoded when the first pair
+ * (t, j) that names it is found, and serves every further one: a prompt shares experts, and
+ * decoding costs as much as several dot products. */
 
 enum { X = 0, W = 1, IDS = 2, BIAS = 3, SCALE = 4, Y = 5 };
 

@@ -2,15 +2,17 @@
  *
  * ref_moe.c - ROUTE and EXPERT_SUM.
  *
- * Probabilities are f64, so that two different logits do not become equal by rounding; ties are those of equal
- * logits and go to the lower id.  Selection always yields K different experts, whatever the logits (NaN too). */
+ * Probabilities are f64, so that two different logits do not become equal by rounding; ties are
+ * those of equal logits and go to the lower id.  Selection always yields K different experts,
+ * whatever the logits (NaN too). */
 #include <math.h>
 
 #include "ref.h"
 
 enum { L = 0, BIAS = 1, IDS = 2, WEIGHT = 3 }; /* operands of ROUTE */
 
-/* What selection works on, one token's: f64 [E] each, is_open f64-sized flags to keep one scratch array. */
+/* What selection works on, one token's: f64 [E] each, is_open f64-sized flags to keep one scratch
+ * array. */
 typedef struct route {
     const peri_route_attr *a;
     int64_t n_expert, n_used;
@@ -23,8 +25,10 @@ static void softmax(double *p, int64_t n) {
     double top = p[0], sum = 0;
     for (int64_t i = 1; i < n; i++)
         if (p[i] > top) top = p[i];
-    for (int64_t i = 0; i < n; i++) sum += p[i] = exp(p[i] - top);
-    for (int64_t i = 0; i < n; i++) p[i] /= sum;
+    for (int64_t i = 0; i < n; i++)
+        sum += p[i] = exp(p[i] - top);
+    for (int64_t i = 0; i < n; i++)
+        p[i] /= sum;
 }
 
 /* The open index with the largest value, the lowest of equals; -1 when none is open. */
@@ -54,7 +58,8 @@ static void close_groups(const route *r, double *score, double *keep) {
     }
     for (uint32_t k = 0; k < r->a->n_group_used; k++)
         keep[best_open(score, keep, 0, n_group)] = 0; /* chosen */
-    for (int64_t i = 0; i < r->n_expert; i++) r->is_open[i] = keep[i / size] == 0;
+    for (int64_t i = 0; i < r->n_expert; i++)
+        r->is_open[i] = keep[i / size] == 0;
 }
 
 static void probabilities(const route *r, const float *l, const float *bias) {
@@ -70,12 +75,15 @@ static void probabilities(const route *r, const float *l, const float *bias) {
 
 static void weights(const route *r, const int32_t *ids, double *chosen, float *w) {
     double sum = 0;
-    for (int64_t k = 0; k < r->n_used; k++) chosen[k] = r->p[ids[k]];
+    for (int64_t k = 0; k < r->n_used; k++)
+        chosen[k] = r->p[ids[k]];
     if (r->a->kind == PERI_ROUTE_SOFTMAX_CHOSEN) softmax(chosen, r->n_used);
-    for (int64_t k = 0; k < r->n_used; k++) sum += chosen[k];
+    for (int64_t k = 0; k < r->n_used; k++)
+        sum += chosen[k];
     double factor = (double)r->a->weight_scale;
     if (r->a->renorm) factor /= sum < 0x1p-14 ? 0x1p-14 : sum; /* a NaN stays one */
-    for (int64_t k = 0; k < r->n_used; k++) w[k] = (float)(chosen[k] * factor);
+    for (int64_t k = 0; k < r->n_used; k++)
+        w[k] = (float)(chosen[k] * factor);
 }
 
 static void route_tokens(const cpu_job *j, int64_t lo, int64_t hi, void *scratch) {
@@ -98,7 +106,8 @@ static void route_tokens(const cpu_job *j, int64_t lo, int64_t hi, void *scratch
 
 int32_t ref_route(cpu_dev *d, const cpu_job *j, peri_error *e) {
     int32_t rc = cpu_reserve(d, (size_t)j->dim[L][3] * 5 * sizeof(double), 0, e);
-    if (rc == PERI_OK) ref_split(d, j, j->dim[L][2], j->dim[L][3] * (j->dim[IDS][3] + 16), route_tokens);
+    if (rc == PERI_OK)
+        ref_split(d, j, j->dim[L][2], j->dim[L][3] * (j->dim[IDS][3] + 16), route_tokens);
     return rc;
 }
 

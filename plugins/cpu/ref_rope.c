@@ -2,8 +2,9 @@
  *
  * ref_rope.c - ROPE.
  *
- * Angles are f32 throughout, as op.def says: with base 10^6, position 10^5 and a factor the angle is thousands of
- * turns, and only the same roundings give the same point on the circle as the runtimes models are compared with. */
+ * Angles are f32 throughout, as op.def says: with base 10^6, position 10^5 and a factor the angle
+ * is thousands of turns, and only the same roundings give the same point on the circle as the
+ * runtimes models are compared with. */
 #include <math.h>
 #include <string.h>
 
@@ -31,7 +32,7 @@ static void rope_tokens(const cpu_job *j, int64_t lo, int64_t hi, void *scratch)
     const peri_rope_attr *a = &j->attr.rope;
     const int32_t *pos = peri_step_array(j->step, j->step->pos);
     int64_t n_head = j->dim[0][2], n = j->dim[0][3], n_pair = a->n_rot / 2;
-    int64_t next = a->pairs == PERI_ROPE_NEOX ? 1 : 2;     /* from pair to pair */
+    int64_t next = a->pairs == PERI_ROPE_NEOX ? 1 : 2;       /* from pair to pair */
     int64_t other = a->pairs == PERI_ROPE_NEOX ? n_pair : 1; /* from x0 to x1 */
     float *c = scratch, *s = c + n_pair;
     for (int64_t t = lo; t < hi; t++) {

@@ -1,18 +1,21 @@
 /* SPDX-License-Identifier: MIT
  *
- * simd.h - the vector vocabulary of the fast kernels.  Sources written over it are compiled once per instruction set; the build
- * defines PERI_ISA (scalar, avx2 or avx512) and passes the matching -m flags, and PERI_ISA_FN(name) gives every function its
- * own name per set.  Nothing here may run before dispatch.c has checked the processor.
+ * simd.h - the vector vocabulary of the fast kernels.  Sources written over it are compiled once
+ * per instruction set; the build defines PERI_ISA (scalar, avx2 or avx512) and passes the matching
+ * -m flags, and PERI_ISA_FN(name) gives every function its own name per set.  Nothing here may run
+ * before dispatch.c has checked the processor.
  *
  * Two families:
  *
- * v16   sixteen f32, on every set (one zmm, two ymm, an array).  All operations are IEEE 754 single operations per lane, fused
- *       multiply-adds included, and v16_sum is one fixed tree.  So code over v16 gives the same bits on every set.  The scalar
- *       set calls fmaf, which libm computes exactly even without hardware.
- * vi,vf integer and f32 vectors of native width W = 4 * NL (NL = 128-bit lanes), only where PERI_SIMD is 1: the panel
- *       kernels of linear_int.c, whose integer sums are exact, so that their order does not matter.
+ * v16   sixteen f32, on every set (one zmm, two ymm, an array).  All operations are IEEE 754 single
+ * operations per lane, fused multiply-adds included, and v16_sum is one fixed tree.  So code over
+ * v16 gives the same bits on every set.  The scalar set calls fmaf, which libm computes exactly
+ * even without hardware. vi,vf integer and f32 vectors of native width W = 4 * NL (NL = 128-bit
+ * lanes), only where PERI_SIMD is 1: the panel kernels of linear_int.c, whose integer sums are
+ * exact, so that their order does not matter.
  *
- * Comparisons and maxima follow `a > b ? a : b`, which is what the x86 instructions compute: a NaN in b survives. */
+ * Comparisons and maxima follow `a > b ? a : b`, which is what the x86 instructions compute: a NaN
+ * in b survives. */
 #ifndef PERI_CPU_SIMD_H
 #define PERI_CPU_SIMD_H
 
@@ -24,10 +27,8 @@
 #define PERI_ISA_CAT(a, b)  PERI_ISA_CAT2(a, b)
 #define PERI_ISA_FN(name)   PERI_ISA_CAT(name, PERI_ISA)
 
-#define SIMD_FN static inline __attribute__((always_inline, unused))
-
 #if defined(__AVX512BW__)
-#define PERI_SIMD 1
+#define PERI_SIMD   1
 #define PERI_AVX512 1
 #include <immintrin.h>
 #elif defined(__AVX2__)
@@ -37,7 +38,16 @@
 #define PERI_SIMD 0
 #endif
 
-/* f16 to f32 in integer and exact f32 arithmetic; the conversion instructions give the same bits. */
+/* Inlining is what makes vectors stay in registers; where they are arrays it only makes the
+ * compiler work for minutes. */
+#if PERI_SIMD
+#define SIMD_FN static inline __attribute__((always_inline, unused))
+#else
+#define SIMD_FN static __attribute__((noinline, unused))
+#endif
+
+/* f16 to f32 in integer and exact f32 arithmetic; the conversion instructions give the same bits.
+ */
 SIMD_FN float f16_to_f32(uint16_t h) {
     uint32_t sign = (uint32_t)(h & 0x8000u) << 16, mag = h & 0x7fffu, bits;
     float f;
@@ -88,28 +98,55 @@ SIMD_FN uint16_t f32_to_bf16(float f) {
     return (uint16_t)((bits + 0x7fffu + (bits >> 16 & 1u)) >> 16);
 }
 
-/* ---- v16 ------------------------------------------------------------------------------------------ */
+/* ---- v16
+ * ------------------------------------------------------------------------------------------ */
 #if defined(PERI_AVX512)
 
 typedef __m512 v16;
-SIMD_FN v16 v16_set1(float x) { return _mm512_set1_ps(x); }
-SIMD_FN v16 v16_load(const float *p) { return _mm512_loadu_ps(p); }
-SIMD_FN void v16_store(float *p, v16 a) { _mm512_storeu_ps(p, a); }
-SIMD_FN v16 v16_add(v16 a, v16 b) { return _mm512_add_ps(a, b); }
-SIMD_FN v16 v16_sub(v16 a, v16 b) { return _mm512_sub_ps(a, b); }
-SIMD_FN v16 v16_mul(v16 a, v16 b) { return _mm512_mul_ps(a, b); }
-SIMD_FN v16 v16_div(v16 a, v16 b) { return _mm512_div_ps(a, b); }
-SIMD_FN v16 v16_fma(v16 a, v16 b, v16 c) { return _mm512_fmadd_ps(a, b, c); }
-SIMD_FN v16 v16_fnma(v16 a, v16 b, v16 c) { return _mm512_fnmadd_ps(a, b, c); }
-SIMD_FN v16 v16_max(v16 a, v16 b) { return _mm512_max_ps(a, b); }
-SIMD_FN v16 v16_min(v16 a, v16 b) { return _mm512_min_ps(a, b); }
-SIMD_FN v16 v16_rint(v16 a) { return _mm512_roundscale_ps(a, 0x08); }
+SIMD_FN v16 v16_set1(float x) {
+    return _mm512_set1_ps(x);
+}
+SIMD_FN v16 v16_load(const float *p) {
+    return _mm512_loadu_ps(p);
+}
+SIMD_FN void v16_store(float *p, v16 a) {
+    _mm512_storeu_ps(p, a);
+}
+SIMD_FN v16 v16_add(v16 a, v16 b) {
+    return _mm512_add_ps(a, b);
+}
+SIMD_FN v16 v16_sub(v16 a, v16 b) {
+    return _mm512_sub_ps(a, b);
+}
+SIMD_FN v16 v16_mul(v16 a, v16 b) {
+    return _mm512_mul_ps(a, b);
+}
+SIMD_FN v16 v16_div(v16 a, v16 b) {
+    return _mm512_div_ps(a, b);
+}
+SIMD_FN v16 v16_fma(v16 a, v16 b, v16 c) {
+    return _mm512_fmadd_ps(a, b, c);
+}
+SIMD_FN v16 v16_fnma(v16 a, v16 b, v16 c) {
+    return _mm512_fnmadd_ps(a, b, c);
+}
+SIMD_FN v16 v16_max(v16 a, v16 b) {
+    return _mm512_max_ps(a, b);
+}
+SIMD_FN v16 v16_min(v16 a, v16 b) {
+    return _mm512_min_ps(a, b);
+}
+SIMD_FN v16 v16_rint(v16 a) {
+    return _mm512_roundscale_ps(a, 0x08);
+}
 /* 2^n for whole n in -126 .. 127. */
 SIMD_FN v16 v16_pow2(v16 n) {
     __m512i i = _mm512_add_epi32(_mm512_cvtps_epi32(n), _mm512_set1_epi32(127));
     return _mm512_castsi512_ps(_mm512_slli_epi32(i, 23));
 }
-SIMD_FN v16 v16_abs(v16 a) { return _mm512_abs_ps(a); }
+SIMD_FN v16 v16_abs(v16 a) {
+    return _mm512_abs_ps(a);
+}
 /* Magnitude of a (which has no sign), sign of s. */
 SIMD_FN v16 v16_copysign(v16 a, v16 s) {
     return _mm512_or_ps(a, _mm512_and_ps(s, _mm512_set1_ps(-0.0f)));
@@ -141,13 +178,23 @@ typedef struct v16 {
     __m256 a, b;
 } v16;
 #define V16_1(NAME, OP)                                                                            \
-    SIMD_FN v16 NAME(v16 x) { return (v16){OP(x.a), OP(x.b)}; }
+    SIMD_FN v16 NAME(v16 x) {                                                                      \
+        return (v16){OP(x.a), OP(x.b)};                                                            \
+    }
 #define V16_2(NAME, OP)                                                                            \
-    SIMD_FN v16 NAME(v16 x, v16 y) { return (v16){OP(x.a, y.a), OP(x.b, y.b)}; }
+    SIMD_FN v16 NAME(v16 x, v16 y) {                                                               \
+        return (v16){OP(x.a, y.a), OP(x.b, y.b)};                                                  \
+    }
 #define V16_3(NAME, OP)                                                                            \
-    SIMD_FN v16 NAME(v16 x, v16 y, v16 z) { return (v16){OP(x.a, y.a, z.a), OP(x.b, y.b, z.b)}; }
-SIMD_FN v16 v16_set1(float x) { return (v16){_mm256_set1_ps(x), _mm256_set1_ps(x)}; }
-SIMD_FN v16 v16_load(const float *p) { return (v16){_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)}; }
+    SIMD_FN v16 NAME(v16 x, v16 y, v16 z) {                                                        \
+        return (v16){OP(x.a, y.a, z.a), OP(x.b, y.b, z.b)};                                        \
+    }
+SIMD_FN v16 v16_set1(float x) {
+    return (v16){_mm256_set1_ps(x), _mm256_set1_ps(x)};
+}
+SIMD_FN v16 v16_load(const float *p) {
+    return (v16){_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)};
+}
 SIMD_FN void v16_store(float *p, v16 x) {
     _mm256_storeu_ps(p, x.a);
     _mm256_storeu_ps(p + 8, x.b);
@@ -160,12 +207,16 @@ V16_2(v16_max, _mm256_max_ps)
 V16_2(v16_min, _mm256_min_ps)
 V16_3(v16_fma, _mm256_fmadd_ps)
 V16_3(v16_fnma, _mm256_fnmadd_ps)
-SIMD_FN __m256 ymm_rint(__m256 x) { return _mm256_round_ps(x, 0x08); }
+SIMD_FN __m256 ymm_rint(__m256 x) {
+    return _mm256_round_ps(x, 0x08);
+}
 SIMD_FN __m256 ymm_pow2(__m256 n) {
     __m256i i = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
     return _mm256_castsi256_ps(_mm256_slli_epi32(i, 23));
 }
-SIMD_FN __m256 ymm_abs(__m256 x) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), x); }
+SIMD_FN __m256 ymm_abs(__m256 x) {
+    return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), x);
+}
 SIMD_FN __m256 ymm_copysign(__m256 a, __m256 s) {
     return _mm256_or_ps(a, _mm256_and_ps(s, _mm256_set1_ps(-0.0f)));
 }
@@ -208,20 +259,45 @@ typedef struct v16 {
 } v16;
 #define V16_EACH(EXPR)                                                                             \
     v16 r_;                                                                                        \
-    for (int i = 0; i < 16; i++) r_.v[i] = (EXPR);                                                 \
+    for (int i = 0; i < 16; i++)                                                                   \
+        r_.v[i] = (EXPR);                                                                          \
     return r_
-SIMD_FN v16 v16_set1(float x) { V16_EACH(x); }
-SIMD_FN v16 v16_load(const float *p) { V16_EACH(p[i]); }
-SIMD_FN void v16_store(float *p, v16 a) { memcpy(p, a.v, sizeof a.v); }
-SIMD_FN v16 v16_add(v16 a, v16 b) { V16_EACH(a.v[i] + b.v[i]); }
-SIMD_FN v16 v16_sub(v16 a, v16 b) { V16_EACH(a.v[i] - b.v[i]); }
-SIMD_FN v16 v16_mul(v16 a, v16 b) { V16_EACH(a.v[i] * b.v[i]); }
-SIMD_FN v16 v16_div(v16 a, v16 b) { V16_EACH(a.v[i] / b.v[i]); }
-SIMD_FN v16 v16_fma(v16 a, v16 b, v16 c) { V16_EACH(fmaf(a.v[i], b.v[i], c.v[i])); }
-SIMD_FN v16 v16_fnma(v16 a, v16 b, v16 c) { V16_EACH(fmaf(-a.v[i], b.v[i], c.v[i])); }
-SIMD_FN v16 v16_max(v16 a, v16 b) { V16_EACH(a.v[i] > b.v[i] ? a.v[i] : b.v[i]); }
-SIMD_FN v16 v16_min(v16 a, v16 b) { V16_EACH(a.v[i] < b.v[i] ? a.v[i] : b.v[i]); }
-SIMD_FN v16 v16_rint(v16 a) { V16_EACH(rintf(a.v[i])); }
+SIMD_FN v16 v16_set1(float x) {
+    V16_EACH(x);
+}
+SIMD_FN v16 v16_load(const float *p) {
+    V16_EACH(p[i]);
+}
+SIMD_FN void v16_store(float *p, v16 a) {
+    memcpy(p, a.v, sizeof a.v);
+}
+SIMD_FN v16 v16_add(v16 a, v16 b) {
+    V16_EACH(a.v[i] + b.v[i]);
+}
+SIMD_FN v16 v16_sub(v16 a, v16 b) {
+    V16_EACH(a.v[i] - b.v[i]);
+}
+SIMD_FN v16 v16_mul(v16 a, v16 b) {
+    V16_EACH(a.v[i] * b.v[i]);
+}
+SIMD_FN v16 v16_div(v16 a, v16 b) {
+    V16_EACH(a.v[i] / b.v[i]);
+}
+SIMD_FN v16 v16_fma(v16 a, v16 b, v16 c) {
+    V16_EACH(fmaf(a.v[i], b.v[i], c.v[i]));
+}
+SIMD_FN v16 v16_fnma(v16 a, v16 b, v16 c) {
+    V16_EACH(fmaf(-a.v[i], b.v[i], c.v[i]));
+}
+SIMD_FN v16 v16_max(v16 a, v16 b) {
+    V16_EACH(a.v[i] > b.v[i] ? a.v[i] : b.v[i]);
+}
+SIMD_FN v16 v16_min(v16 a, v16 b) {
+    V16_EACH(a.v[i] < b.v[i] ? a.v[i] : b.v[i]);
+}
+SIMD_FN v16 v16_rint(v16 a) {
+    V16_EACH(rintf(a.v[i]));
+}
 SIMD_FN float pow2_whole(float n) {
     /* A NaN converts to INT_MIN in the vector instructions; the product is a NaN there and here. */
     int32_t e = n >= -126.0f && n <= 127.0f ? (int32_t)n : INT32_MIN;
@@ -230,18 +306,32 @@ SIMD_FN float pow2_whole(float n) {
     memcpy(&f, &bits, 4);
     return f;
 }
-SIMD_FN v16 v16_pow2(v16 n) { V16_EACH(pow2_whole(n.v[i])); }
-SIMD_FN v16 v16_abs(v16 a) { V16_EACH(fabsf(a.v[i])); }
-SIMD_FN v16 v16_copysign(v16 a, v16 s) { V16_EACH(copysignf(a.v[i], s.v[i])); }
-SIMD_FN v16 v16_select_lt(v16 a, v16 b, v16 x, v16 y) { V16_EACH(a.v[i] < b.v[i] ? x.v[i] : y.v[i]); }
-SIMD_FN v16 v16_load_f16(const uint16_t *p) { V16_EACH(f16_to_f32(p[i])); }
-SIMD_FN v16 v16_load_bf16(const uint16_t *p) { V16_EACH(bf16_to_f32(p[i])); }
+SIMD_FN v16 v16_pow2(v16 n) {
+    V16_EACH(pow2_whole(n.v[i]));
+}
+SIMD_FN v16 v16_abs(v16 a) {
+    V16_EACH(fabsf(a.v[i]));
+}
+SIMD_FN v16 v16_copysign(v16 a, v16 s) {
+    V16_EACH(copysignf(a.v[i], s.v[i]));
+}
+SIMD_FN v16 v16_select_lt(v16 a, v16 b, v16 x, v16 y) {
+    V16_EACH(a.v[i] < b.v[i] ? x.v[i] : y.v[i]);
+}
+SIMD_FN v16 v16_load_f16(const uint16_t *p) {
+    V16_EACH(f16_to_f32(p[i]));
+}
+SIMD_FN v16 v16_load_bf16(const uint16_t *p) {
+    V16_EACH(bf16_to_f32(p[i]));
+}
 SIMD_FN void v16_store_f16(uint16_t *p, v16 a) {
-    for (int i = 0; i < 16; i++) p[i] = f32_to_f16(a.v[i]);
+    for (int i = 0; i < 16; i++)
+        p[i] = f32_to_f16(a.v[i]);
 }
 SIMD_FN float v16_sum(v16 a) {
     for (int n = 8; n > 0; n /= 2)
-        for (int i = 0; i < n; i++) a.v[i] += a.v[i + n];
+        for (int i = 0; i < n; i++)
+            a.v[i] += a.v[i + n];
     return a.v[0];
 }
 
@@ -258,16 +348,20 @@ SIMD_FN void v16_store_n(float *p, v16 a, int64_t n) {
     v16_store(t, a);
     memcpy(p, t, (size_t)n * sizeof *p);
 }
-SIMD_FN v16 v16_zero(void) { return v16_set1(0.0f); }
+SIMD_FN v16 v16_zero(void) {
+    return v16_set1(0.0f);
+}
 
-/* e^x, below 2 ulp.  x = n ln 2 + r, |r| <= 0.35; e^r by a Taylor-like polynomial of degree 7; 2^n in two factors, so that the
- * largest results overflow and the smallest become denormal as they should.  Source of the split of ln 2: Cody and Waite 1980. */
-SIMD_FN v16 v16_exp(v16 x) {
-    x = v16_max(v16_set1(-104.0f), x);
+/* e^(x + lo) = the product of two factors, the second a power of two, so that the largest results
+ * overflow and the smallest become denormal as they should; lo is far smaller than x.  x = n ln 2 +
+ * r, |r| <= 0.35; e^r by the Taylor polynomial of degree 7.  -130 <= x <= 89 is enforced; below 2
+ * ulp.  Source of the split of ln 2: Cody and Waite 1980. */
+SIMD_FN v16 v16_exp_parts(v16 x, v16 lo, v16 *power) {
+    x = v16_max(v16_set1(-130.0f), x);
     x = v16_min(v16_set1(89.0f), x);
     v16 n = v16_rint(v16_mul(x, v16_set1(0x1.715476p+0f)));
     v16 r = v16_fnma(n, v16_set1(0x1.62e4p-1f), x);
-    r = v16_fnma(n, v16_set1(0x1.7f7d1cp-20f), r);
+    r = v16_add(v16_fnma(n, v16_set1(0x1.7f7d1cp-20f), r), lo);
     v16 p = v16_set1(1.0f / 5040);
     p = v16_fma(p, r, v16_set1(1.0f / 720));
     p = v16_fma(p, r, v16_set1(1.0f / 120));
@@ -277,7 +371,12 @@ SIMD_FN v16 v16_exp(v16 x) {
     p = v16_fma(p, r, v16_set1(1.0f));
     p = v16_fma(p, r, v16_set1(1.0f));
     v16 half = v16_rint(v16_mul(n, v16_set1(0.5f)));
-    return v16_mul(v16_mul(p, v16_pow2(half)), v16_pow2(v16_sub(n, half)));
+    *power = v16_pow2(v16_sub(n, half));
+    return v16_mul(p, v16_pow2(half));
+}
+SIMD_FN v16 v16_exp(v16 x) {
+    v16 power, p = v16_exp_parts(x, v16_zero(), &power);
+    return v16_mul(p, power);
 }
 
 /* tanh x: odd polynomial below 0.625 (Source: Cephes tanhf), 1 - 2 / (e^2|x| + 1) beyond. */
@@ -294,7 +393,8 @@ SIMD_FN v16 v16_tanh(v16 x) {
     return v16_select_lt(a, v16_set1(0.625f), p, v16_copysign(q, x));
 }
 
-/* ---- native vectors for the panel kernels ----------------------------------------------------------- */
+/* ---- native vectors for the panel kernels
+ * ----------------------------------------------------------- */
 #if defined(PERI_AVX512)
 
 enum { NL = 4, W = 16 };
@@ -307,47 +407,103 @@ SIMD_FN vi vi_rows(const uint8_t *p, size_t stride) {
     x = _mm512_inserti32x4(x, _mm_loadu_si128((const __m128i *)(p + 8 * stride)), 2);
     return _mm512_inserti32x4(x, _mm_loadu_si128((const __m128i *)(p + 12 * stride)), 3);
 }
-SIMD_FN vi vi_load(const void *p) { return _mm512_loadu_si512(p); }
-SIMD_FN void vi_store(void *p, vi a) { _mm512_storeu_si512(p, a); }
-SIMD_FN vi vi_set1(int32_t x) { return _mm512_set1_epi32(x); }
-SIMD_FN vi vi_set1_8(int x) { return _mm512_set1_epi8((char)x); }
-SIMD_FN vi vi_set1_16(int x) { return _mm512_set1_epi16((short)x); }
-SIMD_FN vi vi_lane(__m128i x) { return _mm512_broadcast_i32x4(x); }
-SIMD_FN vi vi_and(vi a, vi b) { return _mm512_and_si512(a, b); }
-SIMD_FN vi vi_or(vi a, vi b) { return _mm512_or_si512(a, b); }
-SIMD_FN vi vi_andnot(vi a, vi b) { return _mm512_andnot_si512(a, b); } /* ~a & b */
-SIMD_FN vi vi_xor(vi a, vi b) { return _mm512_xor_si512(a, b); }
+SIMD_FN vi vi_load(const void *p) {
+    return _mm512_loadu_si512(p);
+}
+SIMD_FN void vi_store(void *p, vi a) {
+    _mm512_storeu_si512(p, a);
+}
+SIMD_FN vi vi_set1(int32_t x) {
+    return _mm512_set1_epi32(x);
+}
+SIMD_FN vi vi_set1_8(int x) {
+    return _mm512_set1_epi8((char)x);
+}
+SIMD_FN vi vi_set1_16(int x) {
+    return _mm512_set1_epi16((short)x);
+}
+SIMD_FN vi vi_lane(__m128i x) {
+    return _mm512_broadcast_i32x4(x);
+}
+SIMD_FN vi vi_and(vi a, vi b) {
+    return _mm512_and_si512(a, b);
+}
+SIMD_FN vi vi_or(vi a, vi b) {
+    return _mm512_or_si512(a, b);
+}
+SIMD_FN vi vi_andnot(vi a, vi b) {
+    return _mm512_andnot_si512(a, b);
+} /* ~a & b */
+SIMD_FN vi vi_xor(vi a, vi b) {
+    return _mm512_xor_si512(a, b);
+}
 #define vi_shl16(a, n) _mm512_slli_epi16(a, n)
 #define vi_shr16(a, n) _mm512_srli_epi16(a, n)
 #define vi_sar16(a, n) _mm512_srai_epi16(a, n)
 #define vi_shl32(a, n) _mm512_slli_epi32(a, n)
 #define vi_shr32(a, n) _mm512_srli_epi32(a, n)
-SIMD_FN vi vi_add8(vi a, vi b) { return _mm512_add_epi8(a, b); }
-SIMD_FN vi vi_add16(vi a, vi b) { return _mm512_add_epi16(a, b); }
-SIMD_FN vi vi_add32(vi a, vi b) { return _mm512_add_epi32(a, b); }
-SIMD_FN vi vi_maddubs(vi a, vi b) { return _mm512_maddubs_epi16(a, b); }
-SIMD_FN vi vi_madd16(vi a, vi b) { return _mm512_madd_epi16(a, b); }
-SIMD_FN vi vi_shuffle8(vi a, vi idx) { return _mm512_shuffle_epi8(a, idx); }
+SIMD_FN vi vi_add8(vi a, vi b) {
+    return _mm512_add_epi8(a, b);
+}
+SIMD_FN vi vi_add16(vi a, vi b) {
+    return _mm512_add_epi16(a, b);
+}
+SIMD_FN vi vi_add32(vi a, vi b) {
+    return _mm512_add_epi32(a, b);
+}
+SIMD_FN vi vi_maddubs(vi a, vi b) {
+    return _mm512_maddubs_epi16(a, b);
+}
+SIMD_FN vi vi_madd16(vi a, vi b) {
+    return _mm512_madd_epi16(a, b);
+}
+SIMD_FN vi vi_shuffle8(vi a, vi idx) {
+    return _mm512_shuffle_epi8(a, idx);
+}
 SIMD_FN vi vi_eq0_8(vi a) {
     return _mm512_movm_epi8(_mm512_testn_epi8_mask(a, a));
 }
-SIMD_FN vi vi_unlo32(vi a, vi b) { return _mm512_unpacklo_epi32(a, b); }
-SIMD_FN vi vi_unhi32(vi a, vi b) { return _mm512_unpackhi_epi32(a, b); }
-SIMD_FN vi vi_unlo64(vi a, vi b) { return _mm512_unpacklo_epi64(a, b); }
-SIMD_FN vi vi_unhi64(vi a, vi b) { return _mm512_unpackhi_epi64(a, b); }
-SIMD_FN vf vf_cvt(vi a) { return _mm512_cvtepi32_ps(a); }
-SIMD_FN vf vf_load(const float *p) { return _mm512_loadu_ps(p); }
-SIMD_FN void vf_store(float *p, vf a) { _mm512_storeu_ps(p, a); }
-SIMD_FN vf vf_set1(float x) { return _mm512_set1_ps(x); }
-SIMD_FN vf vf_mul(vf a, vf b) { return _mm512_mul_ps(a, b); }
-SIMD_FN vf vf_fma(vf a, vf b, vf c) { return _mm512_fmadd_ps(a, b, c); }
-SIMD_FN vf vf_fnma(vf a, vf b, vf c) { return _mm512_fnmadd_ps(a, b, c); }
+SIMD_FN vi vi_unlo32(vi a, vi b) {
+    return _mm512_unpacklo_epi32(a, b);
+}
+SIMD_FN vi vi_unhi32(vi a, vi b) {
+    return _mm512_unpackhi_epi32(a, b);
+}
+SIMD_FN vi vi_unlo64(vi a, vi b) {
+    return _mm512_unpacklo_epi64(a, b);
+}
+SIMD_FN vi vi_unhi64(vi a, vi b) {
+    return _mm512_unpackhi_epi64(a, b);
+}
+SIMD_FN vf vf_cvt(vi a) {
+    return _mm512_cvtepi32_ps(a);
+}
+SIMD_FN vf vf_load(const float *p) {
+    return _mm512_loadu_ps(p);
+}
+SIMD_FN void vf_store(float *p, vf a) {
+    _mm512_storeu_ps(p, a);
+}
+SIMD_FN vf vf_set1(float x) {
+    return _mm512_set1_ps(x);
+}
+SIMD_FN vf vf_mul(vf a, vf b) {
+    return _mm512_mul_ps(a, b);
+}
+SIMD_FN vf vf_fma(vf a, vf b, vf c) {
+    return _mm512_fmadd_ps(a, b, c);
+}
+SIMD_FN vf vf_fnma(vf a, vf b, vf c) {
+    return _mm512_fnmadd_ps(a, b, c);
+}
 /* W f16 to f32. */
 SIMD_FN vf vf_load_f16(const uint16_t *p) {
     return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p));
 }
 /* f16 in the low halves of the dwords. */
-SIMD_FN vf vf_f16_low(vi a) { return _mm512_cvtph_ps(_mm512_cvtepi32_epi16(a)); }
+SIMD_FN vf vf_f16_low(vi a) {
+    return _mm512_cvtph_ps(_mm512_cvtepi32_epi16(a));
+}
 
 #elif PERI_SIMD
 
@@ -358,39 +514,95 @@ SIMD_FN vi vi_rows(const uint8_t *p, size_t stride) {
     __m256i x = _mm256_castsi128_si256(_mm_loadu_si128((const __m128i *)p));
     return _mm256_inserti128_si256(x, _mm_loadu_si128((const __m128i *)(p + 4 * stride)), 1);
 }
-SIMD_FN vi vi_load(const void *p) { return _mm256_loadu_si256((const __m256i *)p); }
-SIMD_FN void vi_store(void *p, vi a) { _mm256_storeu_si256((__m256i *)p, a); }
-SIMD_FN vi vi_set1(int32_t x) { return _mm256_set1_epi32(x); }
-SIMD_FN vi vi_set1_8(int x) { return _mm256_set1_epi8((char)x); }
-SIMD_FN vi vi_set1_16(int x) { return _mm256_set1_epi16((short)x); }
-SIMD_FN vi vi_lane(__m128i x) { return _mm256_broadcastsi128_si256(x); }
-SIMD_FN vi vi_and(vi a, vi b) { return _mm256_and_si256(a, b); }
-SIMD_FN vi vi_or(vi a, vi b) { return _mm256_or_si256(a, b); }
-SIMD_FN vi vi_andnot(vi a, vi b) { return _mm256_andnot_si256(a, b); }
-SIMD_FN vi vi_xor(vi a, vi b) { return _mm256_xor_si256(a, b); }
+SIMD_FN vi vi_load(const void *p) {
+    return _mm256_loadu_si256((const __m256i *)p);
+}
+SIMD_FN void vi_store(void *p, vi a) {
+    _mm256_storeu_si256((__m256i *)p, a);
+}
+SIMD_FN vi vi_set1(int32_t x) {
+    return _mm256_set1_epi32(x);
+}
+SIMD_FN vi vi_set1_8(int x) {
+    return _mm256_set1_epi8((char)x);
+}
+SIMD_FN vi vi_set1_16(int x) {
+    return _mm256_set1_epi16((short)x);
+}
+SIMD_FN vi vi_lane(__m128i x) {
+    return _mm256_broadcastsi128_si256(x);
+}
+SIMD_FN vi vi_and(vi a, vi b) {
+    return _mm256_and_si256(a, b);
+}
+SIMD_FN vi vi_or(vi a, vi b) {
+    return _mm256_or_si256(a, b);
+}
+SIMD_FN vi vi_andnot(vi a, vi b) {
+    return _mm256_andnot_si256(a, b);
+}
+SIMD_FN vi vi_xor(vi a, vi b) {
+    return _mm256_xor_si256(a, b);
+}
 #define vi_shl16(a, n) _mm256_slli_epi16(a, n)
 #define vi_shr16(a, n) _mm256_srli_epi16(a, n)
 #define vi_sar16(a, n) _mm256_srai_epi16(a, n)
 #define vi_shl32(a, n) _mm256_slli_epi32(a, n)
 #define vi_shr32(a, n) _mm256_srli_epi32(a, n)
-SIMD_FN vi vi_add8(vi a, vi b) { return _mm256_add_epi8(a, b); }
-SIMD_FN vi vi_add16(vi a, vi b) { return _mm256_add_epi16(a, b); }
-SIMD_FN vi vi_add32(vi a, vi b) { return _mm256_add_epi32(a, b); }
-SIMD_FN vi vi_maddubs(vi a, vi b) { return _mm256_maddubs_epi16(a, b); }
-SIMD_FN vi vi_madd16(vi a, vi b) { return _mm256_madd_epi16(a, b); }
-SIMD_FN vi vi_shuffle8(vi a, vi idx) { return _mm256_shuffle_epi8(a, idx); }
-SIMD_FN vi vi_eq0_8(vi a) { return _mm256_cmpeq_epi8(a, _mm256_setzero_si256()); }
-SIMD_FN vi vi_unlo32(vi a, vi b) { return _mm256_unpacklo_epi32(a, b); }
-SIMD_FN vi vi_unhi32(vi a, vi b) { return _mm256_unpackhi_epi32(a, b); }
-SIMD_FN vi vi_unlo64(vi a, vi b) { return _mm256_unpacklo_epi64(a, b); }
-SIMD_FN vi vi_unhi64(vi a, vi b) { return _mm256_unpackhi_epi64(a, b); }
-SIMD_FN vf vf_cvt(vi a) { return _mm256_cvtepi32_ps(a); }
-SIMD_FN vf vf_load(const float *p) { return _mm256_loadu_ps(p); }
-SIMD_FN void vf_store(float *p, vf a) { _mm256_storeu_ps(p, a); }
-SIMD_FN vf vf_set1(float x) { return _mm256_set1_ps(x); }
-SIMD_FN vf vf_mul(vf a, vf b) { return _mm256_mul_ps(a, b); }
-SIMD_FN vf vf_fma(vf a, vf b, vf c) { return _mm256_fmadd_ps(a, b, c); }
-SIMD_FN vf vf_fnma(vf a, vf b, vf c) { return _mm256_fnmadd_ps(a, b, c); }
+SIMD_FN vi vi_add8(vi a, vi b) {
+    return _mm256_add_epi8(a, b);
+}
+SIMD_FN vi vi_add16(vi a, vi b) {
+    return _mm256_add_epi16(a, b);
+}
+SIMD_FN vi vi_add32(vi a, vi b) {
+    return _mm256_add_epi32(a, b);
+}
+SIMD_FN vi vi_maddubs(vi a, vi b) {
+    return _mm256_maddubs_epi16(a, b);
+}
+SIMD_FN vi vi_madd16(vi a, vi b) {
+    return _mm256_madd_epi16(a, b);
+}
+SIMD_FN vi vi_shuffle8(vi a, vi idx) {
+    return _mm256_shuffle_epi8(a, idx);
+}
+SIMD_FN vi vi_eq0_8(vi a) {
+    return _mm256_cmpeq_epi8(a, _mm256_setzero_si256());
+}
+SIMD_FN vi vi_unlo32(vi a, vi b) {
+    return _mm256_unpacklo_epi32(a, b);
+}
+SIMD_FN vi vi_unhi32(vi a, vi b) {
+    return _mm256_unpackhi_epi32(a, b);
+}
+SIMD_FN vi vi_unlo64(vi a, vi b) {
+    return _mm256_unpacklo_epi64(a, b);
+}
+SIMD_FN vi vi_unhi64(vi a, vi b) {
+    return _mm256_unpackhi_epi64(a, b);
+}
+SIMD_FN vf vf_cvt(vi a) {
+    return _mm256_cvtepi32_ps(a);
+}
+SIMD_FN vf vf_load(const float *p) {
+    return _mm256_loadu_ps(p);
+}
+SIMD_FN void vf_store(float *p, vf a) {
+    _mm256_storeu_ps(p, a);
+}
+SIMD_FN vf vf_set1(float x) {
+    return _mm256_set1_ps(x);
+}
+SIMD_FN vf vf_mul(vf a, vf b) {
+    return _mm256_mul_ps(a, b);
+}
+SIMD_FN vf vf_fma(vf a, vf b, vf c) {
+    return _mm256_fmadd_ps(a, b, c);
+}
+SIMD_FN vf vf_fnma(vf a, vf b, vf c) {
+    return _mm256_fnmadd_ps(a, b, c);
+}
 SIMD_FN vf vf_load_f16(const uint16_t *p) {
     return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p));
 }

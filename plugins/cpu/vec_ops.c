@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * vec_ops.c - the row and elementwise ops of the fast levels, cut into ranges of rows: NORM, ADD_NORM, ACT, GLU, ADD, MUL, SCALE.
- * Small ones run on the calling thread. */
+ * vec_ops.c - the row and elementwise ops of the fast levels, cut into ranges of rows: NORM,
+ * ADD_NORM, ACT, GLU, ADD, MUL, SCALE. Small ones run on the calling thread. */
 #include <string.h>
 
 #include "fast.h"
@@ -77,28 +77,42 @@ static void mul_rows(const vec_job *v, int64_t lo, int64_t hi) {
     for (int64_t r = lo; r < hi; r++) {
         const float *x = ref_row_f32(j, 0, r);
         float *y = ref_row_f32(j, 2, r);
-        if (is_scalar) v->isa->scale(x, *(const float *)j->ptr[1], y, j->dim[0][3]);
-        else v->isa->mul(x, row_or_one(j, 1, r), y, j->dim[0][3]);
+        if (is_scalar)
+            v->isa->scale(x, *(const float *)j->ptr[1], y, j->dim[0][3]);
+        else
+            v->isa->mul(x, row_or_one(j, 1, r), y, j->dim[0][3]);
     }
 }
 
 static void scale_rows(const vec_job *v, int64_t lo, int64_t hi) {
     const cpu_job *j = v->j;
     for (int64_t r = lo; r < hi; r++)
-        v->isa->scale(ref_row_f32(j, 0, r), j->attr.scale.scale, ref_row_f32(j, 1, r), j->dim[0][3]);
+        v->isa->scale(ref_row_f32(j, 0, r), j->attr.scale.scale, ref_row_f32(j, 1, r),
+                      j->dim[0][3]);
 }
 
 /* The function of an op; cost: work per element, in additions. */
 static rows_fn rows_of(uint16_t code, int64_t *cost) {
     *cost = 1;
     switch (code) {
-    case PERI_OP_NORM: *cost = 2; return norm_rows;
-    case PERI_OP_ADD_NORM: *cost = 3; return add_norm_rows;
-    case PERI_OP_ACT: *cost = 4; return act_rows;
-    case PERI_OP_GLU: *cost = 5; return glu_rows;
-    case PERI_OP_ADD: return add_rows;
-    case PERI_OP_MUL: return mul_rows;
-    case PERI_OP_SCALE: return scale_rows;
+    case PERI_OP_NORM:
+        *cost = 2;
+        return norm_rows;
+    case PERI_OP_ADD_NORM:
+        *cost = 3;
+        return add_norm_rows;
+    case PERI_OP_ACT:
+        *cost = 4;
+        return act_rows;
+    case PERI_OP_GLU:
+        *cost = 5;
+        return glu_rows;
+    case PERI_OP_ADD:
+        return add_rows;
+    case PERI_OP_MUL:
+        return mul_rows;
+    case PERI_OP_SCALE:
+        return scale_rows;
     }
     return NULL;
 }
@@ -106,7 +120,8 @@ static rows_fn rows_of(uint16_t code, int64_t *cost) {
 int vec_has_act(const peri_program *p, const peri_op *op) {
     switch (cpu_attr_get(p, op).act.act) {
     case PERI_ACT_GELU_ERF:
-    case PERI_ACT_SOFTPLUS: return 0;
+    case PERI_ACT_SOFTPLUS:
+        return 0;
     }
     return 1;
 }
@@ -121,7 +136,8 @@ int vec_supports(const peri_program *p, const peri_op *op, char numerics[28]) {
 
 int32_t vec_run(cpu_dev *d, const cpu_isa *isa, const cpu_job *j, peri_error *e) {
     int64_t cost;
-    vec_job v = {.j = j, .isa = isa->vec, .fn = rows_of(j->op->code, &cost), .n_row = ref_n_row(j, 0)};
+    vec_job v = {
+        .j = j, .isa = isa->vec, .fn = rows_of(j->op->code, &cost), .n_row = ref_n_row(j, 0)};
     (void)e;
     v.per_range = 1 + RANGE_ELEMENTS / (cost * j->dim[0][3] + 1);
     cpu_parallel(d, (uint32_t)((v.n_row + v.per_range - 1) / v.per_range), run_range, &v);

@@ -11,7 +11,8 @@
  *                  also model=, native=1 (drops PERI_DEV_EMULATED)
  *   null.supports  all, none (the default), or names: EMBED,LINEAR
  *   null.fault     place:what[@N], comma-separated.  place: device, open, supports, run.  what: a
- *                  PERI_E_* name in lower case, no, crash, hang.  N: the N-th run_op, or index + 1 */
+ *                  PERI_E_* name in lower case, no, crash, hang.  N: the N-th run_op, or index + 1
+ */
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>

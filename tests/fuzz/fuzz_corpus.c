@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * fuzz_corpus.c - writes the seed inputs of fuzz_gguf to a folder: small whole files that between them
- * hold every value type, array, alignment and tensor type. */
+ * fuzz_corpus.c - writes the seed inputs of fuzz_gguf to a folder: small whole files that between
+ * them hold every value type, array, alignment and tensor type. */
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>

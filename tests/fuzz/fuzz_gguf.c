@@ -2,8 +2,8 @@
  *
  * fuzz_gguf.c - libFuzzer target: any bytes through the GGUF reader.
  *
- * Beyond what the sanitizers see it aborts on a leak, on memory above 4 N + 16 MB, on a message with a
- * control byte or without an offset, and on a tensor outside the input. */
+ * Beyond what the sanitizers see it aborts on a leak, on memory above 4 N + 16 MB, on a message
+ * with a control byte or without an offset, and on a tensor outside the input. */
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -22,11 +22,11 @@ def peer():
 
 
 def seed():
-    return int(os.environ.get("PERIGEE_TEST_SEED", "1"))
+    return int(os.environ.get("PERI_SEED", "1"))
 
 
 def is_long():
-    return os.environ.get("PERIGEE_TEST_LONG", "") not in ("", "0")
+    return os.environ.get("PERI_LONG", "") not in ("", "0")
 
 
 def call(command, **environment):

@@ -5,9 +5,10 @@
 usage: PERIGEE_PEER=.../peer dequant.py DEQUANT_TOOL [SEED]
        (runs itself inside the peer's root, where gguf and numpy are)
 
-Per type: 2,000 blocks of random bytes, and 2,000 with finite scales of usual size.  Equal means the same bits; where
-both are NaN their payload is not compared (it depends on operand order in the processor, not on the format).
-The peer's library has no decoder for F64, Q8_1 and Q8_K: those are compared with their formula in numpy.
+Per type: 2,000 blocks of random bytes, and 2,000 with finite scales of usual size.  Equal means the
+same bits; where both are NaN their payload is not compared (it depends on operand order in the
+processor, not on the format).  The peer's library has no decoder for F64, Q8_1 and Q8_K: those are
+compared with their formula in numpy.
 Exits 77 without a peer.
 """
 import os
@@ -17,7 +18,8 @@ import sys
 N_BLOCK = 2000
 # Byte offsets of the f16 scales of a block.
 SCALES = {"Q4_0": [0], "Q4_1": [0, 2], "Q5_0": [0], "Q5_1": [0, 2], "Q8_0": [0], "Q8_1": [0, 2],
-          "Q2_K": [80, 82], "Q3_K": [108], "Q4_K": [0, 2], "Q5_K": [0, 2], "Q6_K": [208], "F16": [0]}
+          "Q2_K": [80, 82], "Q3_K": [108], "Q4_K": [0, 2], "Q5_K": [0, 2], "Q6_K": [208],
+          "F16": [0]}
 
 
 def run_in_peer():
@@ -71,14 +73,16 @@ def main():
     for line in types.splitlines():
         name, _, n, size = line.split()
         for what, blocks in cases(np, rng, name, int(size)):
-            out = subprocess.run([tool, name], input=blocks.tobytes(), check=True, capture_output=True)
+            out = subprocess.run([tool, name], input=blocks.tobytes(), check=True,
+                                 capture_output=True)
             got = np.frombuffer(out.stdout, np.float32).reshape(N_BLOCK, int(n))
             with np.errstate(all="ignore"):
                 want = np.ascontiguousarray(expected(np, gguf, name, blocks), np.float32)
             want = want.reshape(got.shape)
             both_nan = np.isnan(got) & np.isnan(want)
             wrong = (got.view(np.uint32) != want.view(np.uint32)) & ~both_nan
-            print(f"{name:5} {what}: {got.size} values, {int(both_nan.sum())} NaN, {int(wrong.sum())} differ")
+            print(f"{name:5} {what}: {got.size} values, {int(both_nan.sum())} NaN, "
+                  f"{int(wrong.sum())} differ")
             failed += bool(wrong.any())
     return 1 if failed else 0
 

@@ -8,7 +8,7 @@ sequences of 1, 7, 64 and 300 tokens are computed in one chunk, in chunks of 32 
 bytes, and each row within 1e-3 of the peer's (relative L2), with the same best token wherever the peer's two best
 differ by more than 1e-3.
 
-PERIGEE_PEER names the peer's runner (status 77 without it), PERIGEE_TEST_SEED the seed; PERIGEE_TEST_LONG adds shapes.
+PERIGEE_PEER names the peer's runner (status 77 without it), PERI_SEED the seed; PERI_LONG adds shapes.
 """
 import argparse
 import glob

@@ -8,7 +8,7 @@ through ctypes, so nothing of it is compiled or linked here.
 usage: peer_tokens.py info   MODEL...                 one line of settings per file
        peer_tokens.py encode MODEL INPUTS [special] [parse]
                                                       INPUTS: NUL-separated; one line of ids each
-       peer_tokens.py decode MODEL IDS [unparse]      IDS: one line of ids each; one line of hex each
+       peer_tokens.py decode MODEL IDS [unparse]      IDS: a line of ids each; a line of hex each
        peer_tokens.py pieces MODEL [unparse]          hex of every token, one per line
        peer_tokens.py time   MODEL TEXT N             CPU seconds of the fastest of N encodings
 """

@@ -5,8 +5,8 @@
 usage: tokenizers.py DRIVER [-n STRINGS] [--seed N] [--only PART] [--pre NAME,...]
 
 DRIVER is the built tok_driver.  PERIGEE_PEER names the peer's runner, PERIGEE_TEST_DATA the folder
-with tokenizers/*.gguf; without either the script exits 77.  Parts: vectors, random, pre, decode,
-own.  Prints one line per comparison and exits 1 when any differs.
+with tokenizers/*.gguf; without either the script exits 77.  Parts: cases, vectors, marks,
+random, decode, own, pre.  Prints one line per comparison and exits 1 when any differs.
 """
 import argparse
 import math
@@ -35,13 +35,15 @@ def assigned():
     return CATEGORIES
 
 
-WORDS = ("the of hello World don't I'll WE'VE it's He'd y'all're x'S ain'T foo_bar camelCaseWord HTTPServer "
-         "naïve café Straße ΑΒΓ привет Мир שלום مرحبا नमस्ते ไทย 中文字 日本語 ひらがな カタカナ 한국어 ｆｕｌｌ "
+WORDS = ("the of hello World don't I'll WE'VE it's He'd y'all're x'S ain'T foo_bar camelCaseWord "
+         "HTTPServer naïve café Straße ΑΒΓ привет Мир שלום مرحبا नमस्ते ไทย 中文字 日本語 ひらがな "
+         "カタカナ 한국어 ｆｕｌｌ "
          "IMGIMGABCZ <sentinel:12> http://a.b/c?d=e 3.14 1,234,567 0x1F e\u0301 a\u0308\u0323 "
          "\U0001F600 \U0001F468\u200D\U0001F469\u200D\U0001F467 \u200c \u200d \u00ad \u2581 \u180e ǅ "
-         "½ Ⅷ ٣٤٥ １２３ ²³ _ __ -- ... !? (\" \") [x] {y} #1 @me $5 +-=<>^~|` \\ ／ 。， “q” ‘q’").split()
-SPACES = [" ", " ", " ", "  ", "   ", "\t", "\n", "\r\n", "\n\n", " \n", "\u00a0", "\u3000", "\u2028",
-          "\x0b", "\x0c", "\x85", "\x1c", "\u2003", "\u1680", "    "]
+         "½ Ⅷ ٣٤٥ １２３ ²³ _ __ -- ... !? (\" \") [x] {y} #1 @me $5 +-=<>^~|` \\ ／ 。， "
+         "“q” ‘q’").split()
+SPACES = [" ", " ", " ", "  ", "   ", "\t", "\n", "\r\n", "\n\n", " \n", "\u00a0", "\u3000",
+          "\u2028", "\x0b", "\x0c", "\x85", "\x1c", "\u2003", "\u1680", "    "]
 NOISE = [b"\x80", b"\xbf", b"\xc3", b"\xe2\x82", b"\xf0\x9f", b"\xff", b"\xc0\x80", b"\xc1\x81",
          b"\xed\xa0\x80", b"\xe0\x80\x80", b"\xfe", b"\xf0\x80\x80\x80", b"\xf8", b"\xe1\xa0"]
 
@@ -105,8 +107,8 @@ class Both:
             return
         bad = [i for i in range(len(a)) if a[i] != b[i]]
         self.compared += len(a)
-        print("%s %s: %d of %d equal" % ("FAIL" if bad else "ok  ", name, len(a) - len(bad), len(a)),
-              flush=True)
+        print("%s %s: %d of %d equal" % ("FAIL" if bad else "ok  ", name, len(a) - len(bad),
+                                         len(a)), flush=True)
         for i in bad[:3]:
             print("     %r\n     peer %s\n     ours %s" % (show(i), a[i][:300], b[i][:300]))
         self.failed += bool(bad)
@@ -146,8 +148,8 @@ def run_vectors(both, models):
         got = both.ours("encode", model, path).stdout.decode().splitlines()
         equal = sum(a == b for a, b in zip(want, got))
         ok = equal == len(want) and len(got) >= len(want)
-        print("%s vectors %s: %d of %d exact" % ("ok  " if ok else "FAIL", os.path.basename(model), equal,
-                                             len(want)))
+        print("%s vectors %s: %d of %d exact" % ("ok  " if ok else "FAIL",
+                                                 os.path.basename(model), equal, len(want)))
         both.compared += len(want)
         both.failed += not ok
 
@@ -304,8 +306,9 @@ def unigram_model(path, seed, with_map, **switches):
     for key, value in switches.items():
         g.set_bool("tokenizer.ggml." + key, value)
     if with_map:
-        rules = {"\uff41": "a", "\uff42": "b", "\u3000": " ", "\t": " ", "\n": " ", "\u00bd": "1/2",
-                 "e\u0301": "é", "\u00ad": "", "ﬁ": "fi", "Å": "a", "\u200d": "", "ab": "X", "abcd": "Y"}
+        rules = {"\uff41": "a", "\uff42": "b", "\u3000": " ", "\t": " ", "\n": " ",
+                 "\u00bd": "1/2", "e\u0301": "é", "\u00ad": "", "ﬁ": "fi", "Å": "a", "\u200d": "",
+                 "ab": "X", "abcd": "Y"}
         g.set_u8s("tokenizer.ggml.precompiled_charsmap",
                   charsmap({k.encode(): v.encode() for k, v in rules.items()}))
     g.write(path)
@@ -356,10 +359,126 @@ def run_own(both, n, seed):
             both.decode(name + ", detokenize", model, [[i] for i in range(0, 3000, 3)])
     for pre in ("gemma4", "sarvam-moe", "mmbert", "granite-embed-multi-311m", "whitespace"):
         raw_bpe_model(model, pre, seed)
-        texts = strings(n, seed + 7, [b"aab", b"ab de", b"\n\n\n", b"a\nb", b"ss t", b"12.", b" a"] * 3)
+        texts = strings(n, seed + 7, [b"aab", b"ab de", b"\n\n\n", b"a\nb", b"ss t", b"12.", b" a"])
         both.encode("raw merges, %s" % pre, model, texts)
         both.encode("raw merges, %s, BOS and specials" % pre, model, texts[:n // 2], "special",
                     "parse")
+
+
+def marks():
+    """Token texts pretok.def gives a meaning to, by use."""
+    path = os.path.join(HERE, "..", "..", "core", "model", "pretok.def")
+    with open(path, encoding="utf-8") as f:
+        found = re.findall(r'TOK_MARK\((\w+), (".*")\)', f.read())
+    uses = {}
+    for use, text in found:
+        uses.setdefault(use, []).append(unescape(text.replace('" "', "").encode())[1:-1])
+    return uses
+
+
+def run_marks(both, base, rounds, seed):
+    """Random sets of well-known token texts of random types: ends of generation, and splitting.
+
+    At most one text of each fill-in-the-middle role: of several, which one the peer takes depends on
+    the order of its hash table.
+    """
+    rng = random.Random(seed)
+    model = os.path.join(both.folder, "marks.gguf")
+    uses = marks()
+    texts = sorted(set(sum(uses.values(), []))) + [b"<mask>", b"[MASK]", b"<unk>", b"<s>", b"<|plamo:eos|>", b"<fim_unused>"]
+    tokens = Gguf(base).strings("tokenizer.ggml.tokens")
+    for k in range(rounds):
+        g = Gguf(base)
+        taken = [t for t in texts if rng.random() < 0.5 and t not in tokens]
+        for use in uses:
+            if use.startswith("FIM"):
+                keep = rng.choice(uses[use])
+                taken = [t for t in taken if t not in uses[use] or t == keep]
+        name = rng.choice(["x", "Phi-3-mini", "a PHI3", "Modern-BERT-base"])
+        if "phi" in name.lower():
+            taken = list(dict.fromkeys(taken + [b"</s>", b"<unk>", b"<s>"]))  # or the peer refuses
+        g.set_strs("tokenizer.ggml.tokens", tokens[:-len(taken) - 1] + taken + tokens[-1:])
+        types = [1] * (len(tokens) - len(taken) - 1) + [rng.choice([1, 3, 4]) for _ in taken] + [3]
+        g.set_i32s("tokenizer.ggml.token_type", types)
+        g.set_str("tokenizer.ggml.pre", rng.choice(["gpt-2", "jina-v2-de", "jina-v2-code"]))
+        g.set_str("general.name", name)
+        if rng.random() < 0.5:
+            g.set_u32("tokenizer.ggml.eot_token_id", rng.randrange(len(tokens)))
+        g.write(model)
+        pick = [re.search(r" (?:token_)?bos=(-?\d+) (?:token_)?eos=(-?\d+) .*eog=([\d,]*)",
+                          r.stdout.decode())
+                for r in (both.theirs("info", model), both.ours("info", model))]
+        want, got = [m and m.groups() for m in pick]
+        ok = want is not None and want == got
+        print("%s marks %d: ends of generation %s" % ("ok  " if ok else "FAIL", k, want))
+        both.compared += 1
+        both.failed += not ok
+        if not ok:
+            print("     ours", got)
+        lines = [b"".join(rng.choice(texts + [b" ", b"  ", b"\n", b"a", b"end of"]) for _ in range(12))
+                 for _ in range(60)]
+        both.encode("marks %d, specials" % k, model, lines, "parse")
+        both.encode("marks %d" % k, model, lines)
+        ids = list(range(len(tokens) - len(taken) - 1, len(tokens)))
+        both.decode("marks %d, detokenize" % k, model, [[i, 64, i] for i in ids])
+
+
+def unescape(quoted):
+    """The text of a case line's quotes, as test_tokenizer.c reads it."""
+    return re.sub(rb'\\(x(..)|.)', lambda m: bytes([int(m[2], 16)]) if m[2] else
+                  {b"n": b"\n", b"t": b"\t", b"r": b"\r"}.get(m[1], m[1]), quoted)
+
+
+def alphabet():
+    plain = [b for b in range(256) if 33 <= b < 127 or (b > 160 and b != 173)]
+    rest = [b for b in range(256) if b not in plain]
+    return [chr(b if b in plain else 256 + rest.index(b)).encode() for b in range(256)]
+
+
+def run_cases(both):
+    """The committed cases, put to the peer."""
+    folder = os.path.join(HERE, "..", "cases", "tokenizer")
+    model = os.path.join(both.folder, "case.gguf")
+    for name in sorted(os.listdir(folder)):
+        g, tokens, merges, checks = Gguf(), [], [], {}
+        g.set_str("general.architecture", "llama")
+        with open(os.path.join(folder, name), "rb") as f:
+            lines = f.read().split(b"\n")
+        for line in lines:
+            word, _, rest = line.partition(b" ")
+            text = unescape(rest[rest.find(b'"') + 1:rest.rfind(b'"')]) if b'"' in rest else b""
+            words = rest.decode(errors="replace").split()
+            if word in (b"model", b"pre"):
+                g.set_str("tokenizer.ggml." + word.decode(), words[0])
+            elif word == b"u32":
+                g.set_u32(words[0], int(words[1]))
+            elif word == b"bool":
+                g.set_bool(words[0], words[1] == "true")
+            elif word == b"token":
+                kind = ["", "normal", "unknown", "control", "user", "unused", "byte"].index(words[0])
+                tokens.append((text, kind, float(words[1])))
+            elif word == b"bytes":
+                tokens += [(b"<0x%02X>" % b, 6, 0.0) for b in range(256)]
+            elif word == b"alphabet":
+                tokens += [(t, 1, 0.0) for t in alphabet()]
+            elif word == b"merge":
+                merges.append(text)
+            elif word == b"text":
+                after = rest[rest.rfind(b'"'):]
+                options = tuple(o for o in ("special", "parse") if o.encode() in after)
+                last = text
+            elif word == b"ids":
+                checks.setdefault(options, []).append((last, rest.decode().strip()))
+        g.set_strs("tokenizer.ggml.tokens", [t[0] for t in tokens])
+        g.set_i32s("tokenizer.ggml.token_type", [t[1] for t in tokens])
+        g.set_f32s("tokenizer.ggml.scores", [t[2] for t in tokens])
+        if merges:
+            g.set_strs("tokenizer.ggml.merges", merges)
+        g.write(model)
+        for options, pairs in checks.items():
+            title = "case %s %s" % (name, " ".join(options))
+            both.encode(title, model, [p[0] for p in pairs], *options)
+            both.decode(title + ", back", model, [[int(x) for x in p[1].split()] for p in pairs])
 
 
 def main():
@@ -367,7 +486,7 @@ def main():
     parser.add_argument("driver")
     parser.add_argument("-n", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--only", default="vectors,random,decode,own,pre")
+    parser.add_argument("--only", default="cases,vectors,marks,random,decode,own,pre")
     parser.add_argument("--pre", default="")
     args = parser.parse_args()
     peer, data = os.environ.get("PERIGEE_PEER"), os.environ.get("PERIGEE_TEST_DATA")
@@ -378,12 +497,15 @@ def main():
         print("note: Python's Unicode is", unicodedata.unidata_version, "- the checks want 14")
     folder = os.path.join(data, "tokenizers")
     models = sorted(os.path.join(folder, f) for f in os.listdir(folder) if f.endswith(".gguf"))
-    # The peer sees its own /tmp only where the runner shares it: work below the current folder.
     with tempfile.TemporaryDirectory(prefix="perigee-tok-") as scratch:
         both = Both(os.path.abspath(args.driver), peer, scratch)
         parts = args.only.split(",")
+        if "cases" in parts:
+            run_cases(both)
         if "vectors" in parts:
             run_vectors(both, [m for m in models if os.path.exists(m + ".out")])
+        if "marks" in parts:
+            run_marks(both, os.path.join(folder, "gpt-2.gguf"), 20, args.seed)
         if "random" in parts:
             run_random(both, models, args.n, args.seed)
         if "decode" in parts:
@@ -393,8 +515,8 @@ def main():
         if "pre" in parts:
             base = os.path.join(folder, "llama-bpe.gguf")
             run_pre(both, base, args.n, args.seed, args.pre.split(",") if args.pre else None)
-    print("tokenizers.py: %d comparisons, %d groups differ (seed %d)" % (both.compared, both.failed,
-                                                                        args.seed))
+    print("tokenizers.py: %d comparisons, %d groups differ (seed %d)" % (
+        both.compared, both.failed, args.seed))
     return 1 if both.failed else 0
 
 

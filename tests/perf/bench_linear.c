@@ -1,13 +1,16 @@
 /* SPDX-License-Identifier: MIT
  *
- * bench_linear.c - speed of the CPU plugin's matrix products, per instruction set, beside the machine's read bandwidth.
+ * bench_linear.c - speed of the CPU plugin's matrix products, per instruction set, beside the
+ * machine's read bandwidth.
  *
  *     bench_linear [-t THREADS] [-i ISA] [-d TYPE] [-m TOKENS] [-s MxN] [-r REPEATS]
  *
- * Each thread computes every n-th group of 16 rows; the weights of one shape are repeated until they exceed the caches
- * (256 MB together), so decode figures are those of memory.  GB/s counts weight bytes, GMAC/s multiplications; the median of the repeats is
- * printed, and for few tokens the fraction of the bandwidth of a plain read of the same bytes, measured in between.  Time is
- * the processor time of the slowest thread, so that a busy machine disturbs less.  Not a test: run by hand. */
+ * Each thread computes every n-th group of 16 rows; the weights of one shape are repeated until
+ * they exceed the caches (256 MB together), so decode figures are those of memory.  GB/s counts
+ * weight bytes, GMAC/s multiplications; the median of the repeats is printed, and for few tokens
+ * the fraction of the bandwidth of a plain read of the same bytes, measured in between.  Time is
+ * the processor time of the slowest thread, so that a busy machine disturbs less.  Not a test: run
+ * by hand. */
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -46,17 +49,20 @@ static uint64_t read_all(const uint8_t *p, size_t bytes) {
     for (size_t i = 0; i + 64 <= bytes; i += 64) {
         uint64_t v[8];
         memcpy(v, p + i, 64);
-        for (int k = 0; k < 8; k++) s[k] += v[k];
+        for (int k = 0; k < 8; k++)
+            s[k] += v[k];
     }
     return s[0] + s[1] + s[2] + s[3] + s[4] + s[5] + s[6] + s[7];
 }
 
 static void compute(share *s) {
     const bench *b = s->b;
-    int64_t groups = (b->in.m + 15) / 16 * b->n_copy, per = (groups + b->n_thread - 1) / b->n_thread;
+    int64_t groups = (b->in.m + 15) / 16 * b->n_copy,
+            per = (groups + b->n_thread - 1) / b->n_thread;
     int64_t lo = s->thread * per, hi = lo + per < groups ? lo + per : groups;
     if (!b->isa) {
-        s->sum = read_all(b->in.w + (size_t)lo * 16 * b->in.row_bytes, (size_t)(hi - lo) * 16 * b->in.row_bytes);
+        s->sum = read_all(b->in.w + (size_t)lo * 16 * b->in.row_bytes,
+                          (size_t)(hi - lo) * 16 * b->in.row_bytes);
         return;
     }
     float *acc = aligned_alloc(64, (size_t)b->in.n_tok * 16 * 4 + (size_t)b->in.n * 64);
@@ -64,7 +70,8 @@ static void compute(share *s) {
     for (int64_t g = lo; g < hi; g++) {
         if (b->in.type->span == LINEAR_SPAN_F32)
             b->isa->rows_f32(&b->in, g * 16, 16, acc, acc + b->in.n_tok * 16);
-        else b->isa->rows_int(&b->in, g * 16, 16, acc);
+        else
+            b->isa->rows_int(&b->in, g * 16, 16, acc);
     }
     free(acc);
 }
@@ -108,18 +115,23 @@ typedef struct options {
     int repeats;
 } options;
 
-static void bench_one(const options *o, const cpu_isa *isa, uint32_t dtype, int64_t m, int64_t n, int32_t n_tok,
-                      uint8_t *w) {
+static void bench_one(const options *o, const cpu_isa *isa, uint32_t dtype, int64_t m, int64_t n,
+                      int32_t n_tok, uint8_t *w) {
     const linear_type *t = linear_type_of(dtype);
     bench b = {.isa = isa, .n_thread = o->n_thread};
-    b.in = (linear_in){.type = t, .w = w, .m = m, .n = n, .n_tok = n_tok,
+    b.in = (linear_in){.type = t,
+                       .w = w,
+                       .m = m,
+                       .n = n,
+                       .n_tok = n_tok,
                        .row_bytes = (size_t)(n / t->block * t->block_bytes)};
     size_t bytes = b.in.row_bytes * (size_t)m;
     b.n_copy = (int64_t)(FOOTPRINT / bytes);
     if (n_tok > 16) b.n_copy = b.n_copy * 16 / n_tok;
     if (b.n_copy < 1) b.n_copy = 1;
     float *x = malloc((size_t)(n_tok * n) * sizeof *x);
-    uint8_t *act = aligned_alloc(64, ((size_t)((n + 255) / 256) * (size_t)n_tok * linear_act_bytes(t) + 63) & ~(size_t)63);
+    uint8_t *act = aligned_alloc(
+        64, ((size_t)((n + 255) / 256) * (size_t)n_tok * linear_act_bytes(t) + 63) & ~(size_t)63);
     if (!x || !act) abort();
     prog_fill(x, n_tok * n, 1, 1);
     b.in.act = act;
@@ -141,9 +153,12 @@ static void bench_one(const options *o, const cpu_isa *isa, uint32_t dtype, int6
         read += p / o->repeats;
     }
     double s = median(time, o->repeats), total = (double)b.n_copy * (double)bytes;
-    printf("%-7s %-5s %6lldx%-5lld M=%-4d %7.2f GB/s %8.1f GMAC/s", isa->name, ref_dtype_of(dtype).name, (long long)m,
-           (long long)n, (int)n_tok, total / s * 1e-9, (double)b.n_copy * (double)m * (double)n * n_tok / s * 1e-9);
-    if (n_tok <= 16) printf("  %3.0f %% of a read at %.1f GB/s", 100 * median(ratio, o->repeats), total / read * 1e-9);
+    printf("%-7s %-5s %6lldx%-5lld M=%-4d %7.2f GB/s %8.1f GMAC/s", isa->name,
+           ref_dtype_of(dtype).name, (long long)m, (long long)n, (int)n_tok, total / s * 1e-9,
+           (double)b.n_copy * (double)m * (double)n * n_tok / s * 1e-9);
+    if (n_tok <= 16)
+        printf("  %3.0f %% of a read at %.1f GB/s", 100 * median(ratio, o->repeats),
+               total / read * 1e-9);
     printf("\n");
     fflush(stdout);
     free(act);
@@ -151,8 +166,9 @@ static void bench_one(const options *o, const cpu_isa *isa, uint32_t dtype, int6
 }
 
 static void bench_types(const options *o, const cpu_isa *isa, int64_t m, int64_t n, uint8_t *w) {
-    static const uint32_t types[] = {PERI_CPU_Q4_0, PERI_CPU_Q8_0, PERI_CPU_Q4_K, PERI_CPU_Q6_K, PERI_CPU_F16, PERI_CPU_BF16,
-                                     PERI_CPU_F32, PERI_CPU_Q4_1, PERI_CPU_Q5_0, PERI_CPU_Q5_1, PERI_CPU_Q2_K, PERI_CPU_Q3_K,
+    static const uint32_t types[] = {PERI_CPU_Q4_0, PERI_CPU_Q8_0, PERI_CPU_Q4_K, PERI_CPU_Q6_K,
+                                     PERI_CPU_F16,  PERI_CPU_BF16, PERI_CPU_F32,  PERI_CPU_Q4_1,
+                                     PERI_CPU_Q5_0, PERI_CPU_Q5_1, PERI_CPU_Q2_K, PERI_CPU_Q3_K,
                                      PERI_CPU_Q5_K};
     static const int32_t tokens[] = {1, 2, 4, 8, 16, 512};
     for (size_t k = 0; k < sizeof types / sizeof types[0]; k++) {
@@ -164,7 +180,8 @@ static void bench_types(const options *o, const cpu_isa *isa, int64_t m, int64_t
         for (int64_t b = blocks; b < room; b += blocks)
             memcpy(w + b * t.bytes, w, (size_t)((room - b < blocks ? room - b : blocks) * t.bytes));
         for (size_t i = 0; i < sizeof tokens / sizeof tokens[0]; i++)
-            if (!o->tokens || atoi(o->tokens) == tokens[i]) bench_one(o, isa, types[k], m, n, tokens[i], w);
+            if (!o->tokens || atoi(o->tokens) == tokens[i])
+                bench_one(o, isa, types[k], m, n, tokens[i], w);
     }
 }
 
@@ -174,15 +191,23 @@ int main(int argc, char **argv) {
     options o = {.n_thread = 2, .repeats = 5};
     int c;
     while ((c = getopt(argc, argv, "t:i:d:m:s:r:")) != -1) {
-        if (c == 't') o.n_thread = (uint32_t)atoi(optarg);
-        else if (c == 'i') o.isa = optarg;
-        else if (c == 'd') o.type = optarg;
-        else if (c == 'm') o.tokens = optarg;
-        else if (c == 's') o.shape = optarg;
-        else if (c == 'r') o.repeats = atoi(optarg);
-        else return 2;
+        if (c == 't')
+            o.n_thread = (uint32_t)atoi(optarg);
+        else if (c == 'i')
+            o.isa = optarg;
+        else if (c == 'd')
+            o.type = optarg;
+        else if (c == 'm')
+            o.tokens = optarg;
+        else if (c == 's')
+            o.shape = optarg;
+        else if (c == 'r')
+            o.repeats = atoi(optarg);
+        else
+            return 2;
     }
-    if (o.n_thread < 1 || o.n_thread > THREADS_MAX || o.repeats < 1 || o.repeats > REPEATS_MAX) return 2;
+    if (o.n_thread < 1 || o.n_thread > THREADS_MAX || o.repeats < 1 || o.repeats > REPEATS_MAX)
+        return 2;
     uint8_t *w = aligned_alloc(64, FOOTPRINT * 3); /* F32 151936x1024 is 622 MB */
     if (!w) return 1;
     memset(w, 1, FOOTPRINT * 3);

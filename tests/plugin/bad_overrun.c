@@ -6,7 +6,8 @@
 static int32_t device(const peri_host *h, uint32_t index, peri_dev_info *out, peri_error *e) {
     int32_t status = fake_device(h, index, out, e);
     volatile char *bytes = (volatile char *)out;
-    for (size_t i = sizeof *out; i < sizeof *out + 40; i++) bytes[i] = 0;
+    for (size_t i = sizeof *out; i < sizeof *out + 40; i++)
+        bytes[i] = 0;
     return status;
 }
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * new_header.c - a plugin built against a newer header, whose structs have grown and whose note has keys that
- * nobody knows yet.  It must work. */
+ * new_header.c - a plugin built against a newer header, whose structs have grown and whose note has
+ * keys that nobody knows yet.  It must work. */
 #include "fake.h"
 
 typedef struct {

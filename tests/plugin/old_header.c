@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * old_header.c - a plugin built against an older header, whose structs end earlier; written out here, since no
- * such header exists any more.  It must work. */
+ * old_header.c - a plugin built against an older header, whose structs end earlier; written out
+ * here, since no such header exists any more.  It must work. */
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
@@ -65,8 +65,8 @@ static int32_t run_op(void *d, const void *p, uint32_t op, const void *m, const 
 
 __attribute__((visibility("default"))) const plugin *perigee_plugin_v0(const host *h, error *e);
 const plugin *perigee_plugin_v0(const host *h, error *e) {
-    static const plugin table = {sizeof table, 0,      0,           "old",    "0", "MIT",
-                                 device,       open_device, supports, run_op};
+    static const plugin table = {sizeof table, 0,      0,           "old",    "0",
+                                 "MIT",        device, open_device, supports, run_op};
     (void)h, (void)e;
     return &table;
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * dequant_tool.c - `dequant_tool TYPE`: blocks of that type on stdin, their values as f32 on stdout.
- * It links the plugin's decoder directly; tests/peer/dequant.py compares it with the peer's.  `dequant_tool` alone lists types. */
+ * dequant_tool.c - `dequant_tool TYPE`: blocks of that type on stdin, their values as f32 on
+ * stdout. It links the plugin's decoder directly; tests/peer/dequant.py compares it with the
+ * peer's.  `dequant_tool` alone lists types. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

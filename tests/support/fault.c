@@ -2,9 +2,9 @@
  *
  * fault.c - the counting allocator and file layer.
  *
- * Each block carries its size in a header in front of it, so that live and peak bytes are exact.  The
- * file layer counts every call that can fail; close and unmap are counted but never failed, since their
- * failure leaves nothing to clean up and would show as a leak. */
+ * Each block carries its size in a header in front of it, so that live and peak bytes are exact.
+ * The file layer counts every call that can fail; close and unmap are counted but never failed,
+ * since their failure leaves nothing to clean up and would show as a leak. */
 #define _GNU_SOURCE
 #include "fault.h"
 

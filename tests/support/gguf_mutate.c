@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT
  *
- * gguf_mutate.c - the bases, and one function per kind of damage.
+ * gguf_mutate.c - one function per kind of damage.
  *
- * The expectation is computed from the writer's record of fields and from the rules of the format, not
- * from the reader: which record a damaged field belongs to, or which record a cut falls into.  Where
- * the damage shifts the parse so that what comes next is chance, the mutant only asks for some offset.
+ * The expectation is computed from the writer's record of fields and from the rules of the format,
+ * not from the reader: which record a damaged field belongs to, or which record a cut falls into.
+ * Where the damage shifts the parse so that what comes next is chance, the mutant only asks for
+ * some offset.
  *
  * A test helper: running out of memory ends the program. */
 #include "gguf_mutate.h"
@@ -15,8 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/alloc.h"
-#include "gguf_writer.h"
+#include "gguf_base.h"
 #include "model/dtype.h"
 #include "model/gguf.h"
 
@@ -26,105 +26,13 @@ const char *const peri_mutant_classes[PERI_N_MUTANT_CLASS] = {
     "G1", "G2",  "G3",  "G4",  "G5",  "G6",  "G7",   "G8",
     "G9", "G10", "G11", "G12", "G13", "G14", "flip", "ok"};
 
-/* ---- bases ----------------------------------------------------------------------------------- */
-
-enum { N_ARCH = 7, N_VARIANT = 4, SPLIT_VARIANT = 3 };
-static const char *const archs[N_ARCH] = {"llama", "qwen2",  "qwen3", "qwen3moe",
-                                          "phi3",  "gemma2", "gemma3"};
-static const struct {
-    uint32_t dtype, version;
-    const char *name;
-} variants[N_VARIANT] = {{PERI_DT_F32, 3, "f32"},
-                         {PERI_DT_Q8_0, 3, "q8_0"},
-                         {PERI_DT_F16, 2, "f16 v2"},
-                         {PERI_DT_Q4_0, 3, "q4_0 split"}};
-
-/* One finished file with the places of its fields. */
-typedef struct source {
-    peri_gguf_writer w;
-    peri_text file;
-} source;
-
-static source cache[N_ARCH][N_VARIANT][2];
-
-/* Copy the tensors numbered lo..hi-1 of an unfinished writer to another. */
-static void copy_tensors(peri_gguf_writer *to, const peri_gguf_writer *from, size_t lo, size_t hi) {
-    size_t number = 0;
-    for (size_t i = 0; i < from->n_field; i++) {
-        const peri_gguf_field *f = &from->fields[i];
-        if (strcmp(f->part, "name_len") != 0) continue;
-        if (number >= lo && number < hi) {
-            uint32_t n_dim, dtype;
-            int64_t dim[4];
-            const char *p = from->infos.data + f->off + 8 + strlen(f->name);
-            memcpy(&n_dim, p, 4);
-            for (uint32_t k = 0; k < n_dim; k++) memcpy(&dim[n_dim - 1 - k], p + 4 + 8 * k, 8);
-            memcpy(&dtype, p + 4 + 8 * n_dim, 4);
-            while (strcmp(f->part, "data") != 0) f++;
-            gw_tensor(to, f->name, dtype, dim, (int)n_dim, from->data.data + f->off, f->bytes);
-        }
-        number++;
-    }
-}
-
-static void split_keys(peri_gguf_writer *w, uint32_t no, uint64_t n_tensor) {
-    gw_u32(w, "split.no", no);
-    gw_u32(w, "split.count", 2);
-    gw_u32(w, "split.tensors.count", (uint32_t)n_tensor);
-}
-
-static void build(source s[2], const char *arch, int variant) {
-    gw_init(&s[0].w);
-    s[0].w.version = variants[variant].version;
-    if (variant != 0) gw_u32(&s[0].w, "general.alignment", 32);
-    if (variant != SPLIT_VARIANT) {
-        gw_tiny_model(&s[0].w, arch, variants[variant].dtype, 7);
-    } else {
-        peri_gguf_writer whole;
-        gw_init(&whole);
-        gw_tiny_model(&whole, arch, variants[variant].dtype, 7);
-        gw_init(&s[1].w);
-        split_keys(&s[0].w, 0, whole.n_tensor);
-        split_keys(&s[1].w, 1, whole.n_tensor);
-        /* keys are position-independent: take them over with their fields */
-        for (size_t i = 0; i < whole.n_field; i++) {
-            peri_gguf_field f = whole.fields[i];
-            if (f.off >= whole.kv.size || strncmp(f.part, "name", 4) == 0) break;
-            f.off += s[0].w.kv.size;
-            f.record_off += s[0].w.kv.size;
-            if (s[0].w.n_field == s[0].w.room_field) {
-                s[0].w.room_field = s[0].w.room_field * 2 + 64;
-                s[0].w.fields = peri_resize_array(s[0].w.fields, s[0].w.room_field, sizeof f);
-                if (s[0].w.fields == NULL) abort();
-            }
-            s[0].w.fields[s[0].w.n_field++] = f;
-        }
-        peri_text_add(&s[0].w.kv, whole.kv.data, whole.kv.size);
-        s[0].w.n_kv += whole.n_kv;
-        copy_tensors(&s[0].w, &whole, 0, (size_t)whole.n_tensor / 2);
-        copy_tensors(&s[1].w, &whole, (size_t)whole.n_tensor / 2, (size_t)whole.n_tensor);
-        gw_fini(&whole);
-        gw_finish(&s[1].w, &s[1].file);
-    }
-    gw_finish(&s[0].w, &s[0].file);
-    if (s[0].file.failed || s[1].file.failed) abort();
-}
-
-void peri_mutant_cache_free(void) {
-    source *s = &cache[0][0][0];
-    for (size_t i = 0; i < sizeof cache / sizeof *s; i++) {
-        gw_fini(&s[i].w);
-        peri_text_fini(&s[i].file);
-    }
-}
-
 /* ---- the workbench --------------------------------------------------------------------------- */
 
 typedef struct bench {
     peri_mutant *m;
     uint64_t key, n_drawn;
     int arch, variant, shard; /* the shard that is damaged */
-    const source *s;          /* its source */
+    const peri_gguf_base *s;  /* its source */
     peri_text *bytes;         /* its copy */
     int64_t shift;            /* by which offsets behind the splice moved */
     uint64_t shift_from;
@@ -137,9 +45,8 @@ static uint64_t draw(bench *b, uint64_t n) {
 
 static void choose(bench *b, int variant, int shard) {
     b->variant = variant;
-    source *s = cache[b->arch][variant];
-    if (s[0].file.size == 0) build(s, archs[b->arch], variant);
-    b->m->is_split = variant == SPLIT_VARIANT;
+    const peri_gguf_base *s = peri_gguf_base_get(b->arch, variant);
+    b->m->is_split = variant == PERI_BASE_SPLIT;
     b->shard = b->m->is_split ? shard : 0;
     b->s = &s[b->shard];
     b->bytes = b->shard ? &b->m->second : &b->m->bytes;
@@ -163,7 +70,8 @@ static void put_field(bench *b, const peri_gguf_field *f, uint64_t v) {
     put(b, f->off, v, f->bytes < 8 ? (size_t)f->bytes : 8);
 }
 
-/* A random field of that part; of that name too unless NULL.  Never NULL: every base has them all. */
+/* A random field of that part; of that name too unless NULL.  Never NULL: every base has them all.
+ */
 static const peri_gguf_field *pick(bench *b, const char *part, const char *name) {
     const peri_gguf_field *found = NULL;
     uint64_t n = 0;
@@ -196,15 +104,16 @@ static const peri_gguf_field *pick_scalar(bench *b, int type) {
 }
 
 /* End of the infos, which is where the padding before the data starts. */
-static uint64_t meta_end(const source *s) {
+static uint64_t meta_end(const peri_gguf_base *s) {
     return HEADER_BYTES + s->w.kv.size + s->w.infos.size;
 }
 
-static uint64_t data_start(const source *s) {
+static uint64_t data_start(const peri_gguf_base *s) {
     return (meta_end(s) + s->w.alignment - 1) / s->w.alignment * s->w.alignment;
 }
 
-/* Replace old_bytes at off by others and move the data to its new aligned place.  Once per mutant. */
+/* Replace old_bytes at off by others and move the data to its new aligned place.  Once per mutant.
+ */
 static void splice(bench *b, uint64_t off, uint64_t old_bytes, const void *data, size_t n) {
     const peri_text *from = &b->s->file;
     uint64_t end = meta_end(b->s), start = data_start(b->s);
@@ -212,7 +121,8 @@ static void splice(bench *b, uint64_t off, uint64_t old_bytes, const void *data,
     peri_text_add(&out, kept.data, (size_t)off);
     peri_text_add(&out, data, n);
     peri_text_add(&out, kept.data + off + old_bytes, (size_t)(end - off - old_bytes));
-    while (out.size % b->s->w.alignment != 0) peri_text_add(&out, "", 1);
+    while (out.size % b->s->w.alignment != 0)
+        peri_text_add(&out, "", 1);
     peri_text_add(&out, kept.data + start, (size_t)(from->size - start));
     if (out.failed) abort();
     peri_text_fini(b->bytes);
@@ -242,8 +152,8 @@ static uint64_t number_of(const bench *b, const peri_gguf_field *f, bool *is_key
 
 static bool is_tensor_part(const char *part) {
     return strncmp(part, "name", 4) == 0 || strcmp(part, "n_dim") == 0 ||
-           strcmp(part, "dim") == 0 || strcmp(part, "dtype") == 0 ||
-           strcmp(part, "offset") == 0 || strcmp(part, "data") == 0;
+           strcmp(part, "dim") == 0 || strcmp(part, "dtype") == 0 || strcmp(part, "offset") == 0 ||
+           strcmp(part, "data") == 0;
 }
 
 /* ---- expectations ---------------------------------------------------------------------------- */
@@ -293,8 +203,8 @@ static void may_fail_in_model(bench *b, const peri_gguf_field *f, bool is_name_s
 static void say(bench *b, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 static void say(bench *b, const char *fmt, ...) {
     va_list ap;
-    int n = snprintf(b->m->what, sizeof b->m->what, "%s %s%s: ", archs[b->arch],
-                     variants[b->variant].name, b->shard ? " (second)" : "");
+    int n = snprintf(b->m->what, sizeof b->m->what, "%s %s%s: ", peri_base_archs[b->arch],
+                     peri_base_names[b->variant], b->shard ? " (second)" : "");
     va_start(ap, fmt);
     vsnprintf(b->m->what + n, sizeof b->m->what - (size_t)n, fmt, ap);
     va_end(ap);
@@ -302,12 +212,12 @@ static void say(bench *b, const char *fmt, ...) {
 
 /* A random base and shard. */
 static void choose_any(bench *b) {
-    choose(b, (int)draw(b, N_VARIANT), (int)draw(b, 2));
+    choose(b, (int)draw(b, PERI_N_BASE), (int)draw(b, 2));
 }
 
 /* A random base that is no second shard: it has all keys. */
 static void choose_first(bench *b) {
-    choose(b, (int)draw(b, N_VARIANT), 0);
+    choose(b, (int)draw(b, PERI_N_BASE), 0);
 }
 
 static const uint64_t huge[] = {UINT64_C(1) << 31,      UINT64_C(1) << 32, INT64_MAX,
@@ -334,8 +244,8 @@ static void g1_wrap(bench *b) {
 }
 
 static void g2_counts(bench *b) {
-    static const char *const parts[] = {"n_tensor", "n_kv",    "key_len", "count",
-                                        "str_len",  "name_len"};
+    static const char *const parts[] = {"n_tensor", "n_kv",    "key_len",
+                                        "count",    "str_len", "name_len"};
     choose_any(b);
     const char *part = PICK(b, parts);
     if (b->shard && (strcmp(part, "count") == 0 || strcmp(part, "str_len") == 0)) part = "key_len";
@@ -399,8 +309,8 @@ static void g4_dims(bench *b) {
 /* ---- G5 to G8 -------------------------------------------------------------------------------- */
 
 static bool is_arch_key(const bench *b, const char *name) {
-    size_t n = strlen(archs[b->arch]);
-    return strncmp(name, archs[b->arch], n) == 0 && name[n] == '.';
+    size_t n = strlen(peri_base_archs[b->arch]);
+    return strncmp(name, peri_base_archs[b->arch], n) == 0 && name[n] == '.';
 }
 
 static void g5_zero(bench *b) {
@@ -421,10 +331,10 @@ static void g5_zero(bench *b) {
 }
 
 static void g6_alignment(bench *b) {
-    static const uint32_t values[] = {0,  1,  2,  3,   4,    8,     13,       16,
+    static const uint32_t values[] = {0,  1,  2,  3,   4,    8,       13,       16,
                                       24, 33, 64, 128, 4096, 1 << 17, 1u << 31, UINT32_MAX};
-    choose(b, 1 + (int)draw(b, N_VARIANT - 1), 0);
-    if (b->variant == SPLIT_VARIANT) choose(b, 1, 0);
+    choose(b, 1 + (int)draw(b, PERI_N_BASE - 1), 0);
+    if (b->variant == PERI_BASE_SPLIT) choose(b, 1, 0);
     const peri_gguf_field *f = pick(b, "value", "general.alignment");
     if (draw(b, 4) == 0) {
         static const uint32_t types[] = {PERI_GGUF_I32, PERI_GGUF_F32};
@@ -486,7 +396,8 @@ static void g7_type(bench *b) {
 }
 
 static void g8_limit(bench *b) {
-    static const uint32_t values[] = {1, 2, 3, 513, 65537, 1u << 24, INT32_MAX, 1u << 31, UINT32_MAX};
+    static const uint32_t values[] = {1,        2,         3,        513,       65537,
+                                      1u << 24, INT32_MAX, 1u << 31, UINT32_MAX};
     choose_first(b);
     const peri_gguf_field *f = pick_scalar(b, PERI_GGUF_U32);
     uint32_t v = PICK(b, values);
@@ -568,8 +479,8 @@ static void g10_poison(bench *b) {
     choose_first(b);
     uint32_t v = PICK(b, poison);
     if (draw(b, 4) == 0) { /* in a weight */
-        const peri_gguf_field *f = pick(b, "data", draw(b, 2) ? "blk.0.attn_norm.weight"
-                                                              : "token_embd.weight");
+        const peri_gguf_field *f =
+            pick(b, "data", draw(b, 2) ? "blk.0.attn_norm.weight" : "token_embd.weight");
         put(b, f->off + 4 * draw(b, f->bytes / 4), v, 4);
         may_fail_in_model(b, f, true);
         say(b, "%08x in %s", v, f->name);
@@ -622,7 +533,8 @@ static void g11_key_names(bench *b) {
     memset(big, 'k', sizeof big);
     switch (draw(b, 5)) {
     case 0: /* one name for two keys: the later record is the one too many */
-        while (other->record_off == f->record_off) other = pick(b, "key", NULL);
+        while (other->record_off == f->record_off)
+            other = pick(b, "key", NULL);
         if (f->record_off < other->record_off) {
             const peri_gguf_field *earlier = f;
             f = other;
@@ -678,7 +590,8 @@ static void g11_names(bench *b) {
     const peri_gguf_field *f = pick(b, "name", NULL), *other = f;
     switch (draw(b, 4)) {
     case 0:
-        while (other->record_off == f->record_off) other = pick(b, "name", NULL);
+        while (other->record_off == f->record_off)
+            other = pick(b, "name", NULL);
         if (f->record_off < other->record_off) {
             const peri_gguf_field *earlier = f;
             f = other;
@@ -781,7 +694,7 @@ static void g13_truncate(bench *b) {
 static void g14_second_file(bench *b) {
     static const char *const keys[] = {"split.no", "split.count", "split.tensors.count"};
     static const uint32_t values[] = {7, 3, 65535, 1u << 31, UINT32_MAX};
-    choose(b, SPLIT_VARIANT, (int)draw(b, 2));
+    choose(b, PERI_BASE_SPLIT, (int)draw(b, 2));
     const peri_gguf_field *f;
     switch (draw(b, 4)) {
     case 0:
@@ -797,16 +710,16 @@ static void g14_second_file(bench *b) {
         say(b, "the second file is missing");
         return;
     case 2: /* the first file twice */
-        choose(b, SPLIT_VARIANT, 0);
+        choose(b, PERI_BASE_SPLIT, 0);
         b->m->second.size = 0;
         peri_text_add(&b->m->second, b->m->bytes.data, b->m->bytes.size);
         must_name(b, pick(b, "value", "split.no"));
         say(b, "the second file is the first");
         return;
     default: /* a tensor of the first in the second as well */
-        choose(b, SPLIT_VARIANT, 0);
+        choose(b, PERI_BASE_SPLIT, 0);
         f = pick(b, "name", NULL);
-        choose(b, SPLIT_VARIANT, 1);
+        choose(b, PERI_BASE_SPLIT, 1);
         const peri_gguf_field *own = pick(b, "name", NULL);
         rename_record(b, own, f->name, strlen(f->name));
         b->m->must_fail_in_reader = true;
@@ -851,7 +764,8 @@ static void ok_strings(bench *b) {
     static const char *const keys[] = {"general.name", "general.type"};
     choose_first(b);
     const peri_gguf_field *f = pick(b, "str", PICK(b, keys));
-    for (uint64_t i = 0; i < f->bytes; i++) put(b, f->off + i, draw(b, 256), 1);
+    for (uint64_t i = 0; i < f->bytes; i++)
+        put(b, f->off + i, draw(b, 256), 1);
     say(b, "%s is noise", f->name);
 }
 
@@ -907,7 +821,8 @@ static void ok_layout(bench *b) {
         say(b, "%s and %s change places", f->name, g->name);
         return;
     default:
-        for (uint64_t n = 1 + draw(b, 5000); n > 0; n--) peri_text_add(b->bytes, "x", 1);
+        for (uint64_t n = 1 + draw(b, 5000); n > 0; n--)
+            peri_text_add(b->bytes, "x", 1);
         if (b->bytes->failed) abort();
         say(b, "bytes behind the last tensor");
         return;
@@ -959,11 +874,17 @@ void peri_mutant_make(uint64_t seed, uint64_t index, peri_mutant *m) {
     bench b = {.m = m, .key = gw_random(gw_random(seed, 0), index)};
     uint64_t total = 0, at;
     size_t i = 0;
-    b.arch = (int)draw(&b, N_ARCH);
-    for (size_t k = 0; k < sizeof kinds / sizeof kinds[0]; k++) total += kinds[k].weight;
-    for (at = draw(&b, total); at >= kinds[i].weight; i++) at -= kinds[i].weight;
+    b.arch = (int)draw(&b, PERI_N_BASE_ARCH);
+    for (size_t k = 0; k < sizeof kinds / sizeof kinds[0]; k++)
+        total += kinds[k].weight;
+    for (at = draw(&b, total); at >= kinds[i].weight; i++)
+        at -= kinds[i].weight;
     snprintf(m->class_name, sizeof m->class_name, "%s", kinds[i].class_name);
     kinds[i].make(&b);
+}
+
+void peri_mutant_cache_free(void) {
+    peri_gguf_bases_free();
 }
 
 void peri_mutant_free(peri_mutant *m) {

@@ -2,12 +2,12 @@
  *
  * gguf_tiny.c - complete tiny models of each architecture, random and reproducible.
  *
- * Keys and tensors are those of a published file of the family, small: 2 layers, 4 heads over 2 KV heads,
- * vocabulary 300.  Width 64, or 256 for types whose blocks are longer than 32.  Matrices are of the type
- * asked for; norms, biases and the expert router are F32, as quantisers leave them.
+ * Keys and tensors are those of a published file of the family, small: 2 layers, 4 heads over 2 KV
+ * heads, vocabulary 300.  Width 64, or 256 for types whose blocks are longer than 32.  Matrices are
+ * of the type asked for; norms, biases and the expert router are F32, as quantisers leave them.
  *
- * A value depends on (seed, tensor name, index) only.  Quantised blocks are random bytes whose scales
- * are set so that weights come out around 0.1. */
+ * A value depends on (seed, tensor name, index) only.  Quantised blocks are random bytes whose
+ * scales are set so that weights come out around 0.1. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,7 +15,15 @@
 #include "gguf_writer.h"
 #include "model/dtype.h"
 
-enum { N_LAYER = 2, N_HEAD = 4, N_KV_HEAD = 2, N_VOCAB = 300, N_EXPERT = 4, N_USED = 2, N_CTX = 512 };
+enum {
+    N_LAYER = 2,
+    N_HEAD = 4,
+    N_KV_HEAD = 2,
+    N_VOCAB = 300,
+    N_EXPERT = 4,
+    N_USED = 2,
+    N_CTX = 512
+};
 
 /* ---- random values --------------------------------------------------------------------------- */
 
@@ -28,7 +36,8 @@ uint64_t gw_random(uint64_t key, uint64_t counter) {
 
 static uint64_t key_of(uint64_t seed, const char *name) {
     uint64_t key = gw_random(seed, 0);
-    for (; *name != 0; name++) key = gw_random(key ^ (unsigned char)*name, 1);
+    for (; *name != 0; name++)
+        key = gw_random(key ^ (unsigned char)*name, 1);
     return key;
 }
 
@@ -56,7 +65,9 @@ static uint16_t f16_of(float v) { /* normal range only, truncated */
  * minimum) as a multiple of the first that centres them; -1 = none.  Source: the block layouts of
  * dtype.c's proof, fields in file order. */
 // clang-format off
-static const struct block_rule { uint32_t dtype; int scale_off; float scale; int min_off; float min; } rules[] = {
+static const struct block_rule {
+    uint32_t dtype; int scale_off; float scale; int min_off; float min;
+} rules[] = {
     {PERI_DT_Q4_0, 0, 0.02f, -1, 0},      {PERI_DT_Q4_1, 0, 0.02f, 2, -7.5f},
     {PERI_DT_Q5_0, 0, 0.01f, -1, 0},      {PERI_DT_Q5_1, 0, 0.01f, 2, -15.5f},
     {PERI_DT_Q8_0, 0, 0.0014f, -1, 0},    {PERI_DT_Q8_1, 0, 0.0014f, 2, 0},
@@ -77,7 +88,8 @@ static void set_odd_scale(uint32_t dtype, unsigned char *block, float d) {
     uint16_t half = f16_of(d * 0.0125f);
     if (dtype == PERI_DT_MXFP4) block[0] = 122; /* E8M0: 2^-5 */
     if (dtype == PERI_DT_NVFP4)                 /* E4M3: 2^-5 and a random mantissa */
-        for (int i = 0; i < 4; i++) block[i] = (unsigned char)(0x10 | (block[i] & 7));
+        for (int i = 0; i < 4; i++)
+            block[i] = (unsigned char)(0x10 | (block[i] & 7));
     if (dtype == PERI_DT_IQ1_M) /* a nibble in the top of each of four words at 48 */
         for (int i = 0; i < 4; i++)
             block[49 + 2 * i] =
@@ -93,7 +105,8 @@ static void fill_blocks(uint32_t dtype, unsigned char *p, uint64_t bytes, uint64
     const struct block_rule *rule = NULL;
     for (size_t i = 0; i < sizeof rules / sizeof rules[0]; i++)
         if (rules[i].dtype == dtype) rule = &rules[i];
-    for (uint64_t i = 0; i < bytes; i++) p[i] = (unsigned char)gw_random(key, i);
+    for (uint64_t i = 0; i < bytes; i++)
+        p[i] = (unsigned char)gw_random(key, i);
     for (uint64_t i = 0; i < bytes / t->block_bytes; i++) {
         unsigned char *block = p + i * t->block_bytes;
         float jitter = 0.5f + (float)(gw_random(~key, i) % 1024) / 1024;
@@ -153,7 +166,8 @@ typedef struct tiny {
 static void tensor(const tiny *m, const char *name, uint32_t dtype, const int64_t *dim, int n_dim,
                    double mean) {
     uint64_t n = 1, bytes = 0;
-    for (int i = 0; i < n_dim; i++) n *= (uint64_t)dim[i];
+    for (int i = 0; i < n_dim; i++)
+        n *= (uint64_t)dim[i];
     if (peri_dtype_bytes(dtype, n, &bytes, NULL) != PERI_OK) abort();
     unsigned char *data = malloc(bytes);
     if (data == NULL) abort();
@@ -295,11 +309,11 @@ static uint32_t code_point_of_byte(int byte) {
 
 static void tokenizer_keys(peri_gguf_writer *w) {
     static const char *const merges[] = {
-        "t h",   SP " th", SP "th e", "i n",   "in g",  "a n",    "an d",  SP " and", "e r",
-        "o n",   "r e",    "a t",     "e n",   "o r",   SP " a",  SP " o", "o u",     SP " w",
-        "i s",   "i t",    "e s",     SP " s", SP " c", "l l",    "l o",   "h e",     "he ll",
-        "hell o", SP " in", "e d",    SP " b", "1 0",   "2 0",    NL " " NL, SP " " SP,
-        SP SP " " SP SP};
+        "t h", SP " th",  SP "th e", "i n",          "in g",   "a n",   "an d",  SP " and",
+        "e r", "o n",     "r e",     "a t",          "e n",    "o r",   SP " a", SP " o",
+        "o u", SP " w",   "i s",     "i t",          "e s",    SP " s", SP " c", "l l",
+        "l o", "h e",     "he ll",   "hell o",       SP " in", "e d",   SP " b", "1 0",
+        "2 0", NL " " NL, SP " " SP, SP SP " " SP SP};
     static const char *const special[] = {"<|endoftext|>", "<|begin|>", "<|im_start|>",
                                           "<|im_end|>",    "<|pad|>",   "<|unk|>",
                                           "<tool>",        "<|unused|>"};

@@ -122,7 +122,8 @@ void gw_str(peri_gguf_writer *w, const char *key, const char *v) {
 
 void gw_strs(peri_gguf_writer *w, const char *key, const char *const *v, size_t n) {
     record r = array_begin(w, key, PERI_GGUF_STRING, n);
-    for (size_t i = 0; i < n; i++) string(&r, v[i]);
+    for (size_t i = 0; i < n; i++)
+        string(&r, v[i]);
 }
 
 void gw_i32s(peri_gguf_writer *w, const char *key, const int32_t *v, size_t n) {
@@ -137,7 +138,8 @@ void gw_f32s(peri_gguf_writer *w, const char *key, const float *v, size_t n) {
 
 static void pad(peri_text *b, uint64_t alignment) {
     static const char zero = 0;
-    while (b->size % alignment != 0) put(b, &zero, 1);
+    while (b->size % alignment != 0)
+        put(b, &zero, 1);
 }
 
 void gw_tensor(peri_gguf_writer *w, const char *name, uint32_t dtype, const int64_t *dim, int n_dim,
@@ -147,7 +149,8 @@ void gw_tensor(peri_gguf_writer *w, const char *name, uint32_t dtype, const int6
     part_u64(&r, "name_len", strlen(name));
     part(&r, "name", name, strlen(name));
     part_u32(&r, "n_dim", (uint32_t)n_dim);
-    for (int i = n_dim - 1; i >= 0; i--) part_u64(&r, "dim", (uint64_t)dim[i]);
+    for (int i = n_dim - 1; i >= 0; i--)
+        part_u64(&r, "dim", (uint64_t)dim[i]);
     part_u32(&r, "dtype", dtype);
     part_u64(&r, "offset", w->data.size);
     add_field(w, name, "data", w->data.size, bytes, r.off);

@@ -2,9 +2,9 @@
  *
  * harness.c - runs a cmocka group and turns its outcome into an exit status.
  *
- * cmocka's runner returns the number of failures only: a group of which every test was skipped, or that
- * held none, would look like a success.  So each test runs through its own small group; its skips are
- * counted by wrapping the test function's state. */
+ * cmocka's runner returns the number of failures only: a group of which every test was skipped, or
+ * that held none, would look like a success.  So each test runs through its own small group; its
+ * skips are counted by wrapping the test function's state. */
 #include "harness.h"
 
 #include <stdio.h>
@@ -52,7 +52,8 @@ int peri_run_group(const char *name, const struct CMUnitTest *tests, size_t n) {
     }
     int failed = _cmocka_run_group_tests(slash ? slash + 1 : name, outer, n, NULL, NULL);
     size_t passed = 0;
-    for (size_t i = 0; i < n; i++) passed += (size_t)w[i].has_ended;
+    for (size_t i = 0; i < n; i++)
+        passed += (size_t)w[i].has_ended;
     free(outer);
     free(w);
     if (failed != 0 || n == 0) return 1;

@@ -70,7 +70,8 @@ peri_status rig_try(peri_rig *rig, peri_error *err) {
                                .n_file = rig->n_file,
                                .library_dir = rig_path(rig, "lib"),
                                .probe_program = rig->is_probe_missing ? "/no/such/program"
-                                                                      : PERI_PLUGIN_DIR "/../perigee-probe",
+                                                                      : PERI_PLUGIN_DIR
+                                                    "/../perigee-probe",
                                .probe_timeout_ms = rig->timeout_ms,
                                .n_thread = rig->n_thread,
                                .option = option,
@@ -111,6 +112,7 @@ const char *rig_null(void) {
 const char *rig_copy(const peri_rig *rig, const char *from, const char *name, unsigned mode) {
     static char block[65536];
     const char *to = rig_path(rig, name);
+    unlink(to); /* never truncate in place: it may be loaded */
     FILE *in = fopen(from, "rb"), *out = fopen(to, "wb");
     if (in == NULL || out == NULL) fail_msg("cannot copy %s to %s", from, to);
     for (size_t n; (n = fread(block, 1, sizeof block, in)) > 0;)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * plugin_rig.h - what tests of the plugin registry share: a private home, options, a registry over given files. */
+ * plugin_rig.h - what tests of the plugin registry share: a private home, options, a registry over
+ * given files. */
 #ifndef PERI_TEST_PLUGIN_RIG_H
 #define PERI_TEST_PLUGIN_RIG_H
 
@@ -25,11 +26,12 @@ void rig_init(peri_rig *rig, const char *synthetic);
 /* Frees everything and removes the home. */
 void rig_fini(peri_rig *rig);
 void rig_set(peri_rig *rig, const char *key, const char *value); /* NULL value unsets; borrowed */
-void rig_add(peri_rig *rig, const char *path); /* one more --plugin */
+void rig_add(peri_rig *rig, const char *path);                   /* one more --plugin */
 /* Build the registry anew over rig->file; fails the test when that fails. */
 void rig_look(peri_rig *rig);
 peri_status rig_try(peri_rig *rig, peri_error *err);
-/* Path of a file below the home, of a plugin of tests/plugin, of the null plugin; static storage, a few at a time. */
+/* Path of a file below the home, of a plugin of tests/plugin, of the null plugin; static storage, a
+ * few at a time. */
 const char *rig_path(const peri_rig *rig, const char *name);
 const char *rig_plugin(const char *name);
 const char *rig_null(void);

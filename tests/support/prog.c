@@ -58,15 +58,17 @@ typedef struct parallel_job {
 static void *work(void *arg) {
     const parallel_job *j = arg;
     if (j->worker == 0) {
-        for (uint32_t i = 0; i < j->n; i += j->n_worker) j->fn(j->arg, i, 0);
+        for (uint32_t i = 0; i < j->n; i += j->n_worker)
+            j->fn(j->arg, i, 0);
     } else {
-        for (uint32_t i = j->n / 2; i > 0; i--) j->fn(j->arg, 2 * i - 1, 1);
+        for (uint32_t i = j->n / 2; i > 0; i--)
+            j->fn(j->arg, 2 * i - 1, 1);
     }
     return NULL;
 }
 
-static void host_parallel(peri_dev *d, uint32_t n, void (*fn)(void *arg, uint32_t i, uint32_t worker),
-                          void *arg) {
+static void host_parallel(peri_dev *d, uint32_t n,
+                          void (*fn)(void *arg, uint32_t i, uint32_t worker), void *arg) {
     (void)d;
     parallel_job job[2] = {{n, 0, 2, fn, arg}, {n, 1, 2, fn, arg}};
     pthread_t other;
@@ -125,8 +127,10 @@ static uint32_t add_operand(prog *p, const peri_tensor *t, int is_output) {
     if (t) p->tensor[p->n_tensor] = *t;
     uint32_t k = p->n_in + p->n_out;
     p->operand[k] = t ? p->n_tensor++ : PERI_NONE;
-    if (is_output) p->n_out++;
-    else p->n_in++;
+    if (is_output)
+        p->n_out++;
+    else
+        p->n_in++;
     return k;
 }
 
@@ -136,7 +140,8 @@ int64_t prog_size(const prog *p, uint32_t operand) {
 }
 
 /* A tensor in the arena, each row followed by `gap` elements, 64 bytes of poison behind it. */
-static uint32_t add_activation(prog *p, uint32_t dtype, prog_dims dims, int64_t gap, int is_output) {
+static uint32_t add_activation(prog *p, uint32_t dtype, prog_dims dims, int64_t gap,
+                               int is_output) {
     peri_tensor t = {.dtype = (uint16_t)dtype, .kind = PERI_T_ACT, .off = p->n_arena};
     int64_t stride = 4;
     for (int i = 3; i >= 0; i--) {
@@ -187,7 +192,9 @@ uint32_t prog_in_ids(prog *p, prog_dims dims, const int32_t *data) {
 static int64_t block_elements(uint32_t dtype, int64_t *bytes) {
     switch (dtype) {
 #define PERI_DTYPE(NAME, number, name, elements, size)                                             \
-    case number: *bytes = size; return elements;
+    case number:                                                                                   \
+        *bytes = size;                                                                             \
+        return elements;
 #include "perigee/dtype.def"
 #undef PERI_DTYPE
     }
@@ -259,8 +266,11 @@ static void pack(const prog *p, packed *out) {
     memcpy(out->tensor, p->tensor, sizeof out->tensor);
     memcpy(out->operand, p->operand, sizeof out->operand);
     memcpy(out->attr, p->attr, sizeof out->attr);
-    out->op = (peri_op){.code = p->code, .layer = 0xffff, .n_in = (uint8_t)p->n_in,
-                        .n_out = (uint8_t)p->n_out, .attr_size = (uint16_t)p->attr_size};
+    out->op = (peri_op){.code = p->code,
+                        .layer = 0xffff,
+                        .n_in = (uint8_t)p->n_in,
+                        .n_out = (uint8_t)p->n_out,
+                        .attr_size = (uint16_t)p->attr_size};
 }
 
 static int ask(prog *p, const packed *program) {
@@ -339,7 +349,8 @@ float prog_random(uint64_t seed, uint64_t i) {
 }
 
 void prog_fill(float *x, int64_t n, uint64_t seed, float scale) {
-    for (int64_t i = 0; i < n; i++) x[i] = scale * prog_random(seed, (uint64_t)i);
+    for (int64_t i = 0; i < n; i++)
+        x[i] = scale * prog_random(seed, (uint64_t)i);
 }
 
 /* f16 bits of a number of magnitude 2^-8 .. 2^-4: exponent 7 .. 10. */
@@ -351,22 +362,28 @@ static void put_scale(unsigned char *out, uint64_t random) {
 }
 
 void prog_blocks(uint32_t dtype, unsigned char *out, int64_t n_block, uint64_t seed) {
-    static const struct { uint32_t dtype; int at[2]; } scales[] = { /* byte offsets of f16 scales, -1: none */
-        {1, {0, -1}}, {2, {0, -1}}, {3, {0, 2}}, {6, {0, -1}}, {7, {0, 2}}, {8, {0, -1}}, {9, {0, 2}},
-        {10, {80, 82}}, {11, {108, -1}}, {12, {0, 2}}, {13, {0, 2}}, {14, {208, -1}}};
+    static const struct {
+        uint32_t dtype;
+        int at[2];
+    } scales[] = {/* byte offsets of f16 scales, -1: none */
+                  {1, {0, -1}},    {2, {0, -1}}, {3, {0, 2}},  {6, {0, -1}},
+                  {7, {0, 2}},     {8, {0, -1}}, {9, {0, 2}},  {10, {80, 82}},
+                  {11, {108, -1}}, {12, {0, 2}}, {13, {0, 2}}, {14, {208, -1}}};
     int64_t bytes;
     block_elements(dtype, &bytes);
     for (int64_t b = 0; b < n_block; b++, out += bytes) {
         uint64_t key = mix(seed + 77) + (uint64_t)b * 512;
         float f = 0.02f * prog_random(key, 0);
         double wide = (double)f;
-        for (int64_t i = 0; i < bytes; i++) out[i] = (unsigned char)mix(key + (uint64_t)i);
+        for (int64_t i = 0; i < bytes; i++)
+            out[i] = (unsigned char)mix(key + (uint64_t)i);
         for (size_t k = 0; k < sizeof scales / sizeof scales[0]; k++)
             for (int a = 0; a < 2 && scales[k].dtype == dtype; a++)
-                if (scales[k].at[a] >= 0) put_scale(out + scales[k].at[a], mix(key + 400 + (uint64_t)a));
-        if (dtype == 0 || dtype == 15) memcpy(out, &f, 4);                   /* F32, Q8_K */
-        if (dtype == 30) memcpy(out, (const char *)&f + 2, 2);               /* BF16 */
-        if (dtype == 28) memcpy(out, &wide, 8);                              /* F64 */
+                if (scales[k].at[a] >= 0)
+                    put_scale(out + scales[k].at[a], mix(key + 400 + (uint64_t)a));
+        if (dtype == 0 || dtype == 15) memcpy(out, &f, 4);     /* F32, Q8_K */
+        if (dtype == 30) memcpy(out, (const char *)&f + 2, 2); /* BF16 */
+        if (dtype == 28) memcpy(out, &wide, 8);                /* F64 */
     }
 }
 
@@ -387,13 +404,13 @@ prog_error prog_nmse(const float *got, const double *want, int64_t n_row, int64_
     return (prog_error){error == 0 ? 0 : error / size, worst};
 }
 
-double prog_ulps(const float *got, const double *want, int64_t n) {
+double prog_ulps(const float *got, const double *want, const double *at_least, int64_t n) {
     double worst = 0;
     for (int64_t i = 0; i < n; i++) {
         float f = (float)want[i];
         if (f == got[i] || (isnan(f) && isnan(got[i]))) continue;
         int exponent;
-        frexp(want[i], &exponent);
+        frexp(at_least && at_least[i] > fabs(want[i]) ? at_least[i] : want[i], &exponent);
         double unit = ldexp(1, exponent - 24 < -149 ? -149 : exponent - 24);
         double d = fabs((double)got[i] - want[i]) / unit;
         if (!(d <= worst)) worst = d;

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: MIT
  *
- * prog.h - one-op programs for testing a plugin: declare operands, fill them, run, read the outputs.
+ * prog.h - one-op programs for testing a plugin: declare operands, fill them, run, read the
+ * outputs.
  *
- * The plugin's table is used directly, without the loader, on a host of the test's own (prog_host).  Everything a
- * plugin has no business reading is poisoned with NaN bytes: gaps between rows, the arena between operands.  Failures of
- * the test's own making (out of memory, too many operands) abort. */
+ * The plugin's table is used directly, without the loader, on a host of the test's own (prog_host).
+ * Everything a plugin has no business reading is poisoned with NaN bytes: gaps between rows, the
+ * arena between operands.  Failures of the test's own making (out of memory, too many operands)
+ * abort. */
 #ifndef PERI_TEST_PROG_H
 #define PERI_TEST_PROG_H
 
@@ -15,12 +17,12 @@ enum { PROG_MAX_TOKENS = 64, PROG_MAX_SEQ = 8, PROG_MAX_TABLE = 512, PROG_MAX_TE
 /* ---- the host ---- */
 
 typedef struct prog_host_state {
-    const char *isa;      /* value of cpu.isa, or NULL */
-    uint32_t n_node;      /* memory nodes, default 1 */
-    uint32_t n_worker;    /* 1 or 2 real threads */
-    int64_t n_live;       /* blocks allocated and not freed */
-    int64_t n_alloc;      /* allocations so far */
-    int64_t fail_at;      /* this allocation and all later ones fail; 0: none */
+    const char *isa;   /* value of cpu.isa, or NULL */
+    uint32_t n_node;   /* memory nodes, default 1 */
+    uint32_t n_worker; /* 1 or 2 real threads */
+    int64_t n_live;    /* blocks allocated and not freed */
+    int64_t n_alloc;   /* allocations so far */
+    int64_t fail_at;   /* this allocation and all later ones fail; 0: none */
 } prog_host_state;
 extern prog_host_state prog_host_now;
 extern const peri_host prog_host;
@@ -49,13 +51,15 @@ typedef struct prog {
 prog *prog_new(peri_dev *dev, int32_t n_tok);
 void prog_free(prog *p);
 
-/* Operands are taken in the order declared, inputs first.  Dimensions slowest first, negative: PERI_SYM_*. */
+/* Operands are taken in the order declared, inputs first.  Dimensions slowest first, negative:
+ * PERI_SYM_*. */
 typedef struct prog_dims {
     int64_t d[4];
 } prog_dims;
 #define DIMS(...) ((const prog_dims){{__VA_ARGS__}})
 
-/* An f32 input: data dense, NULL declares an absent operand.  gap: poisoned elements between rows. */
+/* An f32 input: data dense, NULL declares an absent operand.  gap: poisoned elements between rows.
+ */
 uint32_t prog_in(prog *p, prog_dims dims, const float *data, int64_t gap);
 uint32_t prog_in_ids(prog *p, prog_dims dims, const int32_t *data);
 uint32_t prog_weight(prog *p, uint32_t dtype, prog_dims dims, const void *data);
@@ -87,7 +91,8 @@ typedef struct prog_error {
     double all, worst_row;
 } prog_error;
 prog_error prog_nmse(const float *got, const double *want, int64_t n_row, int64_t n);
-/* Largest distance in units of the last place of f32. */
-double prog_ulps(const float *got, const double *want, int64_t n);
+/* Largest distance in units of the last place of f32: of want[i], or of at_least[i] (may be NULL)
+ * where that is larger. */
+double prog_ulps(const float *got, const double *want, const double *at_least, int64_t n);
 
 #endif

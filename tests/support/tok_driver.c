@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT
  *
- * tok_driver.c - the tokenizer on the command line, for tests/peer/tokenizers.py: the same modes and
- * output as tests/peer/peer_tokens.py.
+ * tok_driver.c - the tokenizer on the command line, for tests/peer/tokenizers.py: the same modes
+ * and output as tests/peer/peer_tokens.py.
  *
  *   tok_driver info   MODEL...
  *   tok_driver encode MODEL INPUTS [special] [parse]   INPUTS: NUL-separated; one line of ids each
- *   tok_driver decode MODEL IDS [unparse] [stream]     IDS: one line of ids each; one line of hex each
- *   tok_driver pieces MODEL [unparse]                  hex of every token, one per line
+ *   tok_driver decode MODEL IDS [unparse] [stream]     IDS: one line of ids each; one line of hex
+ * each tok_driver pieces MODEL [unparse]                  hex of every token, one per line
  *   tok_driver time   MODEL TEXT N                     CPU seconds of the fastest of N encodings */
 #include <stdio.h>
 #include <stdlib.h>

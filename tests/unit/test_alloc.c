@@ -35,7 +35,8 @@ static void requests_are_aligned_and_zeroed(void **state) {
     assert_non_null(nothing);
     peri_free(nothing);
     unsigned char *z = peri_calloc(10, 10);
-    for (int i = 0; i < 100; i++) assert_int_equal(z[i], 0);
+    for (int i = 0; i < 100; i++)
+        assert_int_equal(z[i], 0);
     peri_free(z);
     peri_free(NULL);
     assert_int_equal(f->live, 0);
@@ -108,13 +109,15 @@ static void arena_gives_aligned_zeroed_disjoint_memory(void **state) {
         size_t n = i % 97 == 0 ? 20000 : i % 13 + 1;
         p[i] = peri_arena_alloc(a, n, 3);
         assert_int_equal((uintptr_t)p[i] % 16, 0);
-        for (size_t k = 0; k < 3 * n; k++) assert_int_equal(p[i][k], 0);
+        for (size_t k = 0; k < 3 * n; k++)
+            assert_int_equal(p[i][k], 0);
         memset(p[i], (int)(i % 255 + 1), 3 * n);
         total += 3 * n;
     }
     for (size_t i = 0; i < N; i++) {
         size_t n = i % 97 == 0 ? 20000 : i % 13 + 1;
-        for (size_t k = 0; k < 3 * n; k++) assert_int_equal(p[i][k], i % 255 + 1);
+        for (size_t k = 0; k < 3 * n; k++)
+            assert_int_equal(p[i][k], i % 255 + 1);
     }
     assert_in_range(peri_arena_bytes(a), total, total + total / 4 + 1024 * 1024);
     assert_true(f->peak_bytes >= peri_arena_bytes(a));
@@ -149,7 +152,8 @@ static void arena_stays_usable_after_a_failed_request(void **state) {
 static void text_grows_and_is_terminated(void **state) {
     peri_text b = {0};
     (void)state;
-    for (int i = 0; i < 1000; i++) peri_text_addf(&b, "%d,", i % 10);
+    for (int i = 0; i < 1000; i++)
+        peri_text_addf(&b, "%d,", i % 10);
     peri_text_add_str(&b, "end");
     peri_text_add(&b, "\0x", 2);
     assert_false(b.failed);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * test_cpu_attn.c - KV_APPEND and ATTN against a plain softmax in f64, for groups of heads, windows, chunk masks, caps,
- * ALiBi, sinks and every pool type.  Runs cut in pieces see the same keys in other blocks (two block tables). */
+ * test_cpu_attn.c - KV_APPEND and ATTN against a plain softmax in f64, for groups of heads,
+ * windows, chunk masks, caps, ALiBi, sinks and every pool type.  Runs cut in pieces see the same
+ * keys in other blocks (two block tables). */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -47,9 +48,12 @@ static float exact(uint64_t seed, uint64_t i) {
 }
 
 static void store(void *pool, uint32_t dtype, int64_t at, float x) {
-    if (dtype == PERI_CPU_F32) ((float *)pool)[at] = x;
-    else if (dtype == PERI_CPU_F16) ((uint16_t *)pool)[at] = ref_f32_to_f16(x);
-    else ((uint16_t *)pool)[at] = ref_f32_to_bf16(x);
+    if (dtype == PERI_CPU_F32)
+        ((float *)pool)[at] = x;
+    else if (dtype == PERI_CPU_F16)
+        ((uint16_t *)pool)[at] = ref_f32_to_f16(x);
+    else
+        ((uint16_t *)pool)[at] = ref_f32_to_bf16(x);
 }
 
 static void *new_pool(const attn *u, int table, uint32_t dtype, const float *x, int64_t d) {
@@ -60,7 +64,8 @@ static void *new_pool(const attn *u, int table, uint32_t dtype, const float *x, 
     for (int32_t s = 0; s < N_SEQ; s++)
         for (int32_t key = 0; key < contexts[s]; key++)
             for (int64_t i = 0; i < row; i++)
-                store(pool, dtype, (block_of(table, s, key / BLOCK) * BLOCK + key % BLOCK) * row + i,
+                store(pool, dtype,
+                      (block_of(table, s, key / BLOCK) * BLOCK + key % BLOCK) * row + i,
                       x[((int64_t)s * N_KEY + key) * row + i]);
     return pool;
 }
@@ -68,7 +73,8 @@ static void *new_pool(const attn *u, int table, uint32_t dtype, const float *x, 
 static float *new_values(int64_t n, uint64_t seed) {
     float *x = malloc((size_t)n * sizeof *x);
     assert_non_null(x);
-    for (int64_t i = 0; i < n; i++) x[i] = exact(seed, (uint64_t)i);
+    for (int64_t i = 0; i < n; i++)
+        x[i] = exact(seed, (uint64_t)i);
     return x;
 }
 
@@ -113,7 +119,8 @@ static double logit(const attn *u, int32_t t, int64_t h, int64_t key) {
     int64_t g = h * u->n_kv_head / u->n_head;
     const float *k = u->k + ((seq_of(t) * N_KEY + key) * u->n_kv_head + g) * u->dk;
     double z = 0;
-    for (int64_t i = 0; i < u->dk; i++) z += (double)q[i] * (double)k[i];
+    for (int64_t i = 0; i < u->dk; i++)
+        z += (double)q[i] * (double)k[i];
     z *= (double)u->attr.scale;
     if (u->attr.cap > 0) z = (double)u->attr.cap * tanh(z / (double)u->attr.cap);
     return z + slope(u, h) * (double)(key - pos_of(t));
@@ -122,22 +129,26 @@ static double logit(const attn *u, int32_t t, int64_t h, int64_t key) {
 static void expect_head(const attn *u, int32_t t, int64_t h, double *out) {
     int64_t g = h * u->n_kv_head / u->n_head, n_visible = 0;
     double sum = u->has_sinks ? exp((double)u->sink[h]) : 0;
-    for (int64_t i = 0; i < u->dv; i++) out[i] = 0;
+    for (int64_t i = 0; i < u->dv; i++)
+        out[i] = 0;
     for (int64_t key = 0; key < contexts[seq_of(t)]; key++) {
         if (!is_visible(&u->attr, key, pos_of(t))) continue;
         const float *v = u->v + ((seq_of(t) * N_KEY + key) * u->n_kv_head + g) * u->dv;
         double p = exp(logit(u, t, h, key)); /* logits are small here: no maximum needed */
         sum += p;
         n_visible++;
-        for (int64_t i = 0; i < u->dv; i++) out[i] += p * (double)v[i];
+        for (int64_t i = 0; i < u->dv; i++)
+            out[i] += p * (double)v[i];
     }
-    for (int64_t i = 0; i < u->dv && n_visible; i++) out[i] /= sum;
+    for (int64_t i = 0; i < u->dv && n_visible; i++)
+        out[i] /= sum;
 }
 
 static void expect(const void *user, int32_t t, uint32_t k, double *out) {
     const attn *u = user;
     (void)k;
-    for (int64_t h = 0; h < u->n_head; h++) expect_head(u, t, h, out + h * u->dv);
+    for (int64_t h = 0; h < u->n_head; h++)
+        expect_head(u, t, h, out + h * u->dv);
 }
 
 static void check_attn(attn u) {
@@ -151,12 +162,13 @@ static void check_attn(attn u) {
         u.pool[table][0] = new_pool(&u, table, u.k_type, u.k, u.dk);
         u.pool[table][1] = new_pool(&u, table, u.v_type, u.v, u.dv);
     }
-    op_case c = {u.name, N_TOK, build, expect, {u.n_head * u.dv}, 0, &u, 0};
+    op_case c = {u.name, N_TOK, build, expect, {u.n_head * u.dv}, 0, &u, 0, NULL};
     check_case(&c);
     free(u.q);
     free(u.k);
     free(u.v);
-    for (int i = 0; i < 4; i++) free(u.pool[i / 2][i % 2]);
+    for (int i = 0; i < 4; i++)
+        free(u.pool[i / 2][i % 2]);
 }
 
 enum { F32 = PERI_CPU_F32, F16 = PERI_CPU_F16, BF16 = PERI_CPU_BF16 };
@@ -176,25 +188,54 @@ static void attn_shares_key_heads_and_takes_other_widths(void **state) {
 
 static void attn_honours_window_and_chunk(void **state) {
     (void)state;
-    check_attn((attn){"window", 4, 2, 16, 16, F32, F32, {.scale = 0.25f, .window = 37}, .has_sinks = 0});
-    check_attn((attn){"long window", 2, 2, 16, 16, F16, F16, {.scale = 0.25f, .window = 300}, .has_sinks = 0});
-    check_attn((attn){"window 1", 2, 1, 16, 16, F16, F16, {.scale = 0.25f, .window = 1}, .has_sinks = 0});
-    check_attn((attn){"chunk", 4, 2, 16, 16, F32, F32, {.scale = 0.25f, .chunk = 100}, .has_sinks = 0});
-    check_attn((attn){"both", 4, 2, 16, 16, F32, F32, {.scale = 0.25f, .window = 50, .chunk = 64}, .has_sinks = 1});
+    check_attn(
+        (attn){"window", 4, 2, 16, 16, F32, F32, {.scale = 0.25f, .window = 37}, .has_sinks = 0});
+    check_attn((attn){
+        "long window", 2, 2, 16, 16, F16, F16, {.scale = 0.25f, .window = 300}, .has_sinks = 0});
+    check_attn(
+        (attn){"window 1", 2, 1, 16, 16, F16, F16, {.scale = 0.25f, .window = 1}, .has_sinks = 0});
+    check_attn(
+        (attn){"chunk", 4, 2, 16, 16, F32, F32, {.scale = 0.25f, .chunk = 100}, .has_sinks = 0});
+    check_attn((attn){"both",
+                      4,
+                      2,
+                      16,
+                      16,
+                      F32,
+                      F32,
+                      {.scale = 0.25f, .window = 50, .chunk = 64},
+                      .has_sinks = 1});
 }
 
 static void attn_without_causality_sees_all_keys(void **state) {
     (void)state;
-    check_attn((attn){"all", 4, 2, 16, 16, F32, F32, {.scale = 0.25f, .flags = PERI_ATTN_NOT_CAUSAL}, .has_sinks = 0});
-    check_attn((attn){"all, window", 4, 2, 16, 16, F16, F16,
-                      {.scale = 0.25f, .flags = PERI_ATTN_NOT_CAUSAL, .window = 20}, .has_sinks = 0});
+    check_attn((attn){"all",
+                      4,
+                      2,
+                      16,
+                      16,
+                      F32,
+                      F32,
+                      {.scale = 0.25f, .flags = PERI_ATTN_NOT_CAUSAL},
+                      .has_sinks = 0});
+    check_attn((attn){"all, window",
+                      4,
+                      2,
+                      16,
+                      16,
+                      F16,
+                      F16,
+                      {.scale = 0.25f, .flags = PERI_ATTN_NOT_CAUSAL, .window = 20},
+                      .has_sinks = 0});
 }
 
 static void attn_caps_biases_and_sinks(void **state) {
     (void)state;
     check_attn((attn){"cap", 4, 2, 16, 16, F32, F32, {.scale = 1, .cap = 2.5f}, .has_sinks = 0});
-    check_attn((attn){"alibi", 8, 4, 16, 16, F16, F16, {.scale = 0.25f, .alibi_max = 8}, .has_sinks = 0});
-    check_attn((attn){"alibi 6", 6, 2, 16, 16, F16, F16, {.scale = 0.25f, .alibi_max = 4}, .has_sinks = 0});
+    check_attn(
+        (attn){"alibi", 8, 4, 16, 16, F16, F16, {.scale = 0.25f, .alibi_max = 8}, .has_sinks = 0});
+    check_attn((attn){
+        "alibi 6", 6, 2, 16, 16, F16, F16, {.scale = 0.25f, .alibi_max = 4}, .has_sinks = 0});
     check_attn((attn){"sinks", 6, 3, 16, 16, F32, BF16, {.scale = 0.25f}, .has_sinks = 1});
 }
 
@@ -203,8 +244,10 @@ static void attn_survives_large_logits(void **state) {
     (void)state;
     attn u = {"large", 1, 1, 4, 1, F32, F32, {.size = sizeof u.attr, .scale = 100}, .has_sinks = 0};
     float pool_k[320 * 4], pool_v[320], q[4] = {2, 0, 0, 0}, y = 0;
-    for (int i = 0; i < 320 * 4; i++) pool_k[i] = i % 4 ? 0 : i == 4 * 300 ? 5 : 4;
-    for (int i = 0; i < 320; i++) pool_v[i] = i == 300 ? 3 : 1;
+    for (int i = 0; i < 320 * 4; i++)
+        pool_k[i] = i % 4 ? 0 : i == 4 * 300 ? 5 : 4;
+    for (int i = 0; i < 320; i++)
+        pool_v[i] = i == 300 ? 3 : 1;
     peri_error e = {0};
     peri_dev *d = open_cpu("reference", 1);
     prog *p = prog_new(d, 1);
@@ -212,7 +255,8 @@ static void attn_survives_large_logits(void **state) {
     p->n[PERI_SYM_B] = 40;
     p->ctx[0] = 320;
     p->pos[0] = 319;
-    for (int b = 0; b < 40; b++) p->table[b] = b;
+    for (int b = 0; b < 40; b++)
+        p->table[b] = b;
     prog_in(p, DIMS(1, -PERI_SYM_T, 1, 4), q, 0);
     prog_pool(p, F32, DIMS(40, 8, 1, 4), pool_k);
     prog_pool(p, F32, DIMS(40, 8, 1, 1), pool_v);
@@ -269,7 +313,8 @@ static void append_part(append *u, peri_dev *d, int32_t t0, int32_t n) {
     prog_in(p, DIMS(1, -PERI_SYM_T, KV_HEADS, KV_DV), u->v + t0 * KV_HEADS * KV_DV, 5);
     prog_pool(p, u->type, DIMS(KV_ROWS / 8, 8, KV_HEADS, KV_DK), u->k_pool);
     prog_pool(p, u->type, DIMS(KV_ROWS / 8, 8, KV_HEADS, KV_DV), u->v_pool);
-    for (int32_t t = 0; t < n; t++) p->slot[t] = slot_of(t0 + t);
+    for (int32_t t = 0; t < n; t++)
+        p->slot[t] = slot_of(t0 + t);
     assert_ok(prog_run(p, &e), e);
     prog_free(p);
 }
@@ -303,7 +348,8 @@ static void kv_append_stores_rounded_rows_at_their_slots(void **state) {
         memset(u->k_pool, 0xff, sizeof u->k_pool);
         memset(u->v_pool, 0xff, sizeof u->v_pool);
         int32_t chunk = chunks[i % 4];
-        for (int32_t t = 0; t < N_TOK; t += chunk) append_part(u, d, t, N_TOK - t < chunk ? N_TOK - t : chunk);
+        for (int32_t t = 0; t < N_TOK; t += chunk)
+            append_part(u, d, t, N_TOK - t < chunk ? N_TOK - t : chunk);
         check_stored(u, u->k_pool, u->k, KV_HEADS * KV_DK);
         check_stored(u, u->v_pool, u->v, KV_HEADS * KV_DV);
         close_cpu(d);

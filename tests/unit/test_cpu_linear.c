@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * test_cpu_linear.c - EMBED, LINEAR, LINEAR_QKV, GATE_UP_GLU, LINEAR_EXPERTS for every weight type, against sums in f64.
- * Decoding itself is checked in test_dequant.c. */
+ * test_cpu_linear.c - EMBED, LINEAR, LINEAR_QKV, GATE_UP_GLU, LINEAR_EXPERTS for every weight type,
+ * against sums in f64. Decoding itself is checked in test_dequant.c. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -37,7 +37,8 @@ static double dot_row(const matrix *w, int64_t row, const float *x) {
     float *v = malloc((size_t)w->n * sizeof *v);
     double sum = 0;
     ref_dequant_row(w->dtype, w->data + row * (w->n / t.n * t.bytes), v, w->n);
-    for (int64_t i = 0; i < w->n; i++) sum += (double)v[i] * (double)x[i];
+    for (int64_t i = 0; i < w->n; i++)
+        sum += (double)v[i] * (double)x[i];
     free(v);
     return sum;
 }
@@ -91,7 +92,7 @@ static void check_linear(uint32_t dtype, int64_t m, int variant) {
     assert_non_null(u.x);
     prog_fill(u.x, N_TOK * u.w.n, 5, 2);
     prog_fill(u.bias, 64, 6, 1);
-    op_case c = {ref_dtype_of(dtype).name, N_TOK, build_linear, expect_linear, {m}, 0, &u};
+    op_case c = {ref_dtype_of(dtype).name, N_TOK, build_linear, expect_linear, {m}, 0, &u, 0, NULL};
     check_case(&c);
     free(u.x);
     free(u.w.data);
@@ -99,7 +100,8 @@ static void check_linear(uint32_t dtype, int64_t m, int variant) {
 
 static void linear_of_every_type_is_the_sum(void **state) {
     (void)state;
-    for (int i = 0; i < N_TYPE; i++) check_linear(types[i], 37, 0);
+    for (int i = 0; i < N_TYPE; i++)
+        check_linear(types[i], 37, 0);
 }
 
 static void linear_takes_bias_and_scale_in_both_orders(void **state) {
@@ -142,15 +144,18 @@ static void expect_embed(const void *user, int32_t t, uint32_t k, double *out) {
     ref_dtype type = ref_dtype_of(u->w.dtype);
     float v[512];
     (void)k;
-    ref_dequant_row(u->w.dtype, u->w.data + token_of(t) * (u->w.n / type.n * type.bytes), v, u->w.n);
-    for (int64_t i = 0; i < u->w.n; i++) out[i] = (double)u->scale * (double)v[i];
+    ref_dequant_row(u->w.dtype, u->w.data + token_of(t) * (u->w.n / type.n * type.bytes), v,
+                    u->w.n);
+    for (int64_t i = 0; i < u->w.n; i++)
+        out[i] = (double)u->scale * (double)v[i];
 }
 
 static void embed_reads_the_row_of_token_or_position(void **state) {
     (void)state;
     for (int i = 0; i < N_TYPE; i++) {
-        embed u = {new_matrix(types[i], N_VOCAB, awkward_n(types[i]), 9), (uint32_t)i % 2, i < 4 ? 1 : 1.7f};
-        op_case c = {"EMBED", N_TOK, build_embed, expect_embed, {u.w.n}, 0.5, &u};
+        embed u = {new_matrix(types[i], N_VOCAB, awkward_n(types[i]), 9), (uint32_t)i % 2,
+                   i < 4 ? 1 : 1.7f};
+        op_case c = {"EMBED", N_TOK, build_embed, expect_embed, {u.w.n}, 0.5, &u, 0, NULL};
         check_case(&c);
         free(u.w.data);
     }
@@ -188,7 +193,8 @@ static void build_qkv(prog *p, const void *user, int32_t t0) {
         prog_weight(p, PERI_CPU_F32, DIMS(1, 1, 1, u->w[i].m), i == 1 ? NULL : u->bias + i);
     for (int i = 0; i < 3; i++) /* no scale for q */
         prog_weight(p, PERI_CPU_F32, DIMS(1, 1, 1, 1), i == 0 ? NULL : &u->scale[i]);
-    for (int i = 0; i < 3; i++) prog_out(p, PERI_CPU_F32, DIMS(1, 1, -PERI_SYM_T, u->w[i].m), i);
+    for (int i = 0; i < 3; i++)
+        prog_out(p, PERI_CPU_F32, DIMS(1, 1, -PERI_SYM_T, u->w[i].m), i);
 }
 
 static void expect_qkv(const void *user, int32_t t, uint32_t k, double *out) {
@@ -208,9 +214,10 @@ static void linear_qkv_is_three_linears_of_mixed_types(void **state) {
     prog_fill(u->x, N_TOK * 288, 4, 1);
     prog_fill(u->bias, 64, 5, 1);
     prog_fill(u->scale, 3, 6, 2);
-    op_case c = {"LINEAR_QKV", N_TOK, build_qkv, expect_qkv, {40, 17, 1}, 0, u};
+    op_case c = {"LINEAR_QKV", N_TOK, build_qkv, expect_qkv, {40, 17, 1}, 0, u, 0, NULL};
     check_case(&c);
-    for (int i = 0; i < 3; i++) free(u->w[i].data);
+    for (int i = 0; i < 3; i++)
+        free(u->w[i].data);
     free(u);
 }
 
@@ -236,7 +243,8 @@ static void expect_gate_up(const void *user, int32_t t, uint32_t k, double *out)
     const gate_up *u = user;
     (void)k;
     for (int64_t o = 0; o < u->up.m; o++) {
-        double g = dot_row(&u->gate, o, u->x + t * u->up.n), v = dot_row(&u->up, o, u->x + t * u->up.n);
+        double g = dot_row(&u->gate, o, u->x + t * u->up.n),
+               v = dot_row(&u->up, o, u->x + t * u->up.n);
         out[o] = g / (1 + exp(-g)) * v;
     }
 }
@@ -250,7 +258,15 @@ static void gate_up_glu_is_glu_of_two_linears(void **state) {
         u.x = malloc((size_t)(N_TOK * n) * sizeof *u.x);
         assert_non_null(u.x);
         prog_fill(u.x, N_TOK * n, 3, 1);
-        op_case c = {ref_dtype_of(types[i]).name, N_TOK, build_gate_up, expect_gate_up, {21}, 0, &u};
+        op_case c = {ref_dtype_of(types[i]).name,
+                     N_TOK,
+                     build_gate_up,
+                     expect_gate_up,
+                     {21},
+                     0,
+                     &u,
+                     0,
+                     NULL};
         check_case(&c);
         free(u.x);
         free(u.gate.data);
@@ -274,7 +290,8 @@ static int32_t expert_of(int32_t t, int32_t k) {
 static void build_experts(prog *p, const void *user, int32_t t0) {
     const experts *u = user;
     int32_t ids[N_TOK * N_USED], n = p->n[PERI_SYM_T];
-    for (int32_t i = 0; i < n * N_USED; i++) ids[i] = expert_of(t0 + i / N_USED, i % N_USED);
+    for (int32_t i = 0; i < n * N_USED; i++)
+        ids[i] = expert_of(t0 + i / N_USED, i % N_USED);
     p->code = PERI_OP_LINEAR_EXPERTS;
     if (u->per_slot)
         prog_in(p, DIMS(1, -PERI_SYM_T, N_USED, u->w.n), u->x + t0 * N_USED * u->w.n, 3);
@@ -303,13 +320,23 @@ static void linear_experts_uses_the_rows_of_each_slots_expert(void **state) {
     for (int i = 0; i < N_TYPE; i++) {
         int64_t n = awkward_n(types[i]);
         experts u = {.w = new_matrix(types[i], N_EXPERT * EXPERT_M, n, 11),
-                     .per_slot = i % 2, .has_bias = i % 3 == 0, .has_scale = i % 4 == 0};
+                     .per_slot = i % 2,
+                     .has_bias = i % 3 == 0,
+                     .has_scale = i % 4 == 0};
         u.x = malloc((size_t)(N_TOK * N_USED * n) * sizeof *u.x);
         assert_non_null(u.x);
         prog_fill(u.x, N_TOK * N_USED * n, 12, 1);
         prog_fill(u.bias, N_EXPERT * EXPERT_M, 13, 1);
         prog_fill(u.scale, N_EXPERT, 14, 1);
-        op_case c = {"LINEAR_EXPERTS", N_TOK, build_experts, expect_experts, {N_USED * EXPERT_M}, 0, &u};
+        op_case c = {"LINEAR_EXPERTS",
+                     N_TOK,
+                     build_experts,
+                     expect_experts,
+                     {N_USED * EXPERT_M},
+                     0,
+                     &u,
+                     0,
+                     NULL};
         check_case(&c);
         free(u.x);
         free(u.w.data);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * test_gguf_mutants.c - damaged files through the reader: no crash, no leak, bounded memory, and the
- * message names the damaged record.
+ * test_gguf_mutants.c - damaged files through the reader: no crash, no leak, bounded memory, and
+ * the message names the damaged record.
  *
  * PERI_MUTANTS=N sets their number (5,000), PERI_SEED=S the seed (1). */
 #include "harness.h"
@@ -38,11 +38,13 @@ static uint64_t read_all(const peri_gguf *g) {
             for (size_t c = 0; c < v->strings[k].size; c += 16)
                 sum += (unsigned char)v->strings[k].data[c];
         double d = 0;
-        for (uint64_t k = 0; k < v->n && peri_gguf_as_f64(v, k, &d); k++) sum += d > 0;
+        for (uint64_t k = 0; k < v->n && peri_gguf_as_f64(v, k, &d); k++)
+            sum += d > 0;
     }
     for (uint64_t i = 0; i < peri_gguf_n_tensors(g); i++) {
         const peri_gguf_tensor *t = peri_gguf_tensor_at(g, i);
-        for (uint64_t c = 0; c < t->bytes; c += 256) sum += t->data[c];
+        for (uint64_t c = 0; c < t->bytes; c += 256)
+            sum += t->data[c];
         sum += t->data[t->bytes - 1];
     }
     return sum;
@@ -77,7 +79,8 @@ static void try_mutant(uint64_t seed, uint64_t index, tally *tallies, volatile u
     const char *complaint = peri_mutant_judge_reader(&m, status, &err);
     if (complaint == NULL && heap->peak_bytes > 4 * n + (16u << 20))
         complaint = "it took more than 4 N + 16 MB";
-    if (complaint == NULL && (status == PERI_OK) != (g != NULL)) complaint = "status without object";
+    if (complaint == NULL && (status == PERI_OK) != (g != NULL))
+        complaint = "status without object";
     if (complaint == NULL && g != NULL) {
         if (m.truncate_to >= 0) {
             const char *path = m.is_split ? first_path : single_path;
@@ -94,7 +97,9 @@ static void try_mutant(uint64_t seed, uint64_t index, tally *tallies, volatile u
         fail_msg("mutant %llu of seed %llu, %s: %s: %s\n  found    %d %s\n  expected %s",
                  (unsigned long long)index, (unsigned long long)seed, m.class_name, m.what,
                  complaint, (int)status, err.text,
-                 m.expect[0] ? m.expect : m.must_fail_in_reader ? "a refusal" : "success");
+                 m.expect[0]             ? m.expect
+                 : m.must_fail_in_reader ? "a refusal"
+                                         : "success");
     for (int i = 0; i < PERI_N_MUTANT_CLASS; i++)
         if (strcmp(peri_mutant_classes[i], m.class_name) == 0) {
             tallies[i].n++;
@@ -120,7 +125,8 @@ static void mutants_are_refused_by_name_or_open(void **state) {
     snprintf(single_path, sizeof single_path, "%s/m.gguf", folder);
     snprintf(first_path, sizeof first_path, "%s/m-00001-of-00002.gguf", folder);
     snprintf(second_path, sizeof second_path, "%s/m-00002-of-00002.gguf", folder);
-    for (uint64_t i = 0; i < n; i++) try_mutant(seed, i, tallies, &sum);
+    for (uint64_t i = 0; i < n; i++)
+        try_mutant(seed, i, tallies, &sum);
     peri_mutant_cache_free();
     unlink(single_path);
     unlink(first_path);

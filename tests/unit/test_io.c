@@ -38,7 +38,8 @@ static int drop_folder(void **state) {
 static void fill_file(size_t bytes) {
     FILE *f = fopen(path, "wb");
     assert_non_null(f);
-    for (size_t i = 0; i < bytes; i++) fputc((int)(i * 7 % 251 + 1), f);
+    for (size_t i = 0; i < bytes; i++)
+        fputc((int)(i * 7 % 251 + 1), f);
     assert_int_equal(fclose(f), 0);
 }
 
@@ -137,7 +138,8 @@ static void mapping_shows_the_file(void **state) {
 static unsigned sum(const peri_mapping *m) {
     const volatile uint8_t *p = peri_mapping_data(m);
     unsigned total = 0;
-    for (uint64_t i = 0; i < peri_mapping_size(m); i++) total += p[i];
+    for (uint64_t i = 0; i < peri_mapping_size(m); i++)
+        total += p[i];
     return total;
 }
 
@@ -186,7 +188,8 @@ static void slot_is_clean_for_the_next_mapping(void **state) {
 }
 
 static void *sum_in_thread(void *user) {
-    for (int i = 0; i < 50; i++) sum(user);
+    for (int i = 0; i < 50; i++)
+        sum(user);
     return NULL;
 }
 
@@ -197,12 +200,14 @@ static void truncation_under_several_threads_survives(void **state) {
     (void)state;
     fill_file(200000);
     assert_ok(peri_mapping_open(path, &m, &err), err);
-    for (int i = 0; i < 4; i++) pthread_create(&thread[i], NULL, sum_in_thread, m);
+    for (int i = 0; i < 4; i++)
+        pthread_create(&thread[i], NULL, sum_in_thread, m);
     for (long n = 190000; n >= 0; n -= 10000) {
         assert_int_equal(truncate(path, n), 0);
         usleep(500);
     }
-    for (int i = 0; i < 4; i++) pthread_join(thread[i], NULL);
+    for (int i = 0; i < 4; i++)
+        pthread_join(thread[i], NULL);
     assert_int_equal(peri_mapping_check(m, &err), PERI_E_IO);
     assert_int_equal(sum(m), 0);
     peri_mapping_close(m);

@@ -24,7 +24,7 @@ static peri_pool *new_pool(uint32_t n) {
 }
 
 typedef struct job {
-    uint32_t *count;       /* [n] plain memory: the pool must order the accesses */
+    uint32_t *count; /* [n] plain memory: the pool must order the accesses */
     uint64_t per_worker[8];
     _Atomic int is_busy[8]; /* one call at a time per worker */
     _Atomic int n_clash;
@@ -50,10 +50,12 @@ static void check_sizes(uint32_t n_worker) {
     for (size_t s = 0; s < sizeof sizes / sizeof sizes[0]; s++) {
         memset(j.count, 0, LARGEST * sizeof(uint32_t));
         peri_pool_run(p, sizes[s], count_chunk, &j);
-        for (uint32_t i = 0; i < LARGEST; i++) assert_int_equal(j.count[i], i < sizes[s]);
+        for (uint32_t i = 0; i < LARGEST; i++)
+            assert_int_equal(j.count[i], i < sizes[s]);
         total += sizes[s];
     }
-    for (int w = 0; w < 8; w++) seen += j.per_worker[w];
+    for (int w = 0; w < 8; w++)
+        seen += j.per_worker[w];
     assert_int_equal(seen, total);
     assert_int_equal(j.n_clash, 0);
     free(j.count);
@@ -62,7 +64,8 @@ static void check_sizes(uint32_t n_worker) {
 
 static void pool_runs_every_chunk_once(void **state) {
     (void)state;
-    for (uint32_t n = 1; n <= 5; n++) check_sizes(n);
+    for (uint32_t n = 1; n <= 5; n++)
+        check_sizes(n);
 }
 
 static void add_one(void *arg, uint32_t i, uint32_t worker) {
@@ -80,7 +83,8 @@ static void pool_survives_many_tiny_jobs(void **state) {
         /* The caller reads what workers wrote, and writes what the next job's workers read. */
         if (cell[0] != k + 1) fail_msg("job %u: first chunk ran %u times", k, cell[0]);
     }
-    for (uint32_t i = 0; i < 4; i++) assert_int_equal(cell[i], N_JOB - i * N_JOB / 4);
+    for (uint32_t i = 0; i < 4; i++)
+        assert_int_equal(cell[i], N_JOB - i * N_JOB / 4);
     peri_pool_free(p);
 }
 
@@ -93,7 +97,8 @@ static void pool_wakes_sleeping_workers(void **state) {
         nanosleep(&nap, NULL);
         peri_pool_run(p, 64, add_one, cell);
     }
-    for (uint32_t i = 0; i < 64; i++) assert_int_equal(cell[i], 200);
+    for (uint32_t i = 0; i < 64; i++)
+        assert_int_equal(cell[i], 200);
     peri_pool_free(p);
 }
 
@@ -110,7 +115,8 @@ static void pool_waits_for_a_slow_worker(void **state) {
     uint32_t cell[3] = {0};
     for (uint32_t k = 0; k < 30; k++) {
         peri_pool_run(p, 3, slow_second_chunk, cell);
-        for (uint32_t i = 0; i < 3; i++) assert_int_equal(cell[i], k + 1);
+        for (uint32_t i = 0; i < 3; i++)
+            assert_int_equal(cell[i], k + 1);
     }
     peri_pool_free(p);
 }
@@ -189,7 +195,8 @@ static void pool_creation_survives_lack_of_memory(void **state) {
     assert_ok(peri_pool_new(3, NULL, &p, &err), err);
     uint64_t calls = f->calls;
     uint32_t cell[9] = {0};
-    for (int k = 0; k < 100; k++) peri_pool_run(p, 9, add_one, cell);
+    for (int k = 0; k < 100; k++)
+        peri_pool_run(p, 9, add_one, cell);
     assert_int_equal(f->calls, calls); /* running allocates nothing */
     peri_pool_free(p);
     assert_int_equal(f->live, 0);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * test_registry.c - plugins found, examined, refused with a reason, opened; the bad ones of tests/plugin cost
- * one line each and nothing else. */
+ * test_registry.c - plugins found, examined, refused with a reason, opened; the bad ones of
+ * tests/plugin cost one line each and nothing else. */
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <fcntl.h>
@@ -20,7 +20,8 @@
 
 #define ONE_NODE "numa:1(memory=8GB) core:2 pu:1"
 
-static void assert_reason(const peri_plugin_file *f, peri_plugin_state state, const char *fragment) {
+static void assert_reason(const peri_plugin_file *f, peri_plugin_state state,
+                          const char *fragment) {
     if (f->state != state || strstr(f->reason, fragment) == NULL)
         fail_msg("%s: state %d, reason \"%s\"; expected state %d, \"%s\"", f->path, (int)f->state,
                  f->reason, (int)state, fragment);
@@ -30,12 +31,14 @@ static void assert_reason(const peri_plugin_file *f, peri_plugin_state state, co
 static size_t open_descriptors(void) {
     size_t n = 0;
     DIR *dir = opendir("/proc/self/fd");
-    while (dir != NULL && readdir(dir) != NULL) n++;
+    while (dir != NULL && readdir(dir) != NULL)
+        n++;
     if (dir != NULL) closedir(dir);
     return n;
 }
 
-/* ---- the bad ones -------------------------------------------------------------------------------- */
+/* ---- the bad ones
+ * -------------------------------------------------------------------------------- */
 
 static const struct {
     const char *name, *fragment;
@@ -69,7 +72,8 @@ static void registry_refuses_each_bad_plugin_and_goes_on(void **state) {
     size_t n = sizeof refused / sizeof refused[0];
     rig_init(&rig, ONE_NODE);
     size_t before = open_descriptors();
-    for (size_t i = 0; i < n; i++) rig_add(&rig, rig_plugin(refused[i].name));
+    for (size_t i = 0; i < n; i++)
+        rig_add(&rig, rig_plugin(refused[i].name));
     rig_add(&rig, rig_plugin("bad_library"));
     rig_add(&rig, rig_null());
     rig_set(&rig, "null.devices", "name=fake0");
@@ -82,7 +86,7 @@ static void registry_refuses_each_bad_plugin_and_goes_on(void **state) {
         snprintf(tail, sizeof tail, "%s.so", refused[i].name);
         assert_reason(rig_file(&rig, tail), PERI_PLUGIN_REFUSED, refused[i].fragment);
     }
-    assert_reason(rig_file(&rig, "bad_library.so"), PERI_PLUGIN_NO_DEVICE,
+    assert_reason(rig_file(&rig, "bad_library.so"), PERI_PLUGIN_REFUSED,
                   "cannot be loaded: libperigee_test_stub.so: cannot open shared object file");
     assert_int_equal(rig_file(&rig, "/null.so")->state, PERI_PLUGIN_USABLE);
     assert_int_equal(peri_registry_n_device(rig.registry), 1);
@@ -118,16 +122,19 @@ static void registry_refuses_files_that_are_no_plugins(void **state) {
     assert_int_equal(chmod(open, 0777), 0);
     const char *odd = rig_copy(&rig, rig_null(), "od\033[31md.so", 0755);
     const char *files[] = {text, empty, cut, folder, writable, in_open, odd, "/no/such/file.so"};
-    for (size_t i = 0; i < 8; i++) rig_add(&rig, files[i]);
+    for (size_t i = 0; i < 8; i++)
+        rig_add(&rig, files[i]);
     rig_set(&rig, "null.devices", "name=fake0");
     rig_look(&rig);
-    assert_reason(rig_file(&rig, "/text.so"), PERI_PLUGIN_REFUSED, "not a shared object (no ELF header)");
+    assert_reason(rig_file(&rig, "/text.so"), PERI_PLUGIN_REFUSED,
+                  "not a shared object (no ELF header)");
     assert_reason(rig_file(&rig, "/empty.so"), PERI_PLUGIN_REFUSED, "the file is empty");
     assert_reason(rig_file(&rig, "/cut.so"), PERI_PLUGIN_REFUSED, "truncated");
     assert_reason(rig_file(&rig, "/folder.so"), PERI_PLUGIN_REFUSED, "is not a regular file");
     assert_reason(rig_file(&rig, "/writable.so"), PERI_PLUGIN_REFUSED,
                   "is writable by others (mode 0777)");
-    assert_reason(rig_file(&rig, "/open/null.so"), PERI_PLUGIN_REFUSED, "/open is writable by others");
+    assert_reason(rig_file(&rig, "/open/null.so"), PERI_PLUGIN_REFUSED,
+                  "/open is writable by others");
     assert_reason(rig_file(&rig, "/no/such/file.so"), PERI_PLUGIN_REFUSED,
                   "cannot be opened: No such file or directory");
     assert_reason(rig_file(&rig, "[31md.so"), PERI_PLUGIN_REFUSED, "its path is no plain UTF-8");
@@ -147,7 +154,8 @@ static void registry_refuses_files_of_other_users(void **state) {
     rig_look(&rig);
     assert_reason(rig_file(&rig, "given.so"), PERI_PLUGIN_REFUSED,
                   "belongs to user 12345, not to root or you");
-    assert_reason(rig_file(&rig, "group.so"), PERI_PLUGIN_REFUSED, "is writable by others (mode 0775)");
+    assert_reason(rig_file(&rig, "group.so"), PERI_PLUGIN_REFUSED,
+                  "is writable by others (mode 0775)");
     rig_fini(&rig);
 }
 
@@ -164,11 +172,13 @@ static void registry_survives_a_missing_probe_program(void **state) {
                                .want_no_cache = true};
     peri_error err;
     assert_ok(peri_registry_new(&o, &rig.registry, &err), err);
-    assert_reason(rig_file(&rig, "null.so"), PERI_PLUGIN_REFUSED, "lib/perigee/0/perigee-probe cannot be started");
+    assert_reason(rig_file(&rig, "null.so"), PERI_PLUGIN_REFUSED,
+                  "lib/perigee/0/perigee-probe cannot be started");
     rig_fini(&rig);
 }
 
-/* ---- older and newer ones ------------------------------------------------------------------------- */
+/* ---- older and newer ones
+ * ------------------------------------------------------------------------- */
 
 static void registry_opens_plugins_of_older_and_newer_headers(void **state) {
     (void)state;
@@ -206,7 +216,8 @@ static void registry_refuses_to_open_liars(void **state) {
     rig_look(&rig);
     assert_int_equal(peri_registry_open(rig.registry, 0, &b, &err), PERI_E_OTHER);
     assert_null(b);
-    assert_error(&err, PERI_E_OTHER, "device 0 was fake0 at fake:0 when examined and is fake0 at elsewhere now");
+    assert_error(&err, PERI_E_OTHER,
+                 "device 0 was fake0 at fake:0 when examined and is fake0 at elsewhere now");
     rig.n_file = 0;
     rig_add(&rig, rig_plugin("bad_handle"));
     rig_look(&rig);
@@ -239,7 +250,8 @@ static void registry_notices_a_file_that_changed(void **state) {
     rig_fini(&rig);
 }
 
-/* ---- the null plugin, from end to end ------------------------------------------------------------- */
+/* ---- the null plugin, from end to end
+ * ------------------------------------------------------------- */
 
 typedef struct little_program { /* LINEAR x [T][4], W, none, none -> y [T][3] within rows of 4 */
     peri_program head;
@@ -281,14 +293,16 @@ static void null_plugin_answers_and_writes_zeros(void **state) {
     peri_backend *b = NULL;
     rig_init(&rig, ONE_NODE);
     rig_add(&rig, rig_null());
-    rig_set(&rig, "null.devices", "name=fake0,location=pci:0000:3b:00.0,mem=24e9,gbps=1000;name=fake1");
+    rig_set(&rig, "null.devices",
+            "name=fake0,location=pci:0000:3b:00.0,mem=24e9,gbps=1000;name=fake1");
     rig_look(&rig);
     size_t i = rig_device(&rig, "fake0");
     const peri_device *d = peri_registry_device(rig.registry, i);
     assert_string_equal(d->info.location, "pci:0000:3b:00.0");
     assert_int_equal(d->info.mem_total, 24000000000);
     assert_true(d->info.mem_gbps == 1000);
-    assert_int_equal(d->info.flags, PERI_DEV_EMULATED | PERI_DEV_HOST_MEM | PERI_DEV_BATCH_INVARIANT);
+    assert_int_equal(d->info.flags,
+                     PERI_DEV_EMULATED | PERI_DEV_HOST_MEM | PERI_DEV_BATCH_INVARIANT);
     assert_ok(peri_registry_open(rig.registry, i, &b, &err), err);
     assert_int_equal(peri_pool_workers(b->pool), 2);
     assert_int_equal(b->host->workers(b->dev), 2);
@@ -315,7 +329,8 @@ static void null_plugin_answers_and_writes_zeros(void **state) {
 
     rig_set(&rig, "null.fault", "run:device_lost@3");
     float arena[40];
-    for (int k = 0; k < 40; k++) arena[k] = 7;
+    for (int k = 0; k < 40; k++)
+        arena[k] = 7;
     peri_buf *weights[1] = {(peri_buf *)(void *)arena};
     peri_bind bind = {.size = sizeof bind,
                       .n_weights = 1,
@@ -347,7 +362,8 @@ static void null_plugin_offers_nothing_by_itself(void **state) {
     rig_add(&rig, rig_null());
     rig_look(&rig);
     assert_int_equal(peri_registry_n_device(rig.registry), 0);
-    assert_reason(rig_file(&rig, "null.so"), PERI_PLUGIN_NO_DEVICE, "option null.devices names none");
+    assert_reason(rig_file(&rig, "null.so"), PERI_PLUGIN_NO_DEVICE,
+                  "option null.devices names none");
     rig_fini(&rig);
 }
 
@@ -356,11 +372,12 @@ static void probing_reports_faults_of_device(void **state) {
     static const struct {
         const char *fault, *fragment;
         peri_plugin_state state;
-    } cases[] = {{"device:crash", "crashed in device(0) (SIGILL)", PERI_PLUGIN_REFUSED},
-                 {"device:crash@3", "crashed in device(2) (SIGILL)", PERI_PLUGIN_REFUSED},
-                 {"device:hang@2", "hung in device(1): no answer within 700 ms", PERI_PLUGIN_REFUSED},
-                 {"device:nomem", "device: nomem on request", PERI_PLUGIN_REFUSED},
-                 {"device:no_driver", "device: no_driver on request", PERI_PLUGIN_NO_DEVICE}};
+    } cases[] = {
+        {"device:crash", "crashed in device(0) (SIGILL)", PERI_PLUGIN_REFUSED},
+        {"device:crash@3", "crashed in device(2) (SIGILL)", PERI_PLUGIN_REFUSED},
+        {"device:hang@2", "hung in device(1): no answer within 700 ms", PERI_PLUGIN_REFUSED},
+        {"device:nomem", "device: nomem on request", PERI_PLUGIN_REFUSED},
+        {"device:no_driver", "device: no_driver on request", PERI_PLUGIN_NO_DEVICE}};
     peri_rig rig;
     rig_init(&rig, ONE_NODE);
     rig_add(&rig, rig_null());
@@ -391,16 +408,18 @@ static void options_come_from_caller_then_environment(void **state) {
     rig_fini(&rig);
 }
 
-/* ---- where files are looked for -------------------------------------------------------------------- */
+/* ---- where files are looked for
+ * -------------------------------------------------------------------- */
 
 static void registry_searches_in_the_stated_order(void **state) {
     (void)state;
     peri_rig rig;
     rig_init(&rig, ONE_NODE);
-    static const char *const folders[] = {"data", "data/perigee", "data/perigee/0", "lib", "lib/perigee",
-                                          "lib/perigee/0", "data/perigee/0/plugins",
-                                          "lib/perigee/0/plugins", "own"};
-    for (size_t i = 0; i < 9; i++) assert_int_equal(mkdir(rig_path(&rig, folders[i]), 0755), 0);
+    static const char *const folders[] = {
+        "data",          "data/perigee",           "data/perigee/0",        "lib", "lib/perigee",
+        "lib/perigee/0", "data/perigee/0/plugins", "lib/perigee/0/plugins", "own"};
+    for (size_t i = 0; i < 9; i++)
+        assert_int_equal(mkdir(rig_path(&rig, folders[i]), 0755), 0);
     rig_copy(&rig, rig_null(), "data/perigee/0/plugins/user.so", 0755);
     rig_copy(&rig, rig_null(), "lib/perigee/0/plugins/z.so", 0755);
     rig_copy(&rig, rig_null(), "lib/perigee/0/plugins/a.so", 0755);
@@ -448,7 +467,8 @@ static void registry_lists_a_file_once(void **state) {
     rig_fini(&rig);
 }
 
-/* ---- one device, two plugins ------------------------------------------------------------------------- */
+/* ---- one device, two plugins
+ * ------------------------------------------------------------------------- */
 
 static void registry_keeps_the_best_plugin_of_a_device(void **state) {
     (void)state;
@@ -463,7 +483,8 @@ static void registry_keeps_the_best_plugin_of_a_device(void **state) {
             "name=s1,location=pci:0000:03:00.0;name=s2,location=pci:0000:03:00.0;"
             "name=t1,location=pci:0000:04:00.0");
     rig_set(&rig, "nil.devices",
-            "name=n,location=pci:0000:01:00.0,native=1,gbps=1;name=fast,location=pci:0000:02:00.0,gbps=6;"
+            "name=n,location=pci:0000:01:00.0,native=1,gbps=1;name=fast,location=pci:0000:02:00.0,"
+            "gbps=6;"
             "name=t2,location=pci:0000:04:00.0");
     rig_look(&rig);
     static const struct {
@@ -481,17 +502,20 @@ static void registry_keeps_the_best_plugin_of_a_device(void **state) {
         {"t2", false, "as t1 of plugin null, which was found first"},
     };
     for (size_t i = 0; i < 8; i++) {
-        const peri_device *d = peri_registry_device(rig.registry, rig_device(&rig, expected[i].name));
+        const peri_device *d =
+            peri_registry_device(rig.registry, rig_device(&rig, expected[i].name));
         assert_int_equal(d->is_usable, expected[i].is_usable);
         if (strstr(d->reason, expected[i].reason) == NULL)
             fail_msg("%s: \"%s\"", expected[i].name, d->reason);
     }
-    assert_int_equal(peri_registry_open(rig.registry, rig_device(&rig, "e"), &b, &err), PERI_E_INVALID);
+    assert_int_equal(peri_registry_open(rig.registry, rig_device(&rig, "e"), &b, &err),
+                     PERI_E_INVALID);
     assert_error(&err, PERI_E_INVALID, "device e of plugin null: same device");
     rig_fini(&rig);
 }
 
-/* ---- hardware that nobody drives ----------------------------------------------------------------------- */
+/* ---- hardware that nobody drives
+ * ----------------------------------------------------------------------- */
 
 static void registry_reports_hardware_without_a_driver(void **state) {
     (void)state;
@@ -504,17 +528,21 @@ static void registry_reports_hardware_without_a_driver(void **state) {
     assert_ok(peri_topology_new(&o, &rig.topology, &err), err);
     rig_look(&rig);
     assert_ok(peri_registry_to_json(rig.registry, &json, &err), err);
-    assert_non_null(strstr(json, "NVIDIA device 10de:2330 at 0000:3b:00.0 is present (NVIDIA Corporation GH100 [H100 "
-                                 "SXM5 80GB]); no plugin here drives it"));
+    assert_non_null(strstr(
+        json, "NVIDIA device 10de:2330 at 0000:3b:00.0 is present (NVIDIA Corporation GH100 [H100 "
+              "SXM5 80GB]); no plugin here drives it"));
     peri_free(json);
     rig_add(&rig, rig_plugin("no_driver"));
     rig_look(&rig);
     assert_ok(peri_registry_to_json(rig.registry, &json, &err), err);
-    assert_non_null(strstr(json, "80GB]); plugin gpu says: libcuda.so.1 not found; libcuda.so.1 comes with the Debian package libcuda1"));
-    assert_non_null(strstr(json, "AMD device 1002:74a0 at 0000:5e:00.0 is present; no plugin here drives it"));
+    assert_non_null(strstr(json, "80GB]); plugin gpu says: libcuda.so.1 not found; libcuda.so.1 "
+                                 "comes with the Debian package libcuda1"));
+    assert_non_null(
+        strstr(json, "AMD device 1002:74a0 at 0000:5e:00.0 is present; no plugin here drives it"));
     peri_free(json);
     rig_add(&rig, rig_null());
-    rig_set(&rig, "null.devices", "name=gpu0,location=pci:0000:3b:00.0;name=slice,location=pci:0000:5e:00.0#1");
+    rig_set(&rig, "null.devices",
+            "name=gpu0,location=pci:0000:3b:00.0;name=slice,location=pci:0000:5e:00.0#1");
     rig_look(&rig);
     assert_ok(peri_registry_to_json(rig.registry, &json, &err), err);
     assert_null(strstr(json, "is present"));
@@ -522,7 +550,7 @@ static void registry_reports_hardware_without_a_driver(void **state) {
     rig_fini(&rig);
 }
 
-/* ---- JSON ------------------------------------------------------------------------------------------------ */
+/* ---- JSON ---- */
 
 static void registry_tells_everything_as_json(void **state) {
     (void)state;
@@ -538,7 +566,8 @@ static void registry_tells_everything_as_json(void **state) {
     json_t *j = json_loads(text, JSON_REJECT_DUPLICATES, NULL);
     assert_non_null(j);
     static const char *const keys[] = {"cpu", "memory_nodes", "pci", "plugins", "devices", "notes"};
-    for (size_t i = 0; i < 6; i++) assert_non_null(json_object_get(j, keys[i]));
+    for (size_t i = 0; i < 6; i++)
+        assert_non_null(json_object_get(j, keys[i]));
     assert_int_equal(json_object_size(j), 6);
     const json_t *d = json_array_get(json_object_get(j, "devices"), 0);
     assert_string_equal(json_string_value(json_object_get(d, "name")), "quo\"te");
@@ -553,7 +582,8 @@ static void registry_tells_everything_as_json(void **state) {
     rig_fini(&rig);
 }
 
-/* ---- the cache ------------------------------------------------------------------------------------------- */
+/* ---- the cache
+ * ------------------------------------------------------------------------------------------- */
 
 /* Look again with a probe program that does not exist: only the cache can answer. */
 static void look_at_cache_only(peri_rig *rig) {
@@ -612,7 +642,8 @@ static void second_crash_puts_a_plugin_in_quarantine(void **state) {
     }
     rig_look(&rig);
     assert_reason(rig_file(&rig, "ill.so"), PERI_PLUGIN_REFUSED,
-                  "in quarantine until its file changes, after 2 times: crashed while loading, in a constructor (SIGILL)");
+                  "in quarantine until its file changes, after 2 times: crashed while loading, in "
+                  "a constructor (SIGILL)");
     rig_copy(&rig, rig_plugin("new_header"), "ill.so", 0755);
     rig_look(&rig);
     assert_int_equal(rig_file(&rig, "ill.so")->state, PERI_PLUGIN_USABLE);
@@ -637,8 +668,8 @@ static void cache_that_is_damaged_or_unwritable_is_no_error(void **state) {
         char text[1024];
         const char *mark = strstr(contents[i], "%s");
         if (mark != NULL)
-            snprintf(text, sizeof text, "%.*s%s%s", (int)(mark - contents[i]), contents[i], rig.file[0],
-                     mark + 2);
+            snprintf(text, sizeof text, "%.*s%s%s", (int)(mark - contents[i]), contents[i],
+                     rig.file[0], mark + 2);
         else
             snprintf(text, sizeof text, "%s", contents[i]);
         fputs(text, f);
@@ -656,9 +687,11 @@ static void cache_that_is_damaged_or_unwritable_is_no_error(void **state) {
     rig_fini(&rig);
 }
 
-/* ---- lack of memory ---------------------------------------------------------------------------------------- */
+/* ---- lack of memory
+ * ---------------------------------------------------------------------------------------- */
 
-/* Whatever fails, the outcome is a working registry (when it failed beside the point, as in the cache) or NOMEM. */
+/* Whatever fails, the outcome is a working registry (when it failed beside the point, as in the
+ * cache) or NOMEM. */
 static void registry_survives_lack_of_memory(void **state) {
     (void)state;
     peri_rig rig;

@@ -38,7 +38,9 @@ static void fail_escapes_control_bytes(void **state) {
     assert_string_equal(err.text, "a\\x1b[31m\\x0a\\x09\\x7f");
     peri_fail(&err, PERI_E_IO, "%s", "\xc2\x9bm"); /* C1: CSI as one character */
     assert_string_equal(err.text, "\\xc2\\x9bm");
-    peri_fail(&err, PERI_E_IO, "%s", "\xe2\x80\xae" "gguf"); /* right-to-left override */
+    peri_fail(&err, PERI_E_IO, "%s",
+              "\xe2\x80\xae"
+              "gguf"); /* right-to-left override */
     assert_string_equal(err.text, "\\xe2\\x80\\xaegguf");
 }
 
@@ -48,7 +50,8 @@ static void fail_keeps_utf8_and_escapes_broken_utf8(void **state) {
     peri_fail(&err, PERI_E_IO, "%s", "\xc3\xa4\xe2\x82\xac\xf0\x9f\x98\x80");
     assert_string_equal(err.text, "\xc3\xa4\xe2\x82\xac\xf0\x9f\x98\x80");
     peri_fail(&err, PERI_E_IO, "%s", "\xff|\xc0\x80|\xed\xa0\x80|\xf4\x90\x80\x80|\xe2\x82");
-    assert_string_equal(err.text, "\\xff|\\xc0\\x80|\\xed\\xa0\\x80|\\xf4\\x90\\x80\\x80|\\xe2\\x82");
+    assert_string_equal(err.text,
+                        "\\xff|\\xc0\\x80|\\xed\\xa0\\x80|\\xf4\\x90\\x80\\x80|\\xe2\\x82");
 }
 
 static void fail_cuts_long_text_at_a_character(void **state) {
@@ -57,7 +60,8 @@ static void fail_cuts_long_text_at_a_character(void **state) {
     (void)state;
     for (size_t shift = 0; shift < 8; shift++) {
         memset(text, 'x', shift);
-        for (size_t i = shift; i + 3 < sizeof text; i += 3) memcpy(text + i, "\xe2\x82\xac", 4);
+        for (size_t i = shift; i + 3 < sizeof text; i += 3)
+            memcpy(text + i, "\xe2\x82\xac", 4);
         peri_fail(&err, PERI_E_IO, "%s", text);
         size_t n = strlen(err.text);
         assert_in_range(n, sizeof err.text - 4, sizeof err.text - 1);
@@ -85,9 +89,12 @@ static void escape_survives_every_buffer_size(void **state) {
     (void)state;
     for (size_t room = 0; room < sizeof out; room++) {
         memset(out, '#', sizeof out);
-        bool whole = peri_escape(out, room, "ab\x01\xe2\x82\xac" "cd\x02");
+        bool whole = peri_escape(out, room,
+                                 "ab\x01\xe2\x82\xac"
+                                 "cd\x02");
         assert_int_equal(whole, room >= 16);
-        for (size_t i = room; i < sizeof out; i++) assert_int_equal(out[i], '#');
+        for (size_t i = room; i < sizeof out; i++)
+            assert_int_equal(out[i], '#');
         if (room > 0) assert_true(memchr(out, 0, room) != NULL);
     }
 }
