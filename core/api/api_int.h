@@ -21,15 +21,16 @@ struct peri_runtime {
 struct peri_model {
     peri_runtime *rt;
     peri_gguf *g;
-    peri_arch *a;                /* NULL only when metadata_only and the architecture is unknown */
-    peri_error arch_error;       /* why a is NULL */
-    peri_tokenizer *tokenizer;   /* NULL when the file has none that we know */
-    peri_error tokenizer_error;  /* why */
-    peri_engine *engine;         /* NULL when metadata_only */
+    peri_arch *a;               /* NULL only when metadata_only and the architecture is unknown */
+    peri_error arch_error;      /* why a is NULL */
+    peri_tokenizer *tokenizer;  /* NULL when the file has none that we know */
+    peri_error tokenizer_error; /* why */
+    peri_engine *engine;        /* NULL when metadata_only */
     int32_t n_session_open;
 };
 
-/* peri_runtime_new for a libperigee that lies in library_dir; NULL = find it.  Programs that link the core statically need this. */
+/* peri_runtime_new for a libperigee that lies in library_dir; NULL = find it.  Programs that link
+ * the core statically need this. */
 peri_status peri_runtime_new_in(const peri_runtime_options *opts, const char *library_dir,
                                 peri_runtime **out, peri_error *err);
 

@@ -12,7 +12,8 @@
 
 #include "base/compiler.h"
 
-/* Memory for keys and values when the user names no context: half of what is free after the weights. */
+/* Memory for keys and values when the user names no context: half of what is free after the
+ * weights. */
 static uint64_t kv_budget(const peri_model *m) {
     uint64_t free_bytes = 0, limit = peri_topology_mem_limit(m->rt->topology);
     for (uint32_t i = 0; i < peri_topology_n_node(m->rt->topology); i++)
@@ -29,20 +30,22 @@ static int32_t default_ctx(const peri_model *m, const peri_engine_options *o) {
     int32_t n = m->a->n_ctx;
     if (fits >= (uint64_t)n) return n;
     int32_t capped = (int32_t)(fits / PERI_BLOCK_TOKENS) * PERI_BLOCK_TOKENS;
-    if (capped < 512) capped = n < 512 ? n : 512; /* too little to be useful: let the allocation decide */
-    peri_log(PERI_LOG_WARN, "context is %d tokens, not the trained %d: keys and values take %llu bytes per token",
+    if (capped < 512)
+        capped = n < 512 ? n : 512; /* too little to be useful: let the allocation decide */
+    peri_log(PERI_LOG_WARN,
+             "context is %d tokens, not the trained %d: keys and values take %llu bytes per token",
              capped, n, (unsigned long long)per_token);
     return capped;
 }
 
-static peri_status engine_options(peri_model *m, const peri_model_options *o, peri_engine_options *e,
-                                  peri_error *err) {
+static peri_status engine_options(peri_model *m, const peri_model_options *o,
+                                  peri_engine_options *e, peri_error *err) {
     static const uint32_t kv[] = {[PERI_KV_F16] = PERI_DT_F16, [PERI_KV_F32] = PERI_DT_F32};
     if (o->kv_type > PERI_KV_F32)
         return peri_fail(err, PERI_E_INVALID, "kv_type %u is unknown", o->kv_type);
     if (o->n_ctx > 1 << 30 || o->n_session > 65536 || o->n_batch > 65536)
-        return peri_fail(err, PERI_E_RANGE, "context %u, sessions %u or batch %u is out of range", o->n_ctx,
-                         o->n_session, o->n_batch);
+        return peri_fail(err, PERI_E_RANGE, "context %u, sessions %u or batch %u is out of range",
+                         o->n_ctx, o->n_session, o->n_batch);
     *e = (peri_engine_options){.n_session = o->n_session ? (int32_t)o->n_session : 1,
                                .n_batch = o->n_batch ? (int32_t)o->n_batch : 512,
                                .kv_dtype = kv[o->kv_type],
@@ -51,8 +54,10 @@ static peri_status engine_options(peri_model *m, const peri_model_options *o, pe
     e->n_ctx = o->n_ctx ? (int32_t)o->n_ctx : default_ctx(m, e);
     if (e->n_ctx > m->a->n_ctx) {
         if (m->rt->is_strict)
-            return peri_fail(err, PERI_E_RANGE, "--strict: context %d exceeds the trained %d", e->n_ctx, m->a->n_ctx);
-        peri_log(PERI_LOG_WARN, "context %d exceeds the %d tokens the model was trained on", e->n_ctx, m->a->n_ctx);
+            return peri_fail(err, PERI_E_RANGE, "--strict: context %d exceeds the trained %d",
+                             e->n_ctx, m->a->n_ctx);
+        peri_log(PERI_LOG_WARN, "context %d exceeds the %d tokens the model was trained on",
+                 e->n_ctx, m->a->n_ctx);
     }
     return PERI_OK;
 }
@@ -63,8 +68,10 @@ static peri_status open_tokenizer(peri_model *m, peri_error *err) {
     if (st == PERI_OK) {
         if (m->a && peri_tokenizer_n_vocab(m->tokenizer) > m->a->n_vocab)
             return peri_fail(err, PERI_E_CORRUPT,
-                             "%s: key tokenizer.ggml.tokens: %d tokens, but tensor token_embd.weight has %d rows",
-                             peri_gguf_path(m->g), peri_tokenizer_n_vocab(m->tokenizer), m->a->n_vocab);
+                             "%s: key tokenizer.ggml.tokens: %d tokens, but tensor "
+                             "token_embd.weight has %d rows",
+                             peri_gguf_path(m->g), peri_tokenizer_n_vocab(m->tokenizer),
+                             m->a->n_vocab);
         return PERI_OK;
     }
     if (st == PERI_E_NOT_FOUND || st == PERI_E_UNSUPPORTED) return PERI_OK;
@@ -72,7 +79,8 @@ static peri_status open_tokenizer(peri_model *m, peri_error *err) {
     return st;
 }
 
-static peri_status open_parts(peri_model *m, const char *path, const peri_model_options *o, peri_error *err) {
+static peri_status open_parts(peri_model *m, const char *path, const peri_model_options *o,
+                              peri_error *err) {
     peri_status st = peri_gguf_open(path, &m->g, err);
     if (st) return st;
     if (o->progress && o->progress(o->progress_user, 0, peri_gguf_file_bytes(m->g)))
@@ -85,8 +93,10 @@ static peri_status open_parts(peri_model *m, const char *path, const peri_model_
     }
     if (!st && !*m->a->checked) {
         if (m->rt->is_strict)
-            return peri_fail(err, PERI_E_UNSUPPORTED, "--strict: spec %s has no `checked` entry", m->a->spec_path);
-        peri_log(PERI_LOG_WARN, "spec %s has never been checked against a reference", m->a->spec_path);
+            return peri_fail(err, PERI_E_UNSUPPORTED, "--strict: spec %s has no `checked` entry",
+                             m->a->spec_path);
+        peri_log(PERI_LOG_WARN, "spec %s has never been checked against a reference",
+                 m->a->spec_path);
     }
     st = open_tokenizer(m, err);
     if (st || o->metadata_only) return st;
@@ -166,8 +176,8 @@ peri_status peri_model_tokenize(const peri_model *m, const char *text, size_t si
     return peri_tokenize(m->tokenizer, (peri_str){text, size}, &o, ids, n, err);
 }
 
-peri_status peri_model_detokenize(const peri_model *m, const int32_t *ids, size_t n, bool want_special,
-                                  char **text, size_t *size, peri_error *err) {
+peri_status peri_model_detokenize(const peri_model *m, const int32_t *ids, size_t n,
+                                  bool want_special, char **text, size_t *size, peri_error *err) {
     peri_text t = {0};
     peri_detok d;
     *text = NULL;
@@ -175,11 +185,14 @@ peri_status peri_model_detokenize(const peri_model *m, const int32_t *ids, size_
     peri_status st = need_tokenizer(m, err);
     if (st) return st;
     peri_detok_init(&d, m->tokenizer, want_special);
-    for (size_t i = 0; i < n && !st; i++) st = peri_detok_feed(&d, ids[i], &t, err);
+    for (size_t i = 0; i < n && !st; i++)
+        st = peri_detok_feed(&d, ids[i], &t, err);
     if (!st) peri_detok_end(&d, &t);
     peri_text_add(&t, "", 0);
-    if (!st && t.failed) st = peri_fail(err, PERI_E_NOMEM, "out of memory for the text of %zu tokens", n);
-    if (!st && !t.data && !(t.data = peri_calloc(1, 1))) st = peri_fail(err, PERI_E_NOMEM, "out of memory");
+    if (!st && t.failed)
+        st = peri_fail(err, PERI_E_NOMEM, "out of memory for the text of %zu tokens", n);
+    if (!st && !t.data && !(t.data = peri_calloc(1, 1)))
+        st = peri_fail(err, PERI_E_NOMEM, "out of memory");
     if (st) {
         peri_text_fini(&t);
         return st;

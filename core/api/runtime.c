@@ -48,7 +48,8 @@ static const char *setting(void *user, const char *key) {
     const peri_runtime *rt = user;
     size_t n = strlen(key);
     for (size_t i = rt->n_setting; i-- > 0;)
-        if (!strncmp(rt->setting[i], key, n) && rt->setting[i][n] == '=') return rt->setting[i] + n + 1;
+        if (!strncmp(rt->setting[i], key, n) && rt->setting[i][n] == '=')
+            return rt->setting[i] + n + 1;
     char name[64] = "PERIGEE_";
     size_t at = strlen(name);
     for (size_t i = 0; i < n && at + 1 < sizeof name; i++, at++) {
@@ -65,7 +66,8 @@ static peri_status copy_settings(peri_runtime *rt, const peri_runtime_options *o
     for (size_t i = 0; i < o->n_setting; i++) {
         const char *eq = strchr(o->settings[i], '=');
         if (!eq || eq == o->settings[i])
-            return peri_fail(err, PERI_E_INVALID, "setting \"%s\": expected key=value", o->settings[i]);
+            return peri_fail(err, PERI_E_INVALID, "setting \"%s\": expected key=value",
+                             o->settings[i]);
         rt->setting[i] = peri_str_dup(peri_str_of(o->settings[i]));
         if (!rt->setting[i]) return peri_fail(err, PERI_E_NOMEM, "out of memory");
         rt->n_setting++;
@@ -73,9 +75,12 @@ static peri_status copy_settings(peri_runtime *rt, const peri_runtime_options *o
     return PERI_OK;
 }
 
-static peri_status find_scripts(peri_runtime *rt, const char *wanted, const char *lib, peri_error *err) {
-    rt->script_dir = wanted ? peri_str_dup(peri_str_of(wanted)) : peri_strf("%s/%s", lib, PERI_DATA_FROM_LIB);
-    return rt->script_dir ? PERI_OK : peri_fail(err, PERI_E_NOMEM, "out of memory finding the scripts");
+static peri_status find_scripts(peri_runtime *rt, const char *wanted, const char *lib,
+                                peri_error *err) {
+    rt->script_dir =
+        wanted ? peri_str_dup(peri_str_of(wanted)) : peri_strf("%s/%s", lib, PERI_DATA_FROM_LIB);
+    return rt->script_dir ? PERI_OK
+                          : peri_fail(err, PERI_E_NOMEM, "out of memory finding the scripts");
 }
 
 static peri_status find_plugins(peri_runtime *rt, const peri_runtime_options *o, const char *lib,
@@ -117,7 +122,8 @@ peri_status peri_runtime_new_in(const peri_runtime_options *opts, const char *li
     return PERI_OK;
 }
 
-peri_status peri_runtime_new(const peri_runtime_options *opts, peri_runtime **out, peri_error *err) {
+peri_status peri_runtime_new(const peri_runtime_options *opts, peri_runtime **out,
+                             peri_error *err) {
     return peri_runtime_new_in(opts, NULL, out, err);
 }
 
@@ -125,7 +131,8 @@ void peri_runtime_free(peri_runtime *rt) {
     if (!rt) return;
     peri_registry_free(rt->registry);
     peri_topology_free(rt->topology);
-    for (size_t i = 0; i < rt->n_setting; i++) peri_free(rt->setting[i]);
+    for (size_t i = 0; i < rt->n_setting; i++)
+        peri_free(rt->setting[i]);
     peri_free(rt->setting);
     peri_free(rt->script_dir);
     peri_free(rt);
@@ -135,7 +142,8 @@ peri_status peri_runtime_devices(const peri_runtime *rt, char **json, peri_error
     return peri_registry_to_json(rt->registry, json, err);
 }
 
-peri_status peri_runtime_arch(const peri_runtime *rt, const char *name, char **text, peri_error *err) {
+peri_status peri_runtime_arch(const peri_runtime *rt, const char *name, char **text,
+                              peri_error *err) {
     const peri_spec_source s = {rt->script_dir};
     return peri_lua_arch_text(&s, name, text, err);
 }

@@ -25,7 +25,8 @@ static peri_status check_options(const peri_session_options *o, peri_error *err)
         return peri_fail(err, PERI_E_RANGE, "top_p: found %g, expected 0 to 1", (double)o->top_p);
     if (!isfinite(o->min_p) || o->min_p < 0 || o->min_p > 1)
         return peri_fail(err, PERI_E_RANGE, "min_p: found %g, expected 0 to 1", (double)o->min_p);
-    if (o->top_k < 0) return peri_fail(err, PERI_E_RANGE, "top_k: found %d, expected 0 or more", o->top_k);
+    if (o->top_k < 0)
+        return peri_fail(err, PERI_E_RANGE, "top_k: found %d, expected 0 or more", o->top_k);
     return PERI_OK;
 }
 
@@ -43,7 +44,8 @@ peri_status peri_session_new(peri_model *m, const peri_session_options *opts, pe
     if (!s) return peri_fail(err, PERI_E_NOMEM, "out of memory");
     s->e = e;
     s->tokenizer = m->tokenizer;
-    s->sampler = (peri_sampler){.seed = o.seed, .temp = o.temp, .top_p = o.top_p, .min_p = o.min_p, .top_k = o.top_k};
+    s->sampler = (peri_sampler){
+        .seed = o.seed, .temp = o.temp, .top_p = o.top_p, .min_p = o.min_p, .top_k = o.top_k};
     if (m->tokenizer) peri_detok_init(&s->detok, m->tokenizer, o.want_special);
     s->room_block = ((uint32_t)e->o.n_ctx + e->kv.block_tokens - 1) / e->kv.block_tokens;
     s->block = peri_alloc_array(s->room_block, sizeof *s->block);
@@ -58,7 +60,8 @@ peri_status peri_session_new(peri_model *m, const peri_session_options *opts, pe
 
 void peri_session_free(peri_session *s) {
     if (!s) return;
-    while (s->n_block) peri_blocks_release(&s->e->blocks, s->block[--s->n_block]);
+    while (s->n_block)
+        peri_blocks_release(&s->e->blocks, s->block[--s->n_block]);
     peri_free(s->block);
     peri_free(s->logits);
     peri_free(s);
@@ -70,12 +73,14 @@ int32_t peri_session_n_tok(const peri_session *s) {
 
 peri_status peri_model_step(peri_model *m, const peri_feed *feeds, size_t n_feed, size_t chunk,
                             peri_error *err) {
-    if (!m->engine) return peri_fail(err, PERI_E_INVALID, "the model was opened for its metadata only");
+    if (!m->engine)
+        return peri_fail(err, PERI_E_INVALID, "the model was opened for its metadata only");
     peri_step_feed few[16], *f = few;
     if (n_feed > sizeof few / sizeof few[0] && !(f = peri_alloc_array(n_feed, sizeof *f)))
         return peri_fail(err, PERI_E_NOMEM, "out of memory for a step of %zu sessions", n_feed);
     for (size_t i = 0; i < n_feed; i++)
-        f[i] = (peri_step_feed){feeds[i].session, feeds[i].tok, feeds[i].n_tok, feeds[i].logits, feeds[i].all_logits};
+        f[i] = (peri_step_feed){feeds[i].session, feeds[i].tok, feeds[i].n_tok, feeds[i].logits,
+                                feeds[i].all_logits};
     uint64_t start = now_ns();
     peri_status st = peri_engine_step(m->engine, f, n_feed, chunk, err);
     uint64_t took = now_ns() - start;
@@ -95,6 +100,7 @@ peri_status peri_session_feed(peri_session *s, const int32_t *tok, size_t n_tok,
     if (st) return st;
     s->stats.n_prompt += n_tok;
     s->stats.prompt_ns += now_ns() - start;
+    s->detok.started = true; /* what is generated continues a text */
     return PERI_OK;
 }
 
@@ -132,13 +138,14 @@ peri_status peri_session_rewind(peri_session *s, int32_t n, peri_error *err) {
 }
 
 /* Tell the callback about one token: the text it completes. */
-static peri_status emit(peri_session *s, int32_t tok, peri_text *text, peri_piece_fn piece, void *user,
-                        int *wants_stop, peri_error *err) {
+static peri_status emit(peri_session *s, int32_t tok, peri_text *text, peri_piece_fn piece,
+                        void *user, int *wants_stop, peri_error *err) {
     text->size = 0;
     if (s->tokenizer) {
         peri_status st = peri_detok_feed(&s->detok, tok, text, err);
         if (st) return st;
-        if (text->failed) return peri_fail(err, PERI_E_NOMEM, "out of memory for the text of a token");
+        if (text->failed)
+            return peri_fail(err, PERI_E_NOMEM, "out of memory for the text of a token");
     }
     *wants_stop = piece ? piece(user, text->size ? text->data : "", text->size, tok) : 0;
     return PERI_OK;

@@ -2,8 +2,8 @@
  *
  * show.c - a model described: the documents of peri_model_show and peri_model_explain.
  *
- * jansson's _new functions return NULL when memory is out and its setters refuse NULL, so each document is built without checks
- * and judged once, by `put`, which remembers a failure. */
+ * jansson's _new functions return NULL when memory is out and its setters refuse NULL, so each
+ * document is built without checks and judged once, by `put`, which remembers a failure. */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -59,7 +59,8 @@ static peri_status finish(doc *d, char **text, peri_error *err) {
     return s ? PERI_OK : peri_fail(err, PERI_E_NOMEM, "out of memory describing the model");
 }
 
-/* ---- show --------------------------------------------------------------------------------------- */
+/* ---- show ---------------------------------------------------------------------------------------
+ */
 
 static json_t *type_counts(doc *d, const peri_gguf *g) {
     json_t *types = json_object();
@@ -138,14 +139,16 @@ static peri_status show_parameters(const peri_model *m, char **text, peri_error 
     return finish(&d, text, err);
 }
 
-/* Bind the weights as a run would, to learn which tensors are read; NULL when the architecture is unknown or does not fit. */
+/* Bind the weights as a run would, to learn which tensors are read; NULL when the architecture is
+ * unknown or does not fit. */
 static peri_weights *dry_bind(const peri_model *m) {
     peri_kv_layout kv;
     peri_weights *w;
     peri_graph g;
     uint32_t logits;
     peri_error ignored;
-    if (!m->a || peri_kv_layout_init(&kv, m->a, PERI_DT_F16, PERI_BLOCK_TOKENS, 1, &ignored)) return NULL;
+    if (!m->a || peri_kv_layout_init(&kv, m->a, PERI_DT_F16, PERI_BLOCK_TOKENS, 1, &ignored))
+        return NULL;
     peri_graph_init(&g);
     if (!peri_weights_new(m->g, m->a, &w, &ignored) &&
         peri_build(m->a, w, &kv, m->a->n_ctx, &g, &logits, &ignored)) {
@@ -165,7 +168,8 @@ static peri_status show_tensors(const peri_model *m, char **text, peri_error *er
         json_t *o = json_object(), *shape = json_array();
         put(&d, o, "name", text_json(t->name));
         put(&d, o, "type", json_string(peri_dtype_get(t->dtype)->name));
-        for (uint32_t k = 4 - t->n_dim; k < 4; k++) append(&d, shape, json_integer(t->dim[k]));
+        for (uint32_t k = 4 - t->n_dim; k < 4; k++)
+            append(&d, shape, json_integer(t->dim[k]));
         put(&d, o, "shape", shape);
         put(&d, o, "bytes", json_integer((json_int_t)t->bytes));
         put(&d, o, "shard", json_integer(t->shard));
@@ -182,7 +186,8 @@ static json_t *element_json(const peri_gguf_value *v, uint64_t i) {
     int64_t n;
     if (v->type == PERI_GGUF_STRING) return peri_gguf_as_str(v, i, &s) ? text_json(s) : json_null();
     if (v->type == PERI_GGUF_BOOL) return json_boolean(peri_gguf_as_i64(v, i, &n) && n);
-    if (v->type != PERI_GGUF_F32 && v->type != PERI_GGUF_F64 && peri_gguf_as_i64(v, i, &n)) return json_integer(n);
+    if (v->type != PERI_GGUF_F32 && v->type != PERI_GGUF_F64 && peri_gguf_as_i64(v, i, &n))
+        return json_integer(n);
     if (peri_gguf_as_f64(v, i, &x) && isfinite(x)) return json_real(x);
     return json_string("not a finite number");
 }
@@ -193,9 +198,11 @@ static peri_status show_metadata(const peri_model *m, char **text, peri_error *e
     for (uint64_t i = 0; i < peri_gguf_n_values(m->g); i++) {
         const peri_gguf_value *v = peri_gguf_value_at(m->g, i);
         char key[256];
-        snprintf(key, sizeof key, "%.*s", (int)(v->key.size < 255 ? v->key.size : 255), v->key.data);
+        snprintf(key, sizeof key, "%.*s", (int)(v->key.size < 255 ? v->key.size : 255),
+                 v->key.data);
         json_t *value = v->is_array ? json_array() : element_json(v, 0);
-        for (uint64_t k = 0; v->is_array && k < v->n && k < SHOWN; k++) append(&d, value, element_json(v, k));
+        for (uint64_t k = 0; v->is_array && k < v->n && k < SHOWN; k++)
+            append(&d, value, element_json(v, k));
         if (v->is_array && v->n > SHOWN) {
             char more[48];
             snprintf(more, sizeof more, "... %llu in all", (unsigned long long)v->n);
@@ -228,7 +235,8 @@ static peri_status show_arch(const peri_model *m, char **text, peri_error *err) 
 static peri_status show_template(const peri_model *m, char **text, peri_error *err) {
     peri_str s = {NULL, 0};
     const peri_gguf_value *v = peri_gguf_find(m->g, "tokenizer.chat_template");
-    if (v && !peri_gguf_as_str(v, 0, &s)) return peri_gguf_fail_key(m->g, v, err, "expected a string");
+    if (v && !peri_gguf_as_str(v, 0, &s))
+        return peri_gguf_fail_key(m->g, v, err, "expected a string");
     *text = peri_str_dup(s);
     return *text ? PERI_OK : peri_fail(err, PERI_E_NOMEM, "out of memory");
 }
@@ -236,17 +244,24 @@ static peri_status show_template(const peri_model *m, char **text, peri_error *e
 peri_status peri_model_show(const peri_model *m, peri_facet facet, char **text, peri_error *err) {
     *text = NULL;
     switch (facet) {
-    case PERI_SHOW_SUMMARY: return show_summary(m, text, err);
-    case PERI_SHOW_PARAMETERS: return show_parameters(m, text, err);
-    case PERI_SHOW_TENSORS: return show_tensors(m, text, err);
-    case PERI_SHOW_METADATA: return show_metadata(m, text, err);
-    case PERI_SHOW_ARCH: return show_arch(m, text, err);
-    case PERI_SHOW_TEMPLATE: return show_template(m, text, err);
+    case PERI_SHOW_SUMMARY:
+        return show_summary(m, text, err);
+    case PERI_SHOW_PARAMETERS:
+        return show_parameters(m, text, err);
+    case PERI_SHOW_TENSORS:
+        return show_tensors(m, text, err);
+    case PERI_SHOW_METADATA:
+        return show_metadata(m, text, err);
+    case PERI_SHOW_ARCH:
+        return show_arch(m, text, err);
+    case PERI_SHOW_TEMPLATE:
+        return show_template(m, text, err);
     }
     return peri_fail(err, PERI_E_INVALID, "facet %d is unknown", (int)facet);
 }
 
-/* ---- explain ------------------------------------------------------------------------------------ */
+/* ---- explain ------------------------------------------------------------------------------------
+ */
 
 /* Ops of a plan that share code, type of weight and numerics, counted together. */
 static json_t *plan_json(doc *d, const peri_engine *e, const peri_plan *p) {
@@ -257,7 +272,8 @@ static json_t *plan_json(doc *d, const peri_engine *e, const peri_plan *p) {
         const char *type = "";
         for (uint32_t k = 0; k < o->n_in; k++) {
             const peri_tensor *t = peri_operand(pr, o, k);
-            if (t && t->kind == PERI_T_WEIGHT && t->dim[2] > 1) type = peri_dtype_get(t->dtype)->name;
+            if (t && t->kind == PERI_T_WEIGHT && t->dim[2] > 1)
+                type = peri_dtype_get(t->dtype)->name;
         }
         size_t j = 0;
         for (; j < json_array_size(ops); j++) {
@@ -278,7 +294,8 @@ static json_t *plan_json(doc *d, const peri_engine *e, const peri_plan *p) {
             append(d, ops, entry);
             if (d->failed) return ops;
         }
-        put(d, entry, "count", json_integer(json_integer_value(json_object_get(entry, "count")) + 1));
+        put(d, entry, "count",
+            json_integer(json_integer_value(json_object_get(entry, "count")) + 1));
     }
     return ops;
 }

@@ -19,7 +19,8 @@ unsigned peri_edit_distance(const char *a, const char *b) {
     size_t na = strlen(a), nb = strlen(b);
     if (na > MAX_NAME || nb > MAX_NAME) return MAX_NAME;
     unsigned row[3][MAX_NAME + 2]; /* row i-2, i-1, i, rotating */
-    for (unsigned j = 0; j <= nb; j++) row[0][j] = j;
+    for (unsigned j = 0; j <= nb; j++)
+        row[0][j] = j;
     for (unsigned i = 1; i <= na; i++) {
         unsigned *now = row[i % 3], *last = row[(i + 2) % 3], *before = row[(i + 1) % 3];
         now[0] = i;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * blk_gqa.c - block kind gqa: projections, head norms, rotation, cache, attention, output projection.
- *   q, k, v = W x (split, or one fused attn_qkv of rows [q | k | v]);  y = o(softmax(cap(scale q.k) + mask) v) */
+ * blk_gqa.c - block kind gqa: projections, head norms, rotation, cache, attention, output
+ * projection. q, k, v = W x (split, or one fused attn_qkv of rows [q | k | v]);  y =
+ * o(softmax(cap(scale q.k) + mask) v) */
 #include <math.h>
 
 #include "graph/build_int.h"
@@ -20,7 +21,8 @@ static uint32_t as_heads(builder *b, uint32_t x, int64_t n_head, int64_t d, int6
 
 static heads project_fused(builder *b, const peri_arch_layer *l, uint32_t x) {
     const peri_arch *a = b->a;
-    int64_t nq = (int64_t)l->n_head * a->d_k, nk = (int64_t)l->n_kv * a->d_k, nv = (int64_t)l->n_kv * a->d_v;
+    int64_t nq = (int64_t)l->n_head * a->d_k, nk = (int64_t)l->n_kv * a->d_k,
+            nv = (int64_t)l->n_kv * a->d_v;
     uint32_t y = build_linear(b, x, "attn_qkv", a->d_model, nq + nk + nv, 0);
     if (b->status) return (heads){0};
     return (heads){as_heads(b, y, l->n_head, a->d_k, 0), as_heads(b, y, l->n_kv, a->d_k, nq),
@@ -30,7 +32,8 @@ static heads project_fused(builder *b, const peri_arch_layer *l, uint32_t x) {
 static heads project_split(builder *b, const peri_arch_layer *l, uint32_t x) {
     static const char *const stem[] = {"attn_q", "attn_k", "attn_v"};
     const peri_arch *a = b->a;
-    const int64_t n[] = {(int64_t)l->n_head * a->d_k, (int64_t)l->n_kv * a->d_k, (int64_t)l->n_kv * a->d_v};
+    const int64_t n[] = {(int64_t)l->n_head * a->d_k, (int64_t)l->n_kv * a->d_k,
+                         (int64_t)l->n_kv * a->d_v};
     uint32_t x13[13] = {x}; /* x W3 b3 s3 | y3 */
     for (int i = 0; i < 3; i++) {
         x13[1 + i] = build_weight(b, stem[i], ".weight", (const int64_t[]){n[i], a->d_model}, 2, 0);
@@ -40,7 +43,8 @@ static heads project_split(builder *b, const peri_arch_layer *l, uint32_t x) {
     }
     if (b->status) return (heads){0};
     peri_graph_add(b->g, PERI_OP_LINEAR_QKV, x13, 10, 3, NULL, 0);
-    return (heads){as_heads(b, x13[10], l->n_head, a->d_k, 0), as_heads(b, x13[11], l->n_kv, a->d_k, 0),
+    return (heads){as_heads(b, x13[10], l->n_head, a->d_k, 0),
+                   as_heads(b, x13[11], l->n_kv, a->d_k, 0),
                    as_heads(b, x13[12], l->n_kv, a->d_v, 0)};
 }
 
@@ -53,7 +57,8 @@ static uint32_t factors(builder *b, const peri_block_gqa *o) {
     if (o->rope_factors == PERI_FACTORS_AUTO) {
         f = build_vector(b, "rope_freqs", ".weight", n);
     } else if (o->rope_factors == PERI_FACTORS_LONG_SHORT) {
-        /* Both are bound; the configured context, not the text, decides which is used, so a resumed session keeps its set. */
+        /* Both are bound; the configured context, not the text, decides which is used, so a resumed
+         * session keeps its set. */
         uint32_t lf = build_vector(b, "rope_factors_long", ".weight", n);
         uint32_t sf = build_vector(b, "rope_factors_short", ".weight", n);
         f = b->n_ctx > b->a->n_ctx_orig ? lf : sf;
@@ -62,7 +67,8 @@ static uint32_t factors(builder *b, const peri_block_gqa *o) {
     return f;
 }
 
-/* Index of the pair whose wavelength makes `turns` turns over the trained context.  Source: YaRN, eq. 17 and appendix. */
+/* Index of the pair whose wavelength makes `turns` turns over the trained context.  Source: YaRN,
+ * eq. 17 and appendix. */
 static double ramp_pair(const peri_arch *a, double base, double turns) {
     return a->d_rot * log(a->n_ctx_orig / (turns * 2 * M_PI)) / (2 * log(base));
 }
@@ -78,7 +84,8 @@ static peri_rope_attr rope_attr(const peri_arch *a, const peri_block_gqa *o) {
                         .ext = (float)a->ext_factor,
                         .magnitude = (float)a->attn_factor};
     if (a->ext_factor != 0) {
-        double lo = floor(ramp_pair(a, base, a->beta_fast)), hi = ceil(ramp_pair(a, base, a->beta_slow));
+        double lo = floor(ramp_pair(a, base, a->beta_fast)),
+               hi = ceil(ramp_pair(a, base, a->beta_slow));
         r.ramp_lo = (float)fmax(0, lo);
         r.ramp_hi = (float)fmin(a->d_rot - 1, hi);
         if (is_scaled) r.magnitude *= (float)(1 + 0.1 * log(a->scaling_factor));
@@ -99,7 +106,8 @@ static uint32_t attend(builder *b, const peri_arch_layer *l, const peri_block_gq
     const int64_t yd[] = {-PERI_SYM_T, l->n_head, a->d_v};
     uint32_t kp = peri_graph_pool(b->g, 0, kv->dtype, kd, kv->k_off[b->il]);
     uint32_t vp = peri_graph_pool(b->g, 0, kv->dtype, vd, kv->v_off[b->il]);
-    uint32_t y = build_rows(b, (int64_t)l->n_head * a->d_v), yh = peri_graph_view(b->g, y, yd, 3, 0);
+    uint32_t y = build_rows(b, (int64_t)l->n_head * a->d_v),
+             yh = peri_graph_view(b->g, y, yd, 3, 0);
     peri_attn_attr attr = {.size = sizeof attr,
                            .scale = (float)(o->scale > 0 ? o->scale : 1 / sqrt(a->d_k)),
                            .cap = (float)o->cap,

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: MIT
  *
- * build.c - the frame of every model: embedding, layers of steps, head.  Block kinds live in blk_*.c.
+ * build.c - the frame of every model: embedding, layers of steps, head.  Block kinds live in
+ * blk_*.c.
  *
- * A step is  stream += post(block(pre(stream))).  The sum at the end of a step and the norm that begins the next are one
- * ADD_NORM, because both read and write the same rows; a plugin that has no such op gets ADD and NORM. */
+ * A step is  stream += post(block(pre(stream))).  The sum at the end of a step and the norm that
+ * begins the next are one ADD_NORM, because both read and write the same rows; a plugin that has no
+ * such op gets ADD and NORM. */
 #include "graph/build.h"
 
 #include <math.h>
@@ -82,11 +84,13 @@ uint32_t build_norm(builder *b, uint32_t x, uint32_t out, const char *stem, int6
     return out;
 }
 
-/* ---- frame -------------------------------------------------------------------------------------- */
+/* ---- frame --------------------------------------------------------------------------------------
+ */
 
 static uint32_t build_embed(builder *b) {
     const peri_arch *a = b->a;
-    uint32_t w = build_weight(b, "token_embd", ".weight", (const int64_t[]){a->n_vocab, a->d_model}, 2, 0);
+    uint32_t w =
+        build_weight(b, "token_embd", ".weight", (const int64_t[]){a->n_vocab, a->d_model}, 2, 0);
     uint32_t x = build_rows(b, a->d_model);
     peri_embed_attr attr = {.size = sizeof attr, .scale = (float)a->embed_scale};
     if (!b->status)
@@ -94,13 +98,18 @@ static uint32_t build_embed(builder *b) {
     return x;
 }
 
-static uint32_t build_block(builder *b, const peri_arch_layer *l, const peri_arch_step *s, uint32_t x) {
+static uint32_t build_block(builder *b, const peri_arch_layer *l, const peri_arch_step *s,
+                            uint32_t x) {
     switch (s->kind) {
-    case PERI_BLOCK_gqa: return build_gqa(b, l, &s->u.gqa, x);
-    case PERI_BLOCK_gated: return build_gated(b, l, &s->u.gated, x);
-    case PERI_BLOCK_moe: return build_moe(b, &s->u.moe, x);
+    case PERI_BLOCK_gqa:
+        return build_gqa(b, l, &s->u.gqa, x);
+    case PERI_BLOCK_gated:
+        return build_gated(b, l, &s->u.gated, x);
+    case PERI_BLOCK_moe:
+        return build_moe(b, &s->u.moe, x);
     default:
-        b->status = peri_fail(b->err, PERI_E_INVALID, "layer %d: block kind %d is unknown", b->il, s->kind);
+        b->status =
+            peri_fail(b->err, PERI_E_INVALID, "layer %d: block kind %d is unknown", b->il, s->kind);
         return PERI_NONE;
     }
 }
@@ -156,12 +165,14 @@ static uint32_t build_head(builder *b, uint32_t x) {
     const peri_arch *a = b->a;
     const int64_t shape[] = {a->n_vocab, a->d_model}, rows[] = {-PERI_SYM_R, a->d_model},
                   out[] = {-PERI_SYM_R, a->n_vocab};
-    uint32_t r = peri_graph_act(b->g, PERI_DT_F32, rows, 2), y = peri_graph_act(b->g, PERI_DT_F32, out, 2);
+    uint32_t r = peri_graph_act(b->g, PERI_DT_F32, rows, 2),
+             y = peri_graph_act(b->g, PERI_DT_F32, out, 2);
     const char *stem = build_has(b, "output", ".weight") ? "output" : "token_embd";
     if (!b->status) peri_graph_add(b->g, PERI_OP_ROWS, (const uint32_t[]){x, r}, 1, 1, NULL, 0);
     r = build_norm(b, r, PERI_NONE, a->head_norm, a->d_model);
     uint32_t w = build_weight(b, stem, ".weight", shape, 2, 0);
-    uint32_t bias = build_vector(b, "output", ".bias", a->n_vocab), scale = build_scale(b, "output", 1);
+    uint32_t bias = build_vector(b, "output", ".bias", a->n_vocab),
+             scale = build_scale(b, "output", 1);
     peri_linear_attr attr = {.size = sizeof attr};
     if (b->status) return PERI_NONE;
     peri_graph_add(b->g, PERI_OP_LINEAR, (const uint32_t[]){r, w, bias, scale, y}, 4, 1, &attr,
@@ -175,8 +186,8 @@ static uint32_t build_head(builder *b, uint32_t x) {
     return y;
 }
 
-peri_status peri_build(const peri_arch *a, peri_weights *w, const peri_kv_layout *kv,
-                       int32_t n_ctx, peri_graph *g, uint32_t *logits, peri_error *err) {
+peri_status peri_build(const peri_arch *a, peri_weights *w, const peri_kv_layout *kv, int32_t n_ctx,
+                       peri_graph *g, uint32_t *logits, peri_error *err) {
     builder b = {.a = a, .w = w, .kv = kv, .g = g, .n_ctx = n_ctx, .il = -1, .err = err};
     uint32_t x = build_embed(&b);
     if (!b.status) build_layers(&b, x);
@@ -186,7 +197,8 @@ peri_status peri_build(const peri_arch *a, peri_weights *w, const peri_kv_layout
     return b.status;
 }
 
-/* ---- KV layout ---------------------------------------------------------------------------------- */
+/* ---- KV layout ----------------------------------------------------------------------------------
+ */
 
 static bool add_region(uint64_t *at, uint64_t tokens, int32_t heads, int32_t width, uint32_t bytes,
                        uint64_t *off) {

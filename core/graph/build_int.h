@@ -6,7 +6,8 @@
 
 #include "graph/build.h"
 
-/* One build.  After the first error `status` stays set and every helper returns PERI_NONE without doing anything. */
+/* One build.  After the first error `status` stays set and every helper returns PERI_NONE without
+ * doing anything. */
 typedef struct builder {
     const peri_arch *a;
     peri_weights *w;
@@ -17,7 +18,8 @@ typedef struct builder {
     peri_status status;
 } builder;
 
-/* Weight blk.<il>.<stem><suffix> (or <stem><suffix> outside layers) as a tensor, PERI_NONE when absent and optional. */
+/* Weight blk.<il>.<stem><suffix> (or <stem><suffix> outside layers) as a tensor, PERI_NONE when
+ * absent and optional. */
 uint32_t build_weight(builder *b, const char *stem, const char *suffix, const int64_t *dim,
                       int n_dim, uint32_t flags);
 /* f32 vector stem.suffix [n], optional. */

@@ -2,10 +2,11 @@
  *
  * graph.c - building tensors and ops, placing activations, packing a program.
  *
- * Arena placement.  Decode is bound by reading weights, so the arena only has to be small enough to stay in cache and big
- * enough for the largest step.  Lifetimes are intervals of op indices of each storage root; roots are placed in order of first
- * use at the lowest offset free over their whole interval.  Optimal placement is NP-hard; for layered programs this greedy
- * order reuses the same few slots every layer. */
+ * Arena placement.  Decode is bound by reading weights, so the arena only has to be small enough to
+ * stay in cache and big enough for the largest step.  Lifetimes are intervals of op indices of each
+ * storage root; roots are placed in order of first use at the lowest offset free over their whole
+ * interval.  Optimal placement is NP-hard; for layered programs this greedy order reuses the same
+ * few slots every layer. */
 #include "graph/graph.h"
 
 #include <stdio.h>
@@ -22,20 +23,24 @@ enum { ARENA_ALIGN = 64 };
 const char *peri_op_name(uint16_t code) {
     switch (code) {
 #define PERI_OP(NAME, number, level, n_in, n_out, attr)                                            \
-    case number: return #NAME;
+    case number:                                                                                   \
+        return #NAME;
 #include "perigee/op.def"
 #undef PERI_OP
-    default: return "?";
+    default:
+        return "?";
     }
 }
 
 int peri_op_level(uint16_t code) {
     switch (code) {
 #define PERI_OP(NAME, number, level, n_in, n_out, attr)                                            \
-    case number: return level;
+    case number:                                                                                   \
+        return level;
 #include "perigee/op.def"
 #undef PERI_OP
-    default: return -1;
+    default:
+        return -1;
     }
 }
 
@@ -73,7 +78,8 @@ static uint32_t add_tensor(peri_graph *g, const peri_tensor *t, uint32_t root) {
 
 /* Leading 1s, then the given extents. */
 static void set_dims(peri_tensor *t, const int64_t *dim, int n_dim) {
-    for (int i = 0; i < 4; i++) t->dim[i] = i < 4 - n_dim ? 1 : dim[i - (4 - n_dim)];
+    for (int i = 0; i < 4; i++)
+        t->dim[i] = i < 4 - n_dim ? 1 : dim[i - (4 - n_dim)];
 }
 
 /* Row-major strides of a contiguous tensor; symbols may only stand in the slowest place. */
@@ -98,11 +104,13 @@ uint32_t peri_graph_view(peri_graph *g, uint32_t parent, const int64_t *dim, int
     const peri_graph_tensor *p = &g->tensor[parent];
     peri_tensor t = p->t;
     int row = 0; /* the parent's slowest real extent */
-    while (row < 3 && t.dim[row] == 1) row++;
+    while (row < 3 && t.dim[row] == 1)
+        row++;
     int64_t row_stride = p->t.stride[row];
     set_dims(&t, dim, n_dim);
     set_strides(&t);
-    for (int i = 0; i <= 4 - n_dim; i++) t.stride[i] = row_stride;
+    for (int i = 0; i <= 4 - n_dim; i++)
+        t.stride[i] = row_stride;
     t.off += (uint64_t)element * peri_dtype_get(t.dtype)->block_bytes;
     return add_tensor(g, &t, p->root);
 }
@@ -126,13 +134,17 @@ void peri_graph_add(peri_graph *g, uint16_t code, const uint32_t *operand, int n
                     const void *attr, size_t attr_size) {
     if (!grow(g, &g->op, g->n_op, &g->room_op, sizeof *g->op)) return;
     peri_graph_op *o = &g->op[g->n_op++];
-    *o = (peri_graph_op){.code = code, .layer = g->layer, .n_in = (uint8_t)n_in, .n_out = (uint8_t)n_out,
+    *o = (peri_graph_op){.code = code,
+                         .layer = g->layer,
+                         .n_in = (uint8_t)n_in,
+                         .n_out = (uint8_t)n_out,
                          .attr_size = (uint16_t)attr_size};
     memcpy(o->operand, operand, (size_t)(n_in + n_out) * sizeof *operand);
     if (attr_size) memcpy(o->attr, attr, attr_size);
 }
 
-/* ---- packing ------------------------------------------------------------------------------------ */
+/* ---- packing ------------------------------------------------------------------------------------
+ */
 
 typedef struct storage {
     uint64_t bytes, off;
@@ -150,7 +162,8 @@ static bool storage_bytes(const peri_tensor *t, const peri_bucket *b, uint64_t *
 }
 
 static void find_lifetimes(const peri_graph *g, storage *s) {
-    for (uint32_t i = 0; i < g->n_tensor; i++) s[i] = (storage){.first = UINT32_MAX};
+    for (uint32_t i = 0; i < g->n_tensor; i++)
+        s[i] = (storage){.first = UINT32_MAX};
     for (uint32_t i = 0; i < g->n_op; i++) {
         const peri_graph_op *o = &g->op[i];
         for (int k = 0; k < o->n_in + o->n_out; k++) {
@@ -162,7 +175,8 @@ static void find_lifetimes(const peri_graph *g, storage *s) {
     }
 }
 
-/* Lowest offset where `bytes` fit beside the live storages at[0 .. n), which are sorted by offset. */
+/* Lowest offset where `bytes` fit beside the live storages at[0 .. n), which are sorted by offset.
+ */
 static uint64_t lowest_gap(const storage *s, const uint32_t *live, uint32_t n, uint64_t bytes) {
     uint64_t off = 0;
     for (uint32_t i = 0; i < n; i++) {
@@ -175,7 +189,8 @@ static uint64_t lowest_gap(const storage *s, const uint32_t *live, uint32_t n, u
 
 static void insert_live(const storage *s, uint32_t *live, uint32_t *n, uint32_t id) {
     uint32_t i = (*n)++;
-    for (; i > 0 && s[live[i - 1]].off > s[id].off; i--) live[i] = live[i - 1];
+    for (; i > 0 && s[live[i - 1]].off > s[id].off; i--)
+        live[i] = live[i - 1];
     live[i] = id;
 }
 
@@ -208,7 +223,8 @@ static peri_status place(const peri_graph *g, const peri_bucket *b, storage *s, 
 /* FNV-1a, 64 bits.  Source: Fowler, Noll, Vo. */
 static uint64_t hash_bytes(const void *p, size_t n) {
     uint64_t h = 0xcbf29ce484222325u;
-    for (size_t i = 0; i < n; i++) h = (h ^ ((const unsigned char *)p)[i]) * 0x100000001b3u;
+    for (size_t i = 0; i < n; i++)
+        h = (h ^ ((const unsigned char *)p)[i]) * 0x100000001b3u;
     return h;
 }
 
@@ -217,8 +233,13 @@ static void write_ops(const peri_graph *g, peri_program *p) {
     peri_op *op = (peri_op *)((char *)p + p->ops);
     for (uint32_t i = 0; i < g->n_op; i++) {
         const peri_graph_op *o = &g->op[i];
-        op[i] = (peri_op){.code = o->code, .layer = o->layer, .n_in = o->n_in, .n_out = o->n_out,
-                          .attr_size = o->attr_size, .operand = n, .attr = attr};
+        op[i] = (peri_op){.code = o->code,
+                          .layer = o->layer,
+                          .n_in = o->n_in,
+                          .n_out = o->n_out,
+                          .attr_size = o->attr_size,
+                          .operand = n,
+                          .attr = attr};
         memcpy(operand + n, o->operand, (size_t)(o->n_in + o->n_out) * sizeof *operand);
         memcpy((char *)p + p->attrs + attr, o->attr, o->attr_size);
         n += (uint32_t)(o->n_in + o->n_out);
@@ -278,7 +299,8 @@ peri_status peri_graph_pack(const peri_graph *g, const peri_bucket *b, peri_prog
     *out = p;
     p = NULL;
 done:
-    if (st == PERI_E_NOMEM) peri_fail(err, st, "out of memory building a program of %u ops", g->n_op);
+    if (st == PERI_E_NOMEM)
+        peri_fail(err, st, "out of memory building a program of %u ops", g->n_op);
     peri_free(s);
     peri_free(live);
     peri_free(p);

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT
  *
- * graph.h - a program under construction: tensors and ops in growing arrays, then packed into one pointer-free block.
+ * graph.h - a program under construction: tensors and ops in growing arrays, then packed into one
+ * pointer-free block.
  *
- * Builders call the peri_graph_* functions without checking each: after a failure the graph stays failed, ids are 0, and
- * peri_graph_pack reports it.  Not thread-safe. */
+ * Builders call the peri_graph_* functions without checking each: after a failure the graph stays
+ * failed, ids are 0, and peri_graph_pack reports it.  Not thread-safe. */
 #ifndef PERI_GRAPH_GRAPH_H
 #define PERI_GRAPH_GRAPH_H
 
@@ -12,8 +13,8 @@
 #include "perigee/plugin.h"
 
 typedef struct peri_graph_tensor {
-    peri_tensor t;  /* off is relative to the root's storage for ACT */
-    uint32_t root;  /* tensor that owns the storage; itself unless a view */
+    peri_tensor t; /* off is relative to the root's storage for ACT */
+    uint32_t root; /* tensor that owns the storage; itself unless a view */
 } peri_graph_tensor;
 
 enum { PERI_GRAPH_MAX_OPERAND = 16, PERI_GRAPH_MAX_ATTR = 64 };
@@ -36,10 +37,12 @@ typedef struct peri_graph {
 
 void peri_graph_init(peri_graph *g);
 void peri_graph_fini(peri_graph *g);
-/* An activation of d[n_dim], slowest first; a negative extent is a PERI_SYM_*, allowed in the first place only. */
+/* An activation of d[n_dim], slowest first; a negative extent is a PERI_SYM_*, allowed in the first
+ * place only. */
 uint32_t peri_graph_act(peri_graph *g, uint32_t dtype, const int64_t *dim, int n_dim);
-/* A part of an ACT tensor seen with other dimensions: the last dim[n_dim - 1] extents lie contiguously per row of the parent,
- * beginning `element` elements into each row; the first extent is the parent's own (its row symbol). */
+/* A part of an ACT tensor seen with other dimensions: the last dim[n_dim - 1] extents lie
+ * contiguously per row of the parent, beginning `element` elements into each row; the first extent
+ * is the parent's own (its row symbol). */
 uint32_t peri_graph_view(peri_graph *g, uint32_t parent, const int64_t *dim, int n_dim,
                          int64_t element);
 /* Weight number `ref` with its type and dimensions [4], slowest first. */
@@ -51,8 +54,8 @@ uint32_t peri_graph_pool(peri_graph *g, uint32_t ref, uint32_t dtype, const int6
 void peri_graph_add(peri_graph *g, uint16_t code, const uint32_t *operand, int n_in, int n_out,
                     const void *attr, size_t attr_size);
 
-/* Place activations in an arena by lifetime (greedy, 64-byte aligned, sizes at the bucket's upper bounds) and pack.
- * *out: one block the caller frees with peri_free. */
+/* Place activations in an arena by lifetime (greedy, 64-byte aligned, sizes at the bucket's upper
+ * bounds) and pack. *out: one block the caller frees with peri_free. */
 peri_status peri_graph_pack(const peri_graph *g, const peri_bucket *b, peri_program **out,
                             peri_error *err);
 

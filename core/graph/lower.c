@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * lower.c - what each fused op means in terms of lower ones (op.def).  Adding a fused op means adding its lowering here; a plugin
- * that says no to it receives these pieces instead. */
+ * lower.c - what each fused op means in terms of lower ones (op.def).  Adding a fused op means
+ * adding its lowering here; a plugin that says no to it receives these pieces instead. */
 #include <string.h>
 
 #include "graph/graph.h"
@@ -11,7 +11,8 @@
 /* Replace op i by the n ops in piece[]. */
 static void splice(peri_graph *g, uint32_t i, const peri_graph_op *piece, uint32_t n) {
     static const uint32_t none = PERI_NONE;
-    for (uint32_t k = 1; k < n; k++) peri_graph_add(g, 0, &none, 1, 0, NULL, 0); /* room */
+    for (uint32_t k = 1; k < n; k++)
+        peri_graph_add(g, 0, &none, 1, 0, NULL, 0); /* room */
     if (g->failed) return;
     uint32_t old = g->n_op - (n - 1);
     memmove(&g->op[i + n], &g->op[i + 1], (old - i - 1) * sizeof *g->op);
@@ -20,7 +21,8 @@ static void splice(peri_graph *g, uint32_t i, const peri_graph_op *piece, uint32
 
 static peri_graph_op piece_of(const peri_graph_op *from, uint16_t code, int n_in, int n_out,
                               const uint32_t *operand) {
-    peri_graph_op o = {.code = code, .layer = from->layer, .n_in = (uint8_t)n_in, .n_out = (uint8_t)n_out};
+    peri_graph_op o = {
+        .code = code, .layer = from->layer, .n_in = (uint8_t)n_in, .n_out = (uint8_t)n_out};
     memcpy(o.operand, operand, (size_t)(n_in + n_out) * sizeof *operand);
     return o;
 }
@@ -59,10 +61,11 @@ static void lower_gate_up(peri_graph *g, uint32_t i) {
     const peri_tensor *y = &g->tensor[x[3]].t;
     uint32_t up = peri_graph_act(g, y->dtype, y->dim, 4);
     peri_linear_attr attr = {.size = sizeof attr};
-    peri_graph_op p[3] = {
-        piece_of(&o, PERI_OP_LINEAR, 4, 1, (const uint32_t[]){x[0], x[1], PERI_NONE, PERI_NONE, x[3]}),
-        piece_of(&o, PERI_OP_LINEAR, 4, 1, (const uint32_t[]){x[0], x[2], PERI_NONE, PERI_NONE, up}),
-        piece_of(&o, PERI_OP_GLU, 2, 1, (const uint32_t[]){x[3], up, x[3]})};
+    peri_graph_op p[3] = {piece_of(&o, PERI_OP_LINEAR, 4, 1,
+                                   (const uint32_t[]){x[0], x[1], PERI_NONE, PERI_NONE, x[3]}),
+                          piece_of(&o, PERI_OP_LINEAR, 4, 1,
+                                   (const uint32_t[]){x[0], x[2], PERI_NONE, PERI_NONE, up}),
+                          piece_of(&o, PERI_OP_GLU, 2, 1, (const uint32_t[]){x[3], up, x[3]})};
     set_attr(&p[0], &attr, sizeof attr);
     set_attr(&p[1], &attr, sizeof attr);
     set_attr(&p[2], o.attr, o.attr_size);
@@ -71,9 +74,16 @@ static void lower_gate_up(peri_graph *g, uint32_t i) {
 
 bool peri_graph_lower(peri_graph *g, uint32_t i) {
     switch (g->op[i].code) {
-    case PERI_OP_ADD_NORM: lower_add_norm(g, i); return true;
-    case PERI_OP_LINEAR_QKV: lower_qkv(g, i); return true;
-    case PERI_OP_GATE_UP_GLU: lower_gate_up(g, i); return true;
-    default: return false;
+    case PERI_OP_ADD_NORM:
+        lower_add_norm(g, i);
+        return true;
+    case PERI_OP_LINEAR_QKV:
+        lower_qkv(g, i);
+        return true;
+    case PERI_OP_GATE_UP_GLU:
+        lower_gate_up(g, i);
+        return true;
+    default:
+        return false;
     }
 }

@@ -2,8 +2,9 @@
  *
  * arch.c - the tables of arch.def, reading the standard parameters, and printing a flattened spec.
  *
- * Every number comes from an untrusted file: ranges are those of arch.def, and what several numbers imply together (heads that
- * do not divide, a rotation wider than a head) is checked here, so that the graph builder may multiply without fear. */
+ * Every number comes from an untrusted file: ranges are those of arch.def, and what several numbers
+ * imply together (heads that do not divide, a rotation wider than a head) is checked here, so that
+ * the graph builder may multiply without fear. */
 #include "model/arch.h"
 
 #include <math.h>
@@ -17,13 +18,28 @@
 
 const peri_arch_option peri_arch_options[] = {
 #define PERI_ARCH_ENUM(kind, option, values, meaning)                                              \
-    {PERI_BLOCK_##kind, #option, PERI_OPTION_ENUM, values, 0, meaning,                             \
+    {PERI_BLOCK_##kind,                                                                            \
+     #option,                                                                                      \
+     PERI_OPTION_ENUM,                                                                             \
+     values,                                                                                       \
+     0,                                                                                            \
+     meaning,                                                                                      \
      offsetof(peri_block_##kind, option) / sizeof(double)},
 #define PERI_ARCH_NUM(kind, option, number, meaning)                                               \
-    {PERI_BLOCK_##kind, #option, PERI_OPTION_NUM, NULL, number, meaning,                           \
+    {PERI_BLOCK_##kind,                                                                            \
+     #option,                                                                                      \
+     PERI_OPTION_NUM,                                                                              \
+     NULL,                                                                                         \
+     number,                                                                                       \
+     meaning,                                                                                      \
      offsetof(peri_block_##kind, option) / sizeof(double)},
 #define PERI_ARCH_FLAG(kind, option, number, meaning)                                              \
-    {PERI_BLOCK_##kind, #option, PERI_OPTION_FLAG, NULL, number, meaning,                          \
+    {PERI_BLOCK_##kind,                                                                            \
+     #option,                                                                                      \
+     PERI_OPTION_FLAG,                                                                             \
+     NULL,                                                                                         \
+     number,                                                                                       \
+     meaning,                                                                                      \
      offsetof(peri_block_##kind, option) / sizeof(double)},
 #include "model/arch.def"
 };
@@ -37,7 +53,8 @@ const peri_arch_param peri_arch_params[] = {
 };
 const uint32_t peri_arch_n_param = sizeof peri_arch_params / sizeof peri_arch_params[0];
 
-static const char *const kind_name[] = {"none",
+static const char *const kind_name[] = {
+    "none",
 #define PERI_ARCH_BLOCK(kind, meaning) #kind,
 #include "model/arch.def"
 };
@@ -98,9 +115,9 @@ static void *scalar_slot(const peri_arch *a, const char *name) {
         size_t off;
     } slot[] = {
 #define SLOT(field) {#field, offsetof(peri_arch, field)}
-        SLOT(n_layer), SLOT(d_model),  SLOT(n_ctx),  SLOT(d_k),     SLOT(d_v),     SLOT(d_rot),
-        SLOT(n_expert), SLOT(n_used),  SLOT(d_expert), SLOT(window), SLOT(eps_rms), SLOT(rope_base),
-        SLOT(n_vocab)};
+        SLOT(n_layer), SLOT(d_model),   SLOT(n_ctx),  SLOT(d_k),      SLOT(d_v),
+        SLOT(d_rot),   SLOT(n_expert),  SLOT(n_used), SLOT(d_expert), SLOT(window),
+        SLOT(eps_rms), SLOT(rope_base), SLOT(n_vocab)};
     for (size_t i = 0; i < sizeof slot / sizeof slot[0]; i++)
         if (!strcmp(slot[i].name, name)) return (char *)(uintptr_t)a + slot[i].off;
     return NULL;
@@ -133,7 +150,8 @@ bool peri_arch_param_get(const peri_arch *a, const char *name, int32_t il, doubl
     return false;
 }
 
-/* ---- reading ------------------------------------------------------------------------------------ */
+/* ---- reading ------------------------------------------------------------------------------------
+ */
 
 static peri_status full_key(const peri_arch *a, const char *key, char buf[160], peri_error *err) {
     int n = snprintf(buf, 160, "%s.%s", a->name, key);
@@ -145,10 +163,18 @@ static peri_status full_key(const peri_arch *a, const char *key, char buf[160], 
 static peri_status fallback_value(const peri_arch *a, const peri_gguf *g, const peri_arch_param *p,
                                   double *out, peri_error *err) {
     switch (p->fallback) {
-    case PERI_FALLBACK_NUMBER: *out = p->number; return PERI_OK;
-    case PERI_FALLBACK_N_HEAD: *out = a->layer[0].n_head; return PERI_OK;
-    case PERI_FALLBACK_D_K: *out = a->d_k; return PERI_OK;
-    case PERI_FALLBACK_D_FF: *out = a->layer[0].d_ff; return PERI_OK;
+    case PERI_FALLBACK_NUMBER:
+        *out = p->number;
+        return PERI_OK;
+    case PERI_FALLBACK_N_HEAD:
+        *out = a->layer[0].n_head;
+        return PERI_OK;
+    case PERI_FALLBACK_D_K:
+        *out = a->d_k;
+        return PERI_OK;
+    case PERI_FALLBACK_D_FF:
+        *out = a->layer[0].d_ff;
+        return PERI_OK;
     case PERI_FALLBACK_HEADS:
         if (a->d_model % a->layer[0].n_head)
             return peri_fail(err, PERI_E_CORRUPT,
@@ -156,7 +182,8 @@ static peri_status fallback_value(const peri_arch *a, const peri_gguf *g, const 
                              peri_gguf_path(g), a->name, p->key, a->d_model, a->layer[0].n_head);
         *out = a->d_model / a->layer[0].n_head;
         return PERI_OK;
-    case PERI_FALLBACK_REQUIRED: break;
+    case PERI_FALLBACK_REQUIRED:
+        break;
     }
     return peri_fail(err, PERI_E_NOT_FOUND, "%s: key %s.%s is missing (%s)", peri_gguf_path(g),
                      a->name, p->key, p->meaning);
@@ -214,7 +241,8 @@ static peri_status read_param(peri_arch *a, const peri_gguf *g, const peri_arch_
     if (v && (st = peri_arch_note_key(a, key, err))) return st;
     if (p->type == PERI_PARAM_LAYERS) return read_layers(a, g, p, v, err);
     if (v && v->is_array)
-        return peri_gguf_fail_key(g, v, err, "found an array, expected one number (%s)", p->meaning);
+        return peri_gguf_fail_key(g, v, err, "found an array, expected one number (%s)",
+                                  p->meaning);
     double x;
     st = v ? read_element(g, v, p, 0, &x, err) : fallback_value(a, g, p, &x, err);
     if (st) return st;
@@ -229,22 +257,33 @@ static peri_status read_param(peri_arch *a, const peri_gguf *g, const peri_arch_
         *(int32_t *)scalar_slot(a, p->name) = (int32_t)x;
     if (!strcmp(p->name, "n_layer")) {
         a->layer = peri_arena_alloc(a->arena, (size_t)a->n_layer, sizeof *a->layer);
-        if (!a->layer) return peri_fail(err, PERI_E_NOMEM, "out of memory for %d layers", a->n_layer);
+        if (!a->layer)
+            return peri_fail(err, PERI_E_NOMEM, "out of memory for %d layers", a->n_layer);
     }
     return PERI_OK;
 }
 
-/* A float key with a default, 0 counting as absent when zero_is_absent. */
+/* A float key from lo to 1e6; *inout keeps its value when the key is missing, or 0 and lo is 0. */
 static peri_status read_float(peri_arch *a, const peri_gguf *g, const char *name, double lo,
-                              double hi, bool zero_is_absent, double *inout, peri_error *err) {
+                              double *inout, peri_error *err) {
     char key[160];
     peri_status st = full_key(a, name, key, err);
     if (st || !peri_gguf_find(g, key)) return st;
     double x;
     if ((st = peri_arch_note_key(a, key, err))) return st;
-    if ((st = peri_gguf_get_f64(g, key, lo, hi, &x, err))) return st;
-    if (x != 0 || !zero_is_absent) *inout = x;
+    if ((st = peri_gguf_get_f64(g, key, lo, 1e6, &x, err))) return st;
+    if (x != 0 || lo != 0) *inout = x;
     return PERI_OK;
+}
+
+/* An integer key from 0 to 2^30; *inout keeps its value when the key is missing. */
+static peri_status read_int(peri_arch *a, const peri_gguf *g, const char *name, int64_t *inout,
+                            peri_error *err) {
+    char key[160];
+    peri_status st = full_key(a, name, key, err);
+    if (st || !peri_gguf_find(g, key)) return st;
+    if ((st = peri_arch_note_key(a, key, err))) return st;
+    return peri_gguf_get_i64(g, key, 0, 1 << 30, inout, err);
 }
 
 static peri_status read_scaling_type(peri_arch *a, const peri_gguf *g, bool *is_given,
@@ -265,9 +304,9 @@ static peri_status read_scaling_type(peri_arch *a, const peri_gguf *g, bool *is_
     else if (peri_str_eq_c(name, "none") || peri_str_eq_c(name, "longrope"))
         a->scaling = PERI_ROPE_SCALING_NONE; /* longrope: the factors are tensors */
     else
-        return peri_gguf_fail_key(g, v, err,
-                                  "unknown scaling \"%.*s\", expected none, linear, yarn or longrope",
-                                  PERI_STR_ARG(name));
+        return peri_gguf_fail_key(
+            g, v, err, "unknown scaling \"%.*s\", expected none, linear, yarn or longrope",
+            PERI_STR_ARG(name));
     return PERI_OK;
 }
 
@@ -277,18 +316,17 @@ static peri_status read_scaling(peri_arch *a, const peri_gguf *g, peri_error *er
     a->beta_slow = 1;
     a->ext_factor = -1;
     a->n_ctx_orig = a->n_ctx;
-    double orig = 0;
+    int64_t orig = 0;
     bool has_type;
     peri_status st = read_scaling_type(a, g, &has_type, err);
-    if (!st) st = read_float(a, g, "rope.scale_linear", 0, 1e6, true, &a->scaling_factor, err);
+    if (!st) st = read_float(a, g, "rope.scale_linear", 0, &a->scaling_factor, err);
     if (!st && !has_type && a->scaling_factor != 1) a->scaling = PERI_ROPE_SCALING_LINEAR;
-    if (!st) st = read_float(a, g, "rope.scaling.factor", 0, 1e6, true, &a->scaling_factor, err);
-    if (!st) st = read_float(a, g, "rope.scaling.attn_factor", 0, 1e6, true, &a->attn_factor, err);
-    if (!st) st = read_float(a, g, "rope.scaling.yarn_ext_factor", -1, 1e6, false, &a->ext_factor, err);
-    if (!st) st = read_float(a, g, "rope.scaling.yarn_beta_fast", 0, 1e6, true, &a->beta_fast, err);
-    if (!st) st = read_float(a, g, "rope.scaling.yarn_beta_slow", 0, 1e6, true, &a->beta_slow, err);
-    if (!st)
-        st = read_float(a, g, "rope.scaling.original_context_length", 0, 1 << 30, true, &orig, err);
+    if (!st) st = read_float(a, g, "rope.scaling.factor", 0, &a->scaling_factor, err);
+    if (!st) st = read_float(a, g, "rope.scaling.attn_factor", 0, &a->attn_factor, err);
+    if (!st) st = read_float(a, g, "rope.scaling.yarn_ext_factor", -1, &a->ext_factor, err);
+    if (!st) st = read_float(a, g, "rope.scaling.yarn_beta_fast", 0, &a->beta_fast, err);
+    if (!st) st = read_float(a, g, "rope.scaling.yarn_beta_slow", 0, &a->beta_slow, err);
+    if (!st) st = read_int(a, g, "rope.scaling.original_context_length", &orig, err);
     if (orig >= 1) a->n_ctx_orig = (int32_t)orig;
     if (a->scaling == PERI_ROPE_SCALING_NONE) a->scaling_factor = 1;
     if (a->ext_factor < 0) a->ext_factor = a->scaling == PERI_ROPE_SCALING_YARN ? 1 : 0;
@@ -301,17 +339,17 @@ static peri_status check_together(const peri_arch *a, const peri_gguf *g, peri_e
         if (a->layer[il].n_head % a->layer[il].n_kv)
             return peri_fail(err, PERI_E_CORRUPT,
                              "%s: key %s.attention.head_count_kv: %d key/value heads do not divide "
-                             "%d heads in layer %d",
-                             path, a->name, a->layer[il].n_kv, a->layer[il].n_head, il);
+                             "%d heads (%s.attention.head_count) in layer %d",
+                             path, a->name, a->layer[il].n_kv, a->layer[il].n_head, a->name, il);
     if (a->d_rot > a->d_k || a->d_rot % 2)
         return peri_fail(err, PERI_E_CORRUPT,
                          "%s: key %s.rope.dimension_count: found %d, expected an even number up to "
-                         "%d (head width)",
-                         path, a->name, a->d_rot, a->d_k);
+                         "%d (%s.attention.key_length)",
+                         path, a->name, a->d_rot, a->d_k, a->name);
     if (a->n_used > a->n_expert)
         return peri_fail(err, PERI_E_CORRUPT,
-                         "%s: key %s.expert_used_count: found %d, but there are %d experts", path,
-                         a->name, a->n_used, a->n_expert);
+                         "%s: key %s.expert_used_count: found %d, but %s.expert_count is %d", path,
+                         a->name, a->n_used, a->name, a->n_expert);
     if (a->n_expert > 0 && a->n_used < 1)
         return peri_fail(err, PERI_E_CORRUPT,
                          "%s: key %s.expert_used_count: found 0, expected 1 to %d", path, a->name,
@@ -336,7 +374,8 @@ peri_status peri_arch_read_params(peri_arch *a, const peri_gguf *g, peri_error *
     return st ? st : check_together(a, g, err);
 }
 
-/* ---- printing ----------------------------------------------------------------------------------- */
+/* ---- printing -----------------------------------------------------------------------------------
+ */
 
 static void print_value(peri_text *out, const peri_arch_option *o, double x) {
     if (o->type == PERI_OPTION_ENUM) {
@@ -355,7 +394,8 @@ static bool step_equal(const peri_arch_step *a, const peri_arch_step *b) {
 }
 
 static bool layer_equal(const peri_arch_layer *a, const peri_arch_layer *b) {
-    if (a->n_step != b->n_step || a->n_head != b->n_head || a->n_kv != b->n_kv || a->d_ff != b->d_ff)
+    if (a->n_step != b->n_step || a->n_head != b->n_head || a->n_kv != b->n_kv ||
+        a->d_ff != b->d_ff)
         return false;
     for (uint32_t i = 0; i < a->n_step; i++)
         if (!step_equal(&a->step[i], &b->step[i])) return false;
@@ -380,21 +420,24 @@ static void print_step(peri_text *out, const peri_arch_step *s) {
 static void print_layers(const peri_arch *a, peri_text *out) {
     for (int32_t il = 0; il < a->n_layer; il++) {
         bool is_first = true;
-        for (int32_t j = 0; j < il && is_first; j++) is_first = !layer_equal(&a->layer[j], &a->layer[il]);
+        for (int32_t j = 0; j < il && is_first; j++)
+            is_first = !layer_equal(&a->layer[j], &a->layer[il]);
         if (!is_first) continue;
         peri_text_add_str(out, "layer");
         const char *sep = " ";
         for (int32_t j = il; j < a->n_layer; j++) {
             if (!layer_equal(&a->layer[j], &a->layer[il])) continue;
             int32_t end = j;
-            while (end + 1 < a->n_layer && layer_equal(&a->layer[end + 1], &a->layer[il])) end++;
+            while (end + 1 < a->n_layer && layer_equal(&a->layer[end + 1], &a->layer[il]))
+                end++;
             peri_text_addf(out, end > j ? "%s%d-%d" : "%s%d", sep, j, end);
             sep = ",";
             j = end;
         }
         const peri_arch_layer *l = &a->layer[il];
         peri_text_addf(out, "  n_head %d  n_kv %d  d_ff %d\n", l->n_head, l->n_kv, l->d_ff);
-        for (uint32_t i = 0; i < l->n_step; i++) print_step(out, &l->step[i]);
+        for (uint32_t i = 0; i < l->n_step; i++)
+            print_step(out, &l->step[i]);
     }
 }
 
@@ -410,15 +453,18 @@ void peri_arch_print(const peri_arch *a, peri_text *out) {
         if (p->type == PERI_PARAM_LAYERS || !peri_arch_param_get(a, p->name, 0, &x)) continue;
         peri_text_addf(out, "%-10s %-12.7g %s\n", p->name, x, p->meaning);
     }
-    peri_text_addf(out, "%-10s %-12d vocabulary (rows of token_embd.weight)\n", "n_vocab", a->n_vocab);
+    peri_text_addf(out, "%-10s %-12d vocabulary (rows of token_embd.weight)\n", "n_vocab",
+                   a->n_vocab);
     static const char *const scaling[] = {"none", "linear", "yarn"};
     peri_text_addf(out, "scaling    %s factor %.9g ext %.9g attn %.9g trained at %d\n",
-                   scaling[a->scaling], a->scaling_factor, a->ext_factor, a->attn_factor, a->n_ctx_orig);
+                   scaling[a->scaling], a->scaling_factor, a->ext_factor, a->attn_factor,
+                   a->n_ctx_orig);
     peri_text_addf(out, "embed      scale %.9g\n", a->embed_scale);
     print_layers(a, out);
     peri_text_addf(out, "head       norm %s scale %.9g cap %.9g\n", a->head_norm, a->head_scale,
                    a->head_cap);
     peri_text_add_str(out, "keys read ");
-    for (uint32_t i = 0; i < a->n_key; i++) peri_text_addf(out, " %s", a->keys[i]);
+    for (uint32_t i = 0; i < a->n_key; i++)
+        peri_text_addf(out, " %s", a->keys[i]);
     peri_text_add_str(out, "\n");
 }

@@ -2,8 +2,8 @@
  *
  * arch.h - a flattened architecture: what a spec says about one model file, as plain data.
  *
- * core/script/lua_arch.c fills it from scripts/arch/NAME.lua and the file's keys; a unit test fills it by hand.
- * After that no Lua is involved.  The graph builder reads it, nobody changes it. */
+ * core/script/lua_arch.c fills it from scripts/arch/NAME.lua and the file's keys; a unit test fills
+ * it by hand. After that no Lua is involved.  The graph builder reads it, nobody changes it. */
 #ifndef PERI_MODEL_ARCH_H
 #define PERI_MODEL_ARCH_H
 
@@ -21,7 +21,8 @@ typedef enum peri_block_kind {
     PERI_BLOCK_COUNT
 } peri_block_kind;
 
-/* Resolved options of one block in one layer: every option is a double (an enumerator's index, a number, or 0/1). */
+/* Resolved options of one block in one layer: every option is a double (an enumerator's index, a
+ * number, or 0/1). */
 typedef struct peri_block_gqa {
     double qk_norm, mask, scale, cap, rope_pairs, rope_factors, rope_scaling, rope_base;
 } peri_block_gqa;
@@ -59,15 +60,20 @@ typedef struct peri_arch_layer {
     peri_arch_step step[PERI_ARCH_MAX_STEP];
 } peri_arch_layer;
 
-typedef enum peri_rope_scaling { PERI_ROPE_SCALING_NONE, PERI_ROPE_SCALING_LINEAR, PERI_ROPE_SCALING_YARN } peri_rope_scaling;
+typedef enum peri_rope_scaling {
+    PERI_ROPE_SCALING_NONE,
+    PERI_ROPE_SCALING_LINEAR,
+    PERI_ROPE_SCALING_YARN
+} peri_rope_scaling;
 
 typedef struct peri_arch {
-    peri_arena *arena; /* owns every string and array here */
+    peri_arena *arena;                            /* owns every string and array here */
     const char *name, *parent, *source, *checked; /* "" when absent */
     const char *spec_path;
     int32_t n_layer, d_model, n_ctx, d_k, d_v, d_rot, n_expert, n_used, d_expert, window, n_vocab;
     double eps_rms, rope_base;
-    /* rope.scaling.*; factor >= 1.  Source: YaRN, Peng et al. 2023; keys of the GGUF specification. */
+    /* rope.scaling.*; factor >= 1.  Source: YaRN, Peng et al. 2023; keys of the GGUF specification.
+     */
     peri_rope_scaling scaling;
     double scaling_factor, attn_factor, ext_factor, beta_fast, beta_slow;
     int32_t n_ctx_orig;
@@ -76,7 +82,8 @@ typedef struct peri_arch {
     const char *const *scales;                /* [n_scale] stems whose .scale tensors are applied */
     uint32_t n_scale;
     bool want_all_scales;
-    const char *const *unused; /* [n_unused] globs of tensors that may be present and are not read */
+    const char *const
+        *unused; /* [n_unused] globs of tensors that may be present and are not read */
     uint32_t n_unused;
     const char *const *keys; /* [n_key] GGUF keys that were read, for show --arch */
     uint32_t n_key;
@@ -84,21 +91,26 @@ typedef struct peri_arch {
 } peri_arch;
 
 /* How specs are read: given to whoever opens models, so that this folder knows no Lua.
- * Fills *out (to be freed with peri_arch_free).  NOT_FOUND when no spec has that architecture's name. */
+ * Fills *out (to be freed with peri_arch_free).  NOT_FOUND when no spec has that architecture's
+ * name. */
 typedef peri_status (*peri_arch_load_fn)(void *user, const peri_gguf *g, peri_arch **out,
                                          peri_error *err);
 void peri_arch_free(peri_arch *a); /* accepts NULL */
 
 /* The option table of a kind, from arch.def. */
-typedef enum peri_option_type { PERI_OPTION_ENUM, PERI_OPTION_NUM, PERI_OPTION_FLAG } peri_option_type;
+typedef enum peri_option_type {
+    PERI_OPTION_ENUM,
+    PERI_OPTION_NUM,
+    PERI_OPTION_FLAG
+} peri_option_type;
 typedef struct peri_arch_option {
     peri_block_kind kind;
-    const char *name;   /* "rope_base" */
+    const char *name; /* "rope_base" */
     peri_option_type type;
     const char *values; /* "none|head", or NULL */
     double number;      /* default */
     const char *meaning;
-    uint32_t slot;      /* index into peri_arch_step.u.option */
+    uint32_t slot; /* index into peri_arch_step.u.option */
 } peri_arch_option;
 extern const peri_arch_option peri_arch_options[];
 extern const uint32_t peri_arch_n_option;
@@ -109,9 +121,18 @@ int peri_option_value_find(const char *values, peri_str name);
 peri_str peri_option_value_at(const char *values, int index);
 
 /* Standard parameters of arch.def as a table. */
-typedef enum peri_param_type { PERI_PARAM_INT, PERI_PARAM_FLOAT, PERI_PARAM_LAYERS } peri_param_type;
+typedef enum peri_param_type {
+    PERI_PARAM_INT,
+    PERI_PARAM_FLOAT,
+    PERI_PARAM_LAYERS
+} peri_param_type;
 typedef enum peri_param_fallback {
-    PERI_FALLBACK_REQUIRED, PERI_FALLBACK_NUMBER, PERI_FALLBACK_HEADS, PERI_FALLBACK_N_HEAD, PERI_FALLBACK_D_K, PERI_FALLBACK_D_FF
+    PERI_FALLBACK_REQUIRED,
+    PERI_FALLBACK_NUMBER,
+    PERI_FALLBACK_HEADS,
+    PERI_FALLBACK_N_HEAD,
+    PERI_FALLBACK_D_K,
+    PERI_FALLBACK_D_FF
 } peri_param_fallback;
 typedef struct peri_arch_param {
     const char *name, *key;
@@ -123,7 +144,8 @@ typedef struct peri_arch_param {
 extern const peri_arch_param peri_arch_params[];
 extern const uint32_t peri_arch_n_param;
 
-/* Read the standard parameters and the rope.scaling keys into a (arena, n_layer's layers allocated here). */
+/* Read the standard parameters and the rope.scaling keys into a (arena, n_layer's layers allocated
+ * here). */
 peri_status peri_arch_read_params(peri_arch *a, const peri_gguf *g, peri_error *err);
 /* Value of a standard parameter in a layer; false for an unknown name. */
 bool peri_arch_param_get(const peri_arch *a, const char *name, int32_t il, double *out);

@@ -31,7 +31,8 @@ peri_status peri_weights_new(const peri_gguf *g, const peri_arch *a, peri_weight
     if (!(w->arena = peri_arena_new())) goto nomem;
     if (!(w->weight = peri_calloc(n, sizeof *w->weight))) goto nomem;
     if (!(w->of_tensor = peri_alloc_array(n, sizeof *w->of_tensor))) goto nomem;
-    for (uint64_t i = 0; i < n; i++) w->of_tensor[i] = PERI_WEIGHT_NONE;
+    for (uint64_t i = 0; i < n; i++)
+        w->of_tensor[i] = PERI_WEIGHT_NONE;
     *out = w;
     return PERI_OK;
 nomem:
@@ -82,8 +83,7 @@ static peri_status widen(peri_weights *w, const peri_gguf_tensor *t, peri_weight
                                      "found type %s, expected F32, F16, BF16 or F64 for a vector",
                                      peri_dtype_get(t->dtype)->name);
     float *dst = peri_arena_alloc(w->arena, n, sizeof *dst);
-    if (!dst)
-        return peri_fail(err, PERI_E_NOMEM, "out of memory widening tensor %s", out->name);
+    if (!dst) return peri_fail(err, PERI_E_NOMEM, "out of memory widening tensor %s", out->name);
     for (uint64_t i = 0; i < n; i++) {
         uint32_t bits = 0;
         if (t->dtype == PERI_DT_F64) {
@@ -108,7 +108,8 @@ static peri_status add_weight(peri_weights *w, const peri_gguf_tensor *t, uint32
     peri_weight_view *x = &w->weight[w->n];
     peri_str name = peri_arena_str(w->arena, t->name);
     if (!name.data)
-        return peri_fail(err, PERI_E_NOMEM, "out of memory binding tensor %.*s", PERI_STR_ARG(t->name));
+        return peri_fail(err, PERI_E_NOMEM, "out of memory binding tensor %.*s",
+                         PERI_STR_ARG(t->name));
     x->name = name.data;
     x->data = t->data;
     x->dtype = t->dtype;
@@ -158,7 +159,8 @@ static peri_str stem_of(peri_str name, const char *suffix) {
     peri_str s = {name.data, name.size - n};
     if (s.size > 4 && !memcmp(s.data, "blk.", 4)) {
         size_t i = 4;
-        while (i < s.size && s.data[i] >= '0' && s.data[i] <= '9') i++;
+        while (i < s.size && s.data[i] >= '0' && s.data[i] <= '9')
+            i++;
         if (i > 4 && i < s.size && s.data[i] == '.') s = (peri_str){s.data + i + 1, s.size - i - 1};
     }
     return s;
@@ -195,10 +197,11 @@ peri_status peri_weights_finish(const peri_weights *w, peri_error *err) {
     for (uint64_t i = 0; i < peri_gguf_n_tensors(w->g); i++) {
         const peri_gguf_tensor *t = peri_gguf_tensor_at(w->g, i);
         if (strcmp(peri_weights_state(w, t), "unknown")) continue;
-        return peri_gguf_fail_tensor(w->g, t, err,
-                                     "architecture %s reads no such tensor (its spec would list it under "
-                                     "`unused` if that were right)",
-                                     w->a->name);
+        return peri_gguf_fail_tensor(
+            w->g, t, err,
+            "architecture %s reads no such tensor (its spec would list it under "
+            "`unused` if that were right)",
+            w->a->name);
     }
     return PERI_OK;
 }
@@ -213,7 +216,8 @@ const peri_weight_view *peri_weights_at(const peri_weights *w, uint32_t i) {
 
 uint64_t peri_weights_bytes(const peri_weights *w) {
     uint64_t sum = 0;
-    for (uint32_t i = 0; i < w->n; i++) sum += w->weight[i].bytes;
+    for (uint32_t i = 0; i < w->n; i++)
+        sum += w->weight[i].bytes;
     return sum;
 }
 

@@ -16,7 +16,8 @@ peri_status peri_blocks_init(peri_blocks *b, uint32_t n, peri_error *err) {
         peri_blocks_fini(b);
         return peri_fail(err, PERI_E_NOMEM, "out of memory for a table of %u key/value blocks", n);
     }
-    for (uint32_t i = 0; i < n; i++) b->free_list[i] = (int32_t)(n - 1 - i);
+    for (uint32_t i = 0; i < n; i++)
+        b->free_list[i] = (int32_t)(n - 1 - i);
     return PERI_OK;
 }
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * blocks.h - the KV block table's other half: which blocks are free, and how many sessions hold each. */
+ * blocks.h - the KV block table's other half: which blocks are free, and how many sessions hold
+ * each. */
 #ifndef PERI_RUN_BLOCKS_H
 #define PERI_RUN_BLOCKS_H
 

@@ -2,8 +2,9 @@
  *
  * engine.c - placing a model: device, weights, KV pool, plans.
  *
- * Buckets.  Three plans cover every step: decode (a few tokens), prefill (up to n_batch tokens, a row per session), and all rows
- * (logits of every token, made only when somebody asks).  They share one arena, sized for the largest made so far. */
+ * Buckets.  Three plans cover every step: decode (a few tokens), prefill (up to n_batch tokens, a
+ * row per session), and all rows (logits of every token, made only when somebody asks).  They share
+ * one arena, sized for the largest made so far. */
 #include "run/engine.h"
 
 #include <string.h>
@@ -34,10 +35,12 @@ static int32_t min_i32(int32_t a, int32_t b) {
 }
 
 static peri_bucket bucket_of(const peri_engine *e, int kind) {
-    int32_t n_tok = kind == PERI_PLAN_DECODE ? min_i32(PERI_DECODE_TOKENS, e->o.n_batch) : e->o.n_batch;
+    int32_t n_tok =
+        kind == PERI_PLAN_DECODE ? min_i32(PERI_DECODE_TOKENS, e->o.n_batch) : e->o.n_batch;
     int32_t n_seq = min_i32(n_tok, e->o.n_session);
     peri_bucket b = {.size = sizeof b};
-    for (int i = 1; i <= PERI_SYM_B; i++) b.lo[i] = 1;
+    for (int i = 1; i <= PERI_SYM_B; i++)
+        b.lo[i] = 1;
     b.lo[PERI_SYM_R] = 0;
     b.hi[PERI_SYM_T] = n_tok;
     b.hi[PERI_SYM_S] = n_seq;
@@ -92,7 +95,8 @@ static peri_status check_strict(const peri_engine *e, peri_error *err) {
     for (int kind = 0; e->o.is_strict && kind < PERI_N_PLAN; kind++) {
         const peri_plan *p = e->plan[kind];
         if (p && p->n_note)
-            return peri_fail(err, PERI_E_UNSUPPORTED, "--strict: device %s declines %s (%u times): %s",
+            return peri_fail(err, PERI_E_UNSUPPORTED,
+                             "--strict: device %s declines %s (%u times): %s",
                              e->backend->info.name, peri_op_name(p->note[0].code), p->note[0].count,
                              p->note[0].why);
     }
@@ -105,13 +109,15 @@ static peri_status place_on(peri_engine *e, peri_registry *r, size_t device, per
     peri_status st = peri_registry_open(r, device, &e->backend, err);
     if (st) return st;
     if (!(e->backend->info.flags & PERI_DEV_HOST_MEM))
-        return peri_fail(err, PERI_E_UNSUPPORTED, "device %s: its memory is not host memory, which this version needs",
+        return peri_fail(err, PERI_E_UNSUPPORTED,
+                         "device %s: its memory is not host memory, which this version needs",
                          e->backend->info.name);
     uint32_t tokens = e->backend->info.kv_block_tokens;
     if (!tokens || tokens > 4096 || (tokens & (tokens - 1))) tokens = PERI_BLOCK_TOKENS;
     uint64_t per_session = ((uint64_t)e->o.n_ctx + tokens - 1) / tokens, n_block;
     if (!peri_mul_u64(per_session, (uint64_t)e->o.n_session, &n_block) || n_block > INT32_MAX)
-        return peri_fail(err, PERI_E_RANGE, "%d sessions of %d tokens are too many", e->o.n_session, e->o.n_ctx);
+        return peri_fail(err, PERI_E_RANGE, "%d sessions of %d tokens are too many", e->o.n_session,
+                         e->o.n_ctx);
     st = peri_kv_layout_init(&e->kv, e->a, e->o.kv_dtype, tokens, (uint32_t)n_block, err);
     if (!st) st = peri_blocks_init(&e->blocks, (uint32_t)n_block, err);
     if (!st) st = peri_weights_new(e->g, e->a, &e->weights, err);
@@ -123,7 +129,8 @@ static peri_status place_on(peri_engine *e, peri_registry *r, size_t device, per
     if (st) return st;
     e->pool = e->kv.bytes <= SIZE_MAX ? peri_alloc_aligned((size_t)e->kv.bytes, 64) : NULL;
     if (!e->pool)
-        return peri_fail(err, PERI_E_NOMEM, "out of memory: %llu bytes for keys and values of %d x %d tokens",
+        return peri_fail(err, PERI_E_NOMEM,
+                         "out of memory: %llu bytes for keys and values of %d x %d tokens",
                          (unsigned long long)e->kv.bytes, e->o.n_session, e->o.n_ctx);
     e->pool_ptr[0] = e->pool;
     return PERI_OK;
@@ -155,14 +162,17 @@ static peri_status make_step_block(peri_engine *e, peri_error *err) {
     uint64_t words = 4 * n_tok + n_seq + n_seq * (uint64_t)b.hi[PERI_SYM_B] + n_tok;
     e->step_bytes = sizeof(peri_step) + 4 * words;
     if (e->step_bytes > UINT32_MAX)
-        return peri_fail(err, PERI_E_RANGE, "a step of %llu bytes is too large", (unsigned long long)e->step_bytes);
+        return peri_fail(err, PERI_E_RANGE, "a step of %llu bytes is too large",
+                         (unsigned long long)e->step_bytes);
     e->step = peri_alloc_aligned((size_t)e->step_bytes, 64);
     e->scratch = peri_alloc_array((size_t)e->a->n_vocab, sizeof *e->scratch);
-    if (!e->step || !e->scratch) return peri_fail(err, PERI_E_NOMEM, "out of memory for a step block");
+    if (!e->step || !e->scratch)
+        return peri_fail(err, PERI_E_NOMEM, "out of memory for a step block");
     return PERI_OK;
 }
 
-/* A device that cannot run the model is no reason to give up while others are left, unless the user named it. */
+/* A device that cannot run the model is no reason to give up while others are left, unless the user
+ * named it. */
 static peri_status place_somewhere(peri_engine *e, peri_registry *r, peri_error *err) {
     uint64_t bytes = peri_gguf_file_bytes(e->g);
     peri_status st = peri_place_choose(r, bytes, e->o.device, &e->choice, err);
@@ -178,8 +188,8 @@ static peri_status place_somewhere(peri_engine *e, peri_registry *r, peri_error 
         if (i == first || !d->is_usable || (d->info.flags & PERI_DEV_EMULATED)) continue;
         drop_device(e);
         if (place_on(e, r, i, &other)) continue;
-        peri_log(PERI_LOG_WARN, "device %s was preferred but cannot run this model (%s); using %s", name,
-                 err ? err->text : "", d->info.name);
+        peri_log(PERI_LOG_WARN, "device %s was preferred but cannot run this model (%s); using %s",
+                 name, err ? err->text : "", d->info.name);
         e->choice.device = i;
         return PERI_OK;
     }

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT
  *
- * engine.h - a model placed on a device: bound weights, KV pool, plans, and the step that moves sessions forward.
+ * engine.h - a model placed on a device: bound weights, KV pool, plans, and the step that moves
+ * sessions forward.
  *
- * One thread drives an engine.  Interfaces carry plain data - ids, options, logits - so that the engine can move to a process of
- * its own later. */
+ * One thread drives an engine.  Interfaces carry plain data - ids, options, logits - so that the
+ * engine can move to a process of its own later. */
 #ifndef PERI_RUN_ENGINE_H
 #define PERI_RUN_ENGINE_H
 
@@ -43,13 +44,14 @@ typedef struct peri_engine {
     void *pool_ptr[1];
     peri_candidate *scratch; /* [n_vocab] of the sampler */
     uint64_t n_step;
-    size_t *feed_done;       /* [feed_room] step.c's bookkeeping, kept so that steady decoding allocates nothing */
+    size_t *feed_done; /* [feed_room] step.c's bookkeeping, kept so that steady decoding allocates
+                          nothing */
     struct peri_step_part *feed_part;
     size_t feed_room;
 } peri_engine;
 
-/* Choose a device (trying the next candidate when one cannot run the model), bind weights, make the decode and prefill plans,
- * allocate the KV pool.  g, a and registry must outlive it. */
+/* Choose a device (trying the next candidate when one cannot run the model), bind weights, make the
+ * decode and prefill plans, allocate the KV pool.  g, a and registry must outlive it. */
 peri_status peri_engine_new(peri_registry *registry, const peri_gguf *g, const peri_arch *a,
                             const peri_engine_options *o, peri_engine **out, peri_error *err);
 void peri_engine_free(peri_engine *e); /* accepts NULL; all sessions must be gone */
@@ -60,18 +62,19 @@ uint64_t peri_engine_kv_bytes_per_token(const peri_arch *a, uint32_t kv_dtype);
 /* Decode tokens per second that the device's bandwidth allows; 0 when the bandwidth is unknown. */
 double peri_engine_predicted_tps(const peri_engine *e);
 
-/* ---- sessions ----------------------------------------------------------------------------------- */
+/* ---- sessions -----------------------------------------------------------------------------------
+ */
 struct peri_session {
     peri_engine *e;
     const peri_tokenizer *tokenizer; /* may be NULL */
     peri_sampler sampler;
     peri_detok detok;
-    int32_t n_tok;        /* tokens held */
-    int32_t *block;       /* [room_block] ids; the first n_block are held */
+    int32_t n_tok;  /* tokens held */
+    int32_t *block; /* [room_block] ids; the first n_block are held */
     uint32_t n_block, room_block;
-    float *logits;        /* f32 [n_vocab] of the last token */
+    float *logits; /* f32 [n_vocab] of the last token */
     bool has_logits;
-    bool in_step;         /* guards against a session named twice in one step */
+    bool in_step; /* guards against a session named twice in one step */
     struct {
         uint64_t n_prompt, n_generated, n_cached, prompt_ns, generate_ns;
     } stats;
@@ -92,9 +95,10 @@ typedef struct peri_step_feed {
 } peri_step_feed;
 
 /* step.c: compute all feeds, as perigee.h's peri_model_step says. */
-peri_status peri_engine_step(peri_engine *e, const peri_step_feed *feed, size_t n_feed, size_t chunk,
-                             peri_error *err);
-/* Hold exactly the blocks that n_tok tokens need.  PERI_E_NOMEM names the room; nothing changes then. */
+peri_status peri_engine_step(peri_engine *e, const peri_step_feed *feed, size_t n_feed,
+                             size_t chunk, peri_error *err);
+/* Hold exactly the blocks that n_tok tokens need.  PERI_E_NOMEM names the room; nothing changes
+ * then. */
 peri_status peri_session_reserve(peri_session *s, int32_t n_tok, peri_error *err);
 
 #endif

@@ -2,8 +2,9 @@
  *
  * plan.c - asking a device, lowering what it declines, running what it accepted.
  *
- * Packing assigns arena offsets, which no answer may depend on; so the graph is packed once per round of questions, all
- * declined ops of a round are lowered together, and rounds end when nothing was declined. */
+ * Packing assigns arena offsets, which no answer may depend on; so the graph is packed once per
+ * round of questions, all declined ops of a round are lowered together, and rounds end when nothing
+ * was declined. */
 #include "run/plan.h"
 
 #include <stdio.h>
@@ -39,7 +40,8 @@ static void note_declined(peri_plan *p, uint16_t code, const char *why) {
 }
 
 /* Ask about op i; *yes and, for a yes, the numerics. */
-static peri_status ask(peri_backend *d, peri_plan *p, uint32_t i, peri_support *s, peri_error *err) {
+static peri_status ask(peri_backend *d, peri_plan *p, uint32_t i, peri_support *s,
+                       peri_error *err) {
     *s = (peri_support){.size = sizeof *s};
     peri_status st = d->api.supports(d->dev, p->program, i, &p->bucket, s, err);
     s->numerics[sizeof s->numerics - 1] = '\0';
@@ -56,7 +58,8 @@ static peri_status ask_all(peri_backend *d, peri_plan *p, peri_graph *g, uint32_
         const peri_op *o = peri_op_at(p->program, i);
         peri_support s;
         peri_status st = ask(d, p, i, &s, err);
-        if (st) return peri_wrap(err, "device %s: asked about %s", d->info.name, peri_op_name(o->code));
+        if (st)
+            return peri_wrap(err, "device %s: asked about %s", d->info.name, peri_op_name(o->code));
         if (s.yes) {
             memcpy(p->numerics[i], s.numerics, sizeof s.numerics);
             continue;
@@ -65,8 +68,9 @@ static peri_status ask_all(peri_backend *d, peri_plan *p, peri_graph *g, uint32_
         if (!peri_graph_lower(g, i + shift)) {
             char layer[24] = "outside the layers";
             if (o->layer != 0xffff) snprintf(layer, sizeof layer, "of layer %u", o->layer);
-            return peri_fail(err, PERI_E_UNSUPPORTED, "device %s cannot run %s %s: %s", d->info.name,
-                             peri_op_name(o->code), layer, *s.why ? s.why : "no reason given");
+            return peri_fail(err, PERI_E_UNSUPPORTED, "device %s cannot run %s %s: %s",
+                             d->info.name, peri_op_name(o->code), layer,
+                             *s.why ? s.why : "no reason given");
         }
         note_declined(p, o->code, *s.why ? s.why : "no reason given");
         shift += g->n_op - before;
@@ -75,8 +79,8 @@ static peri_status ask_all(peri_backend *d, peri_plan *p, peri_graph *g, uint32_
     return PERI_OK;
 }
 
-peri_status peri_plan_new(peri_backend *d, peri_graph *g, uint32_t logits, const peri_bucket *bucket,
-                          peri_plan **out, peri_error *err) {
+peri_status peri_plan_new(peri_backend *d, peri_graph *g, uint32_t logits,
+                          const peri_bucket *bucket, peri_plan **out, peri_error *err) {
     *out = NULL;
     peri_plan *p = peri_calloc(1, sizeof *p);
     if (!p) return peri_fail(err, PERI_E_NOMEM, "out of memory making a plan");

@@ -12,7 +12,7 @@
 typedef struct peri_plan {
     peri_bucket bucket;
     peri_program *program;
-    uint32_t logits; /* tensor of the result */
+    uint32_t logits;      /* tensor of the result */
     char (*numerics)[28]; /* [n_ops] what the device declared */
     /* Fused ops the device declined, for `perigee explain`: op name and its reason. */
     struct peri_plan_note {
@@ -23,11 +23,12 @@ typedef struct peri_plan {
     uint32_t n_note;
 } peri_plan;
 
-/* Ask the device for each op of the graph at its highest level over the whole bucket; lower what it declines and ask again.  A
- * declined level-0 op makes the plan impossible: PERI_E_UNSUPPORTED naming op, layer and the device's reason.
- * g is consumed (lowered in place).  Free with peri_plan_free. */
-peri_status peri_plan_new(peri_backend *d, peri_graph *g, uint32_t logits, const peri_bucket *bucket,
-                          peri_plan **out, peri_error *err);
+/* Ask the device for each op of the graph at its highest level over the whole bucket; lower what it
+ * declines and ask again.  A declined level-0 op makes the plan impossible: PERI_E_UNSUPPORTED
+ * naming op, layer and the device's reason. g is consumed (lowered in place).  Free with
+ * peri_plan_free. */
+peri_status peri_plan_new(peri_backend *d, peri_graph *g, uint32_t logits,
+                          const peri_bucket *bucket, peri_plan **out, peri_error *err);
 void peri_plan_free(peri_plan *p); /* accepts NULL */
 /* Run every op.  The error names the op and layer. */
 peri_status peri_plan_run(const peri_plan *p, peri_backend *d, const peri_bind *bind,

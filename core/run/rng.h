@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * rng.h - counter-based random numbers: a pure function of (seed, stream, position, index), so that a draw does not depend on
- * what was drawn before, by whom, or in which order.
- * Source: Philox4x32-10, Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3". */
+ * rng.h - counter-based random numbers: a pure function of (seed, stream, position, index), so that
+ * a draw does not depend on what was drawn before, by whom, or in which order. Source:
+ * Philox4x32-10, Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3". */
 #ifndef PERI_RUN_RNG_H
 #define PERI_RUN_RNG_H
 
@@ -10,7 +10,8 @@
 
 /* Four 32-bit words for counter c[4] under key k[2]. */
 void peri_philox(const uint32_t c[4], const uint32_t k[2], uint32_t out[4]);
-/* Uniform in [0, 1) with 53 bits.  Key: seed; counter: stream, position, index of the draw at that position. */
+/* Uniform in [0, 1) with 53 bits.  Key: seed; counter: stream, position, index of the draw at that
+ * position. */
 double peri_random(uint64_t seed, uint64_t stream, uint32_t position, uint32_t index);
 
 #endif

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * sampler.c - the links run in the order top_k, top_p, min_p, temperature.  Probabilities are formed in double from the
- * ordered candidates, so the result depends on the logits only.
- * Source: Holtzman et al. 2020 (top_p); Nguyen et al. 2024 (min_p). */
+ * sampler.c - the links run in the order top_k, top_p, min_p, temperature.  Probabilities are
+ * formed in double from the ordered candidates, so the result depends on the logits only. Source:
+ * Holtzman et al. 2020 (top_p); Nguyen et al. 2024 (min_p). */
 #include "run/sampler.h"
 
 #include <math.h>
@@ -56,8 +56,10 @@ static void sift_down(peri_candidate *h, size_t n, size_t i) {
 
 /* The k first candidates of all, sorted, into c. */
 static size_t take_top(const float *logits, int32_t n_vocab, size_t k, peri_candidate *c) {
-    for (size_t i = 0; i < k; i++) c[i] = (peri_candidate){number(logits[i]), (int32_t)i};
-    for (size_t i = k / 2; i-- > 0;) sift_down(c, k, i);
+    for (size_t i = 0; i < k; i++)
+        c[i] = (peri_candidate){number(logits[i]), (int32_t)i};
+    for (size_t i = k / 2; i-- > 0;)
+        sift_down(c, k, i);
     for (int32_t i = (int32_t)k; i < n_vocab; i++) {
         peri_candidate x = {number(logits[i]), i};
         if (!is_after(&c[0], &x)) continue;
@@ -71,7 +73,8 @@ static size_t take_top(const float *logits, int32_t n_vocab, size_t k, peri_cand
 /* Sum of exp(scale * (logit - first logit)). */
 static double mass(const peri_candidate *c, size_t n, double scale) {
     double sum = 0;
-    for (size_t i = 0; i < n; i++) sum += exp(scale * ((double)c[i].logit - c[0].logit));
+    for (size_t i = 0; i < n; i++)
+        sum += exp(scale * ((double)c[i].logit - c[0].logit));
     return sum;
 }
 
@@ -87,7 +90,8 @@ static size_t cut_top_p(const peri_candidate *c, size_t n, double p) {
 
 static size_t cut_min_p(const peri_candidate *c, size_t n, double p) {
     size_t kept = 1;
-    while (kept < n && exp((double)c[kept].logit - c[0].logit) >= p) kept++;
+    while (kept < n && exp((double)c[kept].logit - c[0].logit) >= p)
+        kept++;
     return kept;
 }
 
@@ -96,7 +100,8 @@ peri_status peri_sampler_pick(const peri_sampler *s, const float *logits, int32_
                               peri_error *err) {
     *id = argmax(logits, n_vocab);
     if (*id < 0 || isinf(logits[*id]))
-        return peri_fail(err, PERI_E_OTHER, "the logits of position %u are not finite numbers", position);
+        return peri_fail(err, PERI_E_OTHER, "the logits of position %u are not finite numbers",
+                         position);
     if (s->temp <= 0) return PERI_OK;
     size_t k = s->top_k > 0 && s->top_k < n_vocab ? (size_t)s->top_k : (size_t)n_vocab;
     size_t n = take_top(logits, n_vocab, k, scratch);

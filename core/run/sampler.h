@@ -18,8 +18,9 @@ typedef struct peri_candidate {
     int32_t id;
 } peri_candidate;
 
-/* Choose a token from logits[n_vocab] for the given position.  scratch[n_vocab] is the caller's.  Candidates are ordered by falling
- * logit, equal ones by rising id.  A NaN logit counts as minus infinity; PERI_E_OTHER when no logit is a number. */
+/* Choose a token from logits[n_vocab] for the given position.  scratch[n_vocab] is the caller's.
+ * Candidates are ordered by falling logit, equal ones by rising id.  A NaN logit counts as minus
+ * infinity; PERI_E_OTHER when no logit is a number. */
 peri_status peri_sampler_pick(const peri_sampler *s, const float *logits, int32_t n_vocab,
                               uint32_t position, peri_candidate *scratch, int32_t *id,
                               peri_error *err);

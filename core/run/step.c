@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: MIT
  *
- * step.c - batching: the shares of several sessions become steps, steps run on the plan, logits go where they are wanted.
+ * step.c - batching: the shares of several sessions become steps, steps run on the plan, logits go
+ * where they are wanted.
  *
- * A step takes tokens of the feeds in order until n_batch is full; a long prompt therefore spreads over several steps and a
- * short one rides along.  Grouping cannot change results, because plans are invariant (op.def, Numerics).  Sessions move only after
- * everything has succeeded: until then their n_tok is untouched and the tokens computed so far are forgotten. */
+ * A step takes tokens of the feeds in order until n_batch is full; a long prompt therefore spreads
+ * over several steps and a short one rides along.  Grouping cannot change results, because plans
+ * are invariant (op.def, Numerics).  Sessions move only after everything has succeeded: until then
+ * their n_tok is untouched and the tokens computed so far are forgotten. */
 #include <string.h>
 
 #include "base/alloc.h"
@@ -25,7 +27,8 @@ typedef struct batch {
 
 static peri_status check_feed(const peri_engine *e, const peri_step_feed *f, peri_error *err) {
     if (!f->s || f->s->e != e) return peri_fail(err, PERI_E_INVALID, "a session of another model");
-    if (f->s->in_step) return peri_fail(err, PERI_E_INVALID, "a session is named twice in one step");
+    if (f->s->in_step)
+        return peri_fail(err, PERI_E_INVALID, "a session is named twice in one step");
     if (f->n_tok < 1) return peri_fail(err, PERI_E_INVALID, "a share of no tokens");
     if (f->n_tok > (size_t)(e->o.n_ctx - f->s->n_tok))
         return peri_fail(err, PERI_E_RANGE,
@@ -33,8 +36,8 @@ static peri_status check_feed(const peri_engine *e, const peri_step_feed *f, per
                          f->s->n_tok, e->o.n_ctx);
     for (size_t i = 0; i < f->n_tok; i++)
         if (f->tok[i] < 0 || f->tok[i] >= e->a->n_vocab)
-            return peri_fail(err, PERI_E_RANGE, "token %zu: id %d is outside the vocabulary of %d", i,
-                             f->tok[i], e->a->n_vocab);
+            return peri_fail(err, PERI_E_RANGE, "token %zu: id %d is outside the vocabulary of %d",
+                             i, f->tok[i], e->a->n_vocab);
     return PERI_OK;
 }
 
@@ -160,14 +163,16 @@ peri_status peri_session_reserve(peri_session *s, int32_t n_tok, peri_error *err
     while (s->n_block < want) {
         int32_t id = peri_blocks_take(&s->e->blocks);
         if (id < 0) {
-            while (s->n_block > held) peri_blocks_release(&s->e->blocks, s->block[--s->n_block]);
+            while (s->n_block > held)
+                peri_blocks_release(&s->e->blocks, s->block[--s->n_block]);
             return peri_fail(err, PERI_E_NOMEM,
-                             "no room for keys and values: %u blocks of %u tokens are all in use", s->e->blocks.n,
-                             block);
+                             "no room for keys and values: %u blocks of %u tokens are all in use",
+                             s->e->blocks.n, block);
         }
         s->block[s->n_block++] = id;
     }
-    while (s->n_block > want) peri_blocks_release(&s->e->blocks, s->block[--s->n_block]);
+    while (s->n_block > want)
+        peri_blocks_release(&s->e->blocks, s->block[--s->n_block]);
     return PERI_OK;
 }
 
@@ -188,13 +193,19 @@ static peri_status room_for(peri_engine *e, size_t n_feed, peri_error *err) {
     return PERI_OK;
 }
 
-peri_status peri_engine_step(peri_engine *e, const peri_step_feed *feed, size_t n_feed, size_t chunk,
-                             peri_error *err) {
+peri_status peri_engine_step(peri_engine *e, const peri_step_feed *feed, size_t n_feed,
+                             size_t chunk, peri_error *err) {
     size_t n_marked = 0;
     peri_status st = PERI_OK;
     st = room_for(e, n_feed, err);
-    batch b = {.e = e, .feed = feed, .n_feed = n_feed, .chunk = chunk, .done = e->feed_done, .part = e->feed_part};
-    for (size_t i = 0; !st && i < n_feed; i++) b.done[i] = 0;
+    batch b = {.e = e,
+               .feed = feed,
+               .n_feed = n_feed,
+               .chunk = chunk,
+               .done = e->feed_done,
+               .part = e->feed_part};
+    for (size_t i = 0; !st && i < n_feed; i++)
+        b.done[i] = 0;
     for (; !st && n_marked < n_feed; n_marked++) {
         st = check_feed(e, &feed[n_marked], err);
         if (st) break;
@@ -202,8 +213,10 @@ peri_status peri_engine_step(peri_engine *e, const peri_step_feed *feed, size_t 
     }
     for (size_t i = 0; !st && i < n_feed; i++)
         st = peri_session_reserve(feed[i].s, feed[i].s->n_tok + (int32_t)feed[i].n_tok, err);
-    for (size_t i = 0; i < n_marked; i++) feed[i].s->has_logits = feed[i].s->has_logits && st != PERI_OK;
-    while (!st && !is_finished(&b)) st = run_step(&b, err);
+    for (size_t i = 0; i < n_marked; i++)
+        feed[i].s->has_logits = feed[i].s->has_logits && st != PERI_OK;
+    while (!st && !is_finished(&b))
+        st = run_step(&b, err);
     for (size_t i = 0; i < n_marked; i++) {
         peri_session *s = feed[i].s;
         s->in_step = false;

@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: MIT
--- What an architecture spec may use, and how a parent is merged.  Helpers build expression nodes; lua_arch.c resolves them per layer
--- against the model file.  Run once per state with the node metatable as its argument; returns the spec's globals and two functions.
+-- What an architecture spec may use, and how a parent is merged.  Helpers build expression nodes;
+-- lua_arch.c resolves them per layer against the model file.  Run once per state with the node
+-- metatable as its argument; returns the spec's globals and two functions.
 local NODE <const> = ...
 local DROP <const> = setmetatable({ op = "drop" }, NODE)
 
@@ -16,7 +17,8 @@ local env = { DROP = DROP }
 function env.every(n, a, b) return node("every", n, a, b) end
 -- a on the first n layers, b after; n is a number or a parameter.
 function env.first(n, a, b) return node("first", n, a, b) end
--- A chooser p(if_set, if_clear) by a boolean array or an integer period of the file, else period n: the last of each period is clear.
+-- A chooser p(if_set, if_clear) by a boolean array or an integer period of the file, else period n:
+-- the last of each period is clear.
 function env.pattern(key, n)
   return function(a, b) return node("pattern", key, n, a, b) end
 end

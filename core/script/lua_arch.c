@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT
  *
- * lua_arch.c - loading a spec file, merging its parent, checking every key against arch.def, and filling a peri_arch.
+ * lua_arch.c - loading a spec file, merging its parent, checking every key against arch.def, and
+ * filling a peri_arch.
  *
- * Read in this order: load_spec (file to merged table), check_keys (strictness), read_layer (one layer's steps),
- * peri_lua_arch_load. */
+ * Read in this order: load_spec (file to merged table), check_keys (strictness), read_layer (one
+ * layer's steps), peri_lua_arch_load. */
 #include "script/lua_arch.h"
 
 #include <stdarg.h>
@@ -16,7 +17,12 @@
 #include "base/suggest.h"
 #include "script/script_int.h"
 
-enum { MAX_SPEC_BYTES = 256 << 10, MAX_LUA_BYTES = 8 << 20, MAX_INSTRUCTIONS = 1000000, MAX_LIST = 64 };
+enum {
+    MAX_SPEC_BYTES = 256 << 10,
+    MAX_LUA_BYTES = 8 << 20,
+    MAX_INSTRUCTIONS = 1000000,
+    MAX_LIST = 64
+};
 
 extern const unsigned char peri_arch_prelude[];
 extern const size_t peri_arch_prelude_size;
@@ -38,20 +44,22 @@ _Noreturn void spec_fail(spec_ctx *c, const char *place, const char *fmt, ...) {
 
 const char *spec_keep(spec_ctx *c, const char *s) {
     peri_str copy = peri_arena_str(c->a->arena, peri_str_of(s));
-    if (!copy.data) spec_raise(c, peri_fail(c->err, PERI_E_NOMEM, "out of memory reading %s", c->path));
+    if (!copy.data)
+        spec_raise(c, peri_fail(c->err, PERI_E_NOMEM, "out of memory reading %s", c->path));
     return copy.data;
 }
 
-/* ---- file to merged table ----------------------------------------------------------------------- */
+/* ---- file to merged table -----------------------------------------------------------------------
+ */
 
 /* Push the table a spec file returns.  Stack on entry: env, merge, show at 1, 2, 3. */
 static void push_file(spec_ctx *c, const char *name) {
     lua_State *L = c->L;
     size_t len = strlen(name);
-    if (len == 0 || len > 64 ||
-        strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789_-") != len)
-        spec_raise(c, peri_fail(c->err, PERI_E_CORRUPT,
-                                "architecture name \"%.80s\": expected 1 to 64 of a-z 0-9 _ -", name));
+    if (len == 0 || len > 64 || strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789_-") != len)
+        spec_raise(c,
+                   peri_fail(c->err, PERI_E_CORRUPT,
+                             "architecture name \"%.80s\": expected 1 to 64 of a-z 0-9 _ -", name));
     snprintf(c->path, sizeof c->path, "%s/arch/%s.lua", c->script_dir, name);
     if (!peri_file_exists(c->path))
         spec_raise(c, peri_fail(c->err, PERI_E_NOT_FOUND,
@@ -68,11 +76,13 @@ static void push_file(spec_ctx *c, const char *name) {
     lua_pushvalue(L, 1);
     lua_setupvalue(L, -2, 1); /* _ENV: the helpers and nothing else */
     lua_call(L, 0, 1);
-    if (!lua_istable(L, -1)) spec_fail(c, "result", "found %s, expected a table", luaL_typename(L, -1));
+    if (!lua_istable(L, -1))
+        spec_fail(c, "result", "found %s, expected a table", luaL_typename(L, -1));
     lua_getfield(L, -1, "name");
     const char *got = lua_tostring(L, -1);
     if (!got || strcmp(got, name))
-        spec_fail(c, "name", "found \"%s\", expected \"%s\" as the file is called", got ? got : "nil", name);
+        spec_fail(c, "name", "found \"%s\", expected \"%s\" as the file is called",
+                  got ? got : "nil", name);
     lua_pop(L, 1);
 }
 
@@ -122,14 +132,17 @@ static void push_prelude(spec_ctx *c) {
     lua_settop(L, 3);
 }
 
-/* ---- strictness --------------------------------------------------------------------------------- */
+/* ---- strictness ---------------------------------------------------------------------------------
+ */
 
-static void check_keys(spec_ctx *c, int idx, const char *place, const char *const *known, size_t n) {
+static void check_keys(spec_ctx *c, int idx, const char *place, const char *const *known,
+                       size_t n) {
     lua_State *L = c->L;
     for (lua_pushnil(L); lua_next(L, idx); lua_pop(L, 1)) {
         const char *key = lua_type(L, -2) == LUA_TSTRING ? lua_tostring(L, -2) : NULL;
         bool is_known = false;
-        for (size_t i = 0; key && i < n; i++) is_known = is_known || !strcmp(known[i], key);
+        for (size_t i = 0; key && i < n; i++)
+            is_known = is_known || !strcmp(known[i], key);
         if (is_known) continue;
         if (!key) spec_fail(c, place, "has list entries, expected named keys only");
         const char *near = peri_nearest(key, known, n);
@@ -141,7 +154,8 @@ static void check_keys(spec_ctx *c, int idx, const char *place, const char *cons
     check_keys(c, idx, place, (const char *const[]){__VA_ARGS__},                                  \
                sizeof((const char *const[]){__VA_ARGS__}) / sizeof(const char *))
 
-/* Push field `key` of the table at idx, an empty table when missing; anything else must be a table. */
+/* Push field `key` of the table at idx, an empty table when missing; anything else must be a table.
+ */
 static int push_table(spec_ctx *c, int idx, const char *key, const char *place) {
     lua_getfield(c->L, idx, key);
     if (lua_isnil(c->L, -1)) {
@@ -168,7 +182,8 @@ static const char *field_str(spec_ctx *c, int idx, const char *key, int32_t il, 
     return s;
 }
 
-static double field_num(spec_ctx *c, int idx, const char *key, const char *place, double otherwise) {
+static double field_num(spec_ctx *c, int idx, const char *key, const char *place,
+                        double otherwise) {
     lua_getfield(c->L, idx, key);
     double x = otherwise;
     if (!lua_isnil(c->L, -1)) x = spec_number(c, lua_gettop(c->L), 0, place);
@@ -195,7 +210,8 @@ static const char *const *field_list(spec_ctx *c, int idx, const char *key, uint
     return out;
 }
 
-/* ---- blocks and layers -------------------------------------------------------------------------- */
+/* ---- blocks and layers --------------------------------------------------------------------------
+ */
 
 /* Option names of a kind, without or with the prefix "rope_", into names[]; returns how many. */
 static size_t option_names(peri_block_kind kind, bool want_rope, const char **names) {
@@ -215,7 +231,9 @@ static double option_value(spec_ctx *c, const peri_arch_option *o, int idx, int3
     spec_resolve(c, idx, il, place);
     const char *s = lua_type(L, -1) == LUA_TSTRING ? lua_tostring(L, -1) : NULL;
     int v = s ? peri_option_value_find(o->values, peri_str_of(s)) : -1;
-    if (v < 0) spec_fail(c, place, "found \"%s\", expected one of %s", s ? s : luaL_typename(L, -1), o->values);
+    if (v < 0)
+        spec_fail(c, place, "found \"%s\", expected one of %s", s ? s : luaL_typename(L, -1),
+                  o->values);
     lua_pop(L, 1);
     return v;
 }
@@ -299,11 +317,14 @@ static void read_spec(spec_ctx *c, int spec) {
     lua_getfield(L, spec, "scales");
     a->want_all_scales = lua_isnil(L, -1);
     if (!a->want_all_scales) a->scales = field_list(c, spec, "scales", &a->n_scale);
-    int blocks = push_table(c, spec, "blocks", "blocks"), layer = push_table(c, spec, "layer", "layer");
-    for (int32_t il = 0; il < a->n_layer; il++) read_layer(c, layer, blocks, il);
+    int blocks = push_table(c, spec, "blocks", "blocks"),
+        layer = push_table(c, spec, "layer", "layer");
+    for (int32_t il = 0; il < a->n_layer; il++)
+        read_layer(c, layer, blocks, il);
 }
 
-/* ---- entry points ------------------------------------------------------------------------------- */
+/* ---- entry points -------------------------------------------------------------------------------
+ */
 
 static int load_protected(lua_State *L) {
     spec_ctx *c = lua_touserdata(L, 1);
@@ -325,7 +346,8 @@ static int text_protected(lua_State *L) {
     size_t size;
     const char *s = lua_tolstring(L, -1, &size);
     text = peri_str_dup((peri_str){s, size});
-    if (!text) spec_raise(c, peri_fail(c->err, PERI_E_NOMEM, "out of memory printing spec %s", name));
+    if (!text)
+        spec_raise(c, peri_fail(c->err, PERI_E_NOMEM, "out of memory printing spec %s", name));
     lua_settop(L, 0);
     lua_pushlightuserdata(L, text);
     return 1;
@@ -374,7 +396,8 @@ peri_status peri_lua_arch_load(void *user, const peri_gguf *g, peri_arch **out, 
     a->name = copy.data;
     spec_ctx c = {.g = g, .a = a, .err = err ? err : &local, .script_dir = s->script_dir};
     if (strlen(copy.data) != name.size)
-        st = peri_gguf_fail_key(g, peri_gguf_find(g, "general.architecture"), err, "holds a NUL byte");
+        st = peri_gguf_fail_key(g, peri_gguf_find(g, "general.architecture"), err,
+                                "holds a NUL byte");
     else
         st = run(&c, load_protected, a->name, NULL);
     if (st == PERI_E_NOT_FOUND || st == PERI_E_CORRUPT) {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * lua_resolve.c - the values of a spec: expression nodes, parameters and keys of the model file become plain numbers and strings,
- * one layer at a time. */
+ * lua_resolve.c - the values of a spec: expression nodes, parameters and keys of the model file
+ * become plain numbers and strings, one layer at a time. */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -38,6 +38,14 @@ static double key_number(spec_ctx *c, const peri_gguf_value *v) {
     return x;
 }
 
+/* The same for a parameter: scales, caps and bases are never negative. */
+static double param_key(spec_ctx *c, const peri_gguf_value *v) {
+    double x = key_number(c, v);
+    if (x < 0)
+        spec_raise(c, peri_gguf_fail_key(c->g, v, c->err, "found %.9g, expected 0 or more", x));
+    return x;
+}
+
 bool spec_is_node(lua_State *L, int idx) {
     if (!lua_istable(L, idx) || !lua_getmetatable(L, idx)) return false;
     luaL_getmetatable(L, "perigee.spec.node");
@@ -65,11 +73,13 @@ static const char *node_str(spec_ctx *c, int idx, int i, const char *place) {
 static bool has_tensor(spec_ctx *c, const char *stem, int32_t il, const char *place) {
     char name[160];
     int n = snprintf(name, sizeof name, "blk.%d.%s.weight", il, stem);
-    if (n < 0 || (size_t)n >= sizeof name) spec_fail(c, place, "tensor name \"%s\" is too long", stem);
+    if (n < 0 || (size_t)n >= sizeof name)
+        spec_fail(c, place, "tensor name \"%s\" is too long", stem);
     return peri_gguf_find_tensor(c->g, name) != NULL;
 }
 
-/* Is the pattern set on layer il?  An array speaks for itself; a period p clears the last of each p layers; 0 sets all. */
+/* Is the pattern set on layer il?  An array speaks for itself; a period p clears the last of each p
+ * layers; 0 sets all. */
 static bool pattern_is_set(spec_ctx *c, int idx, int32_t il, const char *place) {
     const char *key = node_str(c, idx, 1, place);
     int64_t period = node_int(c, idx, 2, place);
@@ -85,7 +95,8 @@ static bool pattern_is_set(spec_ctx *c, int idx, int32_t il, const char *place) 
         return x != 0;
     }
     if (v) period = (int64_t)key_number(c, v);
-    if (period < 0 || period > 4096) spec_fail(c, place, "period %lld of key %s", (long long)period, key);
+    if (period < 0 || period > 4096)
+        spec_fail(c, place, "period %lld of key %s", (long long)period, key);
     return period == 0 || il % period < period - 1;
 }
 
@@ -96,7 +107,8 @@ static void push_pick(spec_ctx *c, int idx, const char *place) {
     const peri_gguf_value *v = find_key(c, key, place);
     peri_str s;
     lua_rawgeti(L, idx, 2);
-    if (!lua_istable(L, -1)) spec_fail(c, place, "pick(\"%s\", ...): expected a table of values", key);
+    if (!lua_istable(L, -1))
+        spec_fail(c, place, "pick(\"%s\", ...): expected a table of values", key);
     if (v && peri_gguf_as_str(v, 0, &s)) {
         lua_pushlstring(L, s.data, s.size);
         lua_rawget(L, -2);
@@ -196,7 +208,8 @@ double spec_number(spec_ctx *c, int idx, int32_t il, const char *place) {
     } else if (lua_type(L, -1) == LUA_TSTRING) {
         const char *name = lua_tostring(L, -1);
         uint32_t i = 0;
-        while (i < c->n_param && strcmp(c->param[i].name, name)) i++;
+        while (i < c->n_param && strcmp(c->param[i].name, name))
+            i++;
         if (i < c->n_param)
             x = c->param[i].value;
         else if (!peri_arch_param_get(c->a, name, il, &x))
@@ -222,7 +235,7 @@ static double param_from_list(spec_ctx *c, int idx, const char *place) {
         }
         const char *key = lua_tostring(L, -1);
         const peri_gguf_value *v = find_key(c, key, place);
-        double x = v ? key_number(c, v) : 0;
+        double x = v ? param_key(c, v) : 0;
         bool is_absent = !v;
         for (size_t k = 0; k < sizeof zero_is_absent / sizeof zero_is_absent[0]; k++)
             if (v && x == 0 && !strcmp(key, zero_is_absent[k])) is_absent = true;
@@ -240,10 +253,11 @@ static double param_value(spec_ctx *c, int idx, const char *place) {
         if (!v) {
             char full[192];
             full_key(c, key, full, place);
-            spec_raise(c, peri_fail(c->err, PERI_E_NOT_FOUND, "%s: key %s is missing (%s of spec %s)",
-                                    peri_gguf_path(c->g), full, place, c->path));
+            spec_raise(c,
+                       peri_fail(c->err, PERI_E_NOT_FOUND, "%s: key %s is missing (%s of spec %s)",
+                                 peri_gguf_path(c->g), full, place, c->path));
         }
-        return key_number(c, v);
+        return param_key(c, v);
     }
     if (lua_istable(L, idx) && !spec_is_node(L, idx)) return param_from_list(c, idx, place);
     return spec_number(c, idx, 0, place);
@@ -255,7 +269,8 @@ static bool override_standard(spec_ctx *c, const char *name, double x, const cha
         const peri_arch_param *p = &peri_arch_params[i];
         if (strcmp(p->name, name)) continue;
         if (x < p->lo || x > p->hi)
-            spec_fail(c, place, "found %.9g, expected %.9g to %.9g (%s)", x, p->lo, p->hi, p->meaning);
+            spec_fail(c, place, "found %.9g, expected %.9g to %.9g (%s)", x, p->lo, p->hi,
+                      p->meaning);
         if (strcmp(name, "window"))
             spec_fail(c, place, "this standard parameter cannot be overridden");
         c->a->window = (int32_t)x;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * lua_state.c - see lua_state.h.  The panic function is never reached: every entry is a protected call. */
+ * lua_state.c - see lua_state.h.  The panic function is never reached: every entry is a protected
+ * call. */
 #include "script/lua_state.h"
 
 #include "base/alloc.h"

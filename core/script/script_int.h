@@ -9,7 +9,8 @@
 
 enum { SPEC_MAX_PARAM = 32 };
 
-/* One reading.  All functions below run inside a protected call and leave by lua_error after filling *err. */
+/* One reading.  All functions below run inside a protected call and leave by lua_error after
+ * filling *err. */
 typedef struct spec_ctx {
     lua_State *L;
     const peri_gguf *g;
@@ -31,11 +32,13 @@ _Noreturn void spec_fail(spec_ctx *c, const char *place, const char *fmt, ...)
 /* Pass on an error that a callee has written to c->err. */
 _Noreturn void spec_raise(spec_ctx *c, peri_status st);
 
-/* Push the value at idx with every layer- or model-dependent choice made for layer il: a string, number, boolean or table. */
+/* Push the value at idx with every layer- or model-dependent choice made for layer il: a string,
+ * number, boolean or table. */
 void spec_resolve(spec_ctx *c, int idx, int32_t il, const char *place);
 /* The same as a number: literal, boolean (0 or 1), parameter name, or arithmetic of those. */
 double spec_number(spec_ctx *c, int idx, int32_t il, const char *place);
-/* Evaluate the spec's `params` table at idx into c->param and into the standard parameters it overrides. */
+/* Evaluate the spec's `params` table at idx into c->param and into the standard parameters it
+ * overrides. */
 void spec_read_params(spec_ctx *c, int idx);
 /* Is the value at idx an expression node? */
 bool spec_is_node(lua_State *L, int idx);

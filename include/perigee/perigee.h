@@ -4,17 +4,18 @@
  *
  *     peri_runtime *rt; peri_model *m; peri_session *s; peri_error e;
  *     peri_runtime_new(NULL, &rt, &e);                         plugins found and probed
- *     peri_model_open(rt, "model.gguf", NULL, &m, &e);         file checked, device chosen, plan made
- *     peri_session_new(m, NULL, &s, &e);                       an empty token timeline
+ *     peri_model_open(rt, "model.gguf", NULL, &m, &e);         file checked, device chosen, plan
+ * made peri_session_new(m, NULL, &s, &e);                       an empty token timeline
  *     peri_session_feed_text(s, "Hello", 5, 0, &e);
  *     peri_session_generate(s, 64, print_piece, NULL, &why, &e);
  *
- * Every function that can fail returns a peri_status and fills *err (types.h).  Nothing here prints, exits, or keeps hidden
- * state.  Strings are UTF-8.  JSON documents are returned as NUL-terminated text that the caller frees with peri_text_free.
+ * Every function that can fail returns a peri_status and fills *err (types.h).  Nothing here
+ * prints, exits, or keeps hidden state.  Strings are UTF-8.  JSON documents are returned as
+ * NUL-terminated text that the caller frees with peri_text_free.
  *
- * Threads: a runtime and its models may be used from several threads for reading (describe, tokenize); sessions of one model
- * must be driven by one thread at a time.  Free in the order sessions, models, runtime; each accepts
- * NULL. */
+ * Threads: a runtime and its models may be used from several threads for reading (describe,
+ * tokenize); sessions of one model must be driven by one thread at a time.  Free in the order
+ * sessions, models, runtime; each accepts NULL. */
 #ifndef PERIGEE_PERIGEE_H
 #define PERIGEE_PERIGEE_H
 
@@ -31,10 +32,12 @@ PERI_API const char *peri_version(void);
 /* Frees any text or array this interface returned; accepts NULL. */
 PERI_API void peri_text_free(void *p);
 
-/* ---- runtime ------------------------------------------------------------------------------------ */
+/* ---- runtime ------------------------------------------------------------------------------------
+ */
 typedef struct peri_runtime peri_runtime;
 
-/* Levels: 0 debug, 1 information, 2 warning, 3 error.  One line without newline; may come from any thread. */
+/* Levels: 0 debug, 1 information, 2 warning, 3 error.  One line without newline; may come from any
+ * thread. */
 typedef void (*peri_message_fn)(void *user, int level, const char *line);
 
 typedef struct peri_runtime_options {
@@ -42,15 +45,16 @@ typedef struct peri_runtime_options {
     uint32_t n_thread;               /* CPU threads; 0 = from topology, affinity and quota */
     const char *const *plugin_files; /* [n_plugin_file] besides the search path */
     size_t n_plugin_file;
-    const char *const *settings;     /* [n_setting] "key=value" for plugins, such as "cpu.isa=avx2" */
+    const char *const *settings; /* [n_setting] "key=value" for plugins, such as "cpu.isa=avx2" */
     size_t n_setting;
-    const char *script_dir;          /* folder that holds arch/; NULL = beside the library */
-    peri_message_fn message;         /* NULL = silent */
+    const char *script_dir;  /* folder that holds arch/; NULL = beside the library */
+    peri_message_fn message; /* NULL = silent */
     void *message_user;
-    bool is_strict;                  /* warnings and fallbacks become errors */
+    bool is_strict; /* warnings and fallbacks become errors */
 } peri_runtime_options;
 
-/* Looks at the machine and at every plugin.  A bad plugin is listed, never fatal.  opts may be NULL. */
+/* Looks at the machine and at every plugin.  A bad plugin is listed, never fatal.  opts may be
+ * NULL. */
 PERI_API peri_status peri_runtime_new(const peri_runtime_options *opts, peri_runtime **out,
                                       peri_error *err);
 PERI_API void peri_runtime_free(peri_runtime *rt);
@@ -60,7 +64,8 @@ PERI_API peri_status peri_runtime_devices(const peri_runtime *rt, char **json, p
 PERI_API peri_status peri_runtime_arch(const peri_runtime *rt, const char *name, char **text,
                                        peri_error *err);
 
-/* ---- model -------------------------------------------------------------------------------------- */
+/* ---- model --------------------------------------------------------------------------------------
+ */
 typedef struct peri_model peri_model;
 
 enum { PERI_KV_F16 = 0, PERI_KV_F32 = 1 };
@@ -69,13 +74,14 @@ enum { PERI_KV_F16 = 0, PERI_KV_F32 = 1 };
 typedef int (*peri_progress_fn)(void *user, uint64_t done, uint64_t total);
 
 typedef struct peri_model_options {
-    uint32_t size;        /* sizeof(peri_model_options) */
-    uint32_t n_ctx;       /* tokens a session may hold; 0 = trained length, capped by memory */
-    uint32_t n_session;   /* sessions that may be full at once; 0 = 1.  KV room is n_ctx * n_session tokens */
-    uint32_t n_batch;     /* most tokens in one step; 0 = 512 */
-    uint32_t kv_type;     /* PERI_KV_* */
-    const char *device;   /* "cpu", "cuda:0,cpu": preference; NULL = best predicted */
-    bool metadata_only;   /* look at the file; no device, no sessions */
+    uint32_t size;      /* sizeof(peri_model_options) */
+    uint32_t n_ctx;     /* tokens a session may hold; 0 = trained length, capped by memory */
+    uint32_t n_session; /* sessions that may be full at once; 0 = 1.  KV room is n_ctx * n_session
+                           tokens */
+    uint32_t n_batch;   /* most tokens in one step; 0 = 512 */
+    uint32_t kv_type;   /* PERI_KV_* */
+    const char *device; /* "cpu", "cuda:0,cpu": preference; NULL = best predicted */
+    bool metadata_only; /* look at the file; no device, no sessions */
     peri_progress_fn progress;
     void *progress_user;
 } peri_model_options;
@@ -86,30 +92,41 @@ PERI_API peri_status peri_model_open(peri_runtime *rt, const char *path,
                                      peri_error *err);
 PERI_API void peri_model_close(peri_model *m);
 PERI_API int32_t peri_model_n_vocab(const peri_model *m);
-PERI_API int32_t peri_model_n_ctx(const peri_model *m); /* of a session; trained length when metadata_only */
-/* Device, instruction set and reason of the placement: "cpu", "avx512", "only native device; ..." */
+PERI_API int32_t
+peri_model_n_ctx(const peri_model *m); /* of a session; trained length when metadata_only */
+/* Device, instruction set and reason of the placement: "cpu", "avx512", "only native device; ..."
+ */
 PERI_API const char *peri_model_device(const peri_model *m);
 PERI_API const char *peri_model_isa(const peri_model *m);
 PERI_API const char *peri_model_placement(const peri_model *m);
 
-/* Facets of `perigee show`.  JSON: SUMMARY {architecture, name, parameters, bytes, types, context, ...}, PARAMETERS (the sampling
- * and model parameters with their origin), TENSORS [{name, type, shape, bytes, offset, state}], METADATA (all keys, long
- * arrays shortened).  Text: ARCH (the flattened spec), TEMPLATE (chat template, empty if none). */
+/* Facets of `perigee show`.  JSON: SUMMARY {architecture, name, parameters, bytes, types, context,
+ * ...}, PARAMETERS (the sampling and model parameters with their origin), TENSORS [{name, type,
+ * shape, bytes, offset, state}], METADATA (all keys, long arrays shortened).  Text: ARCH (the
+ * flattened spec), TEMPLATE (chat template, empty if none). */
 typedef enum peri_facet {
-    PERI_SHOW_SUMMARY, PERI_SHOW_PARAMETERS, PERI_SHOW_TENSORS, PERI_SHOW_METADATA, PERI_SHOW_ARCH, PERI_SHOW_TEMPLATE
+    PERI_SHOW_SUMMARY,
+    PERI_SHOW_PARAMETERS,
+    PERI_SHOW_TENSORS,
+    PERI_SHOW_METADATA,
+    PERI_SHOW_ARCH,
+    PERI_SHOW_TEMPLATE
 } peri_facet;
 PERI_API peri_status peri_model_show(const peri_model *m, peri_facet facet, char **text,
                                      peri_error *err);
-/* Placement: {"device", "isa", "why", "candidates": [{device, why}], "buckets": [{tokens, "ops": [{op, layer, count, device,
- * numerics, why}]}], "memory": {weights, kv, arena}, "predicted_tg_tps", "notes": [...]}. */
+/* Placement: {"device", "isa", "why", "candidates": [{device, why}], "buckets": [{tokens, "ops":
+ * [{op, layer, count, device, numerics, why}]}], "memory": {weights, kv, arena},
+ * "predicted_tg_tps", "notes": [...]}. */
 PERI_API peri_status peri_model_explain(const peri_model *m, char **json, peri_error *err);
 
-/* ---- text and tokens ---------------------------------------------------------------------------- */
+/* ---- text and tokens ----------------------------------------------------------------------------
+ */
 enum {
-    PERI_TOK_NO_SPECIAL = 1,    /* add no BOS or EOS */
-    PERI_TOK_PARSE_SPECIAL = 2  /* text of control tokens becomes those tokens */
+    PERI_TOK_NO_SPECIAL = 1,   /* add no BOS or EOS */
+    PERI_TOK_PARSE_SPECIAL = 2 /* text of control tokens becomes those tokens */
 };
-/* *ids: fresh array of *n, freed with peri_text_free.  PERI_E_UNSUPPORTED when the file has no tokenizer we know. */
+/* *ids: fresh array of *n, freed with peri_text_free.  PERI_E_UNSUPPORTED when the file has no
+ * tokenizer we know. */
 PERI_API peri_status peri_model_tokenize(const peri_model *m, const char *text, size_t size,
                                          uint32_t flags, int32_t **ids, size_t *n, peri_error *err);
 /* Text of tokens; want_special shows control tokens.  *size excludes the final NUL. */
@@ -117,16 +134,17 @@ PERI_API peri_status peri_model_detokenize(const peri_model *m, const int32_t *i
                                            bool want_special, char **text, size_t *size,
                                            peri_error *err);
 
-/* ---- session ------------------------------------------------------------------------------------ */
+/* ---- session ------------------------------------------------------------------------------------
+ */
 typedef struct peri_session peri_session;
 
 typedef struct peri_session_options {
-    uint32_t size;        /* sizeof(peri_session_options) */
-    uint64_t seed;        /* random numbers are a function of (seed, stream, position) */
-    float temp;           /* 0 = greedy (ties to the lower id) */
-    float top_p, min_p;   /* 0 = off */
-    int32_t top_k;        /* 0 = off */
-    bool want_special;    /* pieces show control tokens */
+    uint32_t size;      /* sizeof(peri_session_options) */
+    uint64_t seed;      /* random numbers are a function of (seed, stream, position) */
+    float temp;         /* 0 = greedy (ties to the lower id) */
+    float top_p, min_p; /* 0 = off */
+    int32_t top_k;      /* 0 = off */
+    bool want_special;  /* pieces show control tokens */
 } peri_session_options;
 
 /* NULL options: seed 0, greedy. */
@@ -140,12 +158,14 @@ typedef struct peri_feed {
     peri_session *session;
     const int32_t *tok; /* [n_tok], borrowed; ids outside the vocabulary are PERI_E_RANGE */
     size_t n_tok;
-    float *logits;      /* f32 [n_tok][n_vocab] when all_logits, else [n_vocab] of the last token; NULL = not wanted */
+    float *logits; /* f32 [n_tok][n_vocab] when all_logits, else [n_vocab] of the last token; NULL =
+                      not wanted */
     bool all_logits;
 } peri_feed;
-/* Compute all shares together, in chunks of at most n_batch tokens (chunk > 0: that many tokens per session and chunk).  Results do
- * not depend on the grouping or chunking.  Each session at most once.  On failure no session has moved; the sessions named must be
- * fed again before they can be sampled. */
+/* Compute all shares together, in chunks of at most n_batch tokens (chunk > 0: that many tokens per
+ * session and chunk).  Results do not depend on the grouping or chunking.  Each session at most
+ * once.  On failure no session has moved; the sessions named must be fed again before they can be
+ * sampled. */
 PERI_API peri_status peri_model_step(peri_model *m, const peri_feed *feeds, size_t n_feed,
                                      size_t chunk, peri_error *err);
 
@@ -155,13 +175,20 @@ PERI_API peri_status peri_session_feed(peri_session *s, const int32_t *tok, size
 /* Tokenize (flags PERI_TOK_*) and feed. */
 PERI_API peri_status peri_session_feed_text(peri_session *s, const char *text, size_t size,
                                             uint32_t flags, peri_error *err);
-/* Sample the next token from the last logits; does not append it.  PERI_E_INVALID before anything was fed. */
+/* Sample the next token from the last logits; does not append it.  PERI_E_INVALID before anything
+ * was fed. */
 PERI_API peri_status peri_session_sample(peri_session *s, int32_t *tok, peri_error *err);
 /* Forget all but the first n tokens. */
 PERI_API peri_status peri_session_rewind(peri_session *s, int32_t n, peri_error *err);
 
-typedef enum peri_stop { PERI_STOP_LENGTH, PERI_STOP_EOG, PERI_STOP_CALLBACK, PERI_STOP_CONTEXT } peri_stop;
-/* A piece of output: whole UTF-8 characters, possibly none (size 0) while a character is incomplete.  Nonzero return stops. */
+typedef enum peri_stop {
+    PERI_STOP_LENGTH,
+    PERI_STOP_EOG,
+    PERI_STOP_CALLBACK,
+    PERI_STOP_CONTEXT
+} peri_stop;
+/* A piece of output: whole UTF-8 characters, possibly none (size 0) while a character is
+ * incomplete.  Nonzero return stops. */
 typedef int (*peri_piece_fn)(void *user, const char *text, size_t size, int32_t tok);
 /* Generate at most n tokens, calling piece for each.  *why (may be NULL) tells why it ended. */
 PERI_API peri_status peri_session_generate(peri_session *s, size_t n, peri_piece_fn piece,
@@ -170,7 +197,8 @@ PERI_API peri_status peri_session_generate(peri_session *s, size_t n, peri_piece
 /* Counters since the session began. */
 typedef struct peri_session_stats {
     uint32_t size;
-    uint64_t n_prompt, n_generated, n_cached; /* tokens fed in, sampled, taken from the prefix cache */
+    uint64_t n_prompt, n_generated,
+        n_cached; /* tokens fed in, sampled, taken from the prefix cache */
     uint64_t prompt_ns, generate_ns;
 } peri_session_stats;
 PERI_API void peri_session_get_stats(const peri_session *s, peri_session_stats *out);

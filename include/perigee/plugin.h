@@ -2,23 +2,25 @@
  *
  * plugin.h - the backend plugin ABI, version 0.1 (major 0: not frozen yet).
  *
- * With types.h, dtype.def and op.def this is all a backend includes; it links nothing of Perigee's.  A
- * plugin is one shared object exporting one function, perigee_plugin_v0, and carrying one ELF note
- * (PERI_PLUGIN_NOTE) that is read before the file is ever loaded.
+ * With types.h, dtype.def and op.def this is all a backend includes; it links nothing of Perigee's.
+ * A plugin is one shared object exporting one function, perigee_plugin_v0, and carrying one ELF
+ * note (PERI_PLUGIN_NOTE) that is read before the file is ever loaded.
  *
  * Rules
- * R1 Growth.  Every growable struct starts with `size`.  Passing one in: the caller sets size, the callee reads a
- *    field only if PERI_HAS.  Filling one out: the caller sets size to its room, the callee writes through
- *    peri_put.  Zero always means "default" or "absent".  Sizes are never compared for equality.  Growable
- *    structs never travel in arrays, except inside a program, which states its element sizes.
- * R2 Append only: no reordering, no reuse of numbers.  Flag bits 0-15 may be ignored when unknown; bits 16-31 must be
- *    understood: unknown means PERI_E_UNSUPPORTED.  An unknown op code is unsupported.  Neither side ever tests minors for equality.
- * R3 Calls return 0 or a negative PERI_E_*, and on failure fill *e, which the caller owns (never NULL here).
- * R4 A NULL function pointer is the core's default.  Required: device, open, supports, run_op.
- * R5 The core serialises calls on one device; different devices may run in parallel.  device() has no side effects: no
- *    contexts, threads or memory left behind.  From threads of its own a plugin may call host->log, alloc and free only.
- * R6 Whoever allocates frees.  A pointer argument is valid for the call unless said otherwise; `host` is valid for ever.
- * R7 A plugin never writes to stdout or stderr; it has host->log. */
+ * R1 Growth.  Every growable struct starts with `size`.  Passing one in: the caller sets size, the
+ * callee reads a field only if PERI_HAS.  Filling one out: the caller sets size to its room, the
+ * callee writes through peri_put.  Zero always means "default" or "absent".  Sizes are never
+ * compared for equality.  Growable structs never travel in arrays, except inside a program, which
+ * states its element sizes. R2 Append only: no reordering, no reuse of numbers.  Flag bits 0-15 may
+ * be ignored when unknown; bits 16-31 must be understood: unknown means PERI_E_UNSUPPORTED.  An
+ * unknown op code is unsupported.  Neither side ever tests minors for equality. R3 Calls return 0
+ * or a negative PERI_E_*, and on failure fill *e, which the caller owns (never NULL here). R4 A
+ * NULL function pointer is the core's default.  Required: device, open, supports, run_op. R5 The
+ * core serialises calls on one device; different devices may run in parallel.  device() has no side
+ * effects: no contexts, threads or memory left behind.  From threads of its own a plugin may call
+ * host->log, alloc and free only. R6 Whoever allocates frees.  A pointer argument is valid for the
+ * call unless said otherwise; `host` is valid for ever. R7 A plugin never writes to stdout or
+ * stderr; it has host->log. */
 #ifndef PERIGEE_PLUGIN_H
 #define PERIGEE_PLUGIN_H
 
@@ -35,17 +37,20 @@ extern "C" {
 #define PERI_ABI_MINOR 1
 
 typedef struct peri_dev peri_dev; /* the plugin's, opaque to the core */
-typedef struct peri_buf peri_buf; /* device memory; with PERI_DEV_HOST_MEM a peri_buf * is the address itself */
+typedef struct peri_buf
+    peri_buf; /* device memory; with PERI_DEV_HOST_MEM a peri_buf * is the address itself */
 
 /* Is `field` inside the size that *p declares? */
 #define PERI_HAS(p, field)                                                                         \
     ((p)->size >= (uint32_t)((const char *)&(p)->field - (const char *)(p)) + sizeof(p)->field)
 
-/* Fill the caller's growable struct `out` (out->size = its room) from mine; the size field stays the caller's. */
+/* Fill the caller's growable struct `out` (out->size = its room) from mine; the size field stays
+ * the caller's. */
 static inline void peri_put(void *out, const void *mine, uint32_t mine_size) {
     uint32_t n = *(uint32_t *)out;
     if (n > mine_size) n = mine_size;
-    for (uint32_t i = 4; i < n; i++) ((char *)out)[i] = ((const char *)mine)[i];
+    for (uint32_t i = 4; i < n; i++)
+        ((char *)out)[i] = ((const char *)mine)[i];
 }
 
 /* Fill an error and return its code. */
@@ -60,14 +65,16 @@ static inline peri_status peri_plugin_fail(peri_error *e, peri_status code, cons
     return code;
 }
 
-/* ---- services of the core ----------------------------------------------------------------------- */
+/* ---- services of the core -----------------------------------------------------------------------
+ */
 
-/* One memory node of this machine as the process may use it: affinity, cgroup quota and core kinds are taken into account. */
+/* One memory node of this machine as the process may use it: affinity, cgroup quota and core kinds
+ * are taken into account. */
 typedef struct peri_host_node {
     uint32_t size;
-    int32_t numa;        /* operating system's node number, -1 when the machine has only one */
-    uint32_t n_core;     /* cores of the fastest kind that the process may use here */
-    uint32_t n_worker;   /* threads host->parallel uses here */
+    int32_t numa;      /* operating system's node number, -1 when the machine has only one */
+    uint32_t n_core;   /* cores of the fastest kind that the process may use here */
+    uint32_t n_worker; /* threads host->parallel uses here */
     uint64_t mem_total, mem_free; /* bytes */
 } peri_host_node;
 
@@ -76,24 +83,28 @@ typedef struct peri_host {
     uint16_t abi_major, abi_minor; /* of the core */
     /* align: power of two.  numa_node: -1 = anywhere.  NULL when out of memory. */
     void *(*alloc)(size_t bytes, size_t align, int numa_node);
-    void (*free)(void *p); /* accepts NULL */
+    void (*free)(void *p);                    /* accepts NULL */
     void (*log)(int level, const char *utf8); /* 0 debug 1 info 2 warning 3 error; one line */
-    /* Value of an option ("cpu.isa"), or NULL.  Valid for ever.  Command line, then environment (PERIGEE_CPU_ISA), then default. */
+    /* Value of an option ("cpu.isa"), or NULL.  Valid for ever.  Command line, then environment
+     * (PERIGEE_CPU_ISA), then default. */
     const char *(*option)(const char *key);
     /* Memory nodes 0 .. until PERI_E_NO_DEVICE. */
     int32_t (*node)(uint32_t index, peri_host_node *out);
-    /* Run fn(arg, i, worker) for every i in 0 .. n-1 on the pinned pool of the device's node and wait.  0 <= worker < workers(d);
-     * one worker runs one call at a time.  Which worker runs which i changes from run to run.  Only from run_op. */
+    /* Run fn(arg, i, worker) for every i in 0 .. n-1 on the pinned pool of the device's node and
+     * wait.  0 <= worker < workers(d); one worker runs one call at a time.  Which worker runs which
+     * i changes from run to run.  Only from run_op. */
     void (*parallel)(peri_dev *d, uint32_t n, void (*fn)(void *arg, uint32_t i, uint32_t worker),
                      void *arg);
     uint32_t (*workers)(peri_dev *d);
 } peri_host;
 
-/* ---- devices ------------------------------------------------------------------------------------ */
+/* ---- devices ------------------------------------------------------------------------------------
+ */
 enum {
     PERI_DEV_HOST_MEM = 1u << 0,        /* buffers are plain host memory, allocated by the core */
     PERI_DEV_BATCH_INVARIANT = 1u << 4, /* see op.def, Numerics: for every op it claims */
-    PERI_DEV_EMULATED = 1u << 5         /* a processor playing an accelerator, or a fake: never chosen before a native device */
+    PERI_DEV_EMULATED = 1u << 5 /* a processor playing an accelerator, or a fake: never chosen
+                                   before a native device */
 };
 
 typedef struct peri_dev_info {
@@ -101,17 +112,20 @@ typedef struct peri_dev_info {
     char name[32];     /* "cpu", "cuda:0" */
     char model[96];    /* "Intel Xeon Platinum 8481C" */
     char isa[32];      /* "avx512" */
-    char location[32]; /* "host", "numa:1", "pci:0000:3b:00.0": the join key across plugins and with the topology */
+    char location[32]; /* "host", "numa:1", "pci:0000:3b:00.0": the join key across plugins and with
+                          the topology */
     uint64_t mem_total, mem_free; /* bytes; 0 = unknown */
-    float mem_gbps;    /* read bandwidth in 10^9 bytes/s; 0 = unknown */
-    uint32_t kv_block_tokens; /* preference, power of two; 0 = the core's 64 */
+    float mem_gbps;               /* read bandwidth in 10^9 bytes/s; 0 = unknown */
+    uint32_t kv_block_tokens;     /* preference, power of two; 0 = the core's 64 */
 } peri_dev_info;
 
-/* ---- programs: pointer-free, contiguous, hashable ----------------------------------------------- */
+/* ---- programs: pointer-free, contiguous, hashable -----------------------------------------------
+ */
 enum { PERI_SYM_T = 1, PERI_SYM_S = 2, PERI_SYM_R = 3, PERI_SYM_B = 4, PERI_NSYM = 8 };
 #define PERI_NONE 0xffffffffu /* an absent optional operand */
 
-/* A range of shapes: the bounds of T tokens, S sequences, R wanted rows, B blocks per sequence (index PERI_SYM_*). */
+/* A range of shapes: the bounds of T tokens, S sequences, R wanted rows, B blocks per sequence
+ * (index PERI_SYM_*). */
 typedef struct peri_bucket {
     uint32_t size, flags;
     int32_t lo[PERI_NSYM], hi[PERI_NSYM];
@@ -134,7 +148,8 @@ typedef struct peri_op {
     uint32_t attr;    /* byte offset of the attribute struct in the attribute area */
 } peri_op;
 
-/* Header of one contiguous block of `bytes` bytes; offsets count from its start.  hash covers everything after itself. */
+/* Header of one contiguous block of `bytes` bytes; offsets count from its start.  hash covers
+ * everything after itself. */
 typedef struct peri_program {
     uint32_t size, bytes;
     uint64_t hash;
@@ -175,18 +190,40 @@ enum {
 enum { PERI_NORM_RMS = 0, PERI_NORM_LAYER = 1, PERI_NORM_L2 = 2 };
 enum { PERI_ROPE_NORM = 0, PERI_ROPE_NEOX = 1 };
 enum {
-    PERI_ACT_SILU = 0, PERI_ACT_GELU, PERI_ACT_GELU_ERF, PERI_ACT_GELU_QUICK, PERI_ACT_RELU, PERI_ACT_RELU2,
-    PERI_ACT_SIGMOID, PERI_ACT_TANH, PERI_ACT_SOFTPLUS, PERI_ACT_SOFTCAP
+    PERI_ACT_SILU = 0,
+    PERI_ACT_GELU,
+    PERI_ACT_GELU_ERF,
+    PERI_ACT_GELU_QUICK,
+    PERI_ACT_RELU,
+    PERI_ACT_RELU2,
+    PERI_ACT_SIGMOID,
+    PERI_ACT_TANH,
+    PERI_ACT_SOFTPLUS,
+    PERI_ACT_SOFTCAP
 };
 enum { PERI_ROUTE_SOFTMAX = 0, PERI_ROUTE_SIGMOID = 1, PERI_ROUTE_SOFTMAX_CHOSEN = 2 };
 enum { PERI_LINEAR_SCALE_LAST = 1u << 16 };
 enum { PERI_ATTN_NOT_CAUSAL = 1u << 16 };
 
-typedef struct peri_embed_attr { uint32_t size, source; float scale; } peri_embed_attr;
-typedef struct peri_linear_attr { uint32_t size, flags; } peri_linear_attr;
-typedef struct peri_norm_attr { uint32_t size, kind; float eps; } peri_norm_attr;
-typedef struct peri_act_attr { uint32_t size, act; float param; } peri_act_attr;
-typedef struct peri_scale_attr { uint32_t size; float scale; } peri_scale_attr;
+typedef struct peri_embed_attr {
+    uint32_t size, source;
+    float scale;
+} peri_embed_attr;
+typedef struct peri_linear_attr {
+    uint32_t size, flags;
+} peri_linear_attr;
+typedef struct peri_norm_attr {
+    uint32_t size, kind;
+    float eps;
+} peri_norm_attr;
+typedef struct peri_act_attr {
+    uint32_t size, act;
+    float param;
+} peri_act_attr;
+typedef struct peri_scale_attr {
+    uint32_t size;
+    float scale;
+} peri_scale_attr;
 typedef struct peri_rope_attr {
     uint32_t size, pairs, first, n_rot;
     float base, freq_scale, ext, ramp_lo, ramp_hi, magnitude;
@@ -201,11 +238,12 @@ typedef struct peri_route_attr {
     float weight_scale;
 } peri_route_attr;
 
-/* ---- one step: header and int32 arrays in one block --------------------------------------------- */
+/* ---- one step: header and int32 arrays in one block ---------------------------------------------
+ */
 typedef struct peri_step {
     uint32_t size, bytes;
     uint64_t number;
-    int32_t n[PERI_NSYM]; /* actual T, S, R, B */
+    int32_t n[PERI_NSYM];         /* actual T, S, R, B */
     uint32_t tok, pos, seq, slot, /* [T] */
         ctx, table,               /* [S], [S][B] */
         out_row;                  /* [R] rows of x wanted, rising */
@@ -215,7 +253,8 @@ static inline const int32_t *peri_step_array(const peri_step *s, uint32_t off) {
     return (const int32_t *)((const char *)s + off);
 }
 
-/* ---- what an op runs on: addresses fixed for a plan's life -------------------------------------- */
+/* ---- what an op runs on: addresses fixed for a plan's life --------------------------------------
+ */
 typedef struct peri_bind {
     uint32_t size, n_weights, n_pools;
     peri_buf *arena, *const *weights, *const *pools;
@@ -229,11 +268,13 @@ static inline void *peri_ptr(const peri_bind *m, const peri_tensor *t) {
     return base + t->off;
 }
 
-/* ---- the plugin --------------------------------------------------------------------------------- */
+/* ---- the plugin ---------------------------------------------------------------------------------
+ */
 typedef struct peri_support {
     uint32_t size;
     int32_t yes;
-    char numerics[28]; /* "act=f32 acc=f32", "act=q8/32 acc=i32": the conformance reference emulates it */
+    char numerics[28]; /* "act=f32 acc=f32", "act=q8/32 acc=i32": the conformance reference emulates
+                          it */
     char why[88];      /* shown to the user when yes is 0 */
 } peri_support;
 
@@ -241,29 +282,35 @@ typedef struct peri_plugin {
     uint32_t size;
     uint16_t abi_major, abi_minor;
     const char *name, *version, *license;
-    /* Tier 0, since 0.1: discovery, lifetime, operations one at a time.  Enough for a working backend. */
+    /* Tier 0, since 0.1: discovery, lifetime, operations one at a time.  Enough for a working
+     * backend. */
 
-    /* Describe device `index`; PERI_E_NO_DEVICE past the last, PERI_E_NO_DRIVER with a sentence when the driver is missing. */
+    /* Describe device `index`; PERI_E_NO_DEVICE past the last, PERI_E_NO_DRIVER with a sentence
+     * when the driver is missing. */
     int32_t (*device)(const peri_host *h, uint32_t index, peri_dev_info *out, peri_error *e);
     int32_t (*open)(const peri_host *h, uint32_t index, peri_dev **out, peri_error *e);
-    /* Can op `op` of the program run for every shape in the bucket?  No is an answer, not an error: yes = 0 and a reason. */
+    /* Can op `op` of the program run for every shape in the bucket?  No is an answer, not an error:
+     * yes = 0 and a reason. */
     int32_t (*supports)(peri_dev *d, const peri_program *p, uint32_t op, const peri_bucket *b,
                         peri_support *out, peri_error *e);
     /* Run one op the device said yes to.  Steady state allocates nothing. */
     int32_t (*run_op)(peri_dev *d, const peri_program *p, uint32_t op, const peri_bind *m,
                       const peri_step *s, peri_error *e);
     void (*close)(peri_dev *d);
-    /* Later tiers (private memory, packed weights, compiled plans, asynchrony, KV pools, collectives) are appended here. */
+    /* Later tiers (private memory, packed weights, compiled plans, asynchrony, KV pools,
+     * collectives) are appended here. */
 } peri_plugin;
 
-/* The one exported symbol.  Returns a table that lives as long as the process, or NULL with *e filled. */
+/* The one exported symbol.  Returns a table that lives as long as the process, or NULL with *e
+ * filled. */
 PERI_API const peri_plugin *perigee_plugin_v0(const peri_host *host, peri_error *e);
 #define PERI_PLUGIN_SYMBOL "perigee_plugin_v0"
 
-/* ELF note, read from the file without loading it, so that no constructor runs before the core knows what it is:
- *   PERI_PLUGIN_NOTE("abi=0.1 name=null arch=any needs=");
- * Space-separated key=value: abi (required), name (required), arch (x86-64, aarch64, any), needs (libraries the driver comes
- * in, comma-separated, for messages), pci (vendor ids it drives, comma-separated hex). */
+/* ELF note, read from the file without loading it, so that no constructor runs before the core
+ * knows what it is: PERI_PLUGIN_NOTE("abi=0.1 name=null arch=any needs="); Space-separated
+ * key=value: abi (required), name (required), arch (x86-64, aarch64, any), needs (libraries the
+ * driver comes in, comma-separated, for messages), pci (vendor ids it drives, comma-separated hex).
+ */
 #define PERI_NOTE_TYPE 0x50524731u
 #define PERI_PLUGIN_NOTE(text)                                                                     \
     __attribute__((section(".note.perigee"), used, aligned(4))) static const struct {              \

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * types.h - what every Perigee interface shares: status codes, the error a caller owns, and string views.
+ * types.h - what every Perigee interface shares: status codes, the error a caller owns, and string
+ * views.
  *
  * Whatever can fail returns peri_status: 0 on success, negative otherwise.  The last parameter of
  * such a function is `peri_error *err`; it may be NULL, it usually lives on the caller's stack, and
@@ -47,7 +48,8 @@ enum {
 #undef PERI_STATUS_ENUM
 };
 
-/* Exported by libperigee: "NOMEM" and "out of memory" for -2; "OK" and "success" for 0; "?" for a number that is no code. */
+/* Exported by libperigee: "NOMEM" and "out of memory" for -2; "OK" and "success" for 0; "?" for a
+ * number that is no code. */
 PERI_API const char *peri_status_name(peri_status code);
 PERI_API const char *peri_status_text(peri_status code);
 

@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: MIT
--- Gemma 3 (text): norms before and after each block, head norms on q and k, five window layers to each full one.
+-- Gemma 3 (text): norms around each block, head norms on q and k, windows on five of six.
 local swa = pattern("attention.sliding_window_pattern", 6)
 return {
   name = "gemma3",

@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: MIT
--- Llama 1-3, Mistral, Mixtral: RMS norms, rotary pairs side by side, gated SiLU or a softmax mixture of experts.
+-- Llama 1-3, Mistral, Mixtral: RMS norms, adjacent rotary pairs, gated SiLU or experts.
 return {
   name = "llama",
   source = "Touvron et al. 2023 (arXiv:2302.13971); config.json of meta-llama; GGUF keys llama.*",

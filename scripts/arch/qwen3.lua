@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: MIT
--- Qwen 3, dense: Llama with an RMS norm on each query and key head, and rotary pairs half a head apart.
+-- Qwen 3, dense: Llama with RMS norms on each query and key head, rotary pairs half a head apart.
 return {
   name = "qwen3",
   parent = "llama",

@@ -3,7 +3,7 @@
 return {
   name = "qwen3moe",
   parent = "llama",
-  source = "Yang et al. 2025 (arXiv:2505.09388); config.json of Qwen3-30B-A3B; GGUF keys qwen3moe.*",
+  source = "Yang et al. 2025 (arXiv:2505.09388); config.json of Qwen3 MoE; GGUF keys qwen3moe.*",
   checked = "tests/peer/logits.py",
   params = { attn_scale = DROP },
   blocks = {

@@ -19,7 +19,8 @@ static char dir[200];
 
 const char *rig_dir(void) {
     if (*dir) return dir;
-    snprintf(dir, sizeof dir, "%s/perigee-test-XXXXXX", getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp");
+    snprintf(dir, sizeof dir, "%s/perigee-test-XXXXXX",
+             getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp");
     if (!mkdtemp(dir)) fail_msg("cannot make a folder for the test");
     return dir;
 }
@@ -57,7 +58,8 @@ const char *rig_tiny(const char *name, const char *arch, uint32_t dtype, uint64_
     return path;
 }
 
-peri_runtime *rig_runtime(const char *library_dir, const char *script_dir, uint32_t n_thread, const char *setting) {
+peri_runtime *rig_runtime(const char *library_dir, const char *script_dir, uint32_t n_thread,
+                          const char *setting) {
     peri_runtime_options o = {.size = sizeof o,
                               .n_thread = n_thread,
                               .settings = &setting,

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * Architecture specs: every shipped spec flattens to its recorded text, helpers mean what they say, and mistakes in a spec or a
- * file are named.  PERI_UPDATE_GOLDEN=1 rewrites the recorded texts. */
+ * Architecture specs: every shipped spec flattens to its recorded text, helpers mean what they say,
+ * and mistakes in a spec or a file are named.  PERI_UPDATE_GOLDEN=1 rewrites the recorded texts. */
 #include "harness.h"
 
 #include <stdio.h>
@@ -67,7 +67,8 @@ static peri_gguf *tiny(const char *arch) {
 
 static void every_shipped_spec_flattens_to_its_recorded_text(void **state) {
     (void)state;
-    static const char *const name[] = {"llama", "qwen2", "qwen3", "qwen3moe", "phi3", "gemma2", "gemma3"};
+    static const char *const name[] = {"llama", "qwen2",  "qwen3", "qwen3moe",
+                                       "phi3",  "gemma2", "gemma3"};
     peri_spec_source source = {PERI_SOURCE_DIR "/scripts"};
     for (size_t i = 0; i < sizeof name / sizeof name[0]; i++) {
         peri_gguf *g = tiny(name[i]);
@@ -80,7 +81,8 @@ static void every_shipped_spec_flattens_to_its_recorded_text(void **state) {
         peri_arch_print(a, &text);
         assert_false(text.failed);
         snprintf(path, sizeof path, PERI_SOURCE_DIR "/tests/golden/arch/%s.txt", name[i]);
-        if (getenv("PERI_UPDATE_GOLDEN")) assert_ok(peri_file_write(path, text.data, text.size, &err), err);
+        if (getenv("PERI_UPDATE_GOLDEN"))
+            assert_ok(peri_file_write(path, text.data, text.size, &err), err);
         assert_ok(peri_file_read(path, 1 << 20, &want, &size, &err), err);
         assert_string_equal(text.data, want);
         peri_free(want);
@@ -112,7 +114,8 @@ static peri_gguf *toy(void (*extra)(peri_gguf_writer *w)) {
 }
 
 /* Load spec text for the toy model; the arch on success. */
-static peri_status load(const char *spec, void (*extra)(peri_gguf_writer *w), peri_arch **a, peri_error *err) {
+static peri_status load(const char *spec, void (*extra)(peri_gguf_writer *w), peri_arch **a,
+                        peri_error *err) {
     peri_spec_source source = {tmp};
     write_file("arch/toy.lua", spec, strlen(spec));
     peri_gguf *g = toy(extra);
@@ -130,12 +133,12 @@ static void helpers_mean_what_they_say(void **state) {
     (void)state;
     peri_arch *a;
     peri_error err;
-    const char *spec =
-        "local p = pattern('pat', 2)\n" FRAME(
-            "s = { 'missing', rsqrt 'd_k' }",
-            "scale = 's', cap = every(2, 7, 5), qk_norm = first(1, 'head', 'none'), mask = p('window', 'full'), "
-            "rope = { base = pick('mode', { [3] = sqrt(ratio('d_model', 2)) }, 9) }",
-            STEP ", { block = has('router', 'e', 'm'), post = every(4, 'last', '') }");
+    const char *spec = "local p = pattern('pat', 2)\n" FRAME(
+        "s = { 'missing', rsqrt 'd_k' }",
+        "scale = 's', cap = every(2, 7, 5), qk_norm = first(1, 'head', 'none'), mask = p('window', "
+        "'full'), "
+        "rope = { base = pick('mode', { [3] = sqrt(ratio('d_model', 2)) }, 9) }",
+        STEP ", { block = has('router', 'e', 'm'), post = every(4, 'last', '') }");
     assert_ok(load(spec, NULL, &a, &err), err);
     for (int il = 0; il < 4; il++) {
         const peri_block_gqa *o = &a->layer[il].step[0].u.gqa;
@@ -163,7 +166,8 @@ static void keys_of_the_file_decide(void **state) {
     peri_error err;
     const char *spec = "local p = pattern('pat', 2)\n" FRAME(
         "s = { 'attention.scale', 3 }",
-        "scale = 's', mask = p('window', 'full'), rope = { base = pick('mode', { [3] = sqrt(ratio('d_model', 2)) }, 9) }",
+        "scale = 's', mask = p('window', 'full'), rope = { base = pick('mode', { [3] = "
+        "sqrt(ratio('d_model', 2)) }, 9) }",
         STEP);
     assert_ok(load(spec, with_keys, &a, &err), err);
     for (int il = 0; il < 4; il++) {
@@ -183,13 +187,16 @@ static void mistakes_in_a_spec_are_named(void **state) {
     } bad[] = {
         {"return { name = 'toy', block = {} }", "unknown key \"block\"; did you mean \"blocks\"?"},
         {FRAME("", "scael = 1", STEP), "blocks.a: unknown key \"scael\"; did you mean \"scale\"?"},
-        {FRAME("", "rope = { pair = 'neox' }", STEP), "unknown key \"pair\"; did you mean \"pairs\"?"},
-        {FRAME("", "mask = 'windoe'", STEP), "blocks.a.mask: found \"windoe\", expected one of full|window"},
+        {FRAME("", "rope = { pair = 'neox' }", STEP),
+         "unknown key \"pair\"; did you mean \"pairs\"?"},
+        {FRAME("", "mask = 'windoe'", STEP),
+         "blocks.a.mask: found \"windoe\", expected one of full|window"},
         {FRAME("", "scale = 'nosuch'", STEP), "\"nosuch\" is no parameter"},
         {FRAME("", "scale = rsqrt(0)", STEP), "rsqrt gives no finite number"},
         {FRAME("", "", "{ pre = 'n', block = 'b' }"), "block \"b\" is not in `blocks`"},
         {FRAME("", "", "{ pre = 'n' }"), "layer[1]: has no block"},
-        {FRAME("", "", "{ prre = 'n', block = 'a' }"), "unknown key \"prre\"; did you mean \"pre\"?"},
+        {FRAME("", "", "{ prre = 'n', block = 'a' }"),
+         "unknown key \"prre\"; did you mean \"pre\"?"},
         {FRAME("", "", ""), "found 0 steps"},
         {FRAME("k = 'nosuch.key'", "", STEP), "key toy.nosuch.key is missing (params.k of spec"},
         {FRAME("n_layer = 3", "", STEP), "cannot be overridden"},
@@ -209,7 +216,8 @@ static void mistakes_in_a_spec_are_named(void **state) {
         peri_arch *a;
         peri_error err = {0};
         if (load(bad[i].spec, NULL, &a, &err) == PERI_OK) fail_msg("accepted: %s", bad[i].spec);
-        if (!strstr(err.text, bad[i].fragment)) fail_msg("spec %zu: \"%s\" lacks \"%s\"", i, err.text, bad[i].fragment);
+        if (!strstr(err.text, bad[i].fragment))
+            fail_msg("spec %zu: \"%s\" lacks \"%s\"", i, err.text, bad[i].fragment);
         assert_null(a);
     }
 }
@@ -257,9 +265,12 @@ static void numbers_of_the_file_are_checked(void **state) {
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         peri_arch *a;
         peri_error err = {0};
-        if (load(FRAME("", "", STEP), bad[i].extra, &a, &err) == PERI_OK) fail_msg("accepted file %zu", i);
-        if (!strstr(err.text, bad[i].fragment)) fail_msg("file %zu: \"%s\" lacks \"%s\"", i, err.text, bad[i].fragment);
-        if (!strstr(err.text, "model.gguf")) fail_msg("file %zu: \"%s\" does not name the file", i, err.text);
+        if (load(FRAME("", "", STEP), bad[i].extra, &a, &err) == PERI_OK)
+            fail_msg("accepted file %zu", i);
+        if (!strstr(err.text, bad[i].fragment))
+            fail_msg("file %zu: \"%s\" lacks \"%s\"", i, err.text, bad[i].fragment);
+        if (!strstr(err.text, "model.gguf"))
+            fail_msg("file %zu: \"%s\" does not name the file", i, err.text);
     }
 }
 
@@ -300,7 +311,8 @@ static void running_out_of_memory_is_an_error_at_every_call(void **state) {
             assert_true(n > 40);
             break;
         }
-        if (st != PERI_OK && st != PERI_E_NOMEM) fail_msg("allocation %lu: %s", (unsigned long)n, err.text);
+        if (st != PERI_OK && st != PERI_E_NOMEM)
+            fail_msg("allocation %lu: %s", (unsigned long)n, err.text);
     }
     peri_gguf_close(g);
     assert_int_equal(f->live, 0);

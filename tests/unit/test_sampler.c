@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * Random numbers and the sampling chain: known answers of Philox, order of ties, each cut, and the drawn distribution. */
+ * Random numbers and the sampling chain: known answers of Philox, order of ties, each cut, and the
+ * drawn distribution. */
 #include "harness.h"
 
 #include <math.h>
@@ -25,7 +26,8 @@ static void philox_gives_the_published_answers(void **state) {
     for (size_t i = 0; i < sizeof kat / sizeof kat[0]; i++) {
         uint32_t out[4];
         peri_philox(kat[i].c, kat[i].k, out);
-        for (int j = 0; j < 4; j++) assert_int_equal(out[j], kat[i].out[j]);
+        for (int j = 0; j < 4; j++)
+            assert_int_equal(out[j], kat[i].out[j]);
     }
 }
 
@@ -61,7 +63,8 @@ static void top_k_keeps_ties_by_the_lower_id(void **state) {
     const float logits[] = {2, 3, 3, 2, 2, 1};
     peri_sampler s = {.temp = 1, .top_k = 3, .seed = 7};
     int seen[6] = {0};
-    for (uint32_t p = 0; p < 400; p++) seen[pick(&s, logits, 6, p)]++;
+    for (uint32_t p = 0; p < 400; p++)
+        seen[pick(&s, logits, 6, p)]++;
     assert_true(seen[0] && seen[1] && seen[2]);
     assert_int_equal(seen[3] + seen[4] + seen[5], 0);
 }
@@ -70,7 +73,8 @@ static void top_p_and_min_p_cut_where_the_formula_says(void **state) {
     (void)state;
     float logits[4]; /* probabilities 0.5 0.3 0.15 0.05 */
     const double prob[] = {0.5, 0.3, 0.15, 0.05};
-    for (int i = 0; i < 4; i++) logits[i] = (float)log(prob[i]);
+    for (int i = 0; i < 4; i++)
+        logits[i] = (float)log(prob[i]);
     peri_sampler p80 = {.temp = 1, .top_p = 0.79f}, m40 = {.temp = 1, .min_p = 0.4f};
     int seen_p[4] = {0}, seen_m[4] = {0};
     for (uint32_t p = 0; p < 500; p++) {
@@ -90,9 +94,12 @@ static void draws_follow_the_tempered_distribution(void **state) {
     peri_sampler s = {.temp = 2, .seed = 11};
     double want[3], sum = 0, chi2 = 0;
     int seen[3] = {0};
-    for (int i = 0; i < 3; i++) sum += want[i] = exp((double)logits[i] / 2);
-    for (uint32_t p = 0; p < N; p++) seen[pick(&s, logits, 3, p)]++;
-    for (int i = 0; i < 3; i++) chi2 += pow(seen[i] - N * want[i] / sum, 2) / (N * want[i] / sum);
+    for (int i = 0; i < 3; i++)
+        sum += want[i] = exp((double)logits[i] / 2);
+    for (uint32_t p = 0; p < N; p++)
+        seen[pick(&s, logits, 3, p)]++;
+    for (int i = 0; i < 3; i++)
+        chi2 += pow(seen[i] - N * want[i] / sum, 2) / (N * want[i] / sum);
     assert_true(chi2 < 13.8); /* 2 degrees of freedom, p = 0.001; the draws are fixed by the seed */
 }
 
