@@ -92,8 +92,10 @@ void peri_arch_free(peri_arch *a) {
 }
 
 peri_status peri_arch_note_key(peri_arch *a, const char *key, peri_error *err) {
-    for (uint32_t i = 0; i < a->n_key; i++)
-        if (!strcmp(a->keys[i], key)) return PERI_OK;
+    uint32_t at = 0; /* kept sorted, so that the text does not depend on the order of reading */
+    while (at < a->n_key && strcmp(a->keys[at], key) < 0)
+        at++;
+    if (at < a->n_key && !strcmp(a->keys[at], key)) return PERI_OK;
     /* Rooms double; the arena keeps the old arrays, which is less than what is in use. */
     if ((a->n_key & (a->n_key - 1)) == 0) {
         const char **bigger =
@@ -104,7 +106,9 @@ peri_status peri_arch_note_key(peri_arch *a, const char *key, peri_error *err) {
     }
     peri_str copy = peri_arena_str(a->arena, peri_str_of(key));
     if (!copy.data) return peri_fail(err, PERI_E_NOMEM, "out of memory reading key %s", key);
-    ((const char **)a->keys)[a->n_key++] = copy.data;
+    memmove(&a->keys[at + 1], &a->keys[at], (a->n_key - at) * sizeof *a->keys);
+    a->keys[at] = copy.data;
+    a->n_key++;
     return PERI_OK;
 }
 

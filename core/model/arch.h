@@ -85,7 +85,7 @@ typedef struct peri_arch {
     const char *const
         *unused; /* [n_unused] globs of tensors that may be present and are not read */
     uint32_t n_unused;
-    const char *const *keys; /* [n_key] GGUF keys that were read, for show --arch */
+    const char **keys; /* [n_key] GGUF keys that were read, sorted, for show --arch */
     uint32_t n_key;
     peri_arch_layer *layer; /* [n_layer] */
 } peri_arch;

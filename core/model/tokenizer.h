@@ -18,8 +18,12 @@
 typedef struct peri_tokenizer peri_tokenizer;
 
 enum { /* values of tokenizer.ggml.token_type */
-    PERI_TOK_NORMAL = 1, PERI_TOK_UNKNOWN = 2, PERI_TOK_CONTROL = 3, PERI_TOK_USER = 4,
-    PERI_TOK_UNUSED = 5, PERI_TOK_BYTE = 6
+       PERI_TOK_NORMAL = 1,
+       PERI_TOK_UNKNOWN = 2,
+       PERI_TOK_CONTROL = 3,
+       PERI_TOK_USER = 4,
+       PERI_TOK_UNUSED = 5,
+       PERI_TOK_BYTE = 6
 };
 
 /* Build from an open file.  Nothing is borrowed from g except token strings: g must outlive it.
@@ -36,15 +40,14 @@ typedef struct peri_tokenize_options {
 
 /* Ids of text (any bytes; ill-formed UTF-8 becomes U+FFFD or byte tokens as the kind says).
  * *ids is fresh memory the caller frees with peri_free, NULL when *n is 0. */
-peri_status peri_tokenize(const peri_tokenizer *t, peri_str text,
-                                   const peri_tokenize_options *o, int32_t **ids, size_t *n,
-                                   peri_error *err);
+peri_status peri_tokenize(const peri_tokenizer *t, peri_str text, const peri_tokenize_options *o,
+                          int32_t **ids, size_t *n, peri_error *err);
 
 /* Text of one token as it appears in output (byte tokens one byte, control tokens empty unless
  * want_special), appended to dst.  PERI_E_RANGE for an id outside the vocabulary. */
 struct peri_text;
 peri_status peri_token_text(const peri_tokenizer *t, int32_t id, bool want_special,
-                                     struct peri_text *dst, peri_error *err);
+                            struct peri_text *dst, peri_error *err);
 /* The text of ids[n] at once, appended to dst: the pieces, less the leading space where the kind
  * asks for that, and (only here) with spaces tidied around punctuation and English contractions
  * where the pre-tokenizer asks for that ("clean_up_tokenization_spaces").  A stream is not tidied:
@@ -75,8 +78,7 @@ typedef struct peri_detok {
     char tail[4];
 } peri_detok;
 void peri_detok_init(peri_detok *d, const peri_tokenizer *t, bool want_special);
-peri_status peri_detok_feed(peri_detok *d, int32_t id, struct peri_text *dst,
-                                     peri_error *err);
+peri_status peri_detok_feed(peri_detok *d, int32_t id, struct peri_text *dst, peri_error *err);
 void peri_detok_end(peri_detok *d, struct peri_text *dst); /* flush: a broken tail becomes U+FFFD */
 
 #endif

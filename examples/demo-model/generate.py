@@ -214,7 +214,8 @@ ASK = {
                    "What is in the [folder|directory] {folder}?", "Which files does {folder} have?", "How many files are in {folder}?"],
                   ["What do I have in {folder}?", "What can be found in the folder {folder}?"])),
     "read": (Pool(["read {path}", "read the file {path}", "show me {path}", "show me the file {path}", "open {path}", "open the file {path}",
-                   "print {path}", "show the contents of {path}", "tell me what is in {path}", "tell me what {path} says", "cat {path}"],
+                   "print {path}", "show the contents of {path}", "tell me what is in {path}", "tell me what {path} says", "cat {path}",
+                   "give me the text of {path}", "look at {path}", "get the contents of {path}", "fetch {path}", "see what {path} says"],
                   ["display {path}", "reveal the text of {path}", "have a look at {path}", "print out what {path} holds"]),
              Pool(["What is in {path}?", "What does {path} say?", "What's in the file {path}?", "What does the file {path} contain?",
                    "What is written in {path}?", "What are the contents of {path}?"],
@@ -284,6 +285,13 @@ SYSTEMS = Pool(
      "You are the demo assistant of Perigee.", "Help the user."],
     ["You are a careful assistant who works with tools.", "Reply in one sentence.", "Serve the user well.", "You work in an office."])
 
+# Words of the training pools, to make unknown words of.
+KNOWN = sorted({w.lower() for pool in (NOUNS, VERBS, ATTRIBUTES, THINGS, STEMS, DIRS, CITIES, UNITS, LANGUAGES, LABELS, KEYS, WORDS, FRUITS, SYSTEMS, UNKNOWN, WISHES)
+                for text in pool.train for w in re.findall("[A-Za-z]{3,}", text)}
+               | {w.lower() for names, descriptions, params in TOOLS.values() for pool in (names, descriptions, *(p for _, p, _ in params))
+                  for text in pool.train for w in re.findall("[A-Za-z]{3,}", text)}
+               | {w.lower() for answer, _, pool in FACTS for text in (answer, *pool.train) for w in re.findall("[A-Za-z]{3,}", text)})
+
 NO_TOOL = "None of my tools can do that."
 NO_TOOLS = "I have no tool for that."
 UNKNOWN_ANSWER = "I do not know that. I am only a toy model."
@@ -314,8 +322,18 @@ class Generator:
         return self.r.random() < p
 
     def syllables(self, low=2, high=3):
-        """A word of no language."""
+        """A word of no language: syllables, or the ends of two known words, or letters."""
         r = self.r
+        x = r.random()
+        if x < 0.3:
+            a, b = r.choice(KNOWN), r.choice(KNOWN)
+            return a[:r.randint(1, len(a))] + b[-r.randint(1, len(b)):]
+        if x < 0.38:
+            a = r.choice(KNOWN)
+            i = r.randrange(len(a))
+            return a[:i] + r.choice("abcdefghijklmnopqrstuvwxyz") + a[i + r.randint(0, 1):]
+        if x < 0.45:
+            return "".join(r.choice("abcdefghijklmnopqrstuvwxyz") for _ in range(r.randint(3, 7)))
         word = ""
         for _ in range(r.randint(low, high)):
             word += r.choice("bcdfghjklmnprstvwxz") + r.choice("aeiouy")
@@ -360,11 +378,11 @@ class Generator:
 
         def make():
             style = r.randint(0, 9)
-            if style < 2:
+            if style < 1:
                 s = self.pick(STEMS)
-            elif style < 5:
+            elif style < 4:
                 s = self.pick(STEMS) + r.choice("_-_") + self.digits(1, 4)
-            elif style < 6:
+            elif style < 5:
                 s = self.pick(STEMS) + self.digits(1, 3)
             elif style < 8:
                 s = self.syllables()
@@ -374,7 +392,8 @@ class Generator:
                 s = "".join(r.choice("abcdefghijklmnopqrstuvwxyz0123456789") for _ in range(r.randint(3, 8)))
             if r.random() < 0.08:
                 s = s.upper()
-            return s + ("." + self.pick(EXTENSIONS) if r.random() < 0.92 else "")
+            end = "".join(r.choice("abcdefghijklmnopqrstuvwxyz") for _ in range(r.randint(2, 4))) if r.random() < 0.15 else self.pick(EXTENSIONS)
+            return s + ("." + end if r.random() < 0.92 else "")
         return self.fresh(make)
 
     def dirname(self):
@@ -404,7 +423,7 @@ class Generator:
 
     def sentence(self):
         """Some words in a row."""
-        words = [self.word() if self.chance(0.15) else self.pick(WORDS) for _ in range(self.r.randint(2, 6))]
+        words = [self.word() if self.chance(0.35) else self.pick(WORDS) for _ in range(self.r.randint(2, 6))]
         s = " ".join(words)
         return s[0].upper() + s[1:] + "." if self.chance(0.6) else s
 
@@ -429,7 +448,11 @@ class Generator:
         return re.sub(r"\{(\w+)\}", lambda m: slots.get(m.group(1), m.group(0)), text)
 
     def wish(self, clause):
-        return self.pick(WISHES).replace("{C}", clause[0].upper() + clause[1:] if not clause.startswith(("ls", "rm")) else clause).replace("{c}", clause)
+        """A clause as a sentence, sometimes with a word beside it that means nothing."""
+        if self.chance(0.1):
+            w = self.syllables()
+            return self.r.choice((f"{w.capitalize()}, {clause}.", f"{clause}, {w}.", f"{w.capitalize()}: {clause}", f"{w.capitalize()} and {clause}.", f"{w} {clause}"))
+        return self.pick(WISHES).replace("{C}", clause[0].upper() + clause[1:]).replace("{c}", clause)
 
     # --- tools ----------------------------------------------------------------------------------------------
 
@@ -442,7 +465,7 @@ class Generator:
             used = set()
             out = []
             for slot, pool, type_ in params:
-                p = self.word() if self.chance(0.1) else self.pick(pool)
+                p = self.word() if self.chance(0.25) else self.pick(pool)
                 while p in used:
                     p = self.pick(pool) if self.chance(0.7) else self.word()
                 used.add(p)
@@ -451,7 +474,7 @@ class Generator:
                 out.append((slot, p, type_))
             spec = {"kind": kind, "description": self.pick(descriptions), "params": out}
         elif kind == "act":
-            verb = self.word() if self.chance(0.15) else self.pick(VERBS)
+            verb = self.word() if self.chance(0.3) else self.pick(VERBS)
             noun = self.word() if self.chance(0.35) else self.pick(NOUNS)
             name = self.r.choice((verb + "_" + noun, verb + "_" + noun, noun + "_" + verb, verb + noun.capitalize()))
             out = []
@@ -460,14 +483,14 @@ class Generator:
             spec = {"kind": kind, "verb": verb, "noun": noun, "params": out,
                     "description": r.choice((f"{verb.capitalize()} the {noun}.", f"{verb.capitalize()} a {noun}.", f"{verb.capitalize()} the {noun}", f"Use this to {verb} a {noun}."))}
         else:
-            attribute = self.word() if self.chance(0.2) else self.pick(ATTRIBUTES)
-            thing = self.word() if self.chance(0.2) else self.pick(THINGS)
+            attribute = self.word() if self.chance(0.35) else self.pick(ATTRIBUTES)
+            thing = self.word() if self.chance(0.3) else self.pick(THINGS)
             name = r.choice((f"get_{attribute}", f"{thing}_{attribute}", f"get_{thing}_{attribute}", f"{attribute}_of_{thing}", f"lookup_{attribute}"))
             spec = {"kind": kind, "attribute": attribute, "thing": thing,
                     "params": [("arg", r.choice((thing, "id", "name", "key", self.word())), "string")],
                     "description": r.choice((f"Get the {attribute} of a {thing}.", f"Return the {attribute} of a {thing}.", f"The {attribute} of a {thing}", f"Look up the {attribute} of a {thing}."))}
-        if self.chance(0.2):
-            name = self.word() + ("_" + self.word() if self.chance(0.3) else "")
+        if self.chance(0.35):
+            name = r.choice((self.word(), self.word() + "_" + self.word(), self.word() + "_" + name, name + "_" + self.word(), name + self.word().capitalize()))
         spec["name"] = name
         if self.chance(0.1):
             spec["optional"] = r.choice(("limit", "encoding", "verbose", "format", "mode", self.word()))

@@ -220,8 +220,7 @@ static int32_t run_attn(cpu_dev *d, const cpu_isa *isa, const cpu_job *j, peri_e
     return PERI_OK;
 }
 
-/* ---- KV_APPEND
- * ---------------------------------------------------------------------------------------------- */
+/* ---- KV_APPEND ---- */
 
 static void append(const cpu_job *j, const vec_isa *isa, uint32_t from, uint32_t pool, int64_t t,
                    int64_t at) {
@@ -266,9 +265,7 @@ static int32_t run_append(cpu_dev *d, const cpu_isa *isa, const cpu_job *j, peri
     return PERI_OK;
 }
 
-/* ---- both
- * ---------------------------------------------------------------------------------------------------
- */
+/* ---- both ---- */
 
 int attn_supports(const peri_program *p, const peri_op *op, char numerics[28]) {
     const peri_tensor *k, *v;

@@ -15,15 +15,7 @@
 #include "gguf_writer.h"
 #include "model/dtype.h"
 
-enum {
-    N_LAYER = 2,
-    N_HEAD = 4,
-    N_KV_HEAD = 2,
-    N_VOCAB = 300,
-    N_EXPERT = 4,
-    N_USED = 2,
-    N_CTX = 512
-};
+enum { N_VOCAB = 300, N_EXPERT = 4, N_USED = 2 };
 
 /* ---- random values --------------------------------------------------------------------------- */
 
@@ -159,7 +151,7 @@ typedef struct tiny {
     const char *arch;
     uint32_t dtype; /* of matrices */
     uint64_t seed;
-    int64_t d_model, d_head, d_ff;
+    int64_t n_layer, n_head, n_kv, d_model, d_head, d_ff, n_ctx;
     int is_gemma, is_moe, has_qk_norm;
 } tiny;
 
@@ -201,7 +193,7 @@ static void experts(const tiny *m, int il, const char *suffix, int64_t rows, int
 }
 
 static void attention(const tiny *m, int il) {
-    int64_t d_q = N_HEAD * m->d_head, d_kv = N_KV_HEAD * m->d_head;
+    int64_t d_q = m->n_head * m->d_head, d_kv = m->n_kv * m->d_head;
     norm(m, il, "attn_norm.weight", m->d_model);
     if (strcmp(m->arch, "phi3") == 0) {
         matrix(m, il, "attn_qkv.weight", d_q + 2 * d_kv, m->d_model);
@@ -264,12 +256,12 @@ static void model_keys(const tiny *m) {
     gw_str(m->w, "general.type", "model");
     gw_str(m->w, "general.name", "Tiny random model");
     gw_u32(m->w, "general.quantization_version", 2);
-    arch_u32(m, "block_count", N_LAYER);
-    arch_u32(m, "context_length", N_CTX);
+    arch_u32(m, "block_count", m->n_layer);
+    arch_u32(m, "context_length", m->n_ctx);
     arch_u32(m, "embedding_length", m->d_model);
     arch_u32(m, "feed_forward_length", m->d_ff);
-    arch_u32(m, "attention.head_count", N_HEAD);
-    arch_u32(m, "attention.head_count_kv", N_KV_HEAD);
+    arch_u32(m, "attention.head_count", m->n_head);
+    arch_u32(m, "attention.head_count_kv", m->n_kv);
     arch_f32(m, "attention.layer_norm_rms_epsilon", 1e-6f);
     if (strcmp(a, "gemma2") != 0) arch_f32(m, "rope.freq_base", m->is_gemma ? 1e6f : 1e4f);
     if (strcmp(a, "llama") == 0 || strcmp(a, "phi3") == 0)
@@ -284,7 +276,7 @@ static void model_keys(const tiny *m) {
         arch_u32(m, "expert_used_count", N_USED);
         arch_u32(m, "expert_feed_forward_length", m->d_ff);
     }
-    if (strcmp(a, "phi3") == 0) arch_u32(m, "rope.scaling.original_context_length", N_CTX);
+    if (strcmp(a, "phi3") == 0) arch_u32(m, "rope.scaling.original_context_length", m->n_ctx);
     if (strcmp(a, "phi3") == 0) arch_u32(m, "attention.sliding_window", 2047);
     if (m->is_gemma) arch_u32(m, "attention.sliding_window", 32);
     if (strcmp(a, "gemma2") == 0) {
@@ -355,23 +347,40 @@ static void tokenizer_keys(peri_gguf_writer *w) {
            "<|im_end|>\n{% endfor %}");
 }
 
-void gw_tiny_model(peri_gguf_writer *w, const char *arch, uint32_t dtype, uint64_t seed) {
-    const peri_dtype_info *t = peri_dtype_get(dtype);
-    tiny m = {.w = w, .arch = arch, .dtype = dtype, .seed = seed};
-    if (t == NULL) abort();
-    m.d_model = t->block_elements > 32 ? 256 : 64;
-    m.d_head = m.d_model / N_HEAD;
-    m.d_ff = t->block_elements > 32 ? 256 : 96;
+void gw_model(peri_gguf_writer *w, const char *arch, uint32_t dtype, uint64_t seed,
+              const gw_shape *shape) {
+    tiny m = {.w = w,
+              .arch = arch,
+              .dtype = dtype,
+              .seed = seed,
+              .n_layer = shape->n_layer,
+              .n_head = shape->n_head,
+              .n_kv = shape->n_kv,
+              .d_model = shape->d_model,
+              .d_head = shape->d_head,
+              .d_ff = shape->d_ff,
+              .n_ctx = shape->n_ctx};
     m.is_gemma = strncmp(arch, "gemma", 5) == 0;
     m.is_moe = strcmp(arch, "qwen3moe") == 0;
     m.has_qk_norm = strcmp(arch, "gemma3") == 0 || strncmp(arch, "qwen3", 5) == 0;
     model_keys(&m);
     tokenizer_keys(w);
     matrix(&m, -1, "token_embd.weight", N_VOCAB, m.d_model);
-    for (int il = 0; il < N_LAYER; il++) {
+    for (int il = 0; il < m.n_layer; il++) {
         attention(&m, il);
         feed_forward(&m, il);
     }
     norm(&m, -1, "output_norm.weight", m.d_model);
     if (!m.is_gemma) matrix(&m, -1, "output.weight", N_VOCAB, m.d_model);
+}
+
+void gw_tiny_model(peri_gguf_writer *w, const char *arch, uint32_t dtype, uint64_t seed) {
+    const peri_dtype_info *t = peri_dtype_get(dtype);
+    if (t == NULL) abort();
+    int is_wide = t->block_elements > 32;
+    gw_shape shape = {.n_layer = 2, .n_head = 4, .n_kv = 2, .n_ctx = 512};
+    shape.d_model = is_wide ? 256 : 64;
+    shape.d_head = shape.d_model / shape.n_head;
+    shape.d_ff = is_wide ? 256 : 96;
+    gw_model(w, arch, dtype, seed, &shape);
 }

@@ -53,4 +53,11 @@ void gw_tiny_model(peri_gguf_writer *w, const char *arch, uint32_t dtype, uint64
 /* Counter-based random bits, the same everywhere.  Source: Steele, Lea, Flood 2014 (splitmix64). */
 uint64_t gw_random(uint64_t key, uint64_t counter);
 
+/* The same in another shape; d_model and d_ff are multiples of the type's block. */
+typedef struct gw_shape {
+    int64_t n_layer, n_head, n_kv, d_model, d_head, d_ff, n_ctx;
+} gw_shape;
+void gw_model(peri_gguf_writer *w, const char *arch, uint32_t dtype, uint64_t seed,
+              const gw_shape *shape);
+
 #endif
