@@ -32,8 +32,7 @@ SIMD_FN v16 weight_of(v16 z) {
     return v16_select_lt(z, v16_set1(-87.0f), v16_zero(), v16_exp(z));
 }
 
-/* ---- widening
- * ---------------------------------------------------------------------------------------------- */
+/* ---- widening ---- */
 
 /* Elements i .. i+15 of a pool row, n left. */
 SIMD_FN v16 load_pool(uint16_t dtype, const uint8_t *row, int32_t i, int32_t n) {
@@ -178,9 +177,7 @@ static void widen_values(const attn_chunk *c, int32_t j0, float *vt) {
         widen_values_of(PERI_CPU_BF16, c, j0, vt);
 }
 
-/* ---- logits
- * ------------------------------------------------------------------------------------------------
- */
+/* ---- logits ---- */
 
 /* n_row rows, n_vec times 16 keys, literals. */
 SIMD_FN void score_tile(const float *kt, int32_t dk, const attn_row *row, float *s, int n_row,
@@ -287,9 +284,7 @@ static float softmax_row(const attn_row *row, float scale, float cap, float *s, 
     return m;
 }
 
-/* ---- values
- * ------------------------------------------------------------------------------------------------
- */
+/* ---- values ---- */
 
 /* o += p_j V_j, j0 <= j < j1; n_row rows, n_vec times 16 elements, literals.  vt: row j0. */
 SIMD_FN void value_tile(const float *vt, int32_t stride, const float *p, float *o, int32_t n_key,
@@ -372,8 +367,7 @@ static void value_rows(const values *u, const attn_row *row, int n_row, const fl
         add_values(u, s + r * ATTN_CHUNK, o + r * n, last, smaller(row[r].hi, end), 1);
 }
 
-/* ---- the chunk
- * --------------------------------------------------------------------------------------------- */
+/* ---- the chunk ---- */
 
 static void merge(attn_row *row, float m, float l, const float *o, int32_t dvp) {
     float lane[16];

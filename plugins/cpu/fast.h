@@ -20,9 +20,6 @@ typedef struct vec_isa {
     void (*add)(const float *a, const float *b, float *y, int64_t n);
     void (*mul)(const float *a, const float *b, float *y, int64_t n);
     void (*scale)(const float *x, float s, float *y, int64_t n);
-    /* One head: pairs of stride `step` (n_pair for NEOX); n_pair cosines and sines. */
-    void (*rotate_halves)(const float *x, const float *cs, const float *sn, float *y,
-                          int64_t n_pair);
     void (*to_f16)(const float *x, uint16_t *y, int64_t n);
 } vec_isa;
 

@@ -57,8 +57,7 @@ const linear_type *linear_type_of(uint32_t dtype) {
     return NULL;
 }
 
-/* ---- which ops
- * ---------------------------------------------------------------------------------------- */
+/* ---- which ops ---- */
 
 static const char *numerics_of(const linear_type *t) {
     return t->span == 32    ? "act=q8/32 acc=i32"
@@ -82,8 +81,7 @@ int linear_supports(const peri_program *p, const peri_op *op, char numerics[28])
     return 1;
 }
 
-/* ---- an op as products
- * ---------------------------------------------------------------------------------- */
+/* ---- an op as products ---- */
 
 typedef struct part {
     linear_in in; /* act and n_tok are set per block */
@@ -152,8 +150,7 @@ static void add_part(product *o, uint32_t w, uint32_t bias, uint32_t scale, uint
     p->y_stride = j->t[y]->stride[2];
 }
 
-/* ---- quantising
- * ------------------------------------------------------------------------------------------ */
+/* ---- quantising ---- */
 
 /* Row i of the block: f32 [n]. */
 static const float *x_row(const product *o, int32_t i) {
@@ -197,8 +194,7 @@ static void quantize(const product *o) {
     cpu_parallel(o->d, (uint32_t)((o->n_tok + chunk - 1) / chunk), quantize_chunk, &q);
 }
 
-/* ---- products
- * ---------------------------------------------------------------------------------------------- */
+/* ---- products ---- */
 
 /* Rows row0 .. of a part (of one expert), times rows tok .. of the activations. */
 typedef struct block {

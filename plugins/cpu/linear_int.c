@@ -330,8 +330,7 @@ static void unpack_q3_k(const uint8_t *p, size_t s, int n_block, panel *o) {
     vf_store(o->d, vf_f16_low(vi_shr32(v[3], 16)));
 }
 
-/* ---- products of a panel with tokens
- * ------------------------------------------------------------------ */
+/* ---- products of a panel with tokens ---- */
 
 SIMD_FN vi four(const void *p) {
     int32_t x;

@@ -98,8 +98,7 @@ SIMD_FN uint16_t f32_to_bf16(float f) {
     return (uint16_t)((bits + 0x7fffu + (bits >> 16 & 1u)) >> 16);
 }
 
-/* ---- v16
- * ------------------------------------------------------------------------------------------ */
+/* ---- v16 ---- */
 #if defined(PERI_AVX512)
 
 typedef __m512 v16;
@@ -393,8 +392,7 @@ SIMD_FN v16 v16_tanh(v16 x) {
     return v16_select_lt(a, v16_set1(0.625f), p, v16_copysign(q, x));
 }
 
-/* ---- native vectors for the panel kernels
- * ----------------------------------------------------------- */
+/* ---- native vectors for the panel kernels ---- */
 #if defined(PERI_AVX512)
 
 enum { NL = 4, W = 16 };

@@ -167,18 +167,6 @@ static void scale(const float *x, float s, float *y, int64_t n) {
         store_some(y + i, v16_mul(load_some(x + i, n - i), v16_set1(s)), n - i);
 }
 
-/* (x0, x1) = elements i and i + n_pair. */
-static void rotate_halves(const float *x, const float *cs, const float *sn, float *y,
-                          int64_t n_pair) {
-    for (int64_t i = 0; i < n_pair; i += 16) {
-        int64_t n = n_pair - i;
-        v16 c = load_some(cs + i, n), s = load_some(sn + i, n);
-        v16 a = load_some(x + i, n), b = load_some(x + n_pair + i, n);
-        store_some(y + i, v16_fnma(b, s, v16_mul(a, c)), n);
-        store_some(y + n_pair + i, v16_fma(a, s, v16_mul(b, c)), n);
-    }
-}
-
 static void to_f16(const float *x, uint16_t *y, int64_t n) {
     int64_t i = 0;
     for (; i + 16 <= n; i += 16)
@@ -193,6 +181,5 @@ const vec_isa PERI_ISA_FN(vec) = {
     .add = add,
     .mul = mul,
     .scale = scale,
-    .rotate_halves = rotate_halves,
     .to_f16 = to_f16,
 };

@@ -254,8 +254,7 @@ static void a_span_with_a_nan_or_infinity_gives_nan_everywhere(void **state) {
         }
 }
 
-/* ---- whole ops, large enough to be cut
- * ------------------------------------------------------------------------ */
+/* ---- whole ops, large enough to be cut ---- */
 
 enum { M = 700, N = 512, T = 40, E = 6, K = 3 };
 
@@ -344,8 +343,7 @@ static void chunks_workers_and_levels_do_not_change_a_bit(void **state) {
     free(want);
 }
 
-/* ---- attention over several chunks
- * ------------------------------------------------------------------------------- */
+/* ---- attention over several chunks ---- */
 
 enum { H = 4, G = 2, D = 48, DV = 40, B = 16, BLOCKS = 48, CTX = 600, NEW = 40 };
 

@@ -538,7 +538,7 @@ static void empty_ill_formed_and_long_tokens_do_no_harm(void **state) {
         add(PERI_TOK_NORMAL, -1, longest);
         add(PERI_TOK_USER, -1, "\x80");
         for (int i = 0; i < 110; i++) {
-            char name[8];
+            char name[16];
             snprintf(name, sizeof name, "t%d", i);
             add(PERI_TOK_NORMAL, -1, name);
         }
