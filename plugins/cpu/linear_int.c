@@ -256,28 +256,33 @@ static void unpack_q6_k(const uint8_t *p, size_t s, int n_block, panel *o) {
     widen_half(o, 0, 1, o->d);
 }
 
+/* The lowest bit pair of every byte of v[4] (with the lowest bit of h[4] above it) to places at ..
+ * at + 3 of the panel; the bits taken are shifted out. */
+SIMD_FN void next_pairs(panel *o, int at, vi v[4], vi h[4]) {
+    vi two = vi_set1_8(3), one = vi_set1_8(1);
+#pragma GCC unroll 4
+    for (int j = 0; j < 4; j++) {
+        vi x = vi_and(v[j], two);
+        v[j] = vi_shr16(v[j], 2);
+        if (h) {
+            x = vi_or(x, vi_shl16(vi_and(h[j], one), 2));
+            h[j] = vi_shr16(h[j], 1);
+        }
+        put8(o, at + j, x);
+    }
+}
+
 /* Bit pairs of Q2_K and Q3_K: per half of 128 columns 32 bytes, bits 2i and 2i+1 = columns 32 i ..
  * of the half. */
 SIMD_FN void unpack_pairs(const uint8_t *p, const uint8_t *high, size_t s, panel *o) {
-    vi two = vi_set1_8(3), one = vi_set1_8(1);
     for (int part = 0; part < 2; part++) {
-        vi h[4] = {two, two, two, two};
+        vi h[4];
         if (high) load_rows(o, high + 16 * part, s, h);
         for (int half = 0; half < 2; half++) {
             vi v[4];
             load_rows(o, p + 32 * half + 16 * part, s, v);
-            for (int i = 0; i < 4; i++) {
-#pragma GCC unroll 4
-                for (int j = 0; j < 4; j++) {
-                    vi x = vi_and(v[j], two);
-                    v[j] = vi_shr16(v[j], 2);
-                    if (high) {
-                        x = vi_or(x, vi_shl16(vi_and(h[j], one), 2));
-                        h[j] = vi_shr16(h[j], 1);
-                    }
-                    put8(o, half * 32 + i * 8 + part * 4 + j, x);
-                }
-            }
+            for (int i = 0; i < 4; i++)
+                next_pairs(o, half * 32 + i * 8 + part * 4, v, high ? h : NULL);
         }
     }
 }
