@@ -87,7 +87,9 @@ static void set_strides(peri_tensor *t) {
     int64_t s = peri_dtype_get(t->dtype)->block_bytes;
     for (int i = 3; i >= 0; i--) {
         t->stride[i] = s;
-        if (t->dim[i] > 0) s *= t->dim[i];
+        /* An extent too large for memory is refused when the storage is sized; here it saturates.
+         */
+        if (t->dim[i] > 0 && __builtin_mul_overflow(s, t->dim[i], &s)) s = INT64_MAX;
     }
 }
 
