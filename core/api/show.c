@@ -8,10 +8,9 @@
 #include <stdio.h>
 #include <string.h>
 
-#include <jansson.h>
-
 #include "api/api_int.h"
 #include "base/alloc.h"
+#include "base/json.h"
 #include "base/status.h"
 #include "base/text.h"
 #include "model/dtype.h"
@@ -53,10 +52,10 @@ static json_t *cstr_json(const char *s) {
 }
 
 static peri_status finish(doc *d, char **text, peri_error *err) {
-    char *s = d->failed ? NULL : json_dumps(d->root, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
+    peri_status st = peri_json_dump(d->failed ? NULL : d->root,
+                                    JSON_INDENT(2) | JSON_REAL_PRECISION(9), text, err);
     json_decref(d->root);
-    *text = s;
-    return s ? PERI_OK : peri_fail(err, PERI_E_NOMEM, "out of memory describing the model");
+    return st;
 }
 
 /* ---- show ---------------------------------------------------------------------------------------

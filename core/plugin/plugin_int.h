@@ -8,11 +8,11 @@
 #ifndef PERI_PLUGIN_INT_H
 #define PERI_PLUGIN_INT_H
 
-#include <jansson.h>
 #include <stdbool.h>
 #include <sys/stat.h>
 
 #include "base/alloc.h"
+#include "base/json.h"
 #include "base/status.h"
 #include "base/text.h"
 #include "plugin/registry.h"
@@ -85,14 +85,6 @@ peri_status peri_loader_device(const peri_plugin *api, uint32_t index, peri_dev_
 
 /* ---- json.c
  * ------------------------------------------------------------------------------------------ */
-/* jansson through alloc.h; call before any use of it here. */
-void peri_json_init(void);
-/* Parse; PERI_E_NOMEM or PERI_E_CORRUPT with place. */
-peri_status peri_json_parse(const char *data, size_t size, json_t **out, peri_error *err);
-/* The text of j, freed with peri_free; j NULL counts as out of memory.  flags: jansson's. */
-peri_status peri_json_dump(const json_t *j, size_t flags, char **out, peri_error *err);
-/* A string as JSON text, freed with peri_free; null for NULL and for what is no UTF-8. */
-peri_status peri_json_quote(const char *value, char **out, peri_error *err);
 /* {"name":..., "location":..., ...}; NULL when out of memory. */
 json_t *peri_json_from_info(const peri_dev_info *info);
 /* Checked inverse. */
