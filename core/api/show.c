@@ -23,11 +23,11 @@ typedef struct doc {
 } doc;
 
 static void put(doc *d, json_t *object, const char *key, json_t *value) {
-    if (!object || json_object_set_new(object, key, value)) d->failed = true;
+    if (json_object_set_new(object, key, value)) d->failed = true; /* takes value either way */
 }
 
 static void append(doc *d, json_t *array, json_t *value) {
-    if (!array || json_array_append_new(array, value)) d->failed = true;
+    if (json_array_append_new(array, value)) d->failed = true;
 }
 
 /* Text of a file as JSON: bytes that are no UTF-8 become U+FFFD. */

@@ -389,6 +389,40 @@ static void a_model_is_described(void **state) {
     peri_runtime_free(rt);
 }
 
+/* Every facet and the placement, each with its n-th allocation failing. */
+static void describing_without_memory_is_a_clean_error(void **state) {
+    (void)state;
+    enum { EXPLAIN = PERI_SHOW_TEMPLATE + 1 };
+    peri_fault *f = peri_fault_alloc_install();
+    peri_runtime *rt = runtime(1, NULL);
+    peri_model *m = open_model(rt, rig_tiny("model.gguf", "phi3", 0, 1), 1, 16);
+    for (int facet = 0; facet <= EXPLAIN; facet++) {
+        uint64_t held = f->live, step = 1;
+        for (uint64_t n = 1;; n += step, step = n < 30 ? 1 : n / 7) {
+            peri_error err = {0};
+            char *text;
+            f->calls = 0;
+            f->fail_at = n;
+            peri_status st = facet == EXPLAIN ? peri_model_explain(m, &text, &err)
+                                              : peri_model_show(m, (peri_facet)facet, &text, &err);
+            bool was_reached = f->calls >= n;
+            f->fail_at = 0;
+            assert_int_equal(st == PERI_OK, text != NULL);
+            peri_text_free(text);
+            assert_int_equal(f->live, held);
+            if (st != PERI_OK) assert_error(&err, PERI_E_NOMEM, "memory");
+            if (!was_reached) {
+                assert_int_equal(st, PERI_OK);
+                break;
+            }
+        }
+    }
+    peri_model_close(m);
+    peri_runtime_free(rt);
+    assert_int_equal(f->live, 0);
+    peri_fault_alloc_remove();
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(chunks_threads_and_neighbours_change_no_bit),
@@ -400,6 +434,7 @@ int main(void) {
         cmocka_unit_test(steady_decoding_allocates_nothing),
         cmocka_unit_test(running_out_of_memory_is_a_clean_error),
         cmocka_unit_test(a_model_is_described),
+        cmocka_unit_test(describing_without_memory_is_a_clean_error),
     };
     int rc = peri_run_tests(tests);
     rig_end();
