@@ -4,9 +4,10 @@
   python3 train.py --work build --minutes 60
 
 Matrices are trained with momentum whose update is made orthogonal (five Newton-Schulz steps), the embedding and
-the norms with AdamW. The work is split between processes of one thread each, which share the weights. The rate is constant first and then falls linearly to nothing. The loss counts what the
-assistant says, and the rest of the text a little. A checkpoint is written every few minutes and
-at the end (SIGTERM brings it early); a run that finds one goes on from there.
+the norms with AdamW. The work is split between processes of one thread each, which share the weights. The rate is
+constant first and then falls linearly to nothing. The loss counts what the assistant says, and the rest of the text
+a little (--rest). A checkpoint is written every few minutes and at the end (SIGTERM brings it early); a run that
+finds one goes on from there.
 """
 import os
 os.environ["OPENBLAS_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = "1"      # the workers are processes
