@@ -57,7 +57,7 @@ peri_status peri_engine_new(peri_registry *registry, const peri_gguf *g, const p
 void peri_engine_free(peri_engine *e); /* accepts NULL; all sessions must be gone */
 /* The plan for bucket kind PERI_PLAN_*, made now if need be. */
 peri_status peri_engine_plan(peri_engine *e, int kind, peri_plan **out, peri_error *err);
-/* Bytes that weights, KV pool and arena take. */
+/* Bytes of keys and values that one token takes over all layers. */
 uint64_t peri_engine_kv_bytes_per_token(const peri_arch *a, uint32_t kv_dtype);
 /* Decode tokens per second that the device's bandwidth allows; 0 when the bandwidth is unknown. */
 double peri_engine_predicted_tps(const peri_engine *e);

@@ -2,8 +2,8 @@
  *
  * invariance_cpu.c - with a fixed placement, logits depend on model and tokens only.  On a random
  * model of real width, in Q4_K and Q8_0, the logits of every position are compared bit for bit
- * across prefill chunks of 1, 32 and 512, one and two threads, and two to eight sequences computed
- * together.
+ * across prefill chunks of 1, 32 and 512, one and two threads, and alone, beside one and beside
+ * seven other sequences.
  *
  * Short form: 3 layers, 160 tokens.  PERI_LONG=1: 36 layers (566 million parameters), 2,048 tokens.
  * Small random models hide such faults: near-ties are common only in wide ones. */

@@ -55,7 +55,8 @@ static const char *judge(const peri_mutant *m, peri_status st, const peri_error 
                    ? "the message lacks what the reader must say"
                    : NULL;
     }
-    if (st == PERI_OK || st == PERI_E_IO) return NULL;
+    if (m->truncate_to == 0 && st == PERI_OK) return "the loss of the file went unseen";
+    if (st == PERI_OK || (st == PERI_E_IO && m->truncate_to >= 0)) return NULL;
     if (!m->may_fail_in_reader && !m->may_fail_in_model && m->truncate_to < 0) return "it must run";
     /* Poisoned weights show only in the result; which of them it was, nobody can tell. */
     if (st == PERI_E_OTHER && strstr(err->text, "not finite numbers")) return NULL;
