@@ -6,7 +6,9 @@
  * nobody has claimed.  A compare-and-swap from k to k - 1 claims chunk n - k.  The word needs no
  * job number: a swap that succeeds claims a chunk of whichever job is current, and a job stays
  * current until every claimed chunk was counted in `pending`.  So the fields of the job may be
- * read only between a claim and that count, and are plain memory.
+ * read only between a claim and that count, and are plain memory.  The largest value, STOP, ends
+ * the workers and can be claimed by nobody: a worker that woke for an earlier job and looks again
+ * only now must not take the end for a chunk.
  *
  * Waiting.  Workers wait for left != 0, the caller for pending == 0; both spin SPIN_NS and then
  * sleep on the word itself.  Each sleeper announces itself before it sleeps and each waker looks
@@ -33,6 +35,8 @@
 
 #include "base/compiler.h"
 
+#define STOP UINT32_MAX /* a value of `left`: no chunks will come any more */
+
 enum {
     SPIN_NS = 20000,   /* about what one futex round trip costs */
     SPIN_PAUSES = 16,  /* between two looks at the clock */
@@ -51,7 +55,6 @@ struct peri_pool {
     _Alignas(CACHE_LINE) _Atomic uint32_t pending;  /* chunks that have not returned yet */
     _Alignas(CACHE_LINE) _Atomic uint32_t n_asleep; /* workers asleep on `left`, or about to be */
     _Atomic uint32_t is_caller_asleep;
-    _Atomic uint32_t is_stopping;
     /* The job; see the file head for when it may be read. */
     _Alignas(CACHE_LINE) uint32_t n;
     peri_pool_fn fn;
@@ -101,7 +104,7 @@ static bool spin_for(_Atomic uint32_t *word, bool want_zero) {
 /* Claim chunks until none is left and run them; then count them as returned. */
 static void work(peri_pool *p, uint32_t index) {
     uint32_t k = atomic_load_explicit(&p->left, memory_order_acquire), n_done = 0;
-    while (k != 0) {
+    while (k != 0 && k != STOP) {
         if (!atomic_compare_exchange_weak_explicit(&p->left, &k, k - 1, memory_order_acq_rel,
                                                    memory_order_acquire))
             continue;
@@ -123,8 +126,7 @@ static void *worker_main(void *user) {
             futex_wait(&p->left, 0); /* returns at once when a job arrived meanwhile */
             atomic_fetch_sub(&p->n_asleep, 1);
         }
-        /* Set before `left` was, by peri_pool_free only; no job is running then. */
-        if (atomic_load_explicit(&p->is_stopping, memory_order_acquire) != 0) return NULL;
+        if (atomic_load_explicit(&p->left, memory_order_acquire) == STOP) return NULL;
         work(p, w->index);
     }
 }
@@ -199,8 +201,7 @@ peri_status peri_pool_new(uint32_t n_worker, const int32_t *cpu, peri_pool **out
 
 void peri_pool_free(peri_pool *p) {
     if (p == NULL) return;
-    atomic_store(&p->is_stopping, 1);
-    atomic_store(&p->left, 1); /* never claimed: workers look at is_stopping first */
+    atomic_store(&p->left, STOP);
     futex_wake(&p->left, INT_MAX);
     for (uint32_t i = 1; i <= p->n_thread; i++)
         pthread_join(p->workers[i].thread, NULL);

@@ -218,6 +218,20 @@ static void pool_stops_promptly(void **state) {
     if (b.tv_sec - a.tv_sec > 20) fail_msg("200 pools took %d s", (int)(b.tv_sec - a.tv_sec));
 }
 
+/* A worker that woke for the last chunk may look for work only when the pool is already stopping: it
+ * must neither run a chunk that does not exist nor keep the others from seeing the end. */
+static void pool_stops_right_after_a_job(void **state) {
+    (void)state;
+    uint32_t cell[2] = {0};
+    for (uint32_t k = 1; k <= 5000; k++) {
+        peri_pool *p = new_pool(3);
+        peri_pool_run(p, 2, add_one, cell);
+        peri_pool_free(p);
+        assert_int_equal(cell[0], k);
+        assert_int_equal(cell[1], k);
+    }
+}
+
 static void nothing(void *arg, uint32_t i, uint32_t worker) {
     (void)arg, (void)i, (void)worker;
 }
@@ -257,6 +271,7 @@ int main(void) {
         cmocka_unit_test(pool_names_a_processor_that_does_not_exist),
         cmocka_unit_test(pool_creation_survives_lack_of_memory),
         cmocka_unit_test(pool_stops_promptly),
+        cmocka_unit_test(pool_stops_right_after_a_job),
     };
     return peri_run_tests(tests);
 }
