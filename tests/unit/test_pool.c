@@ -218,8 +218,8 @@ static void pool_stops_promptly(void **state) {
     if (b.tv_sec - a.tv_sec > 20) fail_msg("200 pools took %d s", (int)(b.tv_sec - a.tv_sec));
 }
 
-/* A worker that woke for the last chunk may look for work only when the pool is already stopping: it
- * must neither run a chunk that does not exist nor keep the others from seeing the end. */
+/* A worker that woke for the last chunk may look for work only when the pool is already stopping:
+ * it must neither run a chunk that does not exist nor keep the others from seeing the end. */
 static void pool_stops_right_after_a_job(void **state) {
     (void)state;
     uint32_t cell[2] = {0};
