@@ -8,11 +8,24 @@
 #include <math.h>
 #include <stdbool.h>
 #include <stdlib.h>
+#include <string.h>
 
+#include "base/alloc.h"
 #include "base/status.h"
 #include "run/rng.h"
 
 #include "base/compiler.h"
+
+typedef struct peri_candidate {
+    float logit;
+    int32_t id;
+} peri_candidate;
+
+struct peri_sampler {
+    peri_sampling p;
+    int32_t n_vocab;
+    peri_candidate *scratch; /* [n_vocab] */
+};
 
 /* Does a come after b: lower logit, or equal and higher id? */
 static bool is_after(const peri_candidate *a, const peri_candidate *b) {
@@ -95,9 +108,69 @@ static size_t cut_min_p(const peri_candidate *c, size_t n, double p) {
     return kept;
 }
 
-peri_status peri_sampler_pick(const peri_sampler *s, const float *logits, int32_t n_vocab,
-                              uint32_t position, peri_candidate *scratch, int32_t *id,
+peri_status peri_sampler_new(const peri_sampling *p, const peri_sampler_vocab *v,
+                             peri_sampler **out, peri_error *err) {
+    *out = NULL;
+    if (!isfinite(p->temp) || p->temp < 0)
+        return peri_fail(err, PERI_E_RANGE, "temp: found %g, expected 0 or more", (double)p->temp);
+    if (!isfinite(p->top_p) || p->top_p < 0 || p->top_p > 1)
+        return peri_fail(err, PERI_E_RANGE, "top_p: found %g, expected 0 to 1", (double)p->top_p);
+    if (!isfinite(p->min_p) || p->min_p < 0 || p->min_p > 1)
+        return peri_fail(err, PERI_E_RANGE, "min_p: found %g, expected 0 to 1", (double)p->min_p);
+    if (p->top_k < 0)
+        return peri_fail(err, PERI_E_RANGE, "top_k: found %d, expected 0 or more", p->top_k);
+    peri_sampler *s = peri_calloc(1, sizeof *s);
+    peri_candidate *scratch = peri_alloc_array((size_t)v->n_vocab, sizeof *scratch);
+    if (!s || !scratch) {
+        peri_free(s);
+        peri_free(scratch);
+        return peri_fail(err, PERI_E_NOMEM, "out of memory for a sampler");
+    }
+    *s = (peri_sampler){.p = *p, .n_vocab = v->n_vocab, .scratch = scratch};
+    *out = s;
+    return PERI_OK;
+}
+
+void peri_sampler_free(peri_sampler *s) {
+    if (!s) return;
+    peri_free(s->scratch);
+    peri_free(s);
+}
+
+peri_status peri_sampler_clone(const peri_sampler *s, uint64_t stream, int32_t n_tok,
+                               peri_sampler **out, peri_error *err) {
+    peri_sampling p = s->p;
+    p.stream = stream;
+    (void)n_tok;
+    return peri_sampler_new(&p, &(peri_sampler_vocab){.n_vocab = s->n_vocab}, out, err);
+}
+
+peri_status peri_sampler_save(const peri_sampler *s, int32_t n_tok, peri_text *out,
                               peri_error *err) {
+    (void)n_tok;
+    peri_text_add(out, &s->p, sizeof s->p);
+    return out->failed ? peri_fail(err, PERI_E_NOMEM, "out of memory for a sampler") : PERI_OK;
+}
+
+peri_status peri_sampler_restore(peri_reader *r, const peri_sampler_vocab *v, int32_t n_tok,
+                                 peri_sampler **out, peri_error *err) {
+    const uint8_t *b;
+    peri_sampling p;
+    *out = NULL;
+    (void)n_tok;
+    peri_status st = peri_read_bytes(r, "sampling parameters", sizeof p, &b, err);
+    if (st) return st;
+    memcpy(&p, b, sizeof p);
+    return peri_sampler_new(&p, v, out, err);
+}
+
+peri_status peri_sampler_pick(peri_sampler *me, const float *logits, const int32_t *tok,
+                              int32_t n_tok, int32_t *id, peri_error *err) {
+    const peri_sampling *s = &me->p;
+    int32_t n_vocab = me->n_vocab;
+    uint32_t position = (uint32_t)n_tok;
+    peri_candidate *scratch = me->scratch;
+    (void)tok;
     *id = argmax(logits, n_vocab);
     if (*id < 0 || isinf(logits[*id]))
         return peri_fail(err, PERI_E_OTHER, "the logits of position %u are not finite numbers",

@@ -4,25 +4,40 @@
 #ifndef PERI_RUN_SAMPLER_H
 #define PERI_RUN_SAMPLER_H
 
+#include "base/reader.h"
+#include "base/text.h"
+#include "model/tokenizer.h"
 #include "perigee/types.h"
 
-typedef struct peri_sampler {
+/* Parameters as plain data; 0 = off everywhere. */
+typedef struct peri_sampling {
     uint64_t seed, stream;
-    float temp;         /* <= 0: greedy */
-    float top_p, min_p; /* 0 = off; top_p >= 1 = off */
-    int32_t top_k;      /* <= 0: off */
-} peri_sampler;
+    float temp; /* <= 0: greedy */
+    float top_p, min_p;
+    int32_t top_k;
+} peri_sampling;
 
-typedef struct peri_candidate {
-    float logit;
-    int32_t id;
-} peri_candidate;
+typedef struct peri_sampler_vocab {
+    int32_t n_vocab, n_ctx;
+    const peri_tokenizer *tokenizer; /* may be NULL */
+} peri_sampler_vocab;
 
-/* Choose a token from logits[n_vocab] for the given position.  scratch[n_vocab] is the caller's.
- * Candidates are ordered by falling logit, equal ones by rising id.  A NaN logit counts as minus
- * infinity; PERI_E_OTHER when no logit is a number. */
-peri_status peri_sampler_pick(const peri_sampler *s, const float *logits, int32_t n_vocab,
-                              uint32_t position, peri_candidate *scratch, int32_t *id,
+typedef struct peri_sampler peri_sampler;
+
+peri_status peri_sampler_new(const peri_sampling *p, const peri_sampler_vocab *v,
+                             peri_sampler **out, peri_error *err);
+void peri_sampler_free(peri_sampler *s); /* accepts NULL */
+/* Choose the token for position n_tok, given the n_tok tokens before it.  Candidates are ordered by
+ * falling logit, equal ones by rising id.  A NaN logit counts as minus infinity; PERI_E_OTHER when
+ * no logit is a number. */
+peri_status peri_sampler_pick(peri_sampler *s, const float *logits, const int32_t *tok,
+                              int32_t n_tok, int32_t *id, peri_error *err);
+peri_status peri_sampler_clone(const peri_sampler *s, uint64_t stream, int32_t n_tok,
+                               peri_sampler **out, peri_error *err);
+/* Parameters and records up to n_tok, and back. */
+peri_status peri_sampler_save(const peri_sampler *s, int32_t n_tok, peri_text *out,
                               peri_error *err);
+peri_status peri_sampler_restore(peri_reader *r, const peri_sampler_vocab *v, int32_t n_tok,
+                                 peri_sampler **out, peri_error *err);
 
 #endif
