@@ -82,11 +82,6 @@ typedef enum peri_why {
 /* "eog" "length" "stop" "cancelled" "context" "error", "" for NONE. */
 const char *peri_why_name(peri_why why);
 
-typedef struct peri_token_logprob {
-    int32_t id;
-    float logprob; /* natural logarithm, of the raw logits' distribution */
-} peri_token_logprob;
-
 typedef struct peri_run_stats {
     /* of the session */
     uint64_t n_tok, n_prompt, n_generated, n_cached; /* held; fed; sampled; taken from the cache */

@@ -189,3 +189,33 @@ peri_status peri_sampler_pick(peri_sampler *me, const float *logits, const int32
     }
     return PERI_OK;
 }
+
+const peri_sampling *peri_sampler_params(const peri_sampler *s) {
+    return &s->p;
+}
+
+peri_sampling *peri_sampling_dup(const peri_sampling *p) {
+    peri_sampling *c = peri_alloc(sizeof *c);
+    if (c) *c = *p;
+    return c;
+}
+
+void peri_logprobs(const float *logits, int32_t n_vocab, int32_t id, float *logprob,
+                   peri_token_logprob *top, size_t n_top) {
+    int32_t best = argmax(logits, n_vocab);
+    double sum = 0;
+    for (int32_t i = 0; i < n_vocab; i++)
+        sum += exp((double)number(logits[i]) - logits[best]);
+    if (logprob) *logprob = (float)((double)logits[id] - logits[best] - log(sum));
+    for (size_t k = 0; k < n_top; k++) {
+        int32_t pick = -1;
+        for (int32_t i = 0; i < n_vocab; i++) {
+            bool is_taken = false;
+            for (size_t j = 0; j < k; j++)
+                is_taken = is_taken || top[j].id == i;
+            if (!is_taken && (pick < 0 || number(logits[i]) > number(logits[pick]))) pick = i;
+        }
+        top[k] =
+            (peri_token_logprob){pick, (float)((double)logits[pick] - logits[best] - log(sum))};
+    }
+}

@@ -34,6 +34,15 @@ peri_status peri_sampler_pick(peri_sampler *s, const float *logits, const int32_
                               int32_t n_tok, int32_t *id, peri_error *err);
 peri_status peri_sampler_clone(const peri_sampler *s, uint64_t stream, int32_t n_tok,
                                peri_sampler **out, peri_error *err);
+const peri_sampling *peri_sampler_params(const peri_sampler *s);
+peri_sampling *peri_sampling_dup(const peri_sampling *p); /* freed with peri_free */
+typedef struct peri_token_logprob {
+    int32_t id;
+    float logprob; /* natural logarithm */
+} peri_token_logprob;
+/* Log-probabilities in the softmax of raw logits: of id and of the n_top likeliest. */
+void peri_logprobs(const float *logits, int32_t n_vocab, int32_t id, float *logprob,
+                   peri_token_logprob *top, size_t n_top);
 /* Parameters and records up to n_tok, and back. */
 peri_status peri_sampler_save(const peri_sampler *s, int32_t n_tok, peri_text *out,
                               peri_error *err);

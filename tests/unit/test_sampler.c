@@ -43,25 +43,28 @@ static void random_depends_on_every_part_of_its_key(void **state) {
     assert_true(x != peri_random(1ull << 32 | 1, 2, 3, 4));
 }
 
-static int32_t pick(const peri_sampler *s, const float *logits, int32_t n, uint32_t position) {
-    peri_candidate scratch[64];
+static int32_t pick(const peri_sampling *s, const float *logits, int32_t n, uint32_t position) {
+    peri_sampler_vocab v = {.n_vocab = n};
+    peri_sampler *x;
     peri_error err;
     int32_t id;
-    assert_ok(peri_sampler_pick(s, logits, n, position, scratch, &id, &err), err);
+    assert_ok(peri_sampler_new(s, &v, &x, &err), err);
+    assert_ok(peri_sampler_pick(x, logits, NULL, (int32_t)position, &id, &err), err);
+    peri_sampler_free(x);
     return id;
 }
 
 static void greedy_breaks_ties_by_the_lower_id(void **state) {
     (void)state;
     const float logits[] = {1, 5, NAN, 5, -3, 5};
-    peri_sampler s = {0};
+    peri_sampling s = {0};
     assert_int_equal(pick(&s, logits, 6, 0), 1);
 }
 
 static void top_k_keeps_ties_by_the_lower_id(void **state) {
     (void)state;
     const float logits[] = {2, 3, 3, 2, 2, 1};
-    peri_sampler s = {.temp = 1, .top_k = 3, .seed = 7};
+    peri_sampling s = {.temp = 1, .top_k = 3, .seed = 7};
     int seen[6] = {0};
     for (uint32_t p = 0; p < 400; p++)
         seen[pick(&s, logits, 6, p)]++;
@@ -75,7 +78,7 @@ static void top_p_and_min_p_cut_where_the_formula_says(void **state) {
     const double prob[] = {0.5, 0.3, 0.15, 0.05};
     for (int i = 0; i < 4; i++)
         logits[i] = (float)log(prob[i]);
-    peri_sampler p80 = {.temp = 1, .top_p = 0.79f}, m40 = {.temp = 1, .min_p = 0.4f};
+    peri_sampling p80 = {.temp = 1, .top_p = 0.79f}, m40 = {.temp = 1, .min_p = 0.4f};
     int seen_p[4] = {0}, seen_m[4] = {0};
     for (uint32_t p = 0; p < 500; p++) {
         seen_p[pick(&p80, logits, 4, p)]++;
@@ -91,7 +94,7 @@ static void draws_follow_the_tempered_distribution(void **state) {
     (void)state;
     enum { N = 40000 };
     const float logits[] = {0, 1, 2};
-    peri_sampler s = {.temp = 2, .seed = 11};
+    peri_sampling s = {.temp = 2, .seed = 11};
     double want[3], sum = 0, chi2 = 0;
     int seen[3] = {0};
     for (int i = 0; i < 3; i++)
@@ -106,13 +109,15 @@ static void draws_follow_the_tempered_distribution(void **state) {
 static void logits_that_are_no_numbers_are_an_error(void **state) {
     (void)state;
     const float logits[] = {NAN, NAN}, inf[] = {1, INFINITY};
-    peri_candidate scratch[2];
+    peri_sampler_vocab v = {.n_vocab = 2};
+    peri_sampler *s;
     peri_error err;
     int32_t id;
-    peri_sampler s = {0};
-    assert_int_equal(peri_sampler_pick(&s, logits, 2, 5, scratch, &id, &err), PERI_E_OTHER);
+    assert_ok(peri_sampler_new(&(peri_sampling){0}, &v, &s, &err), err);
+    assert_int_equal(peri_sampler_pick(s, logits, NULL, 5, &id, &err), PERI_E_OTHER);
     assert_error(&err, PERI_E_OTHER, "position 5");
-    assert_int_equal(peri_sampler_pick(&s, inf, 2, 5, scratch, &id, &err), PERI_E_OTHER);
+    assert_int_equal(peri_sampler_pick(s, inf, NULL, 5, &id, &err), PERI_E_OTHER);
+    peri_sampler_free(s);
 }
 
 int main(void) {
