@@ -146,8 +146,8 @@ peri_status peri_session_save(const peri_session *s, const char *path, peri_erro
 /* ---- loading --------------------------------------------------------------------------------- */
 
 typedef struct head {
-    uint32_t version, flags, kv_dtype, n_layer, n_vocab, n_tok;
-    uint64_t bytes, print, token_bytes, stream, n_child, record;
+    uint32_t flags, n_vocab, n_tok;
+    uint64_t print, token_bytes, stream, n_child, record;
 } head;
 
 /* "FILE: offset N: WHAT: found A, expected B" about the u32 or u64 just read. */
@@ -273,7 +273,7 @@ static peri_status read_numbers(peri_reader *r, const head *h, peri_session *s, 
 }
 
 static peri_status load(peri_reader *r, peri_session *s, peri_error *err) {
-    head h = {.token_bytes = peri_kv_token_bytes(s->e)};
+    head h = {.n_vocab = (uint32_t)s->e->a->n_vocab, .token_bytes = peri_kv_token_bytes(s->e)};
     peri_status st = read_frame(r, &h, err);
     if (!st) st = read_head(r, s->e, &h, err);
     if (!st) st = read_sampler(r, &h, s, err);
