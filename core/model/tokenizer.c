@@ -338,19 +338,29 @@ static void release(peri_detok *d, peri_str in, peri_text *dst) {
     peri_text_add(dst, in.data + from, i - from);
 }
 
+/* What goes in is gathered at the end of dst and what comes out behind it, then moved down, so that
+ * a reused dst makes a stream without allocations. */
 peri_status peri_detok_feed(peri_detok *d, int32_t id, peri_text *dst, peri_error *err) {
-    peri_text raw = {0};
-    peri_text_add(&raw, d->tail, d->n_tail);
-    size_t start = raw.size;
-    peri_status s = peri_token_text(d->t, id, d->want_special, &raw, err);
-    if (s == PERI_OK && raw.size) {
-        bool skip =
-            !d->started && d->t->add_space_prefix && raw.size > start && raw.data[start] == ' ';
-        release(d, (peri_str){raw.data + (skip ? 1 : 0), raw.size - (skip ? 1 : 0)}, dst);
-        if (dst->failed) s = peri_fail(err, PERI_E_NOMEM, "no memory for token %d", (int)id);
+    size_t base = dst->size;
+    peri_text_add(dst, d->tail, d->n_tail);
+    size_t start = dst->size;
+    peri_status s = peri_token_text(d->t, id, d->want_special, dst, err);
+    size_t n = dst->size - base, skip = 0;
+    if (s == PERI_OK &&
+        (dst->failed || !peri_text_reserve(dst, 3 * n))) /* a byte may become U+FFFD */
+        s = peri_fail(err, PERI_E_NOMEM, "no memory for token %d", (int)id);
+    if (s == PERI_OK && n) {
+        const char *raw = dst->data + base;
+        skip =
+            !d->started && d->t->add_space_prefix && dst->size > start && raw[start - base] == ' ';
+        release(d, (peri_str){raw + skip, n - skip}, dst);
+        memmove(dst->data + base, raw + n, dst->size - base - n);
+        dst->size -= n;
+    } else {
+        dst->size = base;
     }
+    if (dst->data) dst->data[dst->size] = 0;
     if (s == PERI_OK) d->started = true;
-    peri_text_fini(&raw);
     return s;
 }
 

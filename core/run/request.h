@@ -9,8 +9,9 @@
  * Rules.  Requests of one session run in the order of submission, one at a time; those of different
  * sessions run side by side.  PERI_REQUEST_CANCEL does not queue.  Every accepted request ends in
  * exactly one event with is_final; a request on a session that does not exist, or was closed, ends
- * with PERI_E_NOT_FOUND.  A failed request leaves its session where it was, unless said otherwise
- * below. */
+ * with PERI_E_NOT_FOUND.  A failed request leaves its session where it was.  A GENERATE is the
+ * exception: the tokens it told about are in the session, but perhaps the last of them.  Cancelled
+ * requests end with PERI_E_CANCELLED; a GENERATE with PERI_OK and PERI_WHY_CANCELLED. */
 #ifndef PERI_RUN_REQUEST_H
 #define PERI_RUN_REQUEST_H
 
@@ -25,13 +26,13 @@ typedef enum peri_request_kind {
     PERI_REQUEST_FEED,     /* tok[n_tok] are appended; a cached prefix is not computed again */
     PERI_REQUEST_GENERATE, /* one TOKEN event per token; tokens stay in the session */
     PERI_REQUEST_CANCEL,   /* target: a request that runs or waits; NOT_FOUND when it has ended */
-    PERI_REQUEST_FORK, /* -> new_session, sharing the blocks, its sampler on a stream of its own */
-    PERI_REQUEST_MARK, /* -> mark: tokens and prediction at this position */
+    PERI_REQUEST_FORK,     /* -> session, sharing the blocks; its sampler on a stream of its own */
+    PERI_REQUEST_MARK,     /* -> mark: tokens and prediction at this position */
     PERI_REQUEST_UNMARK,   /* mark: forget it (closing the session forgets all) */
     PERI_REQUEST_REWIND,   /* to mark, or when mark is 0 to position */
     PERI_REQUEST_SAVE,     /* path, replaced in one piece */
     PERI_REQUEST_RESTORE,  /* path -> session, and its tokens */
-    PERI_REQUEST_SAMPLING, /* new parameters; seed and stream as given there */
+    PERI_REQUEST_SAMPLING, /* new parameters; stream 0 keeps the session's own */
     PERI_REQUEST_TOKENS,   /* -> the session's tokens */
     PERI_REQUEST_STATS     /* -> stats of session (0: of the engine alone) */
 } peri_request_kind;

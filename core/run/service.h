@@ -18,7 +18,7 @@ typedef struct peri_service peri_service;
  * wait for the engine, and may submit. */
 peri_status peri_service_new(peri_engine *e, const peri_tokenizer *t, peri_event_fn event,
                              void *user, peri_service **out, peri_error *err);
-/* Cancels what runs and waits - each still gets its final event, PERI_E_CANCELLED - and joins.
+/* Cancels what runs and waits - each still gets its final event - and joins.
  * Sessions still open are freed.  Accepts NULL.  Not from event(). */
 void peri_service_free(peri_service *s);
 /* Queue a request (copied, with all it points to); any thread.  Events may arrive before this

@@ -298,7 +298,11 @@ peri_status peri_session_load(peri_engine *e, const peri_tokenizer *t, const cha
     peri_reader r = {path, peri_mapping_data(m), peri_mapping_size(m), 0};
     st = peri_session_open(e, t, sampling, &s, err);
     if (!st) st = load(&r, s, err);
-    if (!st && sampling) st = peri_session_set_sampling(s, sampling, err);
+    if (!st && sampling) {
+        peri_sampling own = *sampling;
+        if (!own.stream) own.stream = s->stream;
+        st = peri_session_set_sampling(s, &own, err);
+    }
     if (!st) st = peri_mapping_check(m, err);
     peri_mapping_close(m);
     if (st) {

@@ -29,7 +29,8 @@ static void drop_blocks(peri_session *s, uint32_t keep) {
 /* Index of the partly filled block if writing the next token needs a copy of it, else -1. */
 static int32_t shared_tail(const peri_session *s) {
     int32_t i = s->n_tok / block_tokens(s);
-    return s->n_tok % block_tokens(s) && s->e->blocks.count[s->block[i]] > 1 ? i : -1;
+    return !s->swapped && s->n_tok % block_tokens(s) && s->e->blocks.count[s->block[i]] > 1 ? i
+                                                                                            : -1;
 }
 
 uint32_t peri_session_wants(const peri_session *s, int32_t n_tok) {
