@@ -171,7 +171,7 @@ struct peri_tokenizer {
     int32_t byte_id[256]; /* SPM and raw BPE: token of a byte, or -1 */
     uint32_t *special;    /* tokens split off before anything else, longest text first */
     size_t n_special;
-    int32_t bos, eos, unk, sep; /* -1: none */
+    int32_t bos, eos, eot, unk, sep; /* -1: none */
     bool add_bos, add_eos, add_space_prefix, drop_extra_spaces, tidy_spaces, escape_spaces;
     bool lower, strip_accents; /* WordPiece and "whitespace" */
     bool by_space;             /* tokenizer model "whitespace" */

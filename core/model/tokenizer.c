@@ -466,6 +466,10 @@ int32_t peri_tokenizer_eos(const peri_tokenizer *t) {
     return t->eos;
 }
 
+int32_t peri_tokenizer_eot(const peri_tokenizer *t) {
+    return t->eot;
+}
+
 bool peri_token_is_eog(const peri_tokenizer *t, int32_t id) {
     return in_range(t, id) && (t->attr[id] & TOK_EOG);
 }

@@ -62,6 +62,7 @@ int32_t peri_token_find(const peri_tokenizer *t, peri_str piece);
 int32_t peri_tokenizer_n_vocab(const peri_tokenizer *t);
 int32_t peri_tokenizer_bos(const peri_tokenizer *t); /* -1 when there is none */
 int32_t peri_tokenizer_eos(const peri_tokenizer *t);
+int32_t peri_tokenizer_eot(const peri_tokenizer *t); /* end of turn */
 /* End of generation: EOS, EOT, EOM and the well-known end-of-turn tokens. */
 bool peri_token_is_eog(const peri_tokenizer *t, int32_t id);
 const char *peri_tokenizer_kind(const peri_tokenizer *t); /* "spm" "bpe" "wordpiece" "unigram" */

@@ -167,7 +167,7 @@ static peri_status make_step_block(peri_engine *e, peri_error *err) {
                          (unsigned long long)e->step_bytes);
     e->step = peri_alloc_aligned((size_t)e->step_bytes, 64);
     if (!e->step) return peri_fail(err, PERI_E_NOMEM, "out of memory for a step block");
-    return PERI_OK;
+    return peri_sampler_scratch_new(e->a->n_vocab, &e->scratch, err);
 }
 
 /* A device that cannot run the model is no reason to give up while others are left, unless the user
@@ -220,6 +220,7 @@ void peri_engine_free(peri_engine *e) {
     if (!e) return;
     drop_device(e);
     peri_free(e->step);
+    peri_sampler_scratch_free(e->scratch);
     peri_free(e->feed_done);
     peri_free(e->feed_part);
     peri_free(e);

@@ -13,6 +13,7 @@
 #include "plugin/registry.h"
 #include "run/plan.h"
 #include "run/prefix.h"
+#include "run/sampler.h"
 
 enum { PERI_PLAN_DECODE, PERI_PLAN_PREFILL, PERI_PLAN_ALL_ROWS, PERI_N_PLAN };
 enum { PERI_DECODE_TOKENS = 16, PERI_BLOCK_TOKENS = 64 };
@@ -42,6 +43,7 @@ typedef struct peri_engine {
     uint64_t arena_bytes, step_bytes;
     void **weight_ptr; /* [n_weights] */
     void *pool_ptr[1];
+    peri_sampler_scratch *scratch; /* of the sessions' samplers */
     uint64_t n_step;
     size_t *feed_done; /* [feed_room] step.c's bookkeeping, kept so that steady decoding allocates
                           nothing */
