@@ -5,7 +5,7 @@
  * penalties counts them; dry ("don't repeat yourself") punishes a token that would continue a
  * sequence which stands earlier in the text and at its end, more for longer sequences.  A breaker -
  * a text such as a newline - limits how far back a sequence may reach.  Sources: CTRL, Keskar et
- * al. 2019 (repeat penalty); DRY as in llama.cpp 0.7.0, checked by tests/peer/samplers.py. */
+ * al. 2019 (repeat penalty); DRY as in the peer 0.7.0, checked by tests/peer/samplers.py. */
 #include <math.h>
 #include <string.h>
 
@@ -89,7 +89,7 @@ static int32_t reach(const smp_shared *h, const int32_t *tok, int32_t n) {
             const smp_breaker *b = &h->breaker[first + i];
             int32_t size = (int32_t)b->n_tail;
             if (size > longest && size <= back &&
-                memcmp(at + 1, h->tail + b->off, b->n_tail * sizeof *h->tail) == 0)
+                (!size || memcmp(at + 1, h->tail + b->off, b->n_tail * sizeof *h->tail) == 0))
                 longest = size;
         }
         if (longest >= 0) return back - longest;

@@ -5,7 +5,7 @@
  * A cut candidate is gone, except in top_n_sigma and at temperature 0, where its logit becomes
  * minus infinity and it still counts in what depends on the length of the list, as in the peer.
  * Sources: top_p Holtzman et al. 2020; typical Meister et al. 2022; min_p Nguyen et al. 2024;
- * top_n_sigma Tang et al. 2024; the formulas' details and edge cases: llama.cpp 0.7.0,
+ * top_n_sigma Tang et al. 2024; the formulas' details and edge cases: the peer 0.7.0,
  * tests/peer/samplers.py.
  */
 #include <math.h>

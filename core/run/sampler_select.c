@@ -7,7 +7,7 @@
  * makes up for the probabilities of what was chosen before.  What they remember for the pick at
  * position n is a record made by the pick before it; records are right for one history only, which
  * is kept beside them and compared, so a rewound or differently continued text never sees those of
- * another.  Sources: mirostat Basu et al. 2021, algorithms 1 and 2; adaptive_p llama.cpp 0.7.0. */
+ * another.  Sources: mirostat Basu et al. 2021, algorithms 1 and 2; adaptive_p the peer 0.7.0. */
 #include <math.h>
 #include <string.h>
 

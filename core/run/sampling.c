@@ -16,8 +16,8 @@
 #include "base/compiler.h"
 
 #define KEY(suffix) (sizeof suffix > 1 ? "general.sampling." suffix : NULL)
-#define PERI_SAMPLING_PARAM(name, kind, lo, hi, off, llama, ollama, openai, key, meaning)          \
-    {#name,   PERI_SAMPLING_##kind,         lo, hi, {off, llama, ollama, openai}, KEY(key),        \
+#define PERI_SAMPLING_PARAM(name, kind, lo, hi, off, run, ollama, openai, key, meaning)            \
+    {#name,   PERI_SAMPLING_##kind,         lo, hi, {off, run, ollama, openai}, KEY(key),          \
      meaning, offsetof(peri_sampling, name)},
 const peri_sampling_param peri_sampling_params[] = {
 #include "run/sampling.def"
@@ -118,7 +118,8 @@ peri_status peri_sampling_set(peri_sampling *p, const char *name, double value, 
 /* ---- defaults -------------------------------------------------------------------------------- */
 
 const char *peri_sampling_origin(size_t i, peri_origin origin, const peri_gguf *g) {
-    static const char *const whose[PERI_N_ORIGIN] = {"off", "llama.cpp", "Ollama", "OpenAI"};
+    static const char *const whose[PERI_N_ORIGIN] = {"off", "default of run", "default of Ollama",
+                                                     "default of /v1"};
     const char *key = peri_sampling_params[i].key;
     if (key && origin != PERI_ORIGIN_OFF && g && peri_gguf_find(g, key)) return key;
     return whose[origin];

@@ -18,7 +18,7 @@ typedef enum peri_link {
     PERI_N_LINK
 } peri_link;
 
-/* Source: llama.cpp 0.7.0, `llama-server --help`, --samplers. */
+/* Source: the peer 0.7.0, --samplers. */
 #define PERI_DEFAULT_ORDER                                                                         \
     {                                                                                              \
         PERI_LINK_PENALTIES, PERI_LINK_DRY, PERI_LINK_TOP_N_SIGMA, PERI_LINK_TOP_K,                \
@@ -38,7 +38,7 @@ typedef struct peri_sampling {
 #define PERI_SAMPLING_REAL float
 #define PERI_SAMPLING_INT  int32_t
 #define PERI_SAMPLING_FLAG int32_t
-#define PERI_SAMPLING_PARAM(name, kind, lo, hi, off, llama, ollama, openai, key, meaning)          \
+#define PERI_SAMPLING_PARAM(name, kind, lo, hi, off, run, ollama, openai, key, meaning)            \
     PERI_SAMPLING_##kind name;
 #include "run/sampling.def"
 #undef PERI_SAMPLING_REAL
@@ -63,7 +63,7 @@ typedef enum peri_sampling_kind {
 /* Whose defaults stand behind what is not given. */
 typedef enum peri_origin {
     PERI_ORIGIN_OFF,    /* everything off: the bare engine */
-    PERI_ORIGIN_LLAMA,  /* run, scripts */
+    PERI_ORIGIN_RUN,    /* run, scripts */
     PERI_ORIGIN_OLLAMA, /* Modelfiles, /api */
     PERI_ORIGIN_OPENAI, /* /v1 */
     PERI_N_ORIGIN
@@ -90,7 +90,7 @@ int peri_sampling_find(const char *name);
  * the key of a recommendation outside its range. */
 peri_status peri_sampling_init(peri_sampling *p, peri_origin origin, const peri_gguf *g,
                                peri_error *err);
-/* Where peri_sampling_init takes parameter i from: the key, or words such as "llama.cpp". */
+/* Where peri_sampling_init takes parameter i from: the key, or words such as "default of run". */
 const char *peri_sampling_origin(size_t i, peri_origin origin, const peri_gguf *g);
 
 double peri_sampling_get(const peri_sampling *p, size_t i);

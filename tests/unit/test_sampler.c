@@ -574,7 +574,7 @@ static void extreme_parameters_pick_or_are_refused(void **state) {
         }
     }
     peri_sampling all;
-    assert_ok(peri_sampling_init(&all, PERI_ORIGIN_LLAMA, NULL, &err), err);
+    assert_ok(peri_sampling_init(&all, PERI_ORIGIN_RUN, NULL, &err), err);
     for (size_t i = 0; i < peri_sampling_n_param; i++)
         assert_ok(
             peri_sampling_set(&all, peri_sampling_params[i].name, peri_sampling_params[i].hi, &err),
