@@ -250,6 +250,10 @@ const peri_sampling *peri_sampler_params(const peri_sampler *s) {
     return &s->p;
 }
 
+const peri_token_table *peri_sampler_table(const peri_sampler *s) {
+    return smp_table(s->shared);
+}
+
 peri_status peri_sampler_clone(const peri_sampler *s, uint64_t stream, int32_t n_tok,
                                peri_sampler **out, peri_error *err) {
     *out = NULL;

@@ -36,8 +36,9 @@ typedef struct peri_sampler peri_sampler;
 peri_status peri_sampler_new(const peri_sampling *p, const peri_sampler_vocab *v,
                              peri_sampler **out, peri_error *err);
 void peri_sampler_free(peri_sampler *s); /* accepts NULL */
-/* The parameters, borrowed. */
+/* The parameters, borrowed; the table of token texts in use, or NULL. */
 const peri_sampling *peri_sampler_params(const peri_sampler *s);
+const peri_token_table *peri_sampler_table(const peri_sampler *s);
 
 /* Choose the token for position n_tok from logits[n_vocab], given the n_tok tokens before it.
  * Reads the record of position n_tok, writes that of n_tok + 1.  Allocates nothing.
