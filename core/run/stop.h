@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
- * stop.h - stop strings: text comes out only when it can no longer become part of one. */
+ * stop.h - stop strings: text comes out only when it can no longer become part of one.
+ *
+ * The result does not depend on where the pieces are cut: the first string to be complete ends the
+ * text, of several complete at the same byte the longest; the text ends before it. */
 #ifndef PERI_RUN_STOP_H
 #define PERI_RUN_STOP_H
 
@@ -8,7 +11,7 @@
 #include "perigee/types.h"
 
 typedef struct peri_stopper {
-    const char *const *stop; /* [n], borrowed */
+    const char *const *stop; /* [n], borrowed, NUL-terminated; an empty one is never found */
     uint32_t n;
     peri_text held;
 } peri_stopper;
