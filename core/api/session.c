@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
  * session.c - sessions as perigee.h offers them: feeding, sampling, generating. */
+#include <assert.h>
 #include <string.h>
 #include <time.h>
 
@@ -8,6 +9,7 @@
 #include "base/alloc.h"
 #include "base/status.h"
 #include "base/text.h"
+#include "run/heal.h"
 #include "run/session.h"
 
 #include "base/compiler.h"
@@ -18,6 +20,35 @@ static uint64_t now_ns(void) {
     return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
+static_assert((int)PERI_DEFAULTS_OFF == (int)PERI_ORIGIN_OFF &&
+                  (int)PERI_DEFAULTS_RUN == (int)PERI_ORIGIN_RUN &&
+                  (int)PERI_DEFAULTS_OLLAMA == (int)PERI_ORIGIN_OLLAMA &&
+                  (int)PERI_DEFAULTS_OPENAI == (int)PERI_ORIGIN_OPENAI,
+              "the public names of the origins");
+
+/* The parameters an options struct asks for; arrays in a. */
+static peri_status read_sampling(const peri_model *m, const peri_session_options *o, peri_arena *a,
+                                 peri_sampling *p, peri_error *err) {
+    if (o->defaults >= PERI_N_ORIGIN)
+        return peri_fail(err, PERI_E_INVALID, "defaults: found %u, expected PERI_DEFAULTS_*",
+                         o->defaults);
+    peri_status st = peri_sampling_init(p, (peri_origin)o->defaults, m->g, err);
+    p->seed = o->seed;
+    const struct {
+        const char *name;
+        double value;
+    } given[] = {
+#define PERI_SAMPLING_PARAM(name, kind, lo, hi, off, run, ollama, openai, key, meaning)            \
+    {#name, (double)o->name},
+#include "run/sampling.def"
+    };
+    for (size_t i = 0; i < sizeof given / sizeof given[0] && !st; i++)
+        if (given[i].value != 0) st = peri_sampling_set(p, given[i].name, given[i].value, err);
+    for (size_t i = 0; i < o->n_sampling && !st; i++)
+        st = peri_sampling_apply(p, a, o->sampling[i], err);
+    return st;
+}
+
 peri_status peri_session_new(peri_model *m, const peri_session_options *opts, peri_session **out,
                              peri_error *err) {
     peri_session_options o;
@@ -25,10 +56,13 @@ peri_status peri_session_new(peri_model *m, const peri_session_options *opts, pe
     peri_options_copy(&o, sizeof o, opts);
     peri_status st = peri_model_may_drive(m, err);
     if (st) return st;
-    const peri_sampling p = {
-        .seed = o.seed, .temp = o.temp, .top_p = o.top_p, .min_p = o.min_p, .top_k = o.top_k};
-    st = peri_session_open(m->engine, m->tokenizer, &p, out, err);
+    peri_sampling p;
+    peri_arena *a = peri_arena_new();
+    if (!a) return peri_fail(err, PERI_E_NOMEM, "out of memory for a session");
+    st = read_sampling(m, &o, a, &p, err);
+    if (!st) st = peri_session_open(m->engine, m->tokenizer, &p, out, err);
     if (!st) (*out)->want_special = o.want_special;
+    peri_arena_free(a);
     return st;
 }
 
@@ -78,25 +112,38 @@ peri_status peri_session_feed_text(peri_session *s, const char *text, size_t siz
     return st;
 }
 
+/* Where generated text goes. */
+typedef struct output {
+    peri_detok detok;
+    peri_text text;
+    size_t repeated; /* bytes to come that only spell the end of the prompt again */
+    peri_piece_fn piece;
+    void *user;
+} output;
+
 /* Tell the callback about one token: the text it completes. */
-static peri_status emit(peri_detok *detok, int32_t tok, peri_text *text, peri_piece_fn piece,
-                        void *user, int *wants_stop, peri_error *err) {
+static peri_status emit(output *o, int32_t tok, int *wants_stop, peri_error *err) {
+    peri_text *text = &o->text;
+    size_t skip = 0;
     text->size = 0;
-    if (detok->t) {
-        peri_status st = peri_detok_feed(detok, tok, text, err);
+    if (o->detok.t) {
+        peri_status st = peri_detok_feed(&o->detok, tok, text, err);
         if (st) return st;
         if (text->failed)
             return peri_fail(err, PERI_E_NOMEM, "out of memory for the text of a token");
+        if (text->size) skip = peri_heal_repeated(&o->repeated, text->data, text->size);
     }
-    *wants_stop = piece ? piece(user, text->size ? text->data : "", text->size, tok) : 0;
+    const char *data = text->size ? text->data + skip : "";
+    *wants_stop = o->piece ? o->piece(o->user, data, text->size - skip, tok) : 0;
     return PERI_OK;
 }
 
 peri_status peri_session_generate(peri_session *s, size_t n, peri_piece_fn piece, void *user,
                                   peri_stop *why, peri_error *err) {
-    peri_text text = {0};
-    peri_detok detok = {0};
-    peri_status st = s->tokenizer ? peri_session_detok(s, s->want_special, &detok, err) : PERI_OK;
+    output o = {.piece = piece, .user = user};
+    bool is_prompt = s->n_tok == s->n_fed;
+    peri_status st = is_prompt ? peri_session_heal(s, &o.repeated, err) : PERI_OK;
+    if (!st && s->tokenizer) st = peri_session_detok(s, s->want_special, &o.detok, err);
     peri_stop stop = PERI_STOP_LENGTH;
     uint64_t start = now_ns();
     for (size_t i = 0; i < n && !st; i++) {
@@ -108,7 +155,7 @@ peri_status peri_session_generate(peri_session *s, size_t n, peri_piece_fn piece
             stop = PERI_STOP_EOG;
             break;
         }
-        st = emit(&detok, tok, &text, piece, user, &wants_stop, err);
+        st = emit(&o, tok, &wants_stop, err);
         if (st) break;
         if (s->n_tok >= s->e->o.n_ctx) {
             stop = PERI_STOP_CONTEXT;
@@ -122,12 +169,13 @@ peri_status peri_session_generate(peri_session *s, size_t n, peri_piece_fn piece
         }
     }
     if (!st && s->tokenizer) { /* a character cut off by the end comes out as U+FFFD */
-        text.size = 0;
-        peri_detok_end(&detok, &text);
-        if (text.size && piece && stop != PERI_STOP_CALLBACK) piece(user, text.data, text.size, -1);
+        o.text.size = 0;
+        peri_detok_end(&o.detok, &o.text);
+        if (o.text.size && piece && stop != PERI_STOP_CALLBACK)
+            piece(user, o.text.data, o.text.size, -1);
     }
     s->stats.generate_ns += now_ns() - start;
-    peri_text_fini(&text);
+    peri_text_fini(&o.text);
     if (why) *why = stop;
     return st;
 }

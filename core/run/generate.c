@@ -3,6 +3,7 @@
  * generate.c - one generation: a token from the logits, its text past the stop strings, its event.
  */
 #include "base/status.h"
+#include "run/heal.h"
 #include "run/sched_int.h"
 
 #include "base/compiler.h"
@@ -16,6 +17,8 @@ peri_status peri_generate_begin(peri_slot *slot, peri_error *err) {
         return peri_fail(err, PERI_E_RANGE, "GENERATE: %u log-probabilities of a vocabulary of %d",
                          j->r.generate.n_logprob, s->e->a->n_vocab);
     if (!s->tokenizer) return PERI_OK;
+    peri_status st = s->n_tok == s->n_fed ? peri_session_heal(s, &j->repeated, err) : PERI_OK;
+    if (st) return st;
     return peri_session_detok(s, j->r.generate.want_special || s->want_special, &j->detok, err);
 }
 
@@ -31,8 +34,9 @@ static peri_status add_text(peri_job *j, int32_t id, peri_error *err) {
     if (!j->detok.t) return PERI_OK;
     peri_status st = peri_detok_feed(&j->detok, id, &j->piece, err);
     if (st) return st;
-    int32_t stop =
-        peri_stopper_feed(&j->stopper, j->piece.size ? j->piece.data : "", j->piece.size, &j->text);
+    const char *piece = j->piece.size ? j->piece.data : "";
+    size_t skip = j->piece.size ? peri_heal_repeated(&j->repeated, piece, j->piece.size) : 0;
+    int32_t stop = peri_stopper_feed(&j->stopper, piece + skip, j->piece.size - skip, &j->text);
     if (j->piece.failed || j->text.failed)
         return peri_fail(err, PERI_E_NOMEM, "out of memory for the text of a token");
     if (stop < 0) return PERI_OK;

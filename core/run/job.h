@@ -23,6 +23,7 @@ typedef struct peri_job {
     uint32_t stop;
     peri_detok detok;
     peri_stopper stopper;
+    size_t repeated;         /* bytes to come that spell the end of a healed prompt again */
     peri_text piece, text;   /* of one token; what may be shown */
     peri_token_logprob *top; /* [n_logprob] */
 } peri_job;

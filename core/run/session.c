@@ -139,6 +139,7 @@ peri_status peri_session_feed(peri_session *s, const int32_t *tok, size_t n_tok,
         peri_session_trim(s);
         return st;
     }
+    s->n_fed = s->n_tok;
     s->stats.n_cached += n_known;
     s->stats.n_prompt += n_tok;
     s->stats.prompt_ns += now_ns() - start;
@@ -191,6 +192,7 @@ peri_status peri_session_fork(peri_session *s, peri_session **out, peri_error *e
     c->want_special = s->want_special;
     c->n_foreign = s->n_foreign;
     c->n_tok = s->n_tok;
+    c->n_fed = s->n_fed;
     c->n_block = peri_session_blocks(s, s->n_tok);
     memcpy(c->tok, s->tok, (size_t)s->n_tok * sizeof *s->tok);
     for (uint32_t i = 0; i < c->n_block; i++) {

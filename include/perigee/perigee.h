@@ -143,13 +143,41 @@ PERI_API peri_status peri_model_detokenize(const peri_model *m, const int32_t *i
  */
 typedef struct peri_session peri_session;
 
+/* What stands behind sampling parameters that are not given: nothing, or what the model file
+ * recommends (general.sampling.*) and else the usual values of `run`, of Ollama, of the OpenAI API.
+ * `perigee show --parameters` lists those of `run` with where each comes from. */
+enum {
+    PERI_DEFAULTS_OFF = 0,
+    PERI_DEFAULTS_RUN = 1,
+    PERI_DEFAULTS_OLLAMA = 2,
+    PERI_DEFAULTS_OPENAI = 3
+};
+
+/* Sampling parameters: 0 = not given.  Names, ranges and meanings as in core/run/sampling.def; out
+ * of range is PERI_E_RANGE naming both. */
 typedef struct peri_session_options {
     uint32_t size;      /* sizeof(peri_session_options) */
     uint64_t seed;      /* random numbers are a function of (seed, stream, position) */
-    float temp;         /* 0 = greedy (ties to the lower id) */
+    float temp;         /* 0 = greedy (ties to the lower id), with PERI_DEFAULTS_OFF */
     float top_p, min_p; /* 0 = off */
     int32_t top_k;      /* 0 = off */
     bool want_special;  /* pieces show control tokens */
+    uint32_t defaults;  /* PERI_DEFAULTS_* */
+    float typical_p, top_n_sigma, xtc_probability, xtc_threshold, dynatemp_range, dynatemp_exponent;
+    int32_t repeat_last_n; /* tokens the penalties look back over; -1: all */
+    float repeat_penalty, presence_penalty, frequency_penalty;
+    float dry_multiplier, dry_base;
+    int32_t dry_allowed_length, dry_penalty_last_n;
+    int32_t mirostat; /* 1 or 2 */
+    float mirostat_tau, mirostat_eta, adaptive_target, adaptive_decay;
+    int32_t min_keep, ignore_eos;
+    int32_t heal; /* 1: a prompt that ends inside a token is continued from before that token */
+    /* "NAME=VALUE" [n_sampling], after all others: the names above, where 0 means 0; seed;
+     * samplers="top_k;temperature" (the order of the links); logit_bias=ID:BIAS or ID:false and
+     * dry_sequence_breaker=TEXT, several times each.  Borrowed for the call.  PERI_E_NOT_FOUND
+     * names the nearest name. */
+    const char *const *sampling;
+    size_t n_sampling;
 } peri_session_options;
 
 /* NULL options: seed 0, greedy. */
