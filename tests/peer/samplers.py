@@ -24,6 +24,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.error
 import urllib.request
 
 from compare import call, peer, peer_logits, seed
@@ -43,6 +44,16 @@ class Chain:
         self.wants_history = "history" in words
         self.wants_server = "server" in words
         self.wants_model = any("infill" in w for w in self.settings)
+
+
+def f32_model(a, tmp):
+    """The model with its weights as f32: both sides then compute nearly the same logits."""
+    out = os.path.join(tmp, "model-f32.gguf")
+    if not os.path.exists(out):
+        for name in ("to_f32.py", "gguf_edit.py"):
+            shutil.copy(os.path.join(HERE, name), tmp)
+        call([peer(), "python3", os.path.join(tmp, "to_f32.py"), shutil.copy(a.model, os.path.join(tmp, "model.gguf")), out])
+    return out
 
 
 def read_chains():
@@ -225,15 +236,21 @@ class Server:
         data = json.dumps(body).encode() if body is not None else None
         request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", data,
                                          {"Content-Type": "application/json"})
-        with urllib.request.urlopen(request, timeout=120) as answer:
-            return json.loads(answer.read())
+        try:
+            with urllib.request.urlopen(request, timeout=120) as answer:
+                return json.loads(answer.read())
+        except urllib.error.HTTPError as e:
+            if body is None:    # still loading
+                raise OSError(str(e)) from None
+            raise RuntimeError(f"{path}: {e}: {e.read()[:300]!r}") from None
 
     def close(self):
         self.process.terminate()
         self.process.wait(30)
 
 
-RENAMED = {"temp": "temperature", "typical_p": "typical_p"}
+RENAMED = {"temp": "temperature"}
+WHOLE = ("top_k", "repeat_last_n", "dry_allowed_length", "dry_penalty_last_n", "min_keep")
 
 
 def server_body(chain, tokens, n_probs):
@@ -251,16 +268,17 @@ def server_body(chain, tokens, n_probs):
         elif name == "dry_sequence_breaker":
             body.setdefault("dry_sequence_breakers", []).append(value)
         else:
-            number = float(value)
-            body[RENAMED.get(name, name)] = int(number) if number == int(number) and "_p" not in name else number
+            number = int(value) if name in WHOLE else float(value)
+            if number == -1 and name.endswith("last_n"):
+                number = 1024       # the context; the server takes no -1
+            body[RENAMED.get(name, name)] = number
     if body["samplers"] == []:      # an empty list means the default to it; a top_k of 0 does nothing
         body["samplers"] = ["top_k"]
     return body
 
 
 def server(a, tmp, chains, tally):
-    model = os.path.join(tmp, "model-f32.gguf")
-    call([sys.executable, "-B", os.path.join(HERE, "to_f32.py"), a.model, model])
+    model = f32_model(a, tmp)
     r = random.Random(f"{seed()} server")
     logits_path, cases_path = os.path.join(tmp, "server.bin"), os.path.join(tmp, "server.txt")
     s = Server(model, os.path.join(tmp, "server.log"))
@@ -289,7 +307,7 @@ PROMPTS = ["The model", "What is 12 + 7?", "List the files in the folder"]
 
 
 def greedy_models(a, tmp):
-    yield os.path.join(tmp, "model-f32.gguf")
+    yield f32_model(a, tmp)
     source = os.path.join(os.path.dirname(os.path.realpath(peer())), "make_model.py")
     if not os.path.exists(source):
         print("no make_model.py beside the peer's runner: greedy text of the model only")
@@ -310,10 +328,10 @@ def greedy(a, tmp):
             n += 1
             theirs = subprocess.run([peer(), "llama-completion", "-m", model, "-p", prompt, "-n", "256", "--temp", "0", "-c",
                                      "1024", "-no-cnv", "--no-display-prompt", "-fa", "off", "-ctk", "f32", "-ctv", "f32",
-                                     "-t", "1", "--no-warmup", "--ignore-eos"],
+                                     "-t", "1", "--no-warmup"],
                                     stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
             ours = subprocess.run([a.perigee, "run", model, "--raw", "--greedy", "-n", "256", "--ctx", "1024", "--kv", "f32",
-                                   "--ignore-eos", "-q", prompt],
+                                   "-q", prompt],
                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL,
                                   env={**os.environ, "PERIGEE_CPU_ISA": "reference"})
             x, y = ours.stdout.strip(b"\n"), theirs.stdout.strip(b"\n")
@@ -353,8 +371,6 @@ def main():
                 print(f"server  {name:28} {t.text()}")
             bad += sum(t.bad for t in tally.values()) + (not tally)
         if a.part in (None, "greedy"):
-            if not os.path.exists(os.path.join(tmp, "model-f32.gguf")):
-                call([sys.executable, "-B", os.path.join(HERE, "to_f32.py"), a.model, os.path.join(tmp, "model-f32.gguf")])
             bad += greedy(a, tmp)
     print(f"{bad} failed")
     return 1 if bad else 0
