@@ -303,7 +303,7 @@ def server(a, tmp, chains, tally):
 
 # ---- 3. greedy text -----------------------------------------------------------------------------------------------------
 
-PROMPTS = ["The model", "What is 12 + 7?", "List the files in the folder"]
+PROMPTS = ["The model", "What is 12 + 7? ", "<|im_start|>user\nWhat is 12 + 7?<|im_end|>\n<|im_start|>assistant\n"]
 
 
 def greedy_models(a, tmp):
@@ -322,7 +322,7 @@ def greedy_models(a, tmp):
 
 
 def greedy(a, tmp):
-    bad = n = 0
+    bad = n = n_text = 0
     for model in greedy_models(a, tmp):
         for prompt in PROMPTS:
             n += 1
@@ -331,18 +331,22 @@ def greedy(a, tmp):
                                      "-t", "1", "--no-warmup"],
                                     stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
             ours = subprocess.run([a.perigee, "run", model, "--raw", "--greedy", "-n", "256", "--ctx", "1024", "--kv", "f32",
-                                   "-q", prompt],
+                                   "--parse-special", "-q", prompt],
                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL,
                                   env={**os.environ, "PERIGEE_CPU_ISA": "reference"})
-            x, y = ours.stdout.strip(b"\n"), theirs.stdout.strip(b"\n")
-            same = x == y and ours.returncode == 0 and theirs.returncode == 0 and len(x) > 0
+            # The peer prints bytes that are no text as they are, drops NUL bytes, and says where the model ended.
+            x, y = ours.stdout.replace(b"\0", b""), theirs.stdout.decode("utf-8", "replace").encode()
+            y = y.rstrip(b"\n").removesuffix(b" [end of text]").rstrip(b"\n")
+            x = x.rstrip(b"\n")
+            same = x == y and ours.returncode == 0 and theirs.returncode == 0
+            n_text += len(x) > 0
             bad += not same
             if not same:
                 at = next((i for i, (p, q) in enumerate(zip(x, y)) if p != q), min(len(x), len(y)))
                 print(f"  {os.path.basename(model)}: {prompt!r}: {len(x)} and {len(y)} bytes, apart from byte {at}: "
                       f"{x[max(0, at - 20):at + 20]!r} and {y[max(0, at - 20):at + 20]!r} {ours.stderr[-200:]!r}")
-    print(f"greedy text of 256 tokens: {n} runs, {n - bad} equal")
-    return bad
+    print(f"greedy text of 256 tokens: {n} runs, {n_text} with text, {n - bad} equal")
+    return bad + (n_text == 0)
 
 
 def main():
