@@ -9,10 +9,11 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "api/api_int.h"
 #include "base/io_int.h"
 #include "fault.h"
-#include "perigee/perigee.h"
 #include "rig.h"
+#include "run/session.h"
 
 enum {
     V = 300,
@@ -63,6 +64,12 @@ static void go_on(peri_session *s, int32_t *tok, size_t n) {
         assert_ok(peri_session_sample(s, &tok[i], &err), err);
         assert_ok(peri_session_feed(s, &tok[i], 1, &err), err);
     }
+}
+
+static const char *session_path(void) {
+    static char path[300];
+    snprintf(path, sizeof path, "%s/session.bin", rig_dir());
+    return path;
 }
 
 static peri_session_stats stats(const peri_session *s) {
@@ -190,14 +197,69 @@ static void forks_at_a_block_border_copy_nothing(void **state) {
     close_rig(&r);
 }
 
+/* Every sampler that remembers: what it says after rewinding, forking and restoring is what it
+ * would have said. */
+static void samplers_with_a_memory_replay_exactly(void **state) {
+    (void)state;
+    static const peri_sampling kinds[] = {
+        {.seed = 3, .temp = 1, .mirostat = 1, .mirostat_tau = 5, .mirostat_eta = 0.1f},
+        {.seed = 3, .temp = 1, .mirostat = 2, .mirostat_tau = 5, .mirostat_eta = 0.1f},
+        {.seed = 3,
+         .temp = 1,
+         .adaptive_target = 0.3f,
+         .adaptive_decay = 0.9f,
+         .n_order = 1,
+         .order = {PERI_LINK_ADAPTIVE_P}},
+        {.seed = 3,
+         .temp = 1,
+         .repeat_last_n = 64,
+         .repeat_penalty = 1.3f,
+         .frequency_penalty = 0.5f,
+         .dry_multiplier = 1,
+         .dry_base = 1.75f,
+         .dry_allowed_length = 1,
+         .dry_penalty_last_n = -1},
+    };
+    for (size_t k = 0; k < sizeof kinds / sizeof kinds[0]; k++) {
+        int32_t a[60], b[60], c[60], d[60];
+        peri_error err;
+        peri_session *s, *child, *t;
+        peri_mark *mark;
+        rig r = open_rig(1, 256, PERI_KV_F16);
+        assert_ok(peri_session_open(r.m->engine, r.m->tokenizer, &kinds[k], &s, &err), err);
+        feed(s, 90, 1);
+        go_on(s, a, 30);
+        assert_ok(peri_session_mark(s, &mark, &err), err);
+        assert_ok(peri_session_save(s, session_path(), &err), err);
+        assert_ok(peri_session_fork(s, &child, &err), err);
+        go_on(s, a + 30, 30);
+        go_on(child, c, 30);
+        assert_false(is_same(a + 30, c, 30));
+        assert_ok(peri_session_rewind_to(s, mark, &err), err);
+        go_on(s, b, 30);
+        assert_true(is_same(a + 30, b, 30));
+        assert_ok(peri_session_rewind(s, 100, &err), err); /* further back than the mark */
+        go_on(s, b, 50);
+        assert_true(is_same(a + 10, b, 50));
+        assert_ok(peri_model_restore(r.m, session_path(), &t, &err), err);
+        go_on(t, b, 30);
+        assert_true(is_same(a + 30, b, 30));
+        peri_session_free(t);
+        assert_ok(peri_model_restore(r.m, session_path(), &t, &err), err);
+        peri_session_free(child);
+        assert_ok(peri_session_fork(t, &child, &err), err);
+        go_on(child, d, 30);
+        assert_true(is_same(c, d, 30));
+        peri_mark_free(mark);
+        peri_session_free(child);
+        peri_session_free(t);
+        peri_session_free(s);
+        close_rig(&r);
+    }
+}
+
 /* ---- files ------------------------------------------------------------------------------------
  */
-
-static const char *session_path(void) {
-    static char path[300];
-    snprintf(path, sizeof path, "%s/session.bin", rig_dir());
-    return path;
-}
 
 static void a_restored_session_goes_on_as_the_saved_one(void **state) {
     (void)state;
@@ -448,6 +510,7 @@ int main(void) {
         cmocka_unit_test(a_mark_that_was_passed_is_gone),
         cmocka_unit_test(a_fork_shares_until_it_diverges),
         cmocka_unit_test(forks_at_a_block_border_copy_nothing),
+        cmocka_unit_test(samplers_with_a_memory_replay_exactly),
         cmocka_unit_test(a_restored_session_goes_on_as_the_saved_one),
         cmocka_unit_test(files_of_another_model_are_refused),
         cmocka_unit_test(every_damaged_byte_is_noticed),
