@@ -23,11 +23,10 @@ static uint64_t now_ns(void) {
 /* ---- life ------------------------------------------------------------------------------------ */
 
 static peri_sampler_vocab vocab_of(const peri_session *s) {
-    return (peri_sampler_vocab){
-        .n_vocab = s->e->a->n_vocab,
-        .n_ctx = s->e->o.n_ctx,
-        .tokenizer = s->tokenizer,
-        .scratch = s->e->scratch};
+    return (peri_sampler_vocab){.n_vocab = s->e->a->n_vocab,
+                                .n_ctx = s->e->o.n_ctx,
+                                .tokenizer = s->tokenizer,
+                                .scratch = s->e->scratch};
 }
 
 /* Everything but the sampler. */
