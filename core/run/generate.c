@@ -77,16 +77,27 @@ peri_status peri_generate_next(peri_sched *s, peri_slot *slot, peri_error *err) 
     return PERI_OK;
 }
 
+/* Let go of what was held back.  A character cut off comes out as U+FFFD. */
+static peri_status last_text(peri_job *j, peri_error *err) {
+    j->piece.size = 0;
+    peri_detok_end(&j->detok, &j->piece);
+    int32_t stop =
+        peri_stopper_feed(&j->stopper, j->piece.size ? j->piece.data : "", j->piece.size, &j->text);
+    if (stop < 0) peri_stopper_end(&j->stopper, &j->text);
+    if (!j->piece.failed && !j->text.failed) return PERI_OK;
+    return peri_fail(err, PERI_E_NOMEM, "out of memory for the last of a text");
+}
+
 void peri_generate_finish(peri_sched *s, peri_slot *slot, peri_why why, peri_status st,
                           const peri_error *err) {
     peri_job *j = slot->first;
+    peri_error local;
     peri_event ev = {.why = why, .id = why == PERI_WHY_EOG ? j->pending : -1, .stop = j->stop};
-    j->piece.size = j->text.size = 0;
-    if (j->detok.t && why != PERI_WHY_STOP) { /* a character cut off comes out as U+FFFD */
-        peri_detok_end(&j->detok, &j->piece);
-        int32_t stop = peri_stopper_feed(&j->stopper, j->piece.size ? j->piece.data : "",
-                                         j->piece.size, &j->text);
-        if (stop < 0) peri_stopper_end(&j->stopper, &j->text);
+    j->text.size = 0;
+    if (j->detok.t && why != PERI_WHY_STOP && last_text(j, &local) && !st) {
+        st = PERI_E_NOMEM;
+        err = &local;
+        ev.why = PERI_WHY_ERROR;
     }
     ev.text = j->text.size ? j->text.data : "";
     ev.text_size = j->text.size;

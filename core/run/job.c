@@ -53,6 +53,11 @@ static peri_status check(const peri_request *r, peri_error *err) {
     for (uint32_t i = 0; i < g->n_stop; i++)
         if (!g->stop || !g->stop[i] || !*g->stop[i])
             return peri_fail(err, PERI_E_INVALID, "GENERATE: stop string %u is empty", i);
+    if (g->n_stop > 256 || g->n_stop_tok > 65536)
+        return peri_fail(err, PERI_E_RANGE,
+                         "GENERATE: %u stop strings and %u stop tokens, expected at most 256 and "
+                         "65536",
+                         g->n_stop, g->n_stop_tok);
     if (g->n_logprob > 1024)
         return peri_fail(err, PERI_E_RANGE, "GENERATE: %u log-probabilities, expected at most 1024",
                          g->n_logprob);

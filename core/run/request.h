@@ -21,10 +21,13 @@
 #include "run/sampler.h"
 
 typedef enum peri_request_kind {
-    PERI_REQUEST_OPEN,     /* sampling -> session */
-    PERI_REQUEST_CLOSE,    /* cancels what the session runs and has queued, then frees it */
-    PERI_REQUEST_FEED,     /* tok[n_tok] are appended; a cached prefix is not computed again */
-    PERI_REQUEST_GENERATE, /* one TOKEN event per token; tokens stay in the session */
+    PERI_REQUEST_OPEN,  /* sampling -> session */
+    PERI_REQUEST_CLOSE, /* cancels what the session runs and has queued, then frees it */
+    PERI_REQUEST_FEED,  /* tok[n_tok] are appended; a cached prefix is not computed again */
+    /* One TOKEN event per token; tokens stay in the session.  With the sampling parameter `heal`, a
+     * prompt fed just before loses its last tokens where they end inside a word, and the tokens
+     * that replace them are told about, without the text they only repeat. */
+    PERI_REQUEST_GENERATE,
     PERI_REQUEST_CANCEL,   /* target: a request that runs or waits; NOT_FOUND when it has ended */
     PERI_REQUEST_FORK,     /* -> session, sharing the blocks; its sampler on a stream of its own */
     PERI_REQUEST_MARK,     /* -> mark: tokens and prediction at this position */

@@ -124,7 +124,7 @@ static void finish_done(peri_sched *s) {
         peri_slot *slot = s->run[i];
         peri_job *j = slot->first;
         if (is_feeding(slot) && j->n_done == j->r.n_tok) {
-            slot->s->n_fed = slot->s->n_tok;
+            if (j->r.n_tok) slot->s->n_fed = slot->s->n_tok;
             slot->s->stats.n_prompt += j->r.n_tok;
             slot->s->stats.n_cached += j->n_cached;
             peri_event ev = {.n_done = j->n_done, .n_total = j->r.n_tok, .n_cached = j->n_cached};

@@ -237,6 +237,7 @@ peri_status peri_session_rewind(peri_session *s, int32_t n, peri_error *err) {
         if (m->n_tok > n && m->n_rewound < 0) m->n_rewound = n;
     s->n_tok = n;
     if (s->n_foreign > n) s->n_foreign = n;
+    if (s->n_fed > n) s->n_fed = 0;
     s->has_logits = false;
     peri_session_trim(s);
     return PERI_OK;

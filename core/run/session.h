@@ -38,7 +38,7 @@ struct peri_session {
         n_child;       /* children so far; the k-th gets stream peri_stream_child(stream, k) */
     bool want_special; /* text shows control tokens */
     int32_t n_tok;     /* tokens held */
-    int32_t n_fed;     /* n_tok after the last feed: equal while nothing was generated since */
+    int32_t n_fed;     /* tokens when a prompt ended last; what begins there may heal its end */
     int32_t n_foreign; /* the first so many have keys and values read from a file */
     int32_t *tok;      /* [n_ctx] */
     int32_t *block;    /* [room_block] ids; the first n_block are held */

@@ -7,8 +7,9 @@
  *     "PERISESS" | u32 version | u32 flags | u64 bytes of the file | u64 fingerprint of the model |
  *     u32 type of keys and values | u32 layers | u64 bytes of keys and values per token |
  *     u32 vocabulary | u32 tokens | u64 stream | u64 children | u64 bytes of the sampler record |
- *     sampler record | i32 tokens[] | f32 logits[vocabulary] if flag LOGITS |
- *     keys and values in the order of kv.h | u64 checksum of all before
+ *     u32 tokens up to the end of the last prompt | sampler record | i32 tokens[] | f32
+ * logits[vocabulary] if flag LOGITS | keys and values in the order of kv.h | u64 checksum of all
+ * before
  *
  * The fingerprint covers the flattened architecture, the sizes that choose among its variants, the
  * names, types and shapes of all tensors and samples of their data.
@@ -90,7 +91,7 @@ static void put_u64(peri_text *t, uint64_t v) {
     put_u32(t, (uint32_t)(v >> 32));
 }
 
-enum { HEAD_BYTES = 80 };
+enum { HEAD_BYTES = 84 };
 
 static void put_head(const peri_session *s, uint64_t print, uint64_t bytes, uint64_t record,
                      peri_text *t) {
@@ -107,6 +108,7 @@ static void put_head(const peri_session *s, uint64_t print, uint64_t bytes, uint
     put_u64(t, s->stream);
     put_u64(t, s->n_child);
     put_u64(t, record);
+    put_u32(t, (uint32_t)s->n_fed);
 }
 
 /* The whole file in *t, of which room for it all was made at once. */
@@ -146,7 +148,7 @@ peri_status peri_session_save(const peri_session *s, const char *path, peri_erro
 /* ---- loading --------------------------------------------------------------------------------- */
 
 typedef struct head {
-    uint32_t flags, n_vocab, n_tok;
+    uint32_t flags, n_vocab, n_tok, n_fed;
     uint64_t print, token_bytes, stream, n_child, record;
 } head;
 
@@ -222,6 +224,9 @@ static peri_status read_head(peri_reader *r, const peri_engine *e, head *h, peri
     if (!st) st = peri_read_u64(r, "stream", &h->stream, err);
     if (!st) st = peri_read_u64(r, "children", &h->n_child, err);
     if (!st) st = peri_read_u64(r, "bytes of the sampler record", &h->record, err);
+    if (!st) st = peri_read_u32(r, "tokens of the last prompt", &h->n_fed, err);
+    if (!st && h->n_fed > h->n_tok)
+        st = differs(r, 4, "tokens of the last prompt", h->n_fed, h->n_tok, err);
     return st;
 }
 
@@ -285,6 +290,7 @@ static peri_status load(peri_reader *r, peri_session *s, peri_error *err) {
     s->want_special = (h.flags & FLAG_SPECIAL) != 0;
     s->stream = h.stream;
     s->n_child = h.n_child;
+    s->n_fed = (int32_t)h.n_fed;
     return PERI_OK;
 }
 

@@ -504,6 +504,40 @@ static void log_probabilities_are_those_of_the_logits(void **state) {
     close_rig(g);
 }
 
+/* Where a prompt ends inside a word, its last tokens go, and no byte of it is said twice. */
+static void a_healed_prompt_and_its_text_are_one_text(void **state) {
+    (void)state;
+    static const char *const prompts[] = {"the hell", "an", "it is\n", "over the r", "10 2", "x"};
+    rig *g = open_rig(256, 2, 48);
+    size_t n_healed = 0;
+    for (size_t i = 0; i < 2 * (sizeof prompts / sizeof prompts[0]); i++) {
+        const char *prompt = prompts[i / 2];
+        const peri_sampling p = {.seed = i, .temp = 1, .heal = i % 2 == 0};
+        int32_t *ids;
+        size_t n, size;
+        char *text, want[4096];
+        peri_error err;
+        assert_ok(peri_model_tokenize(g->r.m, prompt, strlen(prompt), 0, &ids, &n, &err), err);
+        uint64_t s = open_session(g, &p);
+        feed(g, s, ids, n);
+        sr_record *a = generate(g, s, 12), *b = generate(g, s, 12); /* the second heals nothing */
+        run(g);
+        assert_int_equal(b->final.n_tok, a->final.n_tok + 12);
+        n_healed += a->final.n_tok < (int32_t)n + 12;
+        if (i % 2) assert_int_equal(a->final.n_tok, n + 12);
+        const sr_record *all = ask(g, (peri_request){.kind = PERI_REQUEST_TOKENS, .session = s});
+        assert_ok(peri_model_detokenize(g->r.m, all->tok, (size_t)a->final.n_tok, false, &text,
+                                        &size, &err),
+                  err);
+        snprintf(want, sizeof want, "%s%s", prompt, a->text);
+        assert_string_equal(text, want);
+        peri_text_free(text);
+        peri_text_free(ids);
+    }
+    assert_true(n_healed >= 3);
+    close_rig(g);
+}
+
 /* ---- memory ---------------------------------------------------------------------------------- */
 
 static void steady_generation_allocates_nothing(void **state) {
@@ -614,6 +648,7 @@ int main(void) {
         cmocka_unit_test(idle_sessions_make_room_and_go_on),
         cmocka_unit_test(sessions_fork_rewind_and_are_saved_by_request),
         cmocka_unit_test(text_ends_where_it_is_told_to),
+        cmocka_unit_test(a_healed_prompt_and_its_text_are_one_text),
         cmocka_unit_test(log_probabilities_are_those_of_the_logits),
         cmocka_unit_test(steady_generation_allocates_nothing),
         cmocka_unit_test(failing_allocations_end_requests_cleanly),
