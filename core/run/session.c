@@ -244,7 +244,7 @@ peri_status peri_session_rewind(peri_session *s, int32_t n, peri_error *err) {
 }
 
 peri_status peri_session_rewind_to(peri_session *s, const peri_mark *m, peri_error *err) {
-    if (m->s != s) return peri_fail(err, PERI_E_INVALID, "a mark of another session");
+    if (!m || m->s != s) return peri_fail(err, PERI_E_INVALID, "a mark of another session");
     if (m->n_rewound >= 0)
         return peri_fail(err, PERI_E_INVALID,
                          "the mark at token %d is gone: the session was rewound to %d since",

@@ -7,9 +7,12 @@
 
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
+#include "base/io_int.h"
 #include "fault.h"
+#include "gguf_writer.h"
 #include "rig.h"
 #include "run/sched.h"
 #include "sched_rig.h"
@@ -538,6 +541,151 @@ static void a_healed_prompt_and_its_text_are_one_text(void **state) {
     close_rig(g);
 }
 
+/* ---- at random --------------------------------------------------------------------------------
+ */
+
+typedef struct chaos {
+    rig *g;
+    uint64_t seed, n;
+    uint64_t session[8]; /* 0: closed */
+    sr_record *asked[64];
+    bool made[64];
+    size_t n_asked;
+    const char *path;
+} chaos;
+
+static uint64_t draw(chaos *c, uint64_t n) {
+    return gw_random(c->seed, c->n++) % n;
+}
+
+static bool is_known(const chaos *c, uint64_t session) {
+    for (size_t k = 0; k < 8; k++)
+        if (c->session[k] == session) return true;
+    return false;
+}
+
+/* Take in the sessions that the last requests have made, as far as there is place. */
+static void adopt(chaos *c) {
+    for (size_t i = 0; i < c->n_asked; i++) {
+        const peri_event *ev = &c->asked[i]->final;
+        assert_int_equal(c->asked[i]->n_final, 1);
+        if (!c->made[i] || ev->status != PERI_OK || is_known(c, ev->session)) continue;
+        for (size_t k = 0; k < 8; k++)
+            if (!c->session[k]) {
+                c->session[k] = ev->session;
+                break;
+            }
+    }
+    c->n_asked = 0;
+}
+
+static void remember(chaos *c, peri_request r) {
+    c->made[c->n_asked] = r.kind == PERI_REQUEST_OPEN || r.kind == PERI_REQUEST_FORK ||
+                          r.kind == PERI_REQUEST_RESTORE;
+    c->asked[c->n_asked++] = put(c->g, r);
+}
+
+static void do_something(chaos *c) {
+    static const peri_sampling ways[] = {{.temp = 0}, {.temp = 1, .seed = 9}};
+    int32_t text[100];
+    size_t k = draw(c, 8);
+    uint64_t s = c->session[k];
+    if (!s) return;
+    peri_request r = {.session = s};
+    sr_fill(text, 100, (uint32_t)draw(c, 4));
+    switch (draw(c, 12)) {
+    case 0:
+    case 1:
+    case 2:
+        r.kind = PERI_REQUEST_FEED;
+        r.tok = text;
+        r.n_tok = draw(c, 90);
+        break;
+    case 3:
+    case 4:
+    case 5:
+        r.kind = PERI_REQUEST_GENERATE;
+        r.generate = (peri_generate){.max = 1 + draw(c, 40), .ignore_eog = true};
+        break;
+    case 6:
+        r.kind = PERI_REQUEST_FORK;
+        break;
+    case 7:
+        r.kind = PERI_REQUEST_REWIND;
+        r.position = (int32_t)draw(c, 120);
+        break;
+    case 8:
+        r.kind = PERI_REQUEST_SAMPLING;
+        r.sampling = &ways[draw(c, 2)];
+        break;
+    case 9:
+        r.kind = PERI_REQUEST_SAVE;
+        r.path = c->path;
+        break;
+    case 10:
+        r.kind = PERI_REQUEST_CANCEL;
+        r.target = c->n_asked ? id_of(c->g, c->asked[draw(c, c->n_asked)]) : 1;
+        break;
+    default:
+        if (draw(c, 3)) return;
+        r.kind = PERI_REQUEST_CLOSE;
+        c->session[k] = 0;
+        break;
+    }
+    remember(c, r);
+}
+
+/* What a live session holds and says next is what a fresh engine says after the same tokens. */
+static void verify(chaos *c, uint64_t session) {
+    int32_t want[8];
+    const sr_record *all =
+        ask(c->g, (peri_request){.kind = PERI_REQUEST_TOKENS, .session = session});
+    size_t n = (size_t)all->final.n_tok;
+    assert_int_equal(all->final.status, PERI_OK);
+    if (!n || n > 240) return;
+    sr_alone(all->tok, n, &cold, want, 8);
+    ask(c->g, (peri_request){.kind = PERI_REQUEST_SAMPLING, .session = session, .sampling = &cold});
+    sr_record *x = generate(c->g, session, 8);
+    run(c->g);
+    assert_said(x, want, 8);
+}
+
+static void nothing_done_in_any_order_changes_what_is_said(void **state) {
+    (void)state;
+    char path[300];
+    const char *text = getenv("PERI_SEED");
+    uint64_t first = text ? strtoull(text, NULL, 10) : 1, rounds = getenv("PERI_LONG") ? 60 : 6;
+    snprintf(path, sizeof path, "%s/chaos.bin", rig_dir());
+    uint64_t n_preempted = 0;
+    for (uint64_t seed = first; seed < first + rounds; seed++) {
+        static chaos c;
+        c = (chaos){.g = open_rig(256, 1 + (uint32_t)seed % 3, 32), .seed = seed, .path = path};
+        for (size_t i = 0; i < 40; i++) {
+            bool is_open = false;
+            for (size_t k = 0; k < 8; k++)
+                is_open = is_open || c.session[k];
+            if (!is_open || draw(&c, 8) == 0)
+                remember(&c, (peri_request){.kind = PERI_REQUEST_OPEN, .sampling = &warm});
+            if (draw(&c, 12) == 0)
+                remember(&c, (peri_request){.kind = PERI_REQUEST_RESTORE, .path = path});
+            for (size_t k = draw(&c, 12); k-- > 0;) {
+                do_something(&c);
+                for (size_t n = draw(&c, 4); n-- > 0;)
+                    peri_sched_step(c.g->s);
+            }
+            run(c.g);
+            adopt(&c);
+        }
+        for (size_t k = 0; k < 8; k++)
+            if (c.session[k]) verify(&c, c.session[k]);
+        n_preempted += c.g->r.m->engine->n_preempted;
+        close_rig(c.g);
+    }
+    assert_true(n_preempted > 0);
+    print_message("seed %lu, %lu rounds, %lu times set aside\n", (unsigned long)first,
+                  (unsigned long)rounds, (unsigned long)n_preempted);
+}
+
 /* ---- memory ---------------------------------------------------------------------------------- */
 
 static void steady_generation_allocates_nothing(void **state) {
@@ -635,7 +783,15 @@ static void failing_allocations_end_requests_cleanly(void **state) {
     peri_fault_alloc_remove();
 }
 
+static int no_sync(void *user, int fd) {
+    (void)user, (void)fd;
+    return 0;
+}
+
 int main(void) {
+    peri_io_ops ops = *peri_io_ops_get();
+    ops.sync = no_sync; /* many small files */
+    peri_io_set_ops(&ops);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(fifteen_neighbours_change_nothing),
         cmocka_unit_test(a_full_pool_changes_nothing),
@@ -650,6 +806,7 @@ int main(void) {
         cmocka_unit_test(text_ends_where_it_is_told_to),
         cmocka_unit_test(a_healed_prompt_and_its_text_are_one_text),
         cmocka_unit_test(log_probabilities_are_those_of_the_logits),
+        cmocka_unit_test(nothing_done_in_any_order_changes_what_is_said),
         cmocka_unit_test(steady_generation_allocates_nothing),
         cmocka_unit_test(failing_allocations_end_requests_cleanly),
     };
