@@ -300,6 +300,35 @@ static void a_restored_session_goes_on_as_the_saved_one(void **state) {
     close_rig(&r);
 }
 
+/* Not even when a block is only partly from the file, or comes back from host memory. */
+static void what_a_file_says_never_reaches_the_prefix_cache(void **state) {
+    (void)state;
+    int32_t tok[90];
+    peri_error err;
+    peri_session *s, *t;
+    rig r = open_rig(1, 256, PERI_KV_F16);
+    for (size_t i = 0; i < 90; i++)
+        tok[i] = (int32_t)(i * 3);
+    s = open_session(r.m, 1);
+    assert_ok(peri_session_feed(s, tok, 40, &err), err);
+    assert_ok(peri_session_save(s, session_path(), &err), err);
+    peri_session_free(s);
+    assert_ok(peri_model_restore(r.m, session_path(), &t, &err), err);
+    assert_ok(peri_session_feed(t, tok + 40, 50, &err), err);
+    assert_ok(peri_session_swap_out(t, &err), err);
+    assert_ok(peri_session_swap_in(t, &err), err);
+    s = open_session(r.m, 1);
+    assert_ok(peri_session_feed(s, tok, 90, &err), err);
+    assert_int_equal(stats(s).n_cached, 0);
+    /* What is computed anew is known again. */
+    assert_ok(peri_session_rewind(t, 0, &err), err);
+    assert_ok(peri_session_feed(t, tok, 90, &err), err);
+    assert_int_equal(stats(t).n_cached, BLOCK);
+    peri_session_free(s);
+    peri_session_free(t);
+    close_rig(&r);
+}
+
 static void files_of_another_model_are_refused(void **state) {
     (void)state;
     peri_error err;
@@ -512,6 +541,7 @@ int main(void) {
         cmocka_unit_test(forks_at_a_block_border_copy_nothing),
         cmocka_unit_test(samplers_with_a_memory_replay_exactly),
         cmocka_unit_test(a_restored_session_goes_on_as_the_saved_one),
+        cmocka_unit_test(what_a_file_says_never_reaches_the_prefix_cache),
         cmocka_unit_test(files_of_another_model_are_refused),
         cmocka_unit_test(every_damaged_byte_is_noticed),
         cmocka_unit_test(forged_fields_are_checked_one_by_one),
