@@ -26,13 +26,16 @@ struct peri_model {
     peri_tokenizer *tokenizer;  /* NULL when the file has none that we know */
     peri_error tokenizer_error; /* why */
     peri_engine *engine;        /* NULL when metadata_only */
-    int32_t n_session_open;
 };
 
 /* peri_runtime_new for a libperigee that lies in library_dir; NULL = find it.  Programs that link
  * the core statically need this. */
 peri_status peri_runtime_new_in(const peri_runtime_options *opts, const char *library_dir,
                                 peri_runtime **out, peri_error *err);
+
+/* May sessions of this model be driven directly?  Not without an engine, nor while a service drives
+ * it. */
+peri_status peri_model_may_drive(const peri_model *m, peri_error *err);
 
 /* Public size-first options: copy what the caller's version holds over zeros. */
 void peri_options_copy(void *dst, size_t dst_size, const void *src);

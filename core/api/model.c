@@ -50,7 +50,8 @@ static peri_status engine_options(peri_model *m, const peri_model_options *o,
                                .n_batch = o->n_batch ? (int32_t)o->n_batch : 512,
                                .kv_dtype = kv[o->kv_type],
                                .device = o->device,
-                               .is_strict = m->rt->is_strict};
+                               .is_strict = m->rt->is_strict,
+                               .no_prefix_cache = o->no_prefix_cache};
     e->n_ctx = o->n_ctx ? (int32_t)o->n_ctx : default_ctx(m, e);
     if (e->n_ctx > m->a->n_ctx) {
         if (m->rt->is_strict)
@@ -126,6 +127,15 @@ peri_status peri_model_open(peri_runtime *rt, const char *path, const peri_model
         return st;
     }
     *out = m;
+    return PERI_OK;
+}
+
+peri_status peri_model_may_drive(const peri_model *m, peri_error *err) {
+    if (!m->engine)
+        return peri_fail(err, PERI_E_INVALID, "the model was opened for its metadata only");
+    if (m->engine->is_served)
+        return peri_fail(err, PERI_E_INVALID,
+                         "the model is driven by a service, and not directly as well");
     return PERI_OK;
 }
 

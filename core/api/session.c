@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
  * session.c - sessions as perigee.h offers them: feeding, sampling, generating. */
-#include <math.h>
+#include <assert.h>
 #include <string.h>
 #include <time.h>
 
@@ -9,6 +9,8 @@
 #include "base/alloc.h"
 #include "base/status.h"
 #include "base/text.h"
+#include "run/heal.h"
+#include "run/session.h"
 
 #include "base/compiler.h"
 
@@ -18,16 +20,33 @@ static uint64_t now_ns(void) {
     return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
-static peri_status check_options(const peri_session_options *o, peri_error *err) {
-    if (!isfinite(o->temp) || o->temp < 0)
-        return peri_fail(err, PERI_E_RANGE, "temp: found %g, expected 0 or more", (double)o->temp);
-    if (!isfinite(o->top_p) || o->top_p < 0 || o->top_p > 1)
-        return peri_fail(err, PERI_E_RANGE, "top_p: found %g, expected 0 to 1", (double)o->top_p);
-    if (!isfinite(o->min_p) || o->min_p < 0 || o->min_p > 1)
-        return peri_fail(err, PERI_E_RANGE, "min_p: found %g, expected 0 to 1", (double)o->min_p);
-    if (o->top_k < 0)
-        return peri_fail(err, PERI_E_RANGE, "top_k: found %d, expected 0 or more", o->top_k);
-    return PERI_OK;
+static_assert((int)PERI_DEFAULTS_OFF == (int)PERI_ORIGIN_OFF &&
+                  (int)PERI_DEFAULTS_RUN == (int)PERI_ORIGIN_RUN &&
+                  (int)PERI_DEFAULTS_OLLAMA == (int)PERI_ORIGIN_OLLAMA &&
+                  (int)PERI_DEFAULTS_OPENAI == (int)PERI_ORIGIN_OPENAI,
+              "the public names of the origins");
+
+/* The parameters an options struct asks for; arrays in a. */
+static peri_status read_sampling(const peri_model *m, const peri_session_options *o, peri_arena *a,
+                                 peri_sampling *p, peri_error *err) {
+    if (o->defaults >= PERI_N_ORIGIN)
+        return peri_fail(err, PERI_E_INVALID, "defaults: found %u, expected PERI_DEFAULTS_*",
+                         o->defaults);
+    peri_status st = peri_sampling_init(p, (peri_origin)o->defaults, m->g, err);
+    p->seed = o->seed;
+    const struct {
+        const char *name;
+        double value;
+    } given[] = {
+#define PERI_SAMPLING_PARAM(name, kind, lo, hi, off, run, ollama, openai, key, meaning)            \
+    {#name, (double)o->name},
+#include "run/sampling.def"
+    };
+    for (size_t i = 0; i < sizeof given / sizeof given[0] && !st; i++)
+        if (given[i].value != 0) st = peri_sampling_set(p, given[i].name, given[i].value, err);
+    for (size_t i = 0; i < o->n_sampling && !st; i++)
+        st = peri_sampling_apply(p, a, o->sampling[i], err);
+    return st;
 }
 
 peri_status peri_session_new(peri_model *m, const peri_session_options *opts, peri_session **out,
@@ -35,54 +54,40 @@ peri_status peri_session_new(peri_model *m, const peri_session_options *opts, pe
     peri_session_options o;
     *out = NULL;
     peri_options_copy(&o, sizeof o, opts);
-    peri_status st = check_options(&o, err);
+    peri_status st = peri_model_may_drive(m, err);
     if (st) return st;
-    if (!m->engine)
-        return peri_fail(err, PERI_E_INVALID, "the model was opened for its metadata only");
-    peri_engine *e = m->engine;
-    peri_session *s = peri_calloc(1, sizeof *s);
-    if (!s) return peri_fail(err, PERI_E_NOMEM, "out of memory");
-    s->e = e;
-    s->tokenizer = m->tokenizer;
-    s->sampler = (peri_sampler){
-        .seed = o.seed, .temp = o.temp, .top_p = o.top_p, .min_p = o.min_p, .top_k = o.top_k};
-    if (m->tokenizer) peri_detok_init(&s->detok, m->tokenizer, o.want_special);
-    s->room_block = ((uint32_t)e->o.n_ctx + e->kv.block_tokens - 1) / e->kv.block_tokens;
-    s->block = peri_alloc_array(s->room_block, sizeof *s->block);
-    s->logits = peri_alloc_array((size_t)e->a->n_vocab, sizeof *s->logits);
-    if (!s->block || !s->logits) {
-        peri_session_free(s);
-        return peri_fail(err, PERI_E_NOMEM, "out of memory for a session of %d tokens", e->o.n_ctx);
-    }
-    *out = s;
-    return PERI_OK;
+    peri_sampling p;
+    peri_arena *a = peri_arena_new();
+    if (!a) return peri_fail(err, PERI_E_NOMEM, "out of memory for a session");
+    st = read_sampling(m, &o, a, &p, err);
+    if (!st) st = peri_session_open(m->engine, m->tokenizer, &p, out, err);
+    if (!st) (*out)->want_special = o.want_special;
+    peri_arena_free(a);
+    return st;
 }
 
-void peri_session_free(peri_session *s) {
-    if (!s) return;
-    while (s->n_block)
-        peri_blocks_release(&s->e->blocks, s->block[--s->n_block]);
-    peri_free(s->block);
-    peri_free(s->logits);
-    peri_free(s);
-}
-
-int32_t peri_session_n_tok(const peri_session *s) {
-    return s->n_tok;
+peri_status peri_model_restore(peri_model *m, const char *path, peri_session **out,
+                               peri_error *err) {
+    *out = NULL;
+    peri_status st = peri_model_may_drive(m, err);
+    return st ? st : peri_session_load(m->engine, m->tokenizer, path, NULL, out, err);
 }
 
 peri_status peri_model_step(peri_model *m, const peri_feed *feeds, size_t n_feed, size_t chunk,
                             peri_error *err) {
-    if (!m->engine)
-        return peri_fail(err, PERI_E_INVALID, "the model was opened for its metadata only");
+    peri_status st = peri_model_may_drive(m, err);
+    if (st) return st;
     peri_step_feed few[16], *f = few;
     if (n_feed > sizeof few / sizeof few[0] && !(f = peri_alloc_array(n_feed, sizeof *f)))
         return peri_fail(err, PERI_E_NOMEM, "out of memory for a step of %zu sessions", n_feed);
     for (size_t i = 0; i < n_feed; i++)
-        f[i] = (peri_step_feed){feeds[i].session, feeds[i].tok, feeds[i].n_tok, feeds[i].logits,
-                                feeds[i].all_logits};
+        f[i] = (peri_step_feed){.s = feeds[i].session,
+                                .tok = feeds[i].tok,
+                                .n_tok = feeds[i].n_tok,
+                                .logits = feeds[i].logits,
+                                .all_logits = feeds[i].all_logits};
     uint64_t start = now_ns();
-    peri_status st = peri_engine_step(m->engine, f, n_feed, chunk, err);
+    st = peri_engine_step(m->engine, f, n_feed, chunk, err);
     uint64_t took = now_ns() - start;
     for (size_t i = 0; i < n_feed && !st; i++) {
         f[i].s->stats.n_prompt += f[i].n_tok;
@@ -90,18 +95,6 @@ peri_status peri_model_step(peri_model *m, const peri_feed *feeds, size_t n_feed
     }
     if (f != few) peri_free(f);
     return st;
-}
-
-peri_status peri_session_feed(peri_session *s, const int32_t *tok, size_t n_tok, peri_error *err) {
-    const peri_step_feed f = {.s = s, .tok = tok, .n_tok = n_tok};
-    if (!n_tok) return PERI_OK;
-    uint64_t start = now_ns();
-    peri_status st = peri_engine_step(s->e, &f, 1, 0, err);
-    if (st) return st;
-    s->stats.n_prompt += n_tok;
-    s->stats.prompt_ns += now_ns() - start;
-    s->detok.started = true; /* what is generated continues a text */
-    return PERI_OK;
 }
 
 peri_status peri_session_feed_text(peri_session *s, const char *text, size_t size, uint32_t flags,
@@ -119,42 +112,38 @@ peri_status peri_session_feed_text(peri_session *s, const char *text, size_t siz
     return st;
 }
 
-peri_status peri_session_sample(peri_session *s, int32_t *tok, peri_error *err) {
-    *tok = -1;
-    if (!s->has_logits) return peri_fail(err, PERI_E_INVALID, "nothing was fed to the session yet");
-    peri_status st = peri_sampler_pick(&s->sampler, s->logits, s->e->a->n_vocab, (uint32_t)s->n_tok,
-                                       s->e->scratch, tok, err);
-    if (!st) s->stats.n_generated++;
-    return st;
-}
-
-peri_status peri_session_rewind(peri_session *s, int32_t n, peri_error *err) {
-    if (n < 0 || n > s->n_tok)
-        return peri_fail(err, PERI_E_RANGE, "cannot rewind to %d of %d tokens", n, s->n_tok);
-    if (n == s->n_tok) return PERI_OK;
-    s->n_tok = n;
-    s->has_logits = false;
-    return peri_session_reserve(s, n, err);
-}
+/* Where generated text goes. */
+typedef struct output {
+    peri_detok detok;
+    peri_text text;
+    size_t repeated; /* bytes to come that only spell the end of the prompt again */
+    peri_piece_fn piece;
+    void *user;
+} output;
 
 /* Tell the callback about one token: the text it completes. */
-static peri_status emit(peri_session *s, int32_t tok, peri_text *text, peri_piece_fn piece,
-                        void *user, int *wants_stop, peri_error *err) {
+static peri_status emit(output *o, int32_t tok, int *wants_stop, peri_error *err) {
+    peri_text *text = &o->text;
+    size_t skip = 0;
     text->size = 0;
-    if (s->tokenizer) {
-        peri_status st = peri_detok_feed(&s->detok, tok, text, err);
+    if (o->detok.t) {
+        peri_status st = peri_detok_feed(&o->detok, tok, text, err);
         if (st) return st;
         if (text->failed)
             return peri_fail(err, PERI_E_NOMEM, "out of memory for the text of a token");
+        if (text->size) skip = peri_heal_repeated(&o->repeated, text->data, text->size);
     }
-    *wants_stop = piece ? piece(user, text->size ? text->data : "", text->size, tok) : 0;
+    const char *data = text->size ? text->data + skip : "";
+    *wants_stop = o->piece ? o->piece(o->user, data, text->size - skip, tok) : 0;
     return PERI_OK;
 }
 
 peri_status peri_session_generate(peri_session *s, size_t n, peri_piece_fn piece, void *user,
                                   peri_stop *why, peri_error *err) {
-    peri_text text = {0};
-    peri_status st = PERI_OK;
+    output o = {.piece = piece, .user = user};
+    bool is_prompt = s->n_tok == s->n_fed;
+    peri_status st = is_prompt ? peri_session_heal(s, &o.repeated, err) : PERI_OK;
+    if (!st && s->tokenizer) st = peri_session_detok(s, s->want_special, &o.detok, err);
     peri_stop stop = PERI_STOP_LENGTH;
     uint64_t start = now_ns();
     for (size_t i = 0; i < n && !st; i++) {
@@ -166,7 +155,7 @@ peri_status peri_session_generate(peri_session *s, size_t n, peri_piece_fn piece
             stop = PERI_STOP_EOG;
             break;
         }
-        st = emit(s, tok, &text, piece, user, &wants_stop, err);
+        st = emit(&o, tok, &wants_stop, err);
         if (st) break;
         if (s->n_tok >= s->e->o.n_ctx) {
             stop = PERI_STOP_CONTEXT;
@@ -180,22 +169,27 @@ peri_status peri_session_generate(peri_session *s, size_t n, peri_piece_fn piece
         }
     }
     if (!st && s->tokenizer) { /* a character cut off by the end comes out as U+FFFD */
-        text.size = 0;
-        peri_detok_end(&s->detok, &text);
-        if (text.size && piece && stop != PERI_STOP_CALLBACK) piece(user, text.data, text.size, -1);
+        o.text.size = 0;
+        peri_detok_end(&o.detok, &o.text);
+        if (o.text.size && piece && stop != PERI_STOP_CALLBACK)
+            piece(user, o.text.data, o.text.size, -1);
     }
     s->stats.generate_ns += now_ns() - start;
-    peri_text_fini(&text);
+    peri_text_fini(&o.text);
     if (why) *why = stop;
     return st;
 }
 
 void peri_session_get_stats(const peri_session *s, peri_session_stats *out) {
+    peri_run_stats r;
+    peri_session_stats_get(s, &r);
     peri_session_stats mine = {.size = out->size,
-                               .n_prompt = s->stats.n_prompt,
-                               .n_generated = s->stats.n_generated,
-                               .n_cached = s->stats.n_cached,
-                               .prompt_ns = s->stats.prompt_ns,
-                               .generate_ns = s->stats.generate_ns};
+                               .n_prompt = r.n_prompt,
+                               .n_generated = r.n_generated,
+                               .n_cached = r.n_cached,
+                               .prompt_ns = r.prompt_ns,
+                               .generate_ns = r.generate_ns,
+                               .n_computed = r.n_computed,
+                               .n_kv_copied_bytes = r.n_kv_copied_bytes};
     memcpy(out, &mine, out->size < sizeof mine ? out->size : sizeof mine);
 }

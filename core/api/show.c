@@ -6,6 +6,7 @@
  * document is built without checks and judged once, by `put`, which remembers a failure. */
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "api/api_int.h"
@@ -118,6 +119,31 @@ static void put_param(doc *d, const char *name, json_t *value, const char *origi
     put(d, d->root, name, p);
 }
 
+/* Floats as the short numbers they were written as. */
+static json_t *short_real(double x) {
+    char text[32];
+    snprintf(text, sizeof text, "%.7g", x);
+    return json_real(strtod(text, NULL));
+}
+
+/* The sampling parameters as run starts from them, and the order of the links. */
+static void put_sampling(doc *d, const peri_model *m, const peri_sampling *s) {
+    peri_text order = {0};
+    for (size_t i = 0; i < peri_sampling_n_param; i++) {
+        double x = peri_sampling_get(s, i);
+        bool is_real = peri_sampling_params[i].kind == PERI_SAMPLING_REAL;
+        put_param(d, peri_sampling_params[i].name,
+                  is_real ? short_real(x) : json_integer((json_int_t)x),
+                  peri_sampling_origin(i, PERI_ORIGIN_RUN, m->g));
+    }
+    peri_sampling_order(s, &order);
+    if (order.failed) d->failed = true;
+    put_param(d, "samplers", cstr_json(order.size ? order.data : ""),
+              peri_gguf_find(m->g, "general.sampling.sequence") ? "general.sampling.sequence"
+                                                                : "default of run");
+    peri_text_fini(&order);
+}
+
 static peri_status show_parameters(const peri_model *m, char **text, peri_error *err) {
     doc d = {.root = json_object()};
     char key[192];
@@ -129,12 +155,13 @@ static peri_status show_parameters(const peri_model *m, char **text, peri_error 
         const char *origin = peri_gguf_find(m->g, key) ? key : "default";
         put_param(&d, p->name, x == floor(x) ? json_integer((json_int_t)x) : json_real(x), origin);
     }
-    static const struct {
-        const char *name;
-        double value;
-    } sampling[] = {{"temp", 0.8}, {"top_k", 40}, {"top_p", 0.95}, {"min_p", 0.05}};
-    for (size_t i = 0; i < sizeof sampling / sizeof sampling[0]; i++)
-        put_param(&d, sampling[i].name, json_real(sampling[i].value), "default of run");
+    peri_sampling s;
+    peri_status st = peri_sampling_init(&s, PERI_ORIGIN_RUN, m->g, err);
+    if (st) {
+        json_decref(d.root);
+        return st;
+    }
+    put_sampling(&d, m, &s);
     return finish(&d, text, err);
 }
 

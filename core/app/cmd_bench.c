@@ -294,7 +294,8 @@ static int run(const peri_args *args, void *values) {
     peri_model_options mo = {.size = sizeof mo,
                              .n_ctx = (uint32_t)(o->d + longest),
                              .n_session = (uint32_t)o->b,
-                             .kv_type = o->kv ? PERI_KV_F32 : PERI_KV_F16};
+                             .kv_type = o->kv ? PERI_KV_F32 : PERI_KV_F16,
+                             .no_prefix_cache = true};
     peri_interrupt_catch();
     bool ok = peri_target_open(&args->common, o->model, &mo, &t);
     if (ok) {

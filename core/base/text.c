@@ -11,8 +11,7 @@
 
 #include "base/compiler.h"
 
-/* Room for n more bytes and the NUL. */
-static bool reserve(peri_text *b, size_t n) {
+bool peri_text_reserve(peri_text *b, size_t n) {
     size_t need;
     if (b->failed) return false;
     if (__builtin_add_overflow(b->size, n, &need) || need >= SIZE_MAX / 2) {
@@ -35,7 +34,7 @@ static bool reserve(peri_text *b, size_t n) {
 }
 
 void peri_text_add(peri_text *b, const void *data, size_t n) {
-    if (!reserve(b, n)) return;
+    if (!peri_text_reserve(b, n)) return;
     if (n != 0) memcpy(b->data + b->size, data, n);
     b->size += n;
     b->data[b->size] = 0;
@@ -51,7 +50,7 @@ void peri_text_addf(peri_text *b, const char *fmt, ...) {
     va_copy(again, ap);
     int n = vsnprintf(NULL, 0, fmt, ap);
     if (n < 0) b->failed = true;
-    if (n >= 0 && reserve(b, (size_t)n)) {
+    if (n >= 0 && peri_text_reserve(b, (size_t)n)) {
         vsnprintf(b->data + b->size, (size_t)n + 1, fmt, again);
         b->size += (size_t)n;
     }

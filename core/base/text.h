@@ -15,6 +15,8 @@ typedef struct peri_text {
     bool failed; /* an allocation failed */
 } peri_text;
 
+/* Make sure that n more bytes fit without moving data; false, and failed, when memory is out. */
+bool peri_text_reserve(peri_text *b, size_t n);
 void peri_text_add(peri_text *b, const void *data, size_t n);
 void peri_text_add_str(peri_text *b, const char *nul_terminated);
 void peri_text_addf(peri_text *b, const char *fmt, ...) __attribute__((format(printf, 2, 3)));

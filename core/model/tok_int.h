@@ -3,10 +3,10 @@
  * tok_int.h - what the tokenizer's files share; included by core/model/tok*.c and unicode.c only.
  *
  * tokenizer.c   the public functions: split off special tokens, hand the rest to the kind,
- * detokenize tok_load.c    reads and checks the tokenizer.ggml.* keys tok_index.c   text -> id
- * hash, prefix trie, growing id list tok_split.c   pre-tokenizer patterns (pretok.def) on PCRE2
- * tok_spm.c tok_bpe.c tok_wordpiece.c tok_unigram.c   one algorithm each
- * unicode.c     decoding and character classes */
+ * detokenize tok_special.c special tokens and marked input tok_load.c    reads and checks the
+ * tokenizer.ggml.* keys tok_index.c   text -> id hash, prefix trie, growing id list tok_split.c
+ * pre-tokenizer patterns (pretok.def) on PCRE2 tok_spm.c tok_bpe.c tok_wordpiece.c tok_unigram.c
+ * one algorithm each unicode.c     decoding and character classes */
 #ifndef PERI_MODEL_TOK_INT_H
 #define PERI_MODEL_TOK_INT_H
 
@@ -171,7 +171,7 @@ struct peri_tokenizer {
     int32_t byte_id[256]; /* SPM and raw BPE: token of a byte, or -1 */
     uint32_t *special;    /* tokens split off before anything else, longest text first */
     size_t n_special;
-    int32_t bos, eos, unk, sep; /* -1: none */
+    int32_t bos, eos, eot, unk, sep; /* -1: none */
     bool add_bos, add_eos, add_space_prefix, drop_extra_spaces, tidy_spaces, escape_spaces;
     bool lower, strip_accents; /* WordPiece and "whitespace" */
     bool by_space;             /* tokenizer model "whitespace" */
@@ -180,6 +180,31 @@ struct peri_tokenizer {
     tok_split *split;
     tok_unigram *unigram;
 };
+
+/* ---- tok_special.c --------------------------------------------------------------------------- */
+
+typedef struct tok_fragment {
+    size_t off, n;
+    int32_t id; /* -1: plain text */
+} tok_fragment;
+
+typedef struct tok_fragments {
+    tok_fragment *at;
+    size_t n, room;
+    bool failed;
+} tok_fragments;
+
+/* Special tokens and the text between them, in order; the caller frees list->at. */
+peri_status tok_partition(const peri_tokenizer *t, peri_str text, const peri_tokenize_options *o,
+                          tok_fragments *list, peri_error *err);
+/* Does any byte of [off, off + n) lie in an input range?  n > 0. */
+bool tok_touches_input(const peri_tokenize_options *o, size_t off, size_t n);
+/* A token that input must not be able to write. */
+bool tok_is_markup(const peri_tokenizer *t, int32_t id);
+/* The next border, behind `at`, of text cut so that token id does not come out: after the first
+ * character of every place where its text stands, or after every character when it stands nowhere
+ * (the merges see a changed text). */
+size_t tok_cut(const peri_tokenizer *t, peri_str text, int32_t id, size_t at);
 
 /* Fill t from t->g (tok_load.c). */
 peri_status tok_load(peri_tokenizer *t, peri_error *err);

@@ -441,5 +441,6 @@ peri_status tok_load(peri_tokenizer *t, peri_error *err) {
     s = read_switches(t, err);
     if (s != PERI_OK) return s;
     mark_by_text(t, role);
+    t->eot = role[EOT];
     return list_special(t, err);
 }

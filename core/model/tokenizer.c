@@ -1,12 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * tokenizer.c - the public face of the tokenizer: splits off special tokens, hands the text between
- * them to the algorithm of the file's kind, and turns ids back into text.
- *
- * Special tokens are found longest first over the whole text, each leftmost first in what longer
- * ones left: that is the order models were trained with, and it is not the same as
- * leftmost-longest.  To do it in about one pass, a token is searched for only when every pair of
- * neighbouring bytes in it occurs somewhere in the text. */
+ * tokenizer.c - the public face of the tokenizer: splits off special tokens (tok_special.c), hands
+ * the text between them to the algorithm of the file's kind, and turns ids back into text. */
 #define _GNU_SOURCE /* memmem */
 #include <string.h>
 
@@ -51,111 +46,6 @@ void peri_tokenizer_free(peri_tokenizer *t) {
     peri_free(t);
 }
 
-/* ---- special tokens -------------------------------------------------------------------------- */
-
-typedef struct fragment {
-    size_t off, n;
-    int32_t id; /* -1: plain text */
-} fragment;
-
-typedef struct fragments {
-    fragment *at;
-    size_t n, room;
-    bool failed;
-} fragments;
-
-static void add_fragment(fragments *f, size_t off, size_t n, int32_t id) {
-    if (f->failed || (id < 0 && n == 0)) return;
-    if (f->n == f->room) {
-        size_t room = f->room ? f->room * 2 : 16;
-        fragment *grown = peri_resize_array(f->at, room, sizeof *grown);
-        if (!grown) {
-            f->failed = true;
-            return;
-        }
-        f->at = grown;
-        f->room = room;
-    }
-    f->at[f->n++] = (fragment){off, n, id};
-}
-
-/* Which pairs of neighbouring bytes occur in a text. */
-typedef struct pairs {
-    uint64_t bit[65536 / 64];
-} pairs;
-
-static void note_pairs(pairs *p, peri_str text) {
-    const uint8_t *s = (const uint8_t *)text.data;
-    memset(p, 0, sizeof *p);
-    for (size_t i = 1; i < text.size; i++) {
-        unsigned x = (unsigned)s[i - 1] << 8 | s[i];
-        p->bit[x / 64] |= (uint64_t)1 << (x % 64);
-    }
-}
-
-static bool may_occur(const pairs *p, peri_str piece, peri_str text) {
-    const uint8_t *s = (const uint8_t *)piece.data;
-    if (piece.size > text.size) return false;
-    for (size_t i = 1; i < piece.size; i++) {
-        unsigned x = (unsigned)s[i - 1] << 8 | s[i];
-        if (!(p->bit[x / 64] >> (x % 64) & 1)) return false;
-    }
-    return true;
-}
-
-static bool is_c_space(char c) {
-    return c == ' ' || (c >= '\t' && c <= '\r');
-}
-
-/* Cut one piece of plain text at every occurrence of a token, into dst. */
-static void cut_fragment(const peri_tokenizer *t, peri_str text, fragment f, int32_t id,
-                         fragments *dst) {
-    peri_str piece = t->piece[id];
-    size_t at = f.off, end = f.off + f.n;
-    while (at < end) {
-        const char *hit = memmem(text.data + at, end - at, piece.data, piece.size);
-        if (!hit) break;
-        size_t from = (size_t)(hit - text.data), left = from;
-        while (t->attr[id] & TOK_LSTRIP && left > at && is_c_space(text.data[left - 1]))
-            left--;
-        add_fragment(dst, at, left - at, -1);
-        add_fragment(dst, from, piece.size, id);
-        at = from + piece.size;
-        while (t->attr[id] & TOK_RSTRIP && at < end && is_c_space(text.data[at]))
-            at++;
-    }
-    add_fragment(dst, at, end - at, -1);
-}
-
-static peri_status partition(const peri_tokenizer *t, peri_str text, bool parse_special,
-                             fragments *list, peri_error *err) {
-    fragments next = {0};
-    pairs *p = t->n_special ? peri_alloc(sizeof *p) : NULL;
-    if (p) note_pairs(p, text);
-    add_fragment(list, 0, text.size, -1);
-    for (size_t i = 0; p && i < t->n_special && !list->failed; i++) {
-        int32_t id = (int32_t)t->special[i];
-        if (!parse_special && (t->attr[id] & (TOK_CONTROL | TOK_UNKNOWN))) continue;
-        if (!may_occur(p, t->piece[id], text)) continue;
-        next.n = 0;
-        next.failed = false;
-        for (size_t k = 0; k < list->n; k++) {
-            if (list->at[k].id >= 0)
-                add_fragment(&next, list->at[k].off, list->at[k].n, list->at[k].id);
-            else
-                cut_fragment(t, text, list->at[k], id, &next);
-        }
-        fragments swap = *list;
-        *list = next;
-        next = swap;
-    }
-    bool ok = !list->failed && (p || !t->n_special);
-    peri_free(next.at);
-    peri_free(p);
-    return ok ? PERI_OK
-              : peri_fail(err, PERI_E_NOMEM, "no memory to tokenize %zu bytes", text.size);
-}
-
 /* ---- text to ids ----------------------------------------------------------------------------- */
 
 /* Spaces as U+2581.  `prefix`: one in front.  With TOK_PRE_PREFIX, one in front of every line that
@@ -194,6 +84,44 @@ static peri_status run_plain(const peri_tokenizer *t, peri_str text, bool after_
     return s;
 }
 
+/* Plain text of which a part is input.  An entry that the file calls a control token could still
+ * be put together by the merges: then the text is cut inside every place where it stands. */
+static peri_status run_guarded(const peri_tokenizer *t, peri_str text, bool is_input,
+                               bool after_special, tok_ids *out, peri_error *err) {
+    size_t before = out->n;
+    int32_t id = -1;
+    peri_status s = run_plain(t, text, after_special, out, err);
+    if (s != PERI_OK || !is_input || out->failed) return s;
+    for (size_t i = before; i < out->n && id < 0; i++)
+        if (tok_is_markup(t, out->id[i])) id = out->id[i];
+    if (id < 0) return PERI_OK;
+    out->n = before;
+    for (size_t at = 0, end; at < text.size && s == PERI_OK; at = end) {
+        end = tok_cut(t, text, id, at);
+        if (end - at == text.size)
+            return peri_fail(err, PERI_E_UNSUPPORTED,
+                             "input text \"%.*s\" can only be written with the control token %d",
+                             PERI_STR_ARG(text), (int)id);
+        s = run_guarded(t, (peri_str){text.data + at, end - at}, true, after_special && at == 0,
+                        out, err);
+    }
+    return s;
+}
+
+static peri_status check_ranges(peri_str text, const peri_tokenize_options *o, peri_error *err) {
+    size_t end = 0;
+    for (size_t i = 0; i < o->n_input; i++) {
+        const peri_token_range *r = &o->input[i];
+        if (r->off < end || r->off > text.size || r->n > text.size - r->off)
+            return peri_fail(err, PERI_E_RANGE,
+                             "input range %zu: %zu bytes from %zu; ranges must rise, not overlap, "
+                             "and lie in the %zu bytes of text",
+                             i, r->n, r->off, text.size);
+        end = r->off + r->n;
+    }
+    return PERI_OK;
+}
+
 peri_status peri_tokenize(const peri_tokenizer *t, peri_str text, const peri_tokenize_options *o,
                           int32_t **ids, size_t *n, peri_error *err) {
     *ids = NULL;
@@ -202,17 +130,19 @@ peri_status peri_tokenize(const peri_tokenizer *t, peri_str text, const peri_tok
         return peri_fail(err, PERI_E_RANGE, "text of %zu bytes, at most %d can be tokenized",
                          text.size, MAX_TEXT);
     tok_ids out = {0};
-    fragments list = {0};
-    peri_status s = text.size ? partition(t, text, o->parse_special, &list, err) : PERI_OK;
+    tok_fragments list = {0};
+    peri_status s = check_ranges(text, o, err);
+    if (s == PERI_OK && text.size) s = tok_partition(t, text, o, &list, err);
     bool wordpiece = t->kind == TOK_WORDPIECE; /* always has both ends */
     if (o->add_special && (t->add_bos || wordpiece) && t->bos >= 0) tok_ids_add(&out, t->bos);
     bool after_special = true;
     for (size_t i = 0; s == PERI_OK && i < list.n; i++) {
-        fragment f = list.at[i];
+        tok_fragment f = list.at[i];
         if (f.id >= 0)
             tok_ids_add(&out, f.id);
         else
-            s = run_plain(t, (peri_str){text.data + f.off, f.n}, after_special, &out, err);
+            s = run_guarded(t, (peri_str){text.data + f.off, f.n}, tok_touches_input(o, f.off, f.n),
+                            after_special, &out, err);
         after_special = f.id >= 0;
     }
     int32_t last = wordpiece ? t->sep : t->add_eos ? t->eos : -1;
@@ -338,19 +268,29 @@ static void release(peri_detok *d, peri_str in, peri_text *dst) {
     peri_text_add(dst, in.data + from, i - from);
 }
 
+/* What goes in is gathered at the end of dst and what comes out behind it, then moved down, so that
+ * a reused dst makes a stream without allocations. */
 peri_status peri_detok_feed(peri_detok *d, int32_t id, peri_text *dst, peri_error *err) {
-    peri_text raw = {0};
-    peri_text_add(&raw, d->tail, d->n_tail);
-    size_t start = raw.size;
-    peri_status s = peri_token_text(d->t, id, d->want_special, &raw, err);
-    if (s == PERI_OK && raw.size) {
-        bool skip =
-            !d->started && d->t->add_space_prefix && raw.size > start && raw.data[start] == ' ';
-        release(d, (peri_str){raw.data + (skip ? 1 : 0), raw.size - (skip ? 1 : 0)}, dst);
-        if (dst->failed) s = peri_fail(err, PERI_E_NOMEM, "no memory for token %d", (int)id);
+    size_t base = dst->size;
+    peri_text_add(dst, d->tail, d->n_tail);
+    size_t start = dst->size;
+    peri_status s = peri_token_text(d->t, id, d->want_special, dst, err);
+    size_t n = dst->size - base, skip = 0;
+    if (s == PERI_OK &&
+        (dst->failed || !peri_text_reserve(dst, 3 * n))) /* a byte may become U+FFFD */
+        s = peri_fail(err, PERI_E_NOMEM, "no memory for token %d", (int)id);
+    if (s == PERI_OK && n) {
+        const char *raw = dst->data + base;
+        skip =
+            !d->started && d->t->add_space_prefix && dst->size > start && raw[start - base] == ' ';
+        release(d, (peri_str){raw + skip, n - skip}, dst);
+        memmove(dst->data + base, raw + n, dst->size - base - n);
+        dst->size -= n;
+    } else {
+        dst->size = base;
     }
+    if (dst->data) dst->data[dst->size] = 0;
     if (s == PERI_OK) d->started = true;
-    peri_text_fini(&raw);
     return s;
 }
 
@@ -454,6 +394,10 @@ int32_t peri_tokenizer_bos(const peri_tokenizer *t) {
 
 int32_t peri_tokenizer_eos(const peri_tokenizer *t) {
     return t->eos;
+}
+
+int32_t peri_tokenizer_eot(const peri_tokenizer *t) {
+    return t->eot;
 }
 
 bool peri_token_is_eog(const peri_tokenizer *t, int32_t id) {

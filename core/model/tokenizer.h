@@ -32,13 +32,26 @@ enum { /* values of tokenizer.ggml.token_type */
 peri_status peri_tokenizer_new(const peri_gguf *g, peri_tokenizer **out, peri_error *err);
 void peri_tokenizer_free(peri_tokenizer *t); /* accepts NULL */
 
+typedef struct peri_token_range {
+    size_t off, n; /* bytes of the text */
+} peri_token_range;
+
 typedef struct peri_tokenize_options {
     uint32_t size;      /* sizeof */
     bool add_special;   /* add BOS/EOS (or CLS/SEP) as the file asks */
     bool parse_special; /* recognise the text of control tokens; user-defined tokens always are */
+    /* Parts of the text that came from outside, [n_input], rising, not overlapping.  No special
+     * token is recognised that touches one, but for user-defined tokens that do not look like
+     * markup (tok_special.c); no control token comes out of them in any other way either.  The
+     * text is tokenized as one: where no special text is inside, the ids are those without ranges.
+     */
+    const peri_token_range *input;
+    size_t n_input;
 } peri_tokenize_options;
 
-/* Ids of text (any bytes; ill-formed UTF-8 becomes U+FFFD or byte tokens as the kind says).
+/* PERI_E_RANGE when the input ranges do not fit the text; PERI_E_UNSUPPORTED when input cannot be
+ * written without a control token (one of a single character).
+ * Ids of text (any bytes; ill-formed UTF-8 becomes U+FFFD or byte tokens as the kind says).
  * *ids is fresh memory the caller frees with peri_free, NULL when *n is 0. */
 peri_status peri_tokenize(const peri_tokenizer *t, peri_str text, const peri_tokenize_options *o,
                           int32_t **ids, size_t *n, peri_error *err);
@@ -62,6 +75,7 @@ int32_t peri_token_find(const peri_tokenizer *t, peri_str piece);
 int32_t peri_tokenizer_n_vocab(const peri_tokenizer *t);
 int32_t peri_tokenizer_bos(const peri_tokenizer *t); /* -1 when there is none */
 int32_t peri_tokenizer_eos(const peri_tokenizer *t);
+int32_t peri_tokenizer_eot(const peri_tokenizer *t); /* end of turn */
 /* End of generation: EOS, EOT, EOM and the well-known end-of-turn tokens. */
 bool peri_token_is_eog(const peri_tokenizer *t, int32_t id);
 const char *peri_tokenizer_kind(const peri_tokenizer *t); /* "spm" "bpe" "wordpiece" "unigram" */

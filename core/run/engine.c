@@ -119,7 +119,8 @@ static peri_status place_on(peri_engine *e, peri_registry *r, size_t device, per
         return peri_fail(err, PERI_E_RANGE, "%d sessions of %d tokens are too many", e->o.n_session,
                          e->o.n_ctx);
     st = peri_kv_layout_init(&e->kv, e->a, e->o.kv_dtype, tokens, (uint32_t)n_block, err);
-    if (!st) st = peri_blocks_init(&e->blocks, (uint32_t)n_block, err);
+    if (!st)
+        st = peri_prefix_init(&e->blocks, (uint32_t)n_block, tokens, !e->o.no_prefix_cache, err);
     if (!st) st = peri_weights_new(e->g, e->a, &e->weights, err);
     if (!st) st = peri_engine_plan(e, PERI_PLAN_DECODE, &p, err);
     if (!st) st = peri_weights_finish(e->weights, err);
@@ -145,7 +146,7 @@ static void drop_device(peri_engine *e) {
     peri_free(e->arena);
     peri_free(e->weight_ptr);
     peri_weights_free(e->weights);
-    peri_blocks_fini(&e->blocks);
+    peri_prefix_fini(&e->blocks);
     peri_kv_layout_fini(&e->kv);
     peri_backend_close(e->backend);
     e->pool = e->arena = NULL;
@@ -165,10 +166,8 @@ static peri_status make_step_block(peri_engine *e, peri_error *err) {
         return peri_fail(err, PERI_E_RANGE, "a step of %llu bytes is too large",
                          (unsigned long long)e->step_bytes);
     e->step = peri_alloc_aligned((size_t)e->step_bytes, 64);
-    e->scratch = peri_alloc_array((size_t)e->a->n_vocab, sizeof *e->scratch);
-    if (!e->step || !e->scratch)
-        return peri_fail(err, PERI_E_NOMEM, "out of memory for a step block");
-    return PERI_OK;
+    if (!e->step) return peri_fail(err, PERI_E_NOMEM, "out of memory for a step block");
+    return peri_sampler_scratch_new(e->a->n_vocab, &e->scratch, err);
 }
 
 /* A device that cannot run the model is no reason to give up while others are left, unless the user
@@ -221,7 +220,7 @@ void peri_engine_free(peri_engine *e) {
     if (!e) return;
     drop_device(e);
     peri_free(e->step);
-    peri_free(e->scratch);
+    peri_sampler_scratch_free(e->scratch);
     peri_free(e->feed_done);
     peri_free(e->feed_part);
     peri_free(e);

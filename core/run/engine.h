@@ -11,8 +11,8 @@
 #include "graph/build.h"
 #include "model/tokenizer.h"
 #include "plugin/registry.h"
-#include "run/blocks.h"
 #include "run/plan.h"
+#include "run/prefix.h"
 #include "run/sampler.h"
 
 enum { PERI_PLAN_DECODE, PERI_PLAN_PREFILL, PERI_PLAN_ALL_ROWS, PERI_N_PLAN };
@@ -23,6 +23,7 @@ typedef struct peri_engine_options {
     uint32_t kv_dtype;                 /* number in dtype.def */
     const char *device;                /* preference, or NULL */
     bool is_strict;                    /* a declined fused op or another fallback is an error */
+    bool no_prefix_cache;              /* every token fed is computed */
 } peri_engine_options;
 
 typedef struct peri_session peri_session;
@@ -36,18 +37,21 @@ typedef struct peri_engine {
     peri_backend *backend;
     peri_weights *weights;
     peri_kv_layout kv;
-    peri_blocks blocks;
+    peri_prefix blocks;
     peri_plan *plan[PERI_N_PLAN]; /* made at first use */
     void *pool, *arena, *step;
     uint64_t arena_bytes, step_bytes;
     void **weight_ptr; /* [n_weights] */
     void *pool_ptr[1];
-    peri_candidate *scratch; /* [n_vocab] of the sampler */
+    peri_sampler_scratch *scratch; /* of the sessions' samplers */
     uint64_t n_step;
     size_t *feed_done; /* [feed_room] step.c's bookkeeping, kept so that steady decoding allocates
                           nothing */
     struct peri_step_part *feed_part;
     size_t feed_room;
+    int32_t n_session; /* sessions alive */
+    bool is_served;    /* a service drives it; sessions are the service's */
+    uint64_t n_kv_copied_bytes, n_preempted, n_swapped_bytes;
 } peri_engine;
 
 /* Choose a device (trying the next candidate when one cannot run the model), bind weights, make the
@@ -62,24 +66,8 @@ uint64_t peri_engine_kv_bytes_per_token(const peri_arch *a, uint32_t kv_dtype);
 /* Decode tokens per second that the device's bandwidth allows; 0 when the bandwidth is unknown. */
 double peri_engine_predicted_tps(const peri_engine *e);
 
-/* ---- sessions -----------------------------------------------------------------------------------
+/* ---- steps --------------------------------------------------------------------------------------
  */
-struct peri_session {
-    peri_engine *e;
-    const peri_tokenizer *tokenizer; /* may be NULL */
-    peri_sampler sampler;
-    peri_detok detok;
-    int32_t n_tok;  /* tokens held */
-    int32_t *block; /* [room_block] ids; the first n_block are held */
-    uint32_t n_block, room_block;
-    float *logits; /* f32 [n_vocab] of the last token */
-    bool has_logits;
-    bool in_step; /* guards against a session named twice in one step */
-    struct {
-        uint64_t n_prompt, n_generated, n_cached, prompt_ns, generate_ns;
-    } stats;
-};
-
 /* One feed's share of one step: n_tok tokens, n_row rows of logits from first_row on. */
 typedef struct peri_step_part {
     size_t feed;
@@ -92,13 +80,13 @@ typedef struct peri_step_feed {
     size_t n_tok;
     float *logits; /* [n_tok][n_vocab] when all_logits, else [n_vocab], or NULL */
     bool all_logits;
+    bool is_again; /* n_tok is 1: the session's last token, computed once more for its logits.  Its
+                      keys and values are written over by the same bits, so nothing is copied */
 } peri_step_feed;
 
-/* step.c: compute all feeds, as perigee.h's peri_model_step says. */
+/* step.c: compute all feeds, as perigee.h's peri_model_step says.  The tokens are appended to the
+ * sessions' own and full blocks are published.  tok may be the session's own array. */
 peri_status peri_engine_step(peri_engine *e, const peri_step_feed *feed, size_t n_feed,
                              size_t chunk, peri_error *err);
-/* Hold exactly the blocks that n_tok tokens need.  PERI_E_NOMEM names the room; nothing changes
- * then. */
-peri_status peri_session_reserve(peri_session *s, int32_t n_tok, peri_error *err);
 
 #endif

@@ -30,3 +30,16 @@ double peri_random(uint64_t seed, uint64_t stream, uint32_t position, uint32_t i
     peri_philox(c, k, w);
     return (double)(((uint64_t)w[0] << 32 | w[1]) >> 11) * 0x1p-53;
 }
+
+/* Two rounds of SplitMix64's finalizer (Steele et al. 2014), which is a bijection of 64 bits: the
+ * children of one parent never share a stream. */
+static uint64_t mix(uint64_t x) {
+    x = (x ^ x >> 30) * 0xBF58476D1CE4E5B9u;
+    x = (x ^ x >> 27) * 0x94D049BB133111EBu;
+    return x ^ x >> 31;
+}
+
+uint64_t peri_stream_child(uint64_t parent, uint64_t k) {
+    uint64_t x = mix(mix(parent + 0x9E3779B97F4A7C15u) + k * 0x9E3779B97F4A7C15u);
+    return x ? x : 1;
+}

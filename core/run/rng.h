@@ -13,5 +13,8 @@ void peri_philox(const uint32_t c[4], const uint32_t k[2], uint32_t out[4]);
 /* Uniform in [0, 1) with 53 bits.  Key: seed; counter: stream, position, index of the draw at that
  * position. */
 double peri_random(uint64_t seed, uint64_t stream, uint32_t position, uint32_t index);
+/* Stream of the k-th child (from 1) of a session on `parent`; never 0, the root sessions' stream.
+ */
+uint64_t peri_stream_child(uint64_t parent, uint64_t k);
 
 #endif

@@ -1,118 +1,466 @@
 /* SPDX-License-Identifier: MIT
  *
- * sampler.c - the links run in the order top_k, top_p, min_p, temperature.  Probabilities are
- * formed in double from the ordered candidates, so the result depends on the logits only. Source:
- * Holtzman et al. 2020 (top_p); Nguyen et al. 2024 (min_p). */
+ * sampler.c - samplers, and one pick: biases, constraints, links, selection, in this order.
+ *
+ * A pick starts dense, on the logits as they come, and stays so while links only change single
+ * logits; the first link that cuts makes the list of candidates.  So with top_k early, as usual, no
+ * list of the vocabulary's size is ever written.  Another kind of constraint (a grammar) is one
+ * more call in `constrain`. */
 #include "run/sampler.h"
 
 #include <math.h>
-#include <stdbool.h>
-#include <stdlib.h>
+#include <string.h>
 
 #include "base/status.h"
-#include "run/rng.h"
+#include "run/sampler_int.h"
 
 #include "base/compiler.h"
 
-/* Does a come after b: lower logit, or equal and higher id? */
-static bool is_after(const peri_candidate *a, const peri_candidate *b) {
-    return a->logit != b->logit ? a->logit < b->logit : a->id > b->id;
+/* ---- scratch --------------------------------------------------------------------------------- */
+
+peri_status peri_sampler_scratch_new(int32_t n_vocab, peri_sampler_scratch **out, peri_error *err) {
+    *out = NULL;
+    if (n_vocab < 1)
+        return peri_fail(err, PERI_E_RANGE, "a vocabulary of %d tokens cannot be sampled", n_vocab);
+    size_t n = (size_t)n_vocab;
+    peri_sampler_scratch *x = peri_calloc(1, sizeof *x);
+    if (x) {
+        x->n_vocab = n_vocab;
+        x->work = peri_alloc_array(n, sizeof *x->work);
+        x->c = peri_alloc_array(n, sizeof *x->c);
+        x->aux = peri_alloc_array(n, sizeof *x->aux);
+        x->count = peri_calloc(n, sizeof *x->count);
+    }
+    if (!x || !x->work || !x->c || !x->aux || !x->count) {
+        peri_sampler_scratch_free(x);
+        return peri_fail(err, PERI_E_NOMEM, "out of memory to sample from %d tokens", n_vocab);
+    }
+    *out = x;
+    return PERI_OK;
 }
 
-static int compare(const void *x, const void *y) {
-    return is_after(x, y) ? 1 : is_after(y, x) ? -1 : 0;
+void peri_sampler_scratch_free(peri_sampler_scratch *x) {
+    if (!x) return;
+    peri_free(x->work);
+    peri_free(x->c);
+    peri_free(x->aux);
+    peri_free(x->count);
+    peri_free(x);
 }
 
-static float number(float x) {
-    return isnan(x) ? -INFINITY : x;
+/* ---- the table of links ---------------------------------------------------------------------- */
+
+static bool has_penalties(const peri_sampling *p) {
+    bool repeats = p->repeat_penalty > 0 && p->repeat_penalty != 1;
+    return p->repeat_last_n != 0 &&
+           (repeats || p->presence_penalty != 0 || p->frequency_penalty != 0);
+}
+static bool has_dry(const peri_sampling *p) {
+    return p->dry_multiplier > 0 && p->dry_base >= 1 && p->dry_penalty_last_n != 0;
+}
+static bool has_sigma(const peri_sampling *p) {
+    return p->top_n_sigma > 0;
+}
+static bool has_top_k(const peri_sampling *p) {
+    return p->top_k > 0;
+}
+static bool has_typical(const peri_sampling *p) {
+    return p->typical_p > 0 && p->typical_p < 1;
+}
+static bool has_top_p(const peri_sampling *p) {
+    return p->top_p > 0 && p->top_p < 1;
+}
+static bool has_min_p(const peri_sampling *p) {
+    return p->min_p > 0;
+}
+static bool has_xtc(const peri_sampling *p) {
+    return p->xtc_probability > 0 && p->xtc_threshold <= 0.5f;
+}
+static bool has_temperature(const peri_sampling *p) {
+    return p->temp != 1 || p->dynatemp_range > 0;
+}
+static bool is_always(const peri_sampling *p) {
+    (void)p;
+    return true;
 }
 
-static int32_t argmax(const float *logits, int32_t n) {
-    int32_t best = -1;
-    float top = -INFINITY;
-    for (int32_t i = 0; i < n; i++) {
-        float x = number(logits[i]);
-        if (x > top) {
-            top = x;
-            best = i;
+static const struct {
+    bool (*is_on)(const peri_sampling *p);
+    void (*run)(smp_pick *k); /* NULL: selects, so it is in sampler_select.c */
+    bool keeps_best;          /* the likeliest candidate stays the likeliest */
+} link_table[PERI_N_LINK] = {
+    [PERI_LINK_PENALTIES] = {has_penalties, smp_penalties, false},
+    [PERI_LINK_DRY] = {has_dry, smp_dry, false},
+    [PERI_LINK_TOP_N_SIGMA] = {has_sigma, smp_top_n_sigma, true},
+    [PERI_LINK_TOP_K] = {has_top_k, smp_top_k, true},
+    [PERI_LINK_TYPICAL] = {has_typical, smp_typical, false},
+    [PERI_LINK_TOP_P] = {has_top_p, smp_top_p, true},
+    [PERI_LINK_MIN_P] = {has_min_p, smp_min_p, true},
+    [PERI_LINK_XTC] = {has_xtc, smp_xtc, false},
+    [PERI_LINK_TEMPERATURE] = {has_temperature, smp_temperature, true},
+    [PERI_LINK_INFILL] = {is_always, smp_infill, false},
+    [PERI_LINK_ADAPTIVE_P] = {is_always, NULL, false},
+};
+
+/* The links to run.  At temperature 0 the likeliest is taken where the temperature stands; of the
+ * links before it the last ones that keep the likeliest are left out, and the links after it have
+ * one candidate left to look at. */
+static void plan_steps(smp_shared *h) {
+    static const uint8_t usual[] = PERI_DEFAULT_ORDER, mirostat[] = {PERI_LINK_TEMPERATURE};
+    const peri_sampling *p = h->p;
+    const uint8_t *order = p->mirostat ? mirostat : p->n_order ? p->order : usual;
+    int n = p->mirostat ? 1 : p->n_order ? p->n_order : (int)sizeof usual;
+    bool is_frozen = p->temp <= 0 && p->dynatemp_range <= 0 && !p->mirostat;
+    for (int i = 0; i < n; i++) {
+        if (!link_table[order[i]].is_on(p) || !link_table[order[i]].run) continue;
+        h->step[h->n_step++] = order[i];
+        if (order[i] == PERI_LINK_TEMPERATURE && is_frozen) {
+            h->is_greedy = true;
+            break;
         }
     }
-    return best;
+    while (h->is_greedy && h->n_step && link_table[h->step[h->n_step - 1]].keeps_best)
+        h->n_step--;
 }
 
-/* Restore the heap whose root is the candidate that comes last. */
-static void sift_down(peri_candidate *h, size_t n, size_t i) {
-    for (;;) {
-        size_t last = i, l = 2 * i + 1, r = l + 1;
-        if (l < n && is_after(&h[l], &h[last])) last = l;
-        if (r < n && is_after(&h[r], &h[last])) last = r;
-        if (last == i) return;
-        peri_candidate t = h[i];
-        h[i] = h[last];
-        h[last] = t;
-        i = last;
+static bool has_step(const smp_shared *h, peri_link link) {
+    for (int i = 0; i < h->n_step; i++)
+        if (h->step[i] == link) return true;
+    return false;
+}
+
+/* ---- life ------------------------------------------------------------------------------------ */
+
+static void release(smp_shared *h) {
+    if (!h || atomic_fetch_sub(&h->refs, 1) != 1) return;
+    peri_free(h->p);
+    peri_free(h->eog);
+    peri_free(h->breaker);
+    peri_free(h->tail);
+    peri_token_table_free(h->own_table);
+    peri_free(h);
+}
+
+static peri_status list_eog(smp_shared *h, peri_error *err) {
+    const peri_tokenizer *t = h->v.tokenizer;
+    h->eog = peri_alloc_array((size_t)h->v.n_vocab, sizeof *h->eog);
+    if (!h->eog) return peri_fail(err, PERI_E_NOMEM, "out of memory for the end tokens");
+    for (int32_t i = 0; t && i < h->v.n_vocab; i++)
+        if (peri_token_is_eog(t, i)) h->eog[h->n_eog++] = i;
+    return PERI_OK;
+}
+
+static peri_status check(const peri_sampling *p, const peri_sampler_vocab *v, peri_error *err) {
+    peri_status st = peri_sampling_check(p, err);
+    if (st) return st;
+    if (v->scratch && v->scratch->n_vocab != v->n_vocab)
+        return peri_fail(err, PERI_E_INVALID, "scratch for %d tokens, vocabulary of %d",
+                         v->scratch->n_vocab, v->n_vocab);
+    for (size_t i = 0; i < p->n_bias; i++)
+        if (p->bias[i].id < 0 || p->bias[i].id >= v->n_vocab)
+            return peri_fail(err, PERI_E_RANGE,
+                             "logit_bias: found token %d, the vocabulary has 0 to %d",
+                             p->bias[i].id, v->n_vocab - 1);
+    return PERI_OK;
+}
+
+static peri_status share(const peri_sampling *p, const peri_sampler_vocab *v, smp_shared **out,
+                         peri_error *err) {
+    smp_shared *h = peri_calloc(1, sizeof *h);
+    if (!h || !(h->p = peri_sampling_dup(p))) {
+        peri_free(h);
+        return peri_fail(err, PERI_E_NOMEM, "out of memory for sampling parameters");
+    }
+    atomic_init(&h->refs, 1);
+    h->v = *v;
+    plan_steps(h);
+    bool wants_table = has_step(h, PERI_LINK_INFILL) || p->heal;
+    peri_status st = PERI_OK;
+    if (has_step(h, PERI_LINK_INFILL) && !v->tokenizer)
+        st = peri_fail(err, PERI_E_UNSUPPORTED, "the sampler infill needs a tokenizer");
+    if (!st && wants_table && v->tokenizer && !v->table)
+        st = peri_token_table_new(v->tokenizer, &h->own_table, err);
+    if (!st && p->ignore_eos) st = list_eog(h, err);
+    if (!st && has_step(h, PERI_LINK_DRY)) st = smp_breakers_new(h, err);
+    if (st) {
+        release(h);
+        h = NULL;
+    }
+    *out = h;
+    return st;
+}
+
+/* A sampler on h, of which it takes one reference; it is released on failure. */
+static peri_status build(smp_shared *h, uint64_t stream, peri_sampler **out, peri_error *err) {
+    peri_sampler *s = peri_calloc(1, sizeof *s);
+    int32_t n_ctx = h->v.n_ctx > 0 ? h->v.n_ctx : 0, back = h->p->dry_penalty_last_n;
+    bool ok = s != NULL;
+    if (ok) {
+        s->shared = h;
+        s->p = *h->p;
+        s->p.stream = stream;
+        s->x = h->v.scratch;
+        s->owns_scratch = !s->x;
+    }
+    if (ok && smp_has_records(h->p)) {
+        s->room = n_ctx + 2;
+        s->record = peri_alloc_array((size_t)s->room, sizeof *s->record);
+        s->seen = peri_alloc_array((size_t)s->room, sizeof *s->seen);
+        ok = s->record && s->seen;
+    }
+    if (ok && has_step(h, PERI_LINK_DRY)) {
+        s->n_z = back >= 0 && back < n_ctx ? back : n_ctx;
+        s->z = peri_alloc_array((size_t)s->n_z + 1, sizeof *s->z);
+        ok = s->z != NULL;
+    }
+    peri_status st = ok ? PERI_OK : peri_fail(err, PERI_E_NOMEM, "out of memory for a sampler");
+    if (!st && s->owns_scratch) st = peri_sampler_scratch_new(h->v.n_vocab, &s->x, err);
+    if (st) {
+        if (s)
+            peri_sampler_free(s);
+        else
+            release(h);
+        s = NULL;
+    }
+    *out = s;
+    return st;
+}
+
+peri_status peri_sampler_new(const peri_sampling *p, const peri_sampler_vocab *v,
+                             peri_sampler **out, peri_error *err) {
+    smp_shared *h = NULL;
+    *out = NULL;
+    peri_status st = check(p, v, err);
+    if (!st) st = share(p, v, &h, err);
+    return st ? st : build(h, p->stream, out, err);
+}
+
+void peri_sampler_free(peri_sampler *s) {
+    if (!s) return;
+    if (s->x && s->x->owner == s) s->x->owner = NULL;
+    if (s->owns_scratch) peri_sampler_scratch_free(s->x);
+    peri_free(s->record);
+    peri_free(s->seen);
+    peri_free(s->z);
+    release(s->shared);
+    peri_free(s);
+}
+
+const peri_sampling *peri_sampler_params(const peri_sampler *s) {
+    return &s->p;
+}
+
+const peri_token_table *peri_sampler_table(const peri_sampler *s) {
+    return smp_table(s->shared);
+}
+
+peri_status peri_sampler_clone(const peri_sampler *s, uint64_t stream, int32_t n_tok,
+                               peri_sampler **out, peri_error *err) {
+    *out = NULL;
+    atomic_fetch_add(&s->shared->refs, 1);
+    peri_status st = build(s->shared, stream, out, err);
+    if (st) return st;
+    (*out)->heal = s->heal;
+    int32_t n = n_tok < s->n_seen ? n_tok : s->n_seen;
+    if (n > 0) memcpy((*out)->seen, s->seen, (size_t)n * sizeof *s->seen);
+    (*out)->n_seen = n > 0 ? n : 0;
+    while ((*out)->n_record < s->n_record && s->record[(*out)->n_record].n_tok <= n) {
+        (*out)->record[(*out)->n_record] = s->record[(*out)->n_record];
+        (*out)->n_record++;
+    }
+    return PERI_OK;
+}
+
+/* ---- constraints ----------------------------------------------------------------------------- */
+
+peri_status peri_sampler_heal(peri_sampler *s, int32_t n_tok, const char *text, size_t size,
+                              peri_error *err) {
+    if (size > PERI_HEAL_BYTES)
+        return peri_fail(err, PERI_E_RANGE, "healing %zu bytes, at most %d", size, PERI_HEAL_BYTES);
+    if (size && !smp_table(s->shared))
+        return peri_fail(err, PERI_E_UNSUPPORTED,
+                         "healing needs a tokenizer, and a sampler made with heal = 1");
+    s->heal.n_tok = n_tok;
+    s->heal.size = (uint32_t)size;
+    if (size) memcpy(s->heal.text, text, size);
+    return PERI_OK;
+}
+
+/* What of the text to heal is still to be spelled; empty when it is, or when the tokens since went
+ * another way. */
+static peri_str left_to_heal(const smp_pick *k) {
+    const peri_sampler *s = k->s;
+    size_t done = 0;
+    if (!s->heal.size || k->n_tok < s->heal.n_tok) return (peri_str){NULL, 0};
+    for (int32_t i = s->heal.n_tok; i < k->n_tok && done < s->heal.size; i++) {
+        peri_str t = peri_token_table_text(smp_table(s->shared), k->tok[i]);
+        size_t left = s->heal.size - done, n = t.size < left ? t.size : left;
+        if (!n || memcmp(t.data, s->heal.text + done, n) != 0) return (peri_str){NULL, 0};
+        done += n;
+    }
+    return (peri_str){s->heal.text + done, s->heal.size - done};
+}
+
+static void keep(smp_pick *k, const peri_token_table *t, uint32_t first, uint32_t n, size_t size) {
+    for (uint32_t i = first; i < first + n; i++) {
+        int32_t id = (int32_t)t->id[i];
+        if (size && peri_token_table_text(t, id).size != size) break; /* longer ones follow */
+        if (id < k->x->n_vocab) k->c[k->n++] = (peri_candidate){smp_number(k->logits[id]), 0, id};
     }
 }
 
-/* The k first candidates of all, sorted, into c. */
-static size_t take_top(const float *logits, int32_t n_vocab, size_t k, peri_candidate *c) {
-    for (size_t i = 0; i < k; i++)
-        c[i] = (peri_candidate){number(logits[i]), (int32_t)i};
-    for (size_t i = k / 2; i-- > 0;)
-        sift_down(c, k, i);
-    for (int32_t i = (int32_t)k; i < n_vocab; i++) {
-        peri_candidate x = {number(logits[i]), i};
-        if (!is_after(&c[0], &x)) continue;
-        c[0] = x;
-        sift_down(c, k, 0);
+/* Only tokens that begin with what is left to heal, or are a beginning of it. */
+static void heal(smp_pick *k) {
+    const peri_token_table *t = smp_table(k->s->shared);
+    peri_str left = left_to_heal(k);
+    uint32_t first, n;
+    if (!left.size) return;
+    k->n = 0;
+    k->is_dense = k->is_by_id = false;
+    for (size_t size = 1; size < left.size; size++) {
+        n = peri_token_table_range(t, (peri_str){left.data, size}, &first);
+        keep(k, t, first, n, size);
     }
-    qsort(c, k, sizeof *c, compare);
-    return k;
+    n = peri_token_table_range(t, left, &first);
+    keep(k, t, first, n, 0);
 }
 
-/* Sum of exp(scale * (logit - first logit)). */
-static double mass(const peri_candidate *c, size_t n, double scale) {
-    double sum = 0;
-    for (size_t i = 0; i < n; i++)
-        sum += exp(scale * ((double)c[i].logit - c[0].logit));
-    return sum;
+static void constrain(smp_pick *k) {
+    heal(k);
 }
 
-/* The shortest head whose probability reaches p; at least one. */
-static size_t cut_top_p(const peri_candidate *c, size_t n, double p) {
-    double total = mass(c, n, 1), sum = 0;
-    for (size_t i = 0; i < n; i++) {
-        sum += exp((double)c[i].logit - c[0].logit);
-        if (sum >= p * total) return i + 1;
+/* ---- one pick -------------------------------------------------------------------------------- */
+
+static void add_biases(smp_pick *k) {
+    const smp_shared *h = k->s->shared;
+    if (!h->p->n_bias && !h->n_eog) return;
+    float *logits = smp_own_logits(k);
+    for (size_t i = 0; i < h->p->n_bias; i++)
+        logits[h->p->bias[i].id] += h->p->bias[i].bias;
+    for (size_t i = 0; i < h->n_eog; i++)
+        logits[h->eog[i]] = -INFINITY;
+}
+
+/* The survivors are c[n] of the scratch from here on. */
+static void leave(smp_pick *k, size_t chosen, int32_t *id) {
+    *id = k->c[chosen].id;
+    k->x->owner = k->s;
+    k->x->last = k->c;
+    k->x->n_last = k->n;
+    k->x->is_last_sorted = k->is_sorted;
+}
+
+static void choose(smp_pick *k, int32_t *id) {
+    if (!k->s->shared->is_greedy) {
+        size_t at = smp_select(k);
+        leave(k, at, id);
+        return;
     }
+    size_t best = smp_best(k);
+    peri_candidate one =
+        k->is_dense ? (peri_candidate){k->logits[best], 1, (int32_t)best} : k->c[best];
+    one.p = 1;
+    k->c[0] = one;
+    k->n = 1;
+    k->is_dense = false;
+    k->is_sorted = true;
+    leave(k, 0, id);
+}
+
+peri_status peri_sampler_pick(peri_sampler *s, const float *logits, const int32_t *tok,
+                              int32_t n_tok, int32_t *id, peri_error *err) {
+    smp_pick k = {.s = s,
+                  .x = s->x,
+                  .tok = tok,
+                  .n_tok = n_tok,
+                  .logits = logits,
+                  .c = s->x->c,
+                  .n = (size_t)s->x->n_vocab,
+                  .is_dense = true};
+    *id = -1;
+    s->x->owner = NULL;
+    if (n_tok < 0 || (s->record && n_tok > s->room - 2))
+        return peri_fail(err, PERI_E_RANGE, "position %d, the context holds %d tokens", n_tok,
+                         s->room - 2);
+    if (isinf(smp_max(&k)))
+        return peri_fail(err, PERI_E_OTHER, "the logits of position %d are not finite numbers",
+                         n_tok);
+    if (s->record) smp_match_history(s, tok, n_tok);
+    add_biases(&k);
+    constrain(&k);
+    for (int i = 0; i < s->shared->n_step && k.n; i++)
+        link_table[s->shared->step[i]].run(&k);
+    if (!k.n || isinf(smp_max(&k)))
+        return peri_fail(err, PERI_E_INVALID,
+                         "no token is left to choose at position %d: biases, limits or constraints "
+                         "exclude all",
+                         n_tok);
+    choose(&k, id);
+    return PERI_OK;
+}
+
+/* ---- what the pick was made of ----------------------------------------------------------------
+ */
+
+size_t peri_sampler_survivors(peri_sampler *s, const peri_candidate **out) {
+    peri_sampler_scratch *x = s->x;
+    *out = NULL;
+    if (x->owner != s) return 0;
+    if (!x->is_last_sorted) {
+        peri_candidate *tmp = x->last == x->c ? x->aux : x->c;
+        smp_sort_range(x->last, tmp, x->n_last, false);
+        x->is_last_sorted = true;
+    }
+    while (x->n_last > 1 && !(x->last[x->n_last - 1].p > 0))
+        x->n_last--;
+    *out = x->last;
+    return x->n_last;
+}
+
+void peri_sampler_logprobs(peri_sampler *s, int32_t id, float *logprob, peri_token_logprob *top,
+                           size_t *n_top) {
+    const peri_candidate *c;
+    size_t n = peri_sampler_survivors(s, &c);
+    if (logprob) *logprob = -INFINITY;
+    for (size_t i = 0; i < n && logprob; i++)
+        if (c[i].id == id) *logprob = logf(c[i].p);
+    if (!n_top) return;
+    if (*n_top > n) *n_top = n;
+    for (size_t i = 0; i < *n_top; i++)
+        top[i] = (peri_token_logprob){c[i].id, logf(c[i].p)};
+}
+
+static bool is_less_likely(const peri_token_logprob *a, const peri_token_logprob *b) {
+    return a->logprob != b->logprob ? a->logprob < b->logprob : a->id > b->id;
+}
+
+/* x into the sorted list of n, room for n_top; returns the new n. */
+static size_t insert(peri_token_logprob *top, size_t n, size_t n_top, peri_token_logprob x) {
+    if (n == n_top && !is_less_likely(&top[n - 1], &x)) return n;
+    size_t i = n < n_top ? n++ : n - 1;
+    for (; i > 0 && is_less_likely(&top[i - 1], &x); i--)
+        top[i] = top[i - 1];
+    top[i] = x;
     return n;
 }
 
-static size_t cut_min_p(const peri_candidate *c, size_t n, double p) {
-    size_t kept = 1;
-    while (kept < n && exp((double)c[kept].logit - c[0].logit) >= p)
-        kept++;
-    return kept;
-}
-
-peri_status peri_sampler_pick(const peri_sampler *s, const float *logits, int32_t n_vocab,
-                              uint32_t position, peri_candidate *scratch, int32_t *id,
-                              peri_error *err) {
-    *id = argmax(logits, n_vocab);
-    if (*id < 0 || isinf(logits[*id]))
-        return peri_fail(err, PERI_E_OTHER, "the logits of position %u are not finite numbers",
-                         position);
-    if (s->temp <= 0) return PERI_OK;
-    size_t k = s->top_k > 0 && s->top_k < n_vocab ? (size_t)s->top_k : (size_t)n_vocab;
-    size_t n = take_top(logits, n_vocab, k, scratch);
-    if (s->top_p > 0 && s->top_p < 1) n = cut_top_p(scratch, n, s->top_p);
-    if (s->min_p > 0) n = cut_min_p(scratch, n, s->min_p);
-    double scale = 1 / (double)s->temp;
-    double target = peri_random(s->seed, s->stream, position, 0) * mass(scratch, n, scale), sum = 0;
-    for (size_t i = 0; i < n; i++) {
-        *id = scratch[i].id;
-        sum += exp(scale * ((double)scratch[i].logit - scratch[0].logit));
-        if (sum > target) break;
+void peri_logprobs(const float *logits, int32_t n_vocab, int32_t id, float *logprob,
+                   peri_token_logprob *top, size_t n_top) {
+    float most = -INFINITY;
+    double sum = 0;
+    size_t n = 0;
+    for (int32_t i = 0; i < n_vocab; i++)
+        if (logits[i] > most) most = logits[i];
+    if (isinf(most)) most = 0;
+    for (int32_t i = 0; i < n_vocab; i++) {
+        float x = smp_number(logits[i]);
+        sum += (double)expf(x - most);
+        if (n_top) n = insert(top, n, n_top, (peri_token_logprob){i, x});
     }
-    return PERI_OK;
+    double all = (double)most + log(sum);
+    for (size_t i = 0; i < n; i++)
+        top[i].logprob = (float)((double)top[i].logprob - all);
+    if (logprob)
+        *logprob =
+            id >= 0 && id < n_vocab ? (float)((double)smp_number(logits[id]) - all) : -INFINITY;
 }

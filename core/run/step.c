@@ -11,7 +11,7 @@
 
 #include "base/alloc.h"
 #include "base/status.h"
-#include "run/engine.h"
+#include "run/session.h"
 
 #include "base/compiler.h"
 
@@ -30,15 +30,8 @@ static peri_status check_feed(const peri_engine *e, const peri_step_feed *f, per
     if (f->s->in_step)
         return peri_fail(err, PERI_E_INVALID, "a session is named twice in one step");
     if (f->n_tok < 1) return peri_fail(err, PERI_E_INVALID, "a share of no tokens");
-    if (f->n_tok > (size_t)(e->o.n_ctx - f->s->n_tok))
-        return peri_fail(err, PERI_E_RANGE,
-                         "%zu tokens do not fit: the session holds %d of a context of %d", f->n_tok,
-                         f->s->n_tok, e->o.n_ctx);
-    for (size_t i = 0; i < f->n_tok; i++)
-        if (f->tok[i] < 0 || f->tok[i] >= e->a->n_vocab)
-            return peri_fail(err, PERI_E_RANGE, "token %zu: id %d is outside the vocabulary of %d",
-                             i, f->tok[i], e->a->n_vocab);
-    return PERI_OK;
+    if (f->is_again) return PERI_OK;
+    return peri_session_check(f->s, f->tok, f->n_tok, err);
 }
 
 /* Choose this step's tokens: part[] and the counts. */
@@ -157,25 +150,6 @@ static bool is_finished(const batch *b) {
     return true;
 }
 
-peri_status peri_session_reserve(peri_session *s, int32_t n_tok, peri_error *err) {
-    uint32_t block = s->e->kv.block_tokens, want = ((uint32_t)n_tok + block - 1) / block;
-    uint32_t held = s->n_block;
-    while (s->n_block < want) {
-        int32_t id = peri_blocks_take(&s->e->blocks);
-        if (id < 0) {
-            while (s->n_block > held)
-                peri_blocks_release(&s->e->blocks, s->block[--s->n_block]);
-            return peri_fail(err, PERI_E_NOMEM,
-                             "no room for keys and values: %u blocks of %u tokens are all in use",
-                             s->e->blocks.n, block);
-        }
-        s->block[s->n_block++] = id;
-    }
-    while (s->n_block > want)
-        peri_blocks_release(&s->e->blocks, s->block[--s->n_block]);
-    return PERI_OK;
-}
-
 static peri_status room_for(peri_engine *e, size_t n_feed, peri_error *err) {
     if (n_feed <= e->feed_room) return PERI_OK;
     size_t *done = peri_alloc_array(n_feed, sizeof *done);
@@ -191,6 +165,23 @@ static peri_status room_for(peri_engine *e, size_t n_feed, peri_error *err) {
     e->feed_part = part;
     e->feed_room = n_feed;
     return PERI_OK;
+}
+
+/* The step is over for this feed's session: it moves, or is as before. */
+static void finish(const peri_step_feed *f, bool has_worked) {
+    peri_session *s = f->s;
+    s->in_step = false;
+    if (!has_worked) {
+        s->n_tok += f->is_again;
+        peri_session_trim(s);
+        return;
+    }
+    int32_t from = s->n_tok;
+    memmove(s->tok + from, f->tok, f->n_tok * sizeof *f->tok);
+    s->n_tok += (int32_t)f->n_tok;
+    s->has_logits = true;
+    s->stats.n_computed += f->n_tok;
+    peri_session_publish(s, from);
 }
 
 peri_status peri_engine_step(peri_engine *e, const peri_step_feed *feed, size_t n_feed,
@@ -210,23 +201,16 @@ peri_status peri_engine_step(peri_engine *e, const peri_step_feed *feed, size_t 
         st = check_feed(e, &feed[n_marked], err);
         if (st) break;
         feed[n_marked].s->in_step = true;
+        if (feed[n_marked].is_again) feed[n_marked].s->n_tok--;
     }
     for (size_t i = 0; !st && i < n_feed; i++)
-        st = peri_session_reserve(feed[i].s, feed[i].s->n_tok + (int32_t)feed[i].n_tok, err);
+        if (!feed[i].is_again)
+            st = peri_session_reserve(feed[i].s, feed[i].s->n_tok + (int32_t)feed[i].n_tok, err);
     for (size_t i = 0; i < n_marked; i++)
         feed[i].s->has_logits = feed[i].s->has_logits && st != PERI_OK;
     while (!st && !is_finished(&b))
         st = run_step(&b, err);
-    for (size_t i = 0; i < n_marked; i++) {
-        peri_session *s = feed[i].s;
-        s->in_step = false;
-        if (!st) {
-            s->n_tok += (int32_t)feed[i].n_tok;
-            s->has_logits = true;
-        } else {
-            peri_error ignored; /* shrinking cannot fail */
-            peri_session_reserve(s, s->n_tok, &ignored);
-        }
-    }
+    for (size_t i = 0; i < n_marked; i++)
+        finish(&feed[i], st == PERI_OK);
     return st;
 }

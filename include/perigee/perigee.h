@@ -13,6 +13,10 @@
  * prints, exits, or keeps hidden state.  Strings are UTF-8.  JSON documents are returned as
  * NUL-terminated text that the caller frees with peri_text_free.
  *
+ * What a session says is a function of the model, its tokens, its sampling parameters, seed and
+ * stream: not of other sessions, of chunks, threads, caches, or of how often it was rewound, saved
+ * and restored.
+ *
  * Threads: a runtime and its models may be used from several threads for reading (describe,
  * tokenize); sessions of one model must be driven by one thread at a time.  Free in the order
  * sessions, models, runtime; each accepts NULL. */
@@ -84,6 +88,7 @@ typedef struct peri_model_options {
     bool metadata_only; /* look at the file; no device, no sessions */
     peri_progress_fn progress;
     void *progress_user;
+    bool no_prefix_cache; /* every token fed is computed */
 } peri_model_options;
 
 /* Open a GGUF file (first shard of a sharded one).  opts may be NULL. */
@@ -138,13 +143,41 @@ PERI_API peri_status peri_model_detokenize(const peri_model *m, const int32_t *i
  */
 typedef struct peri_session peri_session;
 
+/* What stands behind sampling parameters that are not given: nothing, or what the model file
+ * recommends (general.sampling.*) and else the usual values of `run`, of Ollama, of the OpenAI API.
+ * `perigee show --parameters` lists those of `run` with where each comes from. */
+enum {
+    PERI_DEFAULTS_OFF = 0,
+    PERI_DEFAULTS_RUN = 1,
+    PERI_DEFAULTS_OLLAMA = 2,
+    PERI_DEFAULTS_OPENAI = 3
+};
+
+/* Sampling parameters: 0 = not given.  Names, ranges and meanings as in core/run/sampling.def; out
+ * of range is PERI_E_RANGE naming both. */
 typedef struct peri_session_options {
     uint32_t size;      /* sizeof(peri_session_options) */
     uint64_t seed;      /* random numbers are a function of (seed, stream, position) */
-    float temp;         /* 0 = greedy (ties to the lower id) */
+    float temp;         /* 0 = greedy (ties to the lower id), with PERI_DEFAULTS_OFF */
     float top_p, min_p; /* 0 = off */
     int32_t top_k;      /* 0 = off */
     bool want_special;  /* pieces show control tokens */
+    uint32_t defaults;  /* PERI_DEFAULTS_* */
+    float typical_p, top_n_sigma, xtc_probability, xtc_threshold, dynatemp_range, dynatemp_exponent;
+    int32_t repeat_last_n; /* tokens the penalties look back over; -1: all */
+    float repeat_penalty, presence_penalty, frequency_penalty;
+    float dry_multiplier, dry_base;
+    int32_t dry_allowed_length, dry_penalty_last_n;
+    int32_t mirostat; /* 1 or 2 */
+    float mirostat_tau, mirostat_eta, adaptive_target, adaptive_decay;
+    int32_t min_keep, ignore_eos;
+    int32_t heal; /* 1: a prompt that ends inside a token is continued from before that token */
+    /* "NAME=VALUE" [n_sampling], after all others: the names above, where 0 means 0; seed;
+     * samplers="top_k;temperature" (the order of the links); logit_bias=ID:BIAS or ID:false and
+     * dry_sequence_breaker=TEXT, several times each.  Borrowed for the call.  PERI_E_NOT_FOUND
+     * names the nearest name. */
+    const char *const *sampling;
+    size_t n_sampling;
 } peri_session_options;
 
 /* NULL options: seed 0, greedy. */
@@ -164,22 +197,44 @@ typedef struct peri_feed {
 } peri_feed;
 /* Compute all shares together, in chunks of at most n_batch tokens (chunk > 0: that many tokens per
  * session and chunk).  Results do not depend on the grouping or chunking.  Each session at most
- * once.  On failure no session has moved; the sessions named must be fed again before they can be
- * sampled. */
+ * once.  Nothing is taken from the prefix cache.  On failure no session has moved. */
 PERI_API peri_status peri_model_step(peri_model *m, const peri_feed *feeds, size_t n_feed,
                                      size_t chunk, peri_error *err);
 
-/* Append tokens; the last token's logits become the session's next prediction. */
+/* Append tokens; the last token's logits become the session's next prediction.  Whole blocks (64
+ * tokens, unless the device prefers another size) that any session of the model has fed after the
+ * same beginning are shared instead of computed, when the session is empty or ends at a block
+ * border.  PERI_E_RANGE: over the context, or an id outside the vocabulary.  PERI_E_NOMEM: no room
+ * for keys and values.  On failure nothing was appended. */
 PERI_API peri_status peri_session_feed(peri_session *s, const int32_t *tok, size_t n_tok,
                                        peri_error *err);
 /* Tokenize (flags PERI_TOK_*) and feed. */
 PERI_API peri_status peri_session_feed_text(peri_session *s, const char *text, size_t size,
                                             uint32_t flags, peri_error *err);
-/* Sample the next token from the last logits; does not append it.  PERI_E_INVALID before anything
- * was fed. */
+/* Sample the next token from the last logits; does not append it.  Computes the
+ * last token's logits when they are not there (after a rewind).  PERI_E_INVALID in an empty
+ * session. */
 PERI_API peri_status peri_session_sample(peri_session *s, int32_t *tok, peri_error *err);
-/* Forget all but the first n tokens. */
+/* Forget all but the first n tokens.  Copies no keys or values. */
 PERI_API peri_status peri_session_rewind(peri_session *s, int32_t n, peri_error *err);
+
+/* A second session with the same tokens, prediction and sampler, on a stream of random numbers of
+ * its own (the k-th child of a session always gets the same).  Keys and values are shared; the
+ * first to write behind a shared position copies one partly filled block. */
+PERI_API peri_status peri_session_fork(peri_session *s, peri_session **out, peri_error *err);
+/* Remember this position with its prediction, so that rewinding there computes nothing.  The mark
+ * is the caller's, freed before or after the session; it is gone once the session was rewound to
+ * before it (PERI_E_INVALID).  Only for the session it was made from. */
+typedef struct peri_mark peri_mark;
+PERI_API peri_status peri_session_mark(peri_session *s, peri_mark **out, peri_error *err);
+PERI_API void peri_mark_free(peri_mark *m);
+PERI_API peri_status peri_session_rewind_to(peri_session *s, const peri_mark *m, peri_error *err);
+/* Write all of the session to a file, replaced in one piece; and a session from such a file, which
+ * goes on exactly as the saved one would have.  The file fits this model (not another quantization
+ * of it) with the same kv_type.  PERI_E_CORRUPT names file, field, offset, found and expected. */
+PERI_API peri_status peri_session_save(const peri_session *s, const char *path, peri_error *err);
+PERI_API peri_status peri_model_restore(peri_model *m, const char *path, peri_session **out,
+                                        peri_error *err);
 
 typedef enum peri_stop {
     PERI_STOP_LENGTH,
@@ -198,8 +253,11 @@ PERI_API peri_status peri_session_generate(peri_session *s, size_t n, peri_piece
 typedef struct peri_session_stats {
     uint32_t size;
     uint64_t n_prompt, n_generated,
-        n_cached; /* tokens fed in, sampled, taken from the prefix cache */
+        n_cached; /* tokens fed in, sampled; of those fed, taken from the prefix cache */
     uint64_t prompt_ns, generate_ns;
+    uint64_t n_computed;        /* tokens that went through the model */
+    uint64_t n_kv_copied_bytes; /* of the whole model: keys and values copied because a shared block
+                                   was written */
 } peri_session_stats;
 PERI_API void peri_session_get_stats(const peri_session *s, peri_session_stats *out);
 

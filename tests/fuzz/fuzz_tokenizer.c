@@ -82,7 +82,7 @@ static void write_vocabulary(const uint8_t *data, const lists *l, peri_text *out
 }
 
 static void use(const peri_tokenizer *t, peri_str text, bool parse) {
-    peri_tokenize_options o = {sizeof o, true, parse};
+    peri_tokenize_options o = {.size = sizeof o, .add_special = true, .parse_special = parse};
     peri_error err;
     int32_t *ids;
     size_t n;

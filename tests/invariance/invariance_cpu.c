@@ -3,7 +3,8 @@
  * invariance_cpu.c - with a fixed placement, logits depend on model and tokens only.  On a random
  * model of real width, in Q4_K and Q8_0, the logits of every position are compared bit for bit
  * across prefill chunks of 1, 32 and 512, one and two threads, and alone, beside one and beside
- * seven other sequences.
+ * seven other sequences; those of the last position also from the prefix cache, after a rewind, and
+ * after saving and restoring.
  *
  * Short form: 3 layers, 160 tokens.  PERI_LONG=1: 36 layers (566 million parameters), 2,048 tokens.
  * Small random models hide such faults: near-ties are common only in wide ones. */
@@ -17,6 +18,7 @@
 #include "gguf_writer.h"
 #include "perigee/perigee.h"
 #include "rig.h"
+#include "run/session.h"
 
 enum { V = 300, MAX_TOK = 2048, MAX_SEQ = 8 };
 
@@ -66,6 +68,41 @@ static void compute(peri_model *m, size_t n_seq, size_t chunk, float *out) {
         peri_session_free(s[i]);
 }
 
+static void assert_predicts(peri_session *s, const char *what) {
+    peri_error err;
+    assert_ok(peri_session_predict(s, &err), err);
+    for (size_t i = 0; i < V; i++)
+        if (memcmp(&s->logits[i], &base[(n_tok - 1) * V + i], sizeof *base))
+            fail_msg("%s: token %zu: %.9g and %.9g", what, i, (double)s->logits[i],
+                     (double)base[(n_tok - 1) * V + i]);
+}
+
+/* The last position's logits, come by in other ways than by computing all. */
+static void compare_shortcuts(peri_model *m) {
+    char path[300];
+    peri_session *s, *t;
+    peri_error err;
+    snprintf(path, sizeof path, "%s/session.bin", rig_dir());
+    for (int i = 0; i < 2; i++) {
+        assert_ok(peri_session_new(m, NULL, &s, &err), err);
+        assert_ok(peri_session_feed(s, tok[0], n_tok, &err), err);
+        assert_predicts(s, i ? "prefix cache" : "fed");
+        assert_int_equal(s->stats.n_cached, i ? n_tok / 64 * 64 : 0);
+        if (!i) peri_session_free(s);
+    }
+    assert_ok(peri_session_rewind(s, (int32_t)n_tok - 40, &err), err);
+    assert_ok(peri_session_feed(s, tok[0] + n_tok - 40, 39, &err), err);
+    assert_ok(peri_session_save(s, path, &err), err);
+    assert_ok(peri_session_feed(s, tok[0] + n_tok - 1, 1, &err), err);
+    assert_predicts(s, "rewound");
+    assert_ok(peri_session_rewind(s, 0, &err), err);
+    assert_ok(peri_model_restore(m, path, &t, &err), err);
+    assert_ok(peri_session_feed(t, tok[0] + n_tok - 1, 1, &err), err);
+    assert_predicts(t, "restored");
+    peri_session_free(s);
+    peri_session_free(t);
+}
+
 static void compare(uint32_t dtype) {
     static const size_t chunks[] = {1, 32, 512}, together[] = {8, 2};
     const char *path = make_model(dtype);
@@ -76,6 +113,9 @@ static void compare(uint32_t dtype) {
         peri_error err;
         assert_ok(peri_model_open(rt, path, &o, &m, &err), err);
         if (threads == 1) compute(m, 1, 512, base);
+        peri_model_close(m); /* whose cache knows the text now */
+        assert_ok(peri_model_open(rt, path, &o, &m, &err), err);
+        compare_shortcuts(m);
         for (size_t i = 0; i < 3; i++) {
             compute(m, 1, chunks[i], other);
             assert_same(base, other, n_tok * V, "chunk", chunks[i]);

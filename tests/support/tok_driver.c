@@ -46,7 +46,9 @@ static int encode(const peri_tokenizer *t, const char *path, int n_opt, char **o
     char *data;
     size_t size;
     if (peri_file_read(path, 1u << 30, &data, &size, &err)) return report(&err);
-    peri_tokenize_options o = {sizeof o, has(n_opt, opt, "special"), has(n_opt, opt, "parse")};
+    peri_tokenize_options o = {.size = sizeof o,
+                               .add_special = has(n_opt, opt, "special"),
+                               .parse_special = has(n_opt, opt, "parse")};
     for (size_t i = 0; i <= size;) {
         const char *end = memchr(data + i, '\0', size - i);
         size_t len = end ? (size_t)(end - data) - i : size - i;
@@ -110,7 +112,7 @@ static int measure(const peri_tokenizer *t, const char *path, int repeat) {
     char *data;
     size_t size, n = 0;
     if (peri_file_read(path, 1u << 30, &data, &size, &err)) return report(&err);
-    peri_tokenize_options o = {sizeof o, false, false};
+    peri_tokenize_options o = {.size = sizeof o};
     double best = 1e9;
     for (int i = 0; i < repeat; i++) {
         int32_t *ids;

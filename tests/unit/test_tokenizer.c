@@ -167,7 +167,7 @@ static void begin_bpe(const char *pre) {
 
 static peri_status encode(const peri_tokenizer *t, const char *text, size_t size, bool special,
                           int32_t **ids, size_t *n, peri_error *err) {
-    peri_tokenize_options o = {sizeof o, special, special};
+    peri_tokenize_options o = {.size = sizeof o, .add_special = special, .parse_special = special};
     return peri_tokenize(t, (peri_str){text, size}, &o, ids, n, err);
 }
 
@@ -277,8 +277,9 @@ static void do_line(case_run *r, char *line) {
     if (strcmp(line, "text") == 0) {
         if (!r->t) r->t = finish();
         peri_str s = quoted(r, &rest);
-        peri_tokenize_options o = {sizeof o, strstr(rest, "special") != NULL,
-                                   strstr(rest, "parse") != NULL};
+        peri_tokenize_options o = {.size = sizeof o,
+                                   .add_special = strstr(rest, "special") != NULL,
+                                   .parse_special = strstr(rest, "parse") != NULL};
         peri_free(r->ids);
         assert_ok(peri_tokenize(r->t, s, &o, &r->ids, &r->n, &err), err);
     } else if (strcmp(line, "ids") == 0) {

@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * kv.c - see kv.h.  The pool holds [block][token][head][dim] for each layer's keys and for its
+ * values, so the tokens of one block are one run of bytes. */
+#include "run/kv.h"
+
+#include <string.h>
+
+#include "model/dtype.h"
+
+#include "base/compiler.h"
+
+uint64_t peri_kv_token_bytes(const peri_engine *e) {
+    return peri_engine_kv_bytes_per_token(e->a, e->o.kv_dtype);
+}
+
+/* One token's bytes in region r: 2 * layer is its keys, 2 * layer + 1 its values. */
+static size_t row_bytes(const peri_engine *e, int32_t r) {
+    int32_t d = r % 2 ? e->a->d_v : e->a->d_k;
+    return (size_t)e->a->layer[r / 2].n_kv * (size_t)d * peri_dtype_get(e->o.kv_dtype)->block_bytes;
+}
+
+static uint8_t *token_at(const peri_engine *e, int32_t r, int32_t block, int32_t it) {
+    uint64_t off = r % 2 ? e->kv.v_off[r / 2] : e->kv.k_off[r / 2];
+    return (uint8_t *)e->pool + off +
+           ((size_t)block * e->kv.block_tokens + (size_t)it) * row_bytes(e, r);
+}
+
+uint64_t peri_kv_copy(peri_engine *e, int32_t from, int32_t to, int32_t n_tok) {
+    uint64_t bytes = 0;
+    for (int32_t r = 0; r < 2 * e->a->n_layer; r++) {
+        size_t n = (size_t)n_tok * row_bytes(e, r);
+        memcpy(token_at(e, r, to, 0), token_at(e, r, from, 0), n);
+        bytes += n;
+    }
+    return bytes;
+}
+
+/* Tokens it .. to - 1 end with the block that it is in, or at `to`. */
+static int32_t run_length(const peri_engine *e, int32_t it, int32_t to) {
+    int32_t n = (int32_t)e->kv.block_tokens - it % (int32_t)e->kv.block_tokens;
+    return n < to - it ? n : to - it;
+}
+
+void peri_kv_export(const peri_engine *e, const int32_t *block, int32_t n_tok, uint8_t *dst) {
+    int32_t bt = (int32_t)e->kv.block_tokens;
+    for (int32_t r = 0; r < 2 * e->a->n_layer; r++) {
+        size_t row = row_bytes(e, r);
+        for (int32_t it = 0, n; it < n_tok; it += n) {
+            n = run_length(e, it, n_tok);
+            memcpy(dst, token_at(e, r, block[it / bt], it % bt), (size_t)n * row);
+            dst += (size_t)n * row;
+        }
+    }
+}
+
+void peri_kv_import(peri_engine *e, const int32_t *block, int32_t from, int32_t to,
+                    const uint8_t *src, int32_t n_tok) {
+    int32_t bt = (int32_t)e->kv.block_tokens;
+    for (int32_t r = 0; r < 2 * e->a->n_layer; r++) {
+        size_t row = row_bytes(e, r);
+        for (int32_t it = from, n; it < to; it += n) {
+            n = run_length(e, it, to);
+            memcpy(token_at(e, r, block[it / bt], it % bt), src + (size_t)it * row,
+                   (size_t)n * row);
+        }
+        src += (size_t)n_tok * row;
+    }
+}

@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * sampler_int.h - what the sampler's files share; included by core/run/sampler*.c only.
+ *
+ * sampler.c          samplers as objects; one pick: biases, constraints, links, selection
+ * sampler_select.c   the draw, mirostat, adaptive_p, and their records
+ * sampler_link.c     links that cut or scale
+ * sampler_history.c  links that look at the tokens before: penalties, dry
+ * sampler_sort.c     candidates: gathering, sorting, the n likeliest, probabilities
+ * sampler_save.c     to bytes and back */
+#ifndef PERI_RUN_SAMPLER_INT_H
+#define PERI_RUN_SAMPLER_INT_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+
+#include "run/sampler.h"
+#include "run/token_table.h"
+
+struct peri_sampler_scratch {
+    int32_t n_vocab;
+    float *work;             /* [n_vocab] logits once biases or penalties changed them */
+    peri_candidate *c, *aux; /* [n_vocab] */
+    int32_t *count;          /* [n_vocab] all 0 between uses */
+    /* the last pick */
+    const peri_sampler *owner;
+    peri_candidate *last;
+    size_t n_last;
+    bool is_last_sorted;
+};
+
+/* A sequence of tokens at which dry forgets: head, then tail[n_tail]. */
+typedef struct smp_breaker {
+    int32_t head;
+    uint32_t off, n_tail; /* into smp_shared.tail */
+} smp_breaker;
+
+/* What a sampler and its clones have in common; immutable but for the count. */
+typedef struct smp_shared {
+    atomic_int refs;
+    peri_sampling *p;     /* a copy with its arrays */
+    peri_sampler_vocab v; /* scratch NULL when each has its own */
+    uint8_t step[PERI_MAX_ORDER + 1];
+    int n_step;
+    bool is_greedy; /* the likeliest after the steps; no draw */
+    int32_t *eog;   /* [n_eog] tokens banned by ignore_eos */
+    size_t n_eog;
+    smp_breaker *breaker; /* [n_breaker] by head */
+    size_t n_breaker;
+    int32_t *tail;
+    size_t n_tail;
+    peri_token_table *own_table; /* made here; NULL when v.table serves or none is needed */
+} smp_shared;
+
+/* State of mirostat (a = mu) or adaptive_p (a = weighted sum, b = total weight) for the pick at
+ * n_tok. */
+typedef struct smp_record {
+    int32_t n_tok;
+    float a, b;
+} smp_record;
+
+struct peri_sampler {
+    smp_shared *shared;
+    peri_sampling p; /* shared->p with the stream of this one; arrays are shared->p's */
+    peri_sampler_scratch *x;
+    bool owns_scratch;
+    /* Only for mirostat and adaptive_p, room for n_ctx + 2 each: */
+    smp_record *record; /* [n_record] by rising n_tok, right for the history seen[n_seen] */
+    int32_t *seen;
+    int32_t n_record, n_seen, room;
+    int32_t *z, n_z; /* [n_z] room of dry, n_z = what it looks back over at most */
+    struct {
+        int32_t n_tok; /* where the text begins */
+        uint32_t size; /* 0: no healing */
+        char text[PERI_HEAL_BYTES];
+    } heal;
+};
+
+/* One pick under way.  Dense: candidates are the ids 0 .. n_vocab - 1 with logits[]; afterwards
+ * they are c[n]. */
+typedef struct smp_pick {
+    peri_sampler *s;
+    peri_sampler_scratch *x;
+    const int32_t *tok; /* [n_tok] */
+    int32_t n_tok;
+    const float *logits; /* f32 [n_vocab], the caller's or x->work */
+    peri_candidate *c;
+    size_t n;
+    bool is_dense;
+    bool is_sorted, is_by_id; /* of c: by falling logit, then id; by id */
+    uint32_t n_xtc;           /* xtc links that ran */
+} smp_pick;
+
+static inline float smp_number(float x) {
+    return x != x ? -__builtin_inff() : x;
+}
+
+/* ---- sampler_sort.c ----------------------------------------------------------------------------
+ */
+/* Does a come after b: lower logit, or equal and higher id? */
+static inline bool smp_is_after(const peri_candidate *a, const peri_candidate *b) {
+    return a->logit != b->logit ? a->logit < b->logit : a->id > b->id;
+}
+/* Sort a[n] by falling logit, then id, with tmp[n] as room; by_id: a is in the order of ids. */
+void smp_sort_range(peri_candidate *a, peri_candidate *tmp, size_t n, bool by_id);
+void smp_sort_ids(peri_candidate *a, peri_candidate *tmp, size_t n);
+/* The n_top first of a[n] into dst, sorted; n_top <= n; dst is not a. */
+void smp_head(const peri_candidate *a, size_t n, peri_candidate *dst, size_t n_top);
+void smp_gather(smp_pick *k);        /* end of dense */
+void smp_sort(smp_pick *k);          /* c sorted */
+void smp_top(smp_pick *k, size_t n); /* keep the n first, sorted */
+void smp_softmax(smp_pick *k);       /* fills p; the sum of p is 1 */
+float *smp_own_logits(smp_pick *k);  /* dense only: logits that may be changed */
+size_t smp_best(const smp_pick *k);  /* index in c (dense: id) of the first candidate; n > 0 */
+float smp_max(const smp_pick *k);    /* its logit */
+
+/* ---- links -------------------------------------------------------------------------------------
+ */
+void smp_penalties(smp_pick *k);
+void smp_dry(smp_pick *k);
+peri_status smp_breakers_new(smp_shared *h, peri_error *err);
+void smp_top_n_sigma(smp_pick *k);
+void smp_top_k(smp_pick *k);
+void smp_typical(smp_pick *k);
+void smp_top_p(smp_pick *k);
+void smp_min_p(smp_pick *k);
+void smp_xtc(smp_pick *k);
+void smp_temperature(smp_pick *k);
+void smp_infill(smp_pick *k);
+
+/* ---- sampler_select.c --------------------------------------------------------------------------
+ */
+bool smp_has_records(const peri_sampling *p);
+/* Index in c of the choice; writes the record of n_tok + 1.  n > 0 and some logit is finite. */
+size_t smp_select(smp_pick *k);
+/* Forget records that do not belong to tok[n_tok]. */
+void smp_match_history(peri_sampler *s, const int32_t *tok, int32_t n_tok);
+
+/* The token table in use, or NULL. */
+static inline const peri_token_table *smp_table(const smp_shared *h) {
+    return h->own_table ? h->own_table : h->v.table;
+}
+
+#endif
