@@ -32,6 +32,7 @@ static bool fail(json_out *o, const char *what) {
     char path[160] = "$";
     size_t n = 1;
     for (int i = 0; i < o->depth && n + 24 < sizeof path; i++) {
+        if (o->at[i].key == NULL && o->at[i].index == 0) break; /* the table itself */
         int k = o->at[i].key != NULL
                     ? snprintf(path + n, sizeof path - n, ".%.40s", o->at[i].key)
                     : snprintf(path + n, sizeof path - n, "[%lld]", (long long)o->at[i].index);

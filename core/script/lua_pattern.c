@@ -62,13 +62,14 @@ static bool in_class(unsigned c, unsigned name) {
     case 'u': yes = c - 'A' < 26; break;
     case 'w': yes = is_letter(c) || is_digit(c); break;
     case 'x': yes = is_digit(c) || (c | 32) - 'a' < 6; break;
+    case 'z': yes = c == 0; break; /* not in the manual any more, but still there */
     default: return name == c; /* an escaped character */
     }
     return (name & 32) != 0 ? yes : !yes;
 }
 
 static bool is_class(unsigned name) {
-    return is_letter(name) && strchr("acdglpsuwx", (int)(name | 32)) != NULL;
+    return is_letter(name) && strchr("acdglpsuwxz", (int)(name | 32)) != NULL;
 }
 
 static bool in_set(const pat_set *set, unsigned c) {

@@ -175,7 +175,8 @@ static void slice_end(peri_lua *l, lua_frame *f) {
         set_timer(l, 0);
         if (l->outer != NULL) /* its signal may have come while ours was armed */
             set_timer(l->outer, l->outer->slice_ns - (cpu_now() - l->outer->start_ns));
-        if (l->is_expired) lua_sethook(f->L, NULL, 0, 0);
+        int status = lua_status(f->L);
+        if (status == LUA_OK || status == LUA_YIELD) lua_sethook(f->L, NULL, 0, 0);
         l->is_expired = 0;
         l->budget.is_over = 0;
     }

@@ -211,7 +211,8 @@ static void copy_allowed(lua_State *L, int from, int to, const char *names) {
 }
 
 /* The libraries as views, shared by both environments: name -> view in the table pushed.  The base
- * functions are under "_G", as they are. */
+ * functions are under "_G", as they are.  What is behind goes where liblua looks for the names of
+ * functions in messages. */
 static void push_libraries(lua_State *L) {
     static const luaL_Reg *const own[] = {lua_guard_both,    lua_string_own, lua_table_own,
                                           lua_math_own, NULL, lua_guard_coroutine};
@@ -223,13 +224,18 @@ static void push_libraries(lua_State *L) {
     luaL_requiref(L, "math", luaopen_math, 0);
     luaL_requiref(L, "utf8", luaopen_utf8, 0);
     lua_newtable(L);
+    lua_newtable(L);
+    int names = lua_gettop(L);
     for (int i = 0; i < 6; i++) {
         lua_newtable(L);
         copy_allowed(L, all + 1 + i, lua_gettop(L), allowed[i].names);
         if (own[i] != NULL) luaL_setfuncs(L, own[i], 0);
+        lua_pushvalue(L, -1);
+        lua_setfield(L, names, allowed[i].library);
         if (i > 0) make_view(L, view_assign);
         lua_setfield(L, all, allowed[i].library);
     }
+    lua_setfield(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
     lua_settop(L, all);
 }
 
@@ -317,8 +323,6 @@ static int build(lua_State *L) {
     /* The stock globals are reachable no more. */
     lua_newtable(L);
     lua_rawseti(L, LUA_REGISTRYINDEX, LUA_RIDX_GLOBALS);
-    lua_pushnil(L);
-    lua_setfield(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
     return 0;
 }
 

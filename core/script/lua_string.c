@@ -128,8 +128,6 @@ static void add_text(pat_match *m, lua_buf *b, const char *s, const char *e) {
         } else if (c == '0') {
             lua_buf_add(b, s, (size_t)(e - s));
         } else if (c >= '1' && c <= '9') {
-            if (c - '1' >= m->n_capture && c != '1')
-                luaL_error(L, "invalid capture index %%%d in replacement string", c - '0');
             pat_push_capture(m, c - '1', s, e);
             size_t size;
             const char *text = luaL_tolstring(L, -1, &size);

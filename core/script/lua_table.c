@@ -62,7 +62,7 @@ static int own_insert(lua_State *L) {
 static int own_remove(lua_State *L) {
     lua_Integer size = length(L, 1, CAN_READ | CAN_WRITE);
     lua_Integer pos = luaL_optinteger(L, 2, size);
-    if (lua_gettop(L) >= 2)
+    if (pos != size)
         luaL_argcheck(L, (lua_Unsigned)pos - 1u <= (lua_Unsigned)size, 2, "position out of bounds");
     lua_geti(L, 1, pos);
     for (; pos < size; pos++) {
@@ -101,7 +101,8 @@ static void add_field(lua_State *L, lua_buf *b, lua_Integer i) {
     size_t n;
     lua_geti(L, 1, i);
     if (!lua_isstring(L, -1))
-        luaL_error(L, "invalid value (at index %I) in table for 'concat'", (LUAI_UACINT)i);
+        luaL_error(L, "invalid value (%s) at index %I in table for 'concat'", luaL_typename(L, -1),
+                   (LUAI_UACINT)i);
     const char *s = lua_tolstring(L, -1, &n);
     lua_buf_add(b, s, n);
     lua_pop(L, 1);
