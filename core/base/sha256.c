@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * sha256.c - see sha256.h.  OpenSSL keeps its own heap here: its tables live as long as the process,
- * longer than an allocator that a test installs. */
+ * sha256.c - see sha256.h.  OpenSSL keeps its own heap here: its tables live as long as the
+ * process, longer than an allocator that a test installs. */
 #include "base/sha256.h"
 
 #include <openssl/evp.h>

@@ -9,6 +9,7 @@
 enum { PERI_SHA256_TEXT = 65 }; /* 64 lower-case hexadecimal digits and a NUL */
 
 /* OTHER when OpenSSL refuses (no provider offers SHA-256).  Any thread. */
-peri_status peri_sha256(const void *data, size_t size, char text[PERI_SHA256_TEXT], peri_error *err);
+peri_status peri_sha256(const void *data, size_t size, char text[PERI_SHA256_TEXT],
+                        peri_error *err);
 
 #endif

@@ -11,7 +11,7 @@ enum { JSON_MAX_DEPTH = 128 };
 
 /* What a Lua value is in JSON. */
 typedef enum json_kind {
-    JSON_OTHER,  /* boolean, number, string: by their Lua type; or nothing that JSON has */
+    JSON_OTHER,   /* boolean, number, string: by their Lua type; or nothing that JSON has */
     JSON_ORDERED, /* an object that remembers its order */
     JSON_ARRAY,   /* a marked array */
     JSON_PLAIN,   /* a table without either mark */

@@ -3,8 +3,8 @@
  * lua_beneath.c - opening names below a folder so that neither "..", an absolute name nor a link
  * leaves it, whatever another process does to the folders meanwhile.
  *
- * Linux 5.6 and later resolve a name that way themselves (openat2).  Elsewhere, or where a container
- * forbids the call, the name is walked one part at a time and every link is refused. */
+ * Linux 5.6 and later resolve a name that way themselves (openat2).  Elsewhere, or where a
+ * container forbids the call, the name is walked one part at a time and every link is refused. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>

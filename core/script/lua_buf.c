@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
  * lua_buf.c - a growing buffer whose memory is the Lua state's: it counts against the cap, and an
- * error that passes leaves it to the collector.  Unlike luaL_Buffer it may be filled while the stack
- * above its slot changes. */
+ * error that passes leaves it to the collector.  Unlike luaL_Buffer it may be filled while the
+ * stack above its slot changes. */
 #include <string.h>
 
 #include "script/sandbox_int.h"

@@ -26,7 +26,8 @@ enum { DEFAULT_READ = 1 << 20, MAX_READ = 256 << 20, MAX_ENTRIES = 10000, CHUNK 
 
 static const char key_fd = 'd';
 
-/* ---- descriptors that an error closes ----------------------------------------------------------------- */
+/* ---- descriptors that an error closes
+ * ----------------------------------------------------------------- */
 
 static int close_fd(lua_State *L) {
     int *fd = lua_touserdata(L, 1);
@@ -56,7 +57,8 @@ static void drop_fd(int *fd) {
     *fd = -1;
 }
 
-/* ---- names and grants ----------------------------------------------------------------------------------- */
+/* ---- names and grants
+ * ----------------------------------------------------------------------------------- */
 
 typedef struct target {
     const lua_grant *grant;
@@ -122,7 +124,8 @@ static bool is_escape(int number) {
     return number == EXDEV || number == ELOOP;
 }
 
-/* ---- reading --------------------------------------------------------------------------------------------- */
+/* ---- reading
+ * --------------------------------------------------------------------------------------------- */
 
 /* All of an open regular file onto the stack. */
 static peri_status push_contents(lua_State *L, int fd, const char *shown, size_t max,
@@ -139,9 +142,9 @@ static peri_status push_contents(lua_State *L, int fd, const char *shown, size_t
         ssize_t got;
         peri_lua_poll(L);
         if (b.size > max || (uint64_t)st.st_size > max) {
-            status = peri_fail(err, PERI_E_RANGE,
-                               "%s: found %" PRIu64 " bytes, expected at most %zu", shown,
-                               (uint64_t)st.st_size > max ? (uint64_t)st.st_size : b.size, max);
+            status =
+                peri_fail(err, PERI_E_RANGE, "%s: found %" PRIu64 " bytes, expected at most %zu",
+                          shown, (uint64_t)st.st_size > max ? (uint64_t)st.st_size : b.size, max);
             break;
         }
         char *to = lua_buf_room(&b, CHUNK);
@@ -223,9 +226,11 @@ static int fs_exists(lua_State *L) {
     return 1;
 }
 
-/* ---- listing ---------------------------------------------------------------------------------------------- */
+/* ---- listing
+ * ---------------------------------------------------------------------------------------------- */
 
-/* Append the names in one piece of getdents64's output to the list on top; how many it holds then. */
+/* Append the names in one piece of getdents64's output to the list on top; how many it holds then.
+ */
 static lua_Integer add_names(lua_State *L, const char *data, long size, lua_Integer n) {
     for (long at = 0; at < size;) {
         uint16_t length;
@@ -266,7 +271,9 @@ static int fs_list(lua_State *L) {
     return 1;
 }
 
-/* ---- writing ----------------------------------------------------------------------------------------------- */
+/* ---- writing
+ * -----------------------------------------------------------------------------------------------
+ */
 
 static int write_all(int fd, const char *data, size_t size) {
     for (size_t n = 0; n < size;) {
@@ -316,9 +323,9 @@ static int fs_write(lua_State *L) {
 }
 
 int lua_open_fs(lua_State *L) {
-    static const luaL_Reg functions[] = {{"read", fs_read},     {"list", fs_list},
-                                         {"stat", fs_stat},     {"exists", fs_exists},
-                                         {"write", fs_write},   {NULL, NULL}};
+    static const luaL_Reg functions[] = {{"read", fs_read},   {"list", fs_list},
+                                         {"stat", fs_stat},   {"exists", fs_exists},
+                                         {"write", fs_write}, {NULL, NULL}};
     luaL_newlib(L, functions);
     return 1;
 }

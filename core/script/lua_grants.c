@@ -5,8 +5,8 @@
  *
  *     {"version": 1, "scripts": {"HASH": {"file": "NAME", "allow": ["fs.read=/folder"]}}}
  *
- * A changed script has another hash and is asked about again.  A file that cannot be read as this is
- * an error, and is never overwritten. */
+ * A changed script has another hash and is asked about again.  A file that cannot be read as this
+ * is an error, and is never overwritten. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -27,7 +27,9 @@ enum { MAX_GRANTS = 256, MAX_FILE = 1 << 20, MAX_LIST = 64 };
 
 const char *const grant_name[GRANT_KINDS] = {"fs.read", "fs.write", "env"};
 
-/* ---- names ------------------------------------------------------------------------------------------------ */
+/* ---- names
+ * ------------------------------------------------------------------------------------------------
+ */
 
 bool lua_path_absolute(const peri_lua *l, const char *path, char out[LUA_PATH_MAX]) {
     char joined[2 * LUA_PATH_MAX], base[LUA_PATH_MAX];
@@ -44,7 +46,8 @@ bool lua_path_absolute(const peri_lua *l, const char *path, char out[LUA_PATH_MA
     for (const char *p = joined; *p != 0;) {
         size_t part = strcspn(p, "/");
         if (part == 2 && p[0] == '.' && p[1] == '.') {
-            while (n > 0 && out[--n] != '/') {}
+            while (n > 0 && out[--n] != '/') {
+            }
         } else if (part > 0 && !(part == 1 && p[0] == '.')) {
             if (n + part + 2 > LUA_PATH_MAX) return false;
             out[n++] = '/';
@@ -102,7 +105,8 @@ static peri_status append(peri_lua *l, grant_kind kind, const char *value, peri_
 
 static peri_status check_env_name(const char *name, peri_error *err) {
     if (name[0] == 0 || strlen(name) > 255 || strchr(name, '=') != NULL)
-        return peri_fail(err, PERI_E_INVALID, "--allow env=%.60s: expected a variable's name", name);
+        return peri_fail(err, PERI_E_INVALID, "--allow env=%.60s: expected a variable's name",
+                         name);
     return PERI_OK;
 }
 
@@ -132,7 +136,8 @@ peri_status lua_grant_add(peri_lua *l, const char *text, peri_error *err) {
     size_t n = strcspn(text, "=");
     if (text[n] == 0 || n >= sizeof name)
         return peri_fail(err, PERI_E_INVALID,
-                         "--allow %.80s: expected fs.read=FOLDER, fs.write=FOLDER or env=NAME", text);
+                         "--allow %.80s: expected fs.read=FOLDER, fs.write=FOLDER or env=NAME",
+                         text);
     memcpy(name, text, n);
     name[n] = 0;
     peri_status status = kind_of(name, &kind, err);
@@ -151,7 +156,8 @@ peri_status lua_grant_add(peri_lua *l, const char *text, peri_error *err) {
     return append(l, kind, path, err);
 }
 
-/* ---- grants.json -------------------------------------------------------------------------------------------- */
+/* ---- grants.json
+ * -------------------------------------------------------------------------------------------- */
 
 char *peri_lua_config_dir(void) {
     const char *xdg = getenv("XDG_CONFIG_HOME"), *home = getenv("HOME");
@@ -190,7 +196,8 @@ static json_t *kept_list(json_t *all, const char *hash) {
     return json_object_get(json_object_get(json_object_get(all, "scripts"), hash), "allow");
 }
 
-/* Take the grants kept for this script.  What no longer fits (a folder that went) is asked again. */
+/* Take the grants kept for this script.  What no longer fits (a folder that went) is asked again.
+ */
 static peri_status recall(peri_lua *l, peri_error *err) {
     json_t *all, *entry;
     size_t i;
@@ -248,7 +255,8 @@ done:
     return status;
 }
 
-/* ---- what a script asks for ----------------------------------------------------------------------------------- */
+/* ---- what a script asks for
+ * ----------------------------------------------------------------------------------- */
 
 /* One wanted right, "fs.read=/folder", on top of the stack, its value `value` made absolute. */
 static bool has_right(const peri_lua *l, grant_kind kind, const char *value) {
@@ -260,7 +268,8 @@ static bool want(lua_State *L, int wants, grant_kind kind, peri_error *err) {
     peri_lua *l = peri_lua_of(L);
     char path[LUA_PATH_MAX];
     if (lua_type(L, -1) != LUA_TSTRING) {
-        peri_fail(err, PERI_E_INVALID, "capabilities: %s: found %s, expected a string or a list of them",
+        peri_fail(err, PERI_E_INVALID,
+                  "capabilities: %s: found %s, expected a string or a list of them",
                   grant_name[kind], luaL_typename(L, -1));
         return false;
     }
@@ -286,7 +295,8 @@ static bool want_each(lua_State *L, int wants, grant_kind kind, peri_error *err)
     int list = lua_gettop(L);
     lua_Integer n = (lua_Integer)lua_rawlen(L, list);
     if (n > MAX_LIST) {
-        peri_fail(err, PERI_E_INVALID, "capabilities: %s: more than %d", grant_name[kind], MAX_LIST);
+        peri_fail(err, PERI_E_INVALID, "capabilities: %s: more than %d", grant_name[kind],
+                  MAX_LIST);
         return false;
     }
     for (lua_Integer i = 1; i <= n; i++) {
@@ -314,7 +324,8 @@ static const char *key_text(lua_State *L, int idx) {
 static bool want_fs(lua_State *L, int wants, peri_error *err) {
     static const char *const known[] = {"read", "write"};
     if (!lua_istable(L, -1)) {
-        peri_fail(err, PERI_E_INVALID, "capabilities: fs: found %s, expected { read = ..., write = ... }",
+        peri_fail(err, PERI_E_INVALID,
+                  "capabilities: fs: found %s, expected { read = ..., write = ... }",
                   luaL_typename(L, -1));
         return false;
     }
@@ -445,7 +456,8 @@ static int env_get(lua_State *L) {
     peri_lua_push_error(L, PERI_E_OTHER, "");
     lua_pushliteral(L, "not_allowed");
     lua_setfield(L, -2, "code");
-    lua_pushfstring(L, "the environment variable %s is not allowed; add --allow env=%s", name, name);
+    lua_pushfstring(L, "the environment variable %s is not allowed; add --allow env=%s", name,
+                    name);
     lua_setfield(L, -2, "message");
     return 2;
 }

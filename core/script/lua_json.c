@@ -3,8 +3,9 @@
  * lua_json.c - reading JSON into Lua values, and the module perigee.sys.json.
  *
  * A parser of our own: jansson keeps neither the order of keys it was given by a table, nor the
- * digits of large integers, nor a line and column that count characters.  Source: RFC 8259, strictly;
- * besides, a key that occurs twice in an object is an error, and text is well-formed UTF-8.
+ * digits of large integers, nor a line and column that count characters.  Source: RFC 8259,
+ * strictly; besides, a key that occurs twice in an object is an error, and text is well-formed
+ * UTF-8.
  *
  * An object's metatable is its list of keys; __pairs follows it.  Arrays share one metatable.  The
  * parser recurses at most JSON_MAX_DEPTH deep and looks at the deadline at every value. */
@@ -20,7 +21,8 @@
 
 static const char key_array = 'a', key_null = 'n', key_number = 'd';
 
-/* ---- kinds ------------------------------------------------------------------------------------------ */
+/* ---- kinds
+ * ------------------------------------------------------------------------------------------ */
 
 static int object_pairs(lua_State *L);
 
@@ -49,7 +51,8 @@ json_kind json_kind_of(lua_State *L, int idx) {
     return kind;
 }
 
-/* ---- keys in order ------------------------------------------------------------------------------------ */
+/* ---- keys in order
+ * ------------------------------------------------------------------------------------ */
 
 static bool is_less(const void *user, uint32_t a, uint32_t b) {
     const peri_str *s = user;
@@ -180,7 +183,8 @@ static void push_object(lua_State *L) {
     lua_setmetatable(L, -3);
 }
 
-/* ---- reading ------------------------------------------------------------------------------------------ */
+/* ---- reading
+ * ------------------------------------------------------------------------------------------ */
 
 typedef struct json_in {
     lua_State *L;
@@ -193,8 +197,9 @@ int json_utf8(const char *p, const char *end) {
     static const struct {
         unsigned char lo, hi, lo2, hi2; /* first and second byte */
         int n;
-    } form[] = {{0xC2, 0xDF, 0x80, 0xBF, 2}, {0xE0, 0xE0, 0xA0, 0xBF, 3}, {0xE1, 0xEC, 0x80, 0xBF, 3},
-                {0xED, 0xED, 0x80, 0x9F, 3}, {0xEE, 0xEF, 0x80, 0xBF, 3}, {0xF0, 0xF0, 0x90, 0xBF, 4},
+    } form[] = {{0xC2, 0xDF, 0x80, 0xBF, 2}, {0xE0, 0xE0, 0xA0, 0xBF, 3},
+                {0xE1, 0xEC, 0x80, 0xBF, 3}, {0xED, 0xED, 0x80, 0x9F, 3},
+                {0xEE, 0xEF, 0x80, 0xBF, 3}, {0xF0, 0xF0, 0x90, 0xBF, 4},
                 {0xF1, 0xF3, 0x80, 0xBF, 4}, {0xF4, 0xF4, 0x80, 0x8F, 4}};
     if (p >= end) return 0;
     if (s[0] < 0x80) return 1;
@@ -458,10 +463,15 @@ static bool read_value(json_in *in, int depth) {
     case '[':
         if (depth == JSON_MAX_DEPTH) return fail(in, in->p, "at most 128 levels of nesting");
         return *in->p++ == '{' ? read_object(in, depth + 1) : read_array(in, depth + 1);
-    case '"': in->p++; return read_string(in);
-    case 't': return read_word(in, "true");
-    case 'f': return read_word(in, "false");
-    case 'n': return read_word(in, "null");
+    case '"':
+        in->p++;
+        return read_string(in);
+    case 't':
+        return read_word(in, "true");
+    case 'f':
+        return read_word(in, "false");
+    case 'n':
+        return read_word(in, "null");
     default:
         if (*in->p != '-' && !at_digit(in)) return fail(in, in->p, "a value");
         return read_number(in);
@@ -491,7 +501,8 @@ peri_status peri_lua_to_json(lua_State *L, int idx, peri_error *err) {
     return json_write(L, lua_absindex(L, idx), &compact, err) ? PERI_OK : PERI_E_INVALID;
 }
 
-/* ---- the module ------------------------------------------------------------------------------------------ */
+/* ---- the module
+ * ------------------------------------------------------------------------------------------ */
 
 static void check_options(lua_State *L, int idx, const char *const *known, size_t n) {
     if (lua_isnoneornil(L, idx)) return;
@@ -503,8 +514,8 @@ static void check_options(lua_State *L, int idx, const char *const *known, size_
             is_known = is_known || strcmp(known[i], key) == 0;
         if (is_known) continue;
         const char *near = peri_nearest(key, known, n);
-        peri_lua_misuse(L, "JSON: unknown option '%.40s'%s%s%s", key, near ? "; did you mean '" : "",
-                        near ? near : "", near ? "'?" : "");
+        peri_lua_misuse(L, "JSON: unknown option '%.40s'%s%s%s", key,
+                        near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "");
     }
 }
 
@@ -626,12 +637,24 @@ static int json_keys(lua_State *L) {
 static int json_kind_name(lua_State *L) {
     luaL_checkany(L, 1);
     switch (json_kind_of(L, 1)) {
-    case JSON_ORDERED: lua_pushliteral(L, "object"); break;
-    case JSON_ARRAY: lua_pushliteral(L, "array"); break;
-    case JSON_NULL: lua_pushliteral(L, "null"); break;
-    case JSON_NUMBER: lua_pushliteral(L, "number"); break;
-    case JSON_PLAIN: lua_pushstring(L, lua_rawlen(L, 1) > 0 ? "array" : "object"); break;
-    default: lua_pushstring(L, luaL_typename(L, 1)); break;
+    case JSON_ORDERED:
+        lua_pushliteral(L, "object");
+        break;
+    case JSON_ARRAY:
+        lua_pushliteral(L, "array");
+        break;
+    case JSON_NULL:
+        lua_pushliteral(L, "null");
+        break;
+    case JSON_NUMBER:
+        lua_pushliteral(L, "number");
+        break;
+    case JSON_PLAIN:
+        lua_pushstring(L, lua_rawlen(L, 1) > 0 ? "array" : "object");
+        break;
+    default:
+        lua_pushstring(L, luaL_typename(L, 1));
+        break;
     }
     return 1;
 }
@@ -682,10 +705,10 @@ static void prepare(lua_State *L) {
 }
 
 int peri_lua_open_json(lua_State *L) {
-    static const luaL_Reg functions[] = {
-        {"decode", json_decode}, {"encode", json_encode}, {"array", json_array},
-        {"object", json_object}, {"number", json_number}, {"keys", json_keys},
-        {"kind", json_kind_name}, {NULL, NULL}};
+    static const luaL_Reg functions[] = {{"decode", json_decode},  {"encode", json_encode},
+                                         {"array", json_array},    {"object", json_object},
+                                         {"number", json_number},  {"keys", json_keys},
+                                         {"kind", json_kind_name}, {NULL, NULL}};
     prepare(L);
     luaL_newlib(L, functions);
     lua_rawgetp(L, LUA_REGISTRYINDEX, &key_null);

@@ -3,9 +3,9 @@
  * lua_json.h - JSON text to Lua values and back (perigee.sys.json).
  *
  * Objects are tables that remember the order of their keys, arrays carry a mark, so that [] and {}
- * differ; null is json.null; integers that do not fit 64 bits keep their digits; floats print in the
- * fewest digits that read back as the same number.  Nesting at most 128.  All memory is the state's.
- * Every function must run inside a protected call. */
+ * differ; null is json.null; integers that do not fit 64 bits keep their digits; floats print in
+ * the fewest digits that read back as the same number.  Nesting at most 128.  All memory is the
+ * state's. Every function must run inside a protected call. */
 #ifndef PERI_SCRIPT_LUA_JSON_H
 #define PERI_SCRIPT_LUA_JSON_H
 

@@ -2,9 +2,9 @@
  *
  * lua_json_out.c - writing Lua values as JSON.
  *
- * Tables are read without metamethods.  Floats are written in the fewest digits that read back as the
- * same number, in the notation of Python's repr (1.0, 0.1, 1e+16, 1e-05), which is what templates
- * are compared with.  A failure names the place as $.key[3]. */
+ * Tables are read without metamethods.  Floats are written in the fewest digits that read back as
+ * the same number, in the notation of Python's repr (1.0, 0.1, 1e+16, 1e-05), which is what
+ * templates are compared with.  A failure names the place as $.key[3]. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -46,9 +46,11 @@ static void add(json_out *o, const char *s) {
     lua_buf_add(&o->b, s, strlen(s));
 }
 
-/* ---- numbers ------------------------------------------------------------------------------------------ */
+/* ---- numbers
+ * ------------------------------------------------------------------------------------------ */
 
-/* digits[n] and the decimal exponent of the first, from the shortest %.{p}e that reads back as x. */
+/* digits[n] and the decimal exponent of the first, from the shortest %.{p}e that reads back as x.
+ */
 static size_t shortest(double x, char digits[20], int *exponent) {
     char text[40];
     /* 15 digits are always kept, so nothing shorter than what 15 leave can do; numbers below the
@@ -105,7 +107,8 @@ static bool write_number(json_out *o, int idx) {
     return true;
 }
 
-/* ---- strings ------------------------------------------------------------------------------------------- */
+/* ---- strings
+ * ------------------------------------------------------------------------------------------- */
 
 static void add_unicode(json_out *o, unsigned c) {
     char text[16];
@@ -148,8 +151,8 @@ static bool write_string(json_out *o, const char *s, size_t size) {
                      (size_t)(p - s) + 1, (unsigned char)*p);
             return fail(o, what);
         }
-        bool is_plain = n > 1 ? !o->style->want_ascii
-                              : (unsigned char)*p >= 32 && *p != '"' && *p != '\\';
+        bool is_plain =
+            n > 1 ? !o->style->want_ascii : (unsigned char)*p >= 32 && *p != '"' && *p != '\\';
         if (!is_plain) {
             lua_buf_add(&o->b, from, (size_t)(p - from));
             add_escaped(o, p, n);
@@ -162,7 +165,8 @@ static bool write_string(json_out *o, const char *s, size_t size) {
     return true;
 }
 
-/* ---- tables -------------------------------------------------------------------------------------------- */
+/* ---- tables
+ * -------------------------------------------------------------------------------------------- */
 
 static bool write_value(json_out *o, int idx);
 
@@ -248,10 +252,16 @@ static bool write_other(json_out *o, int idx) {
     const char *s;
     char what[80];
     switch (lua_type(o->L, idx)) {
-    case LUA_TBOOLEAN: add(o, lua_toboolean(o->L, idx) ? "true" : "false"); return true;
-    case LUA_TNUMBER: return write_number(o, idx);
-    case LUA_TSTRING: s = lua_tolstring(o->L, idx, &size); return write_string(o, s, size);
-    case LUA_TNIL: return fail(o, "found nil; JSON's null is json.null");
+    case LUA_TBOOLEAN:
+        add(o, lua_toboolean(o->L, idx) ? "true" : "false");
+        return true;
+    case LUA_TNUMBER:
+        return write_number(o, idx);
+    case LUA_TSTRING:
+        s = lua_tolstring(o->L, idx, &size);
+        return write_string(o, s, size);
+    case LUA_TNIL:
+        return fail(o, "found nil; JSON's null is json.null");
     default:
         snprintf(what, sizeof what, "found a %s, which JSON does not have",
                  luaL_typename(o->L, idx));
@@ -262,13 +272,20 @@ static bool write_other(json_out *o, int idx) {
 static bool write_value(json_out *o, int idx) {
     peri_lua_poll(o->L);
     switch (json_kind_of(o->L, idx)) {
-    case JSON_NULL: add(o, "null"); return true;
-    case JSON_NUMBER: add(o, lua_touserdata(o->L, idx)); return true;
-    case JSON_ARRAY: return write_array(o, idx);
-    case JSON_ORDERED: return write_object(o, idx);
+    case JSON_NULL:
+        add(o, "null");
+        return true;
+    case JSON_NUMBER:
+        add(o, lua_touserdata(o->L, idx));
+        return true;
+    case JSON_ARRAY:
+        return write_array(o, idx);
+    case JSON_ORDERED:
+        return write_object(o, idx);
     case JSON_PLAIN:
         return lua_rawlen(o->L, idx) > 0 ? write_array(o, idx) : write_object(o, idx);
-    default: return write_other(o, idx);
+    default:
+        return write_other(o, idx);
     }
 }
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * lua_load.c - text from outside becomes a function of the user environment.  Precompiled chunks are
- * refused everywhere: the VM does not verify them. */
+ * lua_load.c - text from outside becomes a function of the user environment.  Precompiled chunks
+ * are refused everywhere: the VM does not verify them. */
 #include <string.h>
 
 #include "base/alloc.h"
@@ -21,7 +21,8 @@ static peri_status load_chunk(peri_lua *l, const char *chunk, const char *text, 
         text += 3;
         size -= 3;
     }
-    if (size > 0 && text[0] == '#') { /* "#!/usr/bin/env ...": the line's end stays, for the count */
+    if (size > 0 &&
+        text[0] == '#') { /* "#!/usr/bin/env ...": the line's end stays, for the count */
         const char *end = memchr(text, '\n', size);
         size = end != NULL ? size - (size_t)(end - text) : 0;
         text = end != NULL ? end : text;

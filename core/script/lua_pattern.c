@@ -3,9 +3,9 @@
  * lua_pattern.c - see lua_pattern.h.
  *
  * A pattern becomes a list of items: one character (of a kind) with its repetition, or a capture
- * border, %b, %f, a back reference, the end anchor, the end.  Matching backtracks by recursion, whose
- * depth the number of items bounds (MAX_DEPTH as in the stock library); its time nothing bounds but
- * the deadline, so every step looks at it. */
+ * border, %b, %f, a back reference, the end anchor, the end.  Matching backtracks by recursion,
+ * whose depth the number of items bounds (MAX_DEPTH as in the stock library); its time nothing
+ * bounds but the deadline, so every step looks at it. */
 #include <string.h>
 
 #include "script/lua_pattern.h"
@@ -39,7 +39,8 @@ static const char *const bad_message[] = {
     "missing '[' after '%f' in pattern",
 };
 
-/* ---- character classes: those of the C locale, whatever locale the program has set ---------------- */
+/* ---- character classes: those of the C locale, whatever locale the program has set
+ * ---------------- */
 
 static bool is_letter(unsigned c) {
     return (c | 32) - 'a' < 26;
@@ -52,18 +53,41 @@ static bool is_digit(unsigned c) {
 static bool in_class(unsigned c, unsigned name) {
     bool yes;
     switch (name | 32) {
-    case 'a': yes = is_letter(c); break;
-    case 'c': yes = c < 32 || c == 127; break;
-    case 'd': yes = is_digit(c); break;
-    case 'g': yes = c > 32 && c < 127; break;
-    case 'l': yes = c - 'a' < 26; break;
-    case 'p': yes = c > 32 && c < 127 && !is_letter(c) && !is_digit(c); break;
-    case 's': yes = c == 32 || c - 9 < 5; break;
-    case 'u': yes = c - 'A' < 26; break;
-    case 'w': yes = is_letter(c) || is_digit(c); break;
-    case 'x': yes = is_digit(c) || (c | 32) - 'a' < 6; break;
-    case 'z': yes = c == 0; break; /* not in the manual any more, but still there */
-    default: return name == c; /* an escaped character */
+    case 'a':
+        yes = is_letter(c);
+        break;
+    case 'c':
+        yes = c < 32 || c == 127;
+        break;
+    case 'd':
+        yes = is_digit(c);
+        break;
+    case 'g':
+        yes = c > 32 && c < 127;
+        break;
+    case 'l':
+        yes = c - 'a' < 26;
+        break;
+    case 'p':
+        yes = c > 32 && c < 127 && !is_letter(c) && !is_digit(c);
+        break;
+    case 's':
+        yes = c == 32 || c - 9 < 5;
+        break;
+    case 'u':
+        yes = c - 'A' < 26;
+        break;
+    case 'w':
+        yes = is_letter(c) || is_digit(c);
+        break;
+    case 'x':
+        yes = is_digit(c) || (c | 32) - 'a' < 6;
+        break;
+    case 'z':
+        yes = c == 0;
+        break; /* not in the manual any more, but still there */
+    default:
+        return name == c; /* an escaped character */
     }
     return (name & 32) != 0 ? yes : !yes;
 }
@@ -76,7 +100,8 @@ static bool in_set(const pat_set *set, unsigned c) {
     return set->bit[c / 32] >> (c % 32) & 1;
 }
 
-/* ---- compiling ------------------------------------------------------------------------------------- */
+/* ---- compiling
+ * ------------------------------------------------------------------------------------- */
 
 typedef struct reader {
     const unsigned char *p, *end;
@@ -161,14 +186,19 @@ static pat_item read_item(reader *r) {
             return (pat_item){.kind = ITEM_OPEN_POSITION};
         }
         return (pat_item){.kind = ITEM_OPEN};
-    case ')': return (pat_item){.kind = ITEM_CLOSE};
-    case '.': return (pat_item){.kind = ITEM_ANY};
-    case '[': return set_item(r, ITEM_SET);
-    case '%': return read_escape(r);
+    case ')':
+        return (pat_item){.kind = ITEM_CLOSE};
+    case '.':
+        return (pat_item){.kind = ITEM_ANY};
+    case '[':
+        return set_item(r, ITEM_SET);
+    case '%':
+        return read_escape(r);
     case '$':
         if (r->p == r->end) return (pat_item){.kind = ITEM_LAST};
         break;
-    default: break;
+    default:
+        break;
     }
     return (pat_item){.kind = ITEM_CHAR, .a = c};
 }
@@ -198,7 +228,8 @@ void pat_compile(lua_State *L, pat *p, const char *text, size_t size) {
     p->item[r.n_item] = (pat_item){.kind = ITEM_END};
 }
 
-/* ---- matching --------------------------------------------------------------------------------------- */
+/* ---- matching
+ * --------------------------------------------------------------------------------------- */
 
 static const char *match(pat_match *m, const char *s, const pat_item *it);
 
@@ -206,10 +237,14 @@ static bool is_one(const pat_match *m, const char *s, const pat_item *it) {
     if (s >= m->end) return false;
     unsigned c = (unsigned char)*s;
     switch (it->kind) {
-    case ITEM_ANY: return true;
-    case ITEM_CHAR: return c == it->a;
-    case ITEM_CLASS: return in_class(c, it->a);
-    default: return in_set(&m->p->set[it->set], c);
+    case ITEM_ANY:
+        return true;
+    case ITEM_CHAR:
+        return c == it->a;
+    case ITEM_CLASS:
+        return in_class(c, it->a);
+    default:
+        return in_set(&m->p->set[it->set], c);
     }
 }
 
@@ -304,23 +339,36 @@ static bool match_one(pat_match *m, const char **s, const pat_item *it) {
             }
         }
         return true;
-    case '-': *s = match_least(m, *s, it); return false;
+    case '-':
+        *s = match_least(m, *s, it);
+        return false;
     case '+':
         *s = is_one(m, *s, it) ? match_most(m, *s + 1, it) : NULL;
         return false;
-    default: *s = match_most(m, *s, it); return false;
+    default:
+        *s = match_most(m, *s, it);
+        return false;
     }
 }
 
 /* An item that is no plain character.  As match_one. */
 static bool match_other(pat_match *m, const char **s, const pat_item *it) {
     switch (it->kind) {
-    case ITEM_END: return false;
+    case ITEM_END:
+        return false;
     case ITEM_OPEN:
-    case ITEM_OPEN_POSITION: *s = match_open(m, *s, it); return false;
-    case ITEM_CLOSE: *s = match_close(m, *s, it); return false;
-    case ITEM_BALANCE: *s = match_balance(m, *s, it); return *s != NULL;
-    case ITEM_BACK: *s = match_back(m, *s, it); return *s != NULL;
+    case ITEM_OPEN_POSITION:
+        *s = match_open(m, *s, it);
+        return false;
+    case ITEM_CLOSE:
+        *s = match_close(m, *s, it);
+        return false;
+    case ITEM_BALANCE:
+        *s = match_balance(m, *s, it);
+        return *s != NULL;
+    case ITEM_BACK:
+        *s = match_back(m, *s, it);
+        return *s != NULL;
     case ITEM_FRONTIER:
         if (is_frontier(m, *s, it)) return true;
         *s = NULL;
@@ -328,7 +376,9 @@ static bool match_other(pat_match *m, const char **s, const pat_item *it) {
     case ITEM_LAST:
         if (*s != m->end) *s = NULL;
         return false;
-    default: luaL_error(m->L, "%s", bad_message[it->set]); return false;
+    default:
+        luaL_error(m->L, "%s", bad_message[it->set]);
+        return false;
     }
 }
 
@@ -357,7 +407,8 @@ const char *pat_match_at(pat_match *m, const char *s) {
     return match(m, s, m->p->item);
 }
 
-/* ---- captures --------------------------------------------------------------------------------------- */
+/* ---- captures
+ * --------------------------------------------------------------------------------------- */
 
 void pat_push_capture(pat_match *m, int i, const char *s, const char *e) {
     if (i >= m->n_capture) {

@@ -35,7 +35,9 @@ static int own_random(lua_State *L) {
     peri_lua *l = peri_lua_of(L);
     lua_Integer low = 1, high;
     switch (lua_gettop(L)) {
-    case 0: lua_pushnumber(L, (double)(draw(l) >> 11) * 0x1p-53); return 1;
+    case 0:
+        lua_pushnumber(L, (double)(draw(l) >> 11) * 0x1p-53);
+        return 1;
     case 1:
         high = luaL_checkinteger(L, 1);
         if (high == 0) {
@@ -47,11 +49,12 @@ static int own_random(lua_State *L) {
         low = luaL_checkinteger(L, 1);
         high = luaL_checkinteger(L, 2);
         break;
-    default: return luaL_error(L, "wrong number of arguments");
+    default:
+        return luaL_error(L, "wrong number of arguments");
     }
     luaL_argcheck(L, low <= high, lua_gettop(L), "interval is empty");
-    lua_pushinteger(L, (lua_Integer)((uint64_t)low +
-                                     draw_up_to(l, (uint64_t)high - (uint64_t)low)));
+    lua_pushinteger(L,
+                    (lua_Integer)((uint64_t)low + draw_up_to(l, (uint64_t)high - (uint64_t)low)));
     return 1;
 }
 

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT
  *
- * lua_require.c - modules: ours ("perigee", "perigee.NAME", and "perigee.sys.NAME" in C) and the .lua
- * files beside the user's script.
+ * lua_require.c - modules: ours ("perigee", "perigee.NAME", and "perigee.sys.NAME" in C) and the
+ * .lua files beside the user's script.
  *
  * A module runs once; while it runs its name stands for "being loaded", so a circle is an error and
- * not a second run.  The user gets read-only views of our modules and never those of perigee.sys. */
+ * not a second run.  The user gets read-only views of our modules and never those of perigee.sys.
+ */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <stdio.h>
@@ -38,8 +39,10 @@ static const char *check_name(lua_State *L) {
         }
     }
     if (!is_good)
-        peri_lua_misuse(L, "module name \"%.60s\": expected parts of letters, digits, _ and -, joined "
-                           "by dots", s);
+        peri_lua_misuse(L,
+                        "module name \"%.60s\": expected parts of letters, digits, _ and -, joined "
+                        "by dots",
+                        s);
     return s;
 }
 
@@ -56,8 +59,10 @@ static bool begin(lua_State *L, const char *key) {
     lua_pushvalue(L, 1);
     int type = lua_rawget(L, -2);
     if (type == LUA_TLIGHTUSERDATA)
-        peri_lua_misuse(L, "module '%s' is required while it is being loaded: modules must not "
-                           "require each other in a circle", lua_tostring(L, 1));
+        peri_lua_misuse(L,
+                        "module '%s' is required while it is being loaded: modules must not "
+                        "require each other in a circle",
+                        lua_tostring(L, 1));
     if (type != LUA_TNIL) return true;
     lua_pop(L, 1);
     lua_pushvalue(L, 1);
@@ -104,7 +109,8 @@ static int stop(lua_State *L, const char *key, const char *fmt, const char *what
     return lua_error(L);
 }
 
-/* ---- ours ------------------------------------------------------------------------------------------ */
+/* ---- ours
+ * ------------------------------------------------------------------------------------------ */
 
 static int load_c(lua_State *L, const char *name) {
     peri_lua *l = peri_lua_of(L);
@@ -150,7 +156,8 @@ int lua_require_trusted(lua_State *L) {
     return load_ours(L, name);
 }
 
-/* ---- the user's ------------------------------------------------------------------------------------ */
+/* ---- the user's
+ * ------------------------------------------------------------------------------------ */
 
 static int view_of_ours(lua_State *L) {
     lua_pushcfunction(L, lua_require_trusted);

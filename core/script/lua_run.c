@@ -3,15 +3,15 @@
  * lua_run.c - slices: running Lua code until it returns, waits, fails, or its time is over.
  *
  * Trusted and user code run without a hook, which would cost a third of their speed.  Instead each
- * slice sets a timer whose signal comes to the owning thread.  The handler may call lua_sethook: Lua
- * documents it as safe inside a signal, on the thread that runs the state.  What it needs is the
- * coroutine that runs now, so every resume goes through lua_frame_push, which keeps it in
+ * slice sets a timer whose signal comes to the owning thread.  The handler may call lua_sethook:
+ * Lua documents it as safe inside a signal, on the thread that runs the state.  What it needs is
+ * the coroutine that runs now, so every resume goes through lua_frame_push, which keeps it in
  * `running`.
  *
  * No gap: a resume first sets `running`, then looks at is_expired; the handler first sets
- * is_expired, then arms `running`.  Whichever comes first, the other notices.  The clock that counts
- * is the thread's processor time; the timer is set again for the rest when the machine was busy with
- * something else.
+ * is_expired, then arms `running`.  Whichever comes first, the other notices.  The clock that
+ * counts is the thread's processor time; the timer is set again for the rest when the machine was
+ * busy with something else.
  *
  * Two facts of liblua 5.4 shape the rest.  An error raised inside a hook calls the message handler
  * while hooks are off: xpcall's handlers are therefore ours (lua_guard.c) and call nothing of the
@@ -19,9 +19,9 @@
  * such coroutines, known by the hook they still carry, are never entered again, not even to close
  * their variables.
  *
- * One loop of the VM sees neither hook nor poll: calling a table whose __call is a table, and so on,
- * which shifts the growing stack each time.  It ends when the stack cannot grow: once the slice is
- * over the allocator refuses that (is_over).
+ * One loop of the VM sees neither hook nor poll: calling a table whose __call is a table, and so
+ * on, which shifts the growing stack each time.  It ends when the stack cannot grow: once the slice
+ * is over the allocator refuses that (is_over).
  *
  * Outside lua_pcall and lua_resume nothing here may allocate in the state, or it would end the
  * process. */
@@ -50,7 +50,8 @@ const char lua_key_wait = 'y';
 static _Thread_local peri_lua *volatile armed;
 static int slice_signal; /* 0: none could be had */
 
-/* ---- time --------------------------------------------------------------------------------------- */
+/* ---- time ---------------------------------------------------------------------------------------
+ */
 
 static int64_t cpu_now(void) {
     struct timespec t = {0};
@@ -134,7 +135,8 @@ static peri_status bind_timer(peri_lua *l, peri_error *err) {
     return PERI_OK;
 }
 
-/* ---- frames and slices --------------------------------------------------------------------------- */
+/* ---- frames and slices
+ * --------------------------------------------------------------------------- */
 
 void lua_frame_push(peri_lua *l, lua_frame *f, lua_State *L) {
     f->L = L;
@@ -183,7 +185,8 @@ static void slice_end(peri_lua *l, lua_frame *f) {
     lua_frame_pop(l, f);
 }
 
-/* ---- where --------------------------------------------------------------------------------------- */
+/* ---- where
+ * --------------------------------------------------------------------------------------- */
 
 /* Modules of ours are loaded as "=perigee..."; what else is written in Lua is the user's. */
 static bool is_user(const lua_Debug *ar) {
@@ -230,7 +233,8 @@ void peri_lua_poll(lua_State *L) {
     if (peri_lua_of(L)->is_expired) lua_raise_expired(L);
 }
 
-/* ---- failures ------------------------------------------------------------------------------------ */
+/* ---- failures
+ * ------------------------------------------------------------------------------------ */
 
 static void note_text(peri_lua *l, const char *s, size_t size) {
     peri_text_add(&l->trace, s, size > MAX_TEXT ? MAX_TEXT : size);
@@ -320,7 +324,8 @@ const char *peri_lua_error_text(const peri_lua *l) {
     return l->trace.data != NULL ? l->trace.data : "";
 }
 
-/* ---- running ------------------------------------------------------------------------------------- */
+/* ---- running
+ * ------------------------------------------------------------------------------------- */
 
 peri_status peri_lua_resume(peri_lua *l, lua_State *co, int n_arg, int *n_result, peri_error *err) {
     lua_frame frame;
@@ -411,7 +416,8 @@ peri_status peri_lua_close_thread(peri_lua *l, lua_State *co, peri_error *err) {
     return status;
 }
 
-/* ---- waiting ------------------------------------------------------------------------------------- */
+/* ---- waiting
+ * ------------------------------------------------------------------------------------- */
 
 int peri_lua_wait(lua_State *L, int n, lua_KContext ctx, lua_KFunction k) {
     peri_lua *l = peri_lua_of(L);
@@ -425,7 +431,8 @@ int peri_lua_wait(lua_State *L, int n, lua_KContext ctx, lua_KFunction k) {
     return lua_yieldk(L, n + 1, ctx, k);
 }
 
-/* ---- what a coroutine carries ---------------------------------------------------------------------- */
+/* ---- what a coroutine carries
+ * ---------------------------------------------------------------------- */
 
 static uintptr_t *extra(lua_State *L) {
     return lua_getextraspace(L);

@@ -4,8 +4,8 @@
  * kept from being changed.
  *
  * `allowed` below is the whole list; a test freezes what can be reached from a script as text.  An
- * environment is an empty table in front of the real one: reads go through, a name that is not there
- * raises and names the nearest, writes raise.  Libraries and our modules are such views too
+ * environment is an empty table in front of the real one: reads go through, a name that is not
+ * there raises and names the nearest, writes raise.  Libraries and our modules are such views too
  * (peri_lua_freeze), except that a missing field reads as nil.
  *
  * Read in this order: allowed, peri_lua_freeze, build, peri_lua_open. */
@@ -25,11 +25,12 @@ enum { DEFAULT_MIB = 64, DEFAULT_SLICE_MS = 500, MAX_NAMES = 64 };
 const char lua_key_user_env = 'U', lua_key_trusted_env = 'T', lua_key_user_meta = 'm',
            lua_key_frozen = 'f';
 
-/* ---- what exists ----------------------------------------------------------------------------------- */
+/* ---- what exists
+ * ----------------------------------------------------------------------------------- */
 
-/* Functions of the stock libraries that stay as they are.  Absent on purpose: collectgarbage, dofile,
- * loadfile, warn; string.dump; io, os, debug, package whole.  The others of these libraries are
- * replaced: see lua_guard_*, lua_string_own, lua_table_own, lua_math_own. */
+/* Functions of the stock libraries that stay as they are.  Absent on purpose: collectgarbage,
+ * dofile, loadfile, warn; string.dump; io, os, debug, package whole.  The others of these libraries
+ * are replaced: see lua_guard_*, lua_string_own, lua_table_own, lua_math_own. */
 static const struct {
     const char *library; /* "_G": base */
     const char *names;
@@ -37,8 +38,9 @@ static const struct {
     {"_G", "assert error ipairs next pairs rawequal rawget rawlen select tonumber tostring type"},
     {"string", "byte char format len lower pack packsize reverse sub unpack upper"},
     {"table", "pack unpack"},
-    {"math", "abs acos asin atan ceil cos deg exp floor fmod huge log max maxinteger min mininteger "
-             "modf pi rad sin sqrt tan tointeger type ult"},
+    {"math",
+     "abs acos asin atan ceil cos deg exp floor fmod huge log max maxinteger min mininteger "
+     "modf pi rad sin sqrt tan tointeger type ult"},
     {"utf8", "char charpattern codepoint codes len offset"},
     {"coroutine", ""},
 };
@@ -57,7 +59,8 @@ static const struct {
     {"unpack", "table.unpack"},
 };
 
-/* ---- read-only views --------------------------------------------------------------------------------- */
+/* ---- read-only views
+ * --------------------------------------------------------------------------------- */
 
 static int view_next(lua_State *L) {
     lua_settop(L, 2);
@@ -166,7 +169,8 @@ void peri_lua_freeze(lua_State *L, int idx) {
     lua_remove(L, -2);
 }
 
-/* ---- globals ----------------------------------------------------------------------------------------- */
+/* ---- globals
+ * ----------------------------------------------------------------------------------------- */
 
 /* Reading a global that is not there.  Arguments: the environment's real table, the name. */
 static int undeclared(lua_State *L) {
@@ -196,7 +200,8 @@ static int assign_global(lua_State *L) {
     peri_lua_misuse(L, "assignment to undeclared global '%.60s' (use local)", name);
 }
 
-/* ---- building ------------------------------------------------------------------------------------------ */
+/* ---- building
+ * ------------------------------------------------------------------------------------------ */
 
 static void copy_allowed(lua_State *L, int from, int to, const char *names) {
     while (*names != 0) {
@@ -214,8 +219,8 @@ static void copy_allowed(lua_State *L, int from, int to, const char *names) {
  * functions are under "_G", as they are.  What is behind goes where liblua looks for the names of
  * functions in messages. */
 static void push_libraries(lua_State *L) {
-    static const luaL_Reg *const own[] = {lua_guard_both,    lua_string_own, lua_table_own,
-                                          lua_math_own, NULL, lua_guard_coroutine};
+    static const luaL_Reg *const own[] = {lua_guard_both, lua_string_own, lua_table_own,
+                                          lua_math_own,   NULL,           lua_guard_coroutine};
     lua_newtable(L);
     int all = lua_gettop(L);
     luaL_requiref(L, "_G", luaopen_base, 0);
@@ -326,7 +331,8 @@ static int build(lua_State *L) {
     return 0;
 }
 
-/* ---- opening and closing --------------------------------------------------------------------------------- */
+/* ---- opening and closing
+ * --------------------------------------------------------------------------------- */
 
 static bool copy_text(const char *from, char **to) {
     *to = from != NULL ? peri_str_dup(peri_str_of(from)) : NULL;

@@ -33,6 +33,7 @@ static void out_of_instructions(lua_State *L, lua_Debug *ar) {
 lua_State *peri_lua_new(peri_lua_budget *budget, size_t max_bytes, int max_instructions) {
     *budget = (peri_lua_budget){.max_bytes = max_bytes};
     lua_State *L = lua_newstate(lua_resize, budget);
-    if (L && max_instructions > 0) lua_sethook(L, out_of_instructions, LUA_MASKCOUNT, max_instructions);
+    if (L && max_instructions > 0)
+        lua_sethook(L, out_of_instructions, LUA_MASKCOUNT, max_instructions);
     return L;
 }

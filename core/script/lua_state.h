@@ -17,8 +17,8 @@ typedef struct peri_lua_budget {
 } peri_lua_budget;
 
 /* A bare state without libraries.  Allocation beyond max_bytes fails as LUA_ERRMEM; after
- * max_instructions (0: no limit) the running chunk raises "instruction limit".  NULL when out of memory.  Close
- * with lua_close; budget must outlive it. */
+ * max_instructions (0: no limit) the running chunk raises "instruction limit".  NULL when out of
+ * memory.  Close with lua_close; budget must outlive it. */
 lua_State *peri_lua_new(peri_lua_budget *budget, size_t max_bytes, int max_instructions);
 
 #endif

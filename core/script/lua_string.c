@@ -2,8 +2,8 @@
  *
  * lua_string.c - string.find, match, gmatch, gsub and rep on the matcher of lua_pattern.c.
  *
- * Source: Lua 5.4 reference manual, section 6.4.  The other functions of the library do work that is
- * linear in strings the memory cap bounds, and stay as they are. */
+ * Source: Lua 5.4 reference manual, section 6.4.  The other functions of the library do work that
+ * is linear in strings the memory cap bounds, and stay as they are. */
 #define _GNU_SOURCE
 #include <string.h>
 
@@ -27,7 +27,8 @@ static bool is_plain(const char *p, size_t size) {
 
 static int find_plain(lua_State *L, const char *s, size_t size, size_t start, const char *p,
                       size_t n) {
-    const char *at = n == 0 ? s + start : memmem(s + start, size - start, p, n); /* linear in glibc */
+    const char *at =
+        n == 0 ? s + start : memmem(s + start, size - start, p, n); /* linear in glibc */
     if (at == NULL) {
         luaL_pushfail(L);
         return 1;
@@ -74,7 +75,8 @@ static int own_match(lua_State *L) {
     return search(L, false);
 }
 
-/* ---- gmatch ---------------------------------------------------------------------------------------- */
+/* ---- gmatch
+ * ---------------------------------------------------------------------------------------- */
 
 /* Upvalues of the iterator: subject, pattern text, this, the long pattern's memory. */
 typedef struct gmatch {
@@ -110,7 +112,8 @@ static int own_gmatch(lua_State *L) {
     return 1;
 }
 
-/* ---- gsub ------------------------------------------------------------------------------------------ */
+/* ---- gsub
+ * ------------------------------------------------------------------------------------------ */
 
 /* The replacement text with its %0 to %9. */
 static void add_text(pat_match *m, lua_buf *b, const char *s, const char *e) {
@@ -151,7 +154,9 @@ static bool add_value(pat_match *m, lua_buf *b, const char *s, const char *e) {
         pat_push_capture(m, 0, s, e);
         lua_gettable(L, 3);
         break;
-    default: add_text(m, b, s, e); return true;
+    default:
+        add_text(m, b, s, e);
+        return true;
     }
     if (!lua_toboolean(L, -1)) {
         lua_pop(L, 1);
@@ -207,7 +212,8 @@ static int own_gsub(lua_State *L) {
     return 2;
 }
 
-/* ---- rep ------------------------------------------------------------------------------------------- */
+/* ---- rep
+ * ------------------------------------------------------------------------------------------- */
 
 static int own_rep(lua_State *L) {
     size_t n, n_sep, total;

@@ -26,8 +26,8 @@ static int time_monotonic(lua_State *L) {
     return 1;
 }
 
-/* time.date([format [, seconds]]) -> text.  Conversions of strftime without modifiers; "!" in front:
- * UTC instead of local time. */
+/* time.date([format [, seconds]]) -> text.  Conversions of strftime without modifiers; "!" in
+ * front: UTC instead of local time. */
 static int time_date(lua_State *L) {
     enum { MAX_FORMAT = 200 };
     char text[4096];

@@ -43,7 +43,9 @@ static int own_insert(lua_State *L) {
     lua_Integer e = length(L, 1, CAN_READ | CAN_WRITE), pos;
     e = (lua_Integer)((lua_Unsigned)e + 1);
     switch (lua_gettop(L)) {
-    case 2: pos = e; break;
+    case 2:
+        pos = e;
+        break;
     case 3:
         pos = luaL_checkinteger(L, 2);
         luaL_argcheck(L, (lua_Unsigned)pos - 1u < (lua_Unsigned)e, 2, "position out of bounds");
@@ -53,7 +55,8 @@ static int own_insert(lua_State *L) {
             lua_seti(L, 1, i);
         }
         break;
-    default: return luaL_error(L, "wrong number of arguments to 'insert'");
+    default:
+        return luaL_error(L, "wrong number of arguments to 'insert'");
     }
     lua_seti(L, 1, pos);
     return 0;
@@ -126,7 +129,8 @@ static int own_concat(lua_State *L) {
     return 1;
 }
 
-/* ---- sort ------------------------------------------------------------------------------------------ */
+/* ---- sort
+ * ------------------------------------------------------------------------------------------ */
 
 enum { SORT_A = 3, SORT_B = 4 }; /* stack slots of the two scratch tables */
 

@@ -42,7 +42,7 @@ struct peri_lua {
     timer_t timer;
     pthread_t owner; /* whom the timer signals */
     bool has_timer;
-    peri_lua *outer; /* whose slice this one interrupted on the same thread */
+    peri_lua *outer;     /* whose slice this one interrupted on the same thread */
     char stop_text[240]; /* where the slice ended; empty until the first raise */
     peri_text trace;     /* peri_lua_error_text */
     size_t trace_head;   /* bytes of it before the frames */
@@ -77,8 +77,8 @@ _Noreturn void lua_raise_expired(lua_State *L);
 void lua_slice_drop(peri_lua *l); /* delete the timer */
 /* Did the coroutine die when its slice was over?  Then hooks are off in it for good. */
 bool lua_is_stopped(lua_State *co);
-/* A coroutine of the script that waits for the host: bit 0 of its extra space, which otherwise holds
- * the peri_lua. */
+/* A coroutine of the script that waits for the host: bit 0 of its extra space, which otherwise
+ * holds the peri_lua. */
 bool lua_is_waiting(lua_State *co);
 void lua_set_waiting(lua_State *co, bool is_waiting);
 /* "FILE:LINE" of the innermost user function of the chain, or "". */

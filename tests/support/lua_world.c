@@ -78,7 +78,8 @@ void expect_error(world *w, const char *text, peri_status code, const char *want
 }
 
 void world_is_fine(world *w) {
-    expect_print(w, "local t = {} for i = 1, 3 do t[i] = ('x'):rep(i) end print(table.concat(t, ','))",
+    expect_print(w,
+                 "local t = {} for i = 1, 3 do t[i] = ('x'):rep(i) end print(table.concat(t, ','))",
                  "x,xx,xxx\n");
 }
 

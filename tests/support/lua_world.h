@@ -19,8 +19,8 @@ typedef struct world {
 /* Opens the state (slice_ms 0: 5000 here); fails the test when that fails.  w must not move. */
 void open_world(world *w, peri_lua_options o);
 void close_world(world *w);
-/* Run the function on top of the main thread's stack as a coroutine of the host; its results stay on
- * the coroutine, which stays on the main thread's stack. */
+/* Run the function on top of the main thread's stack as a coroutine of the host; its results stay
+ * on the coroutine, which stays on the main thread's stack. */
 peri_status run_top(world *w, lua_State **out, int *n);
 /* Run text as the user's script "t.lua"; what it prints is in w->out, its error in w->err. */
 peri_status run(world *w, const char *text);

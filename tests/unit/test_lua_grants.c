@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * test_lua_grants.c - what a script may reach: files in granted folders, variables, answers that are
- * kept. */
+ * test_lua_grants.c - what a script may reach: files in granted folders, variables, answers that
+ * are kept. */
 #include "harness.h"
 
 #include <fcntl.h>
@@ -49,10 +49,11 @@ static void make_tree(void) {
 
 static void end_tree(void) {
     char path[600];
-    static const char *const names[] = {"in/a.txt", "in/b.txt", "in/new.txt", "in/sub/c.txt", "in/link_out",
-                                        "in/dir_out", "in/link_in", "secret.txt", "insider/d.txt",
-                                        "cfg/sub/grants.json", "asks.lua", "in/sub", "in", "insider",
-                                        "cfg/sub", "cfg"};
+    static const char *const names[] = {
+        "in/a.txt",   "in/b.txt",   "in/new.txt", "in/sub/c.txt",  "in/link_out",
+        "in/dir_out", "in/link_in", "secret.txt", "insider/d.txt", "cfg/sub/grants.json",
+        "asks.lua",   "in/sub",     "in",         "insider",       "cfg/sub",
+        "cfg"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         snprintf(path, sizeof path, "%s/%s", rig_dir(), names[i]);
         remove(path);
@@ -84,15 +85,18 @@ static void reads_in_granted_folders(void) {
     static const char *const allow[] = {"fs.read=in"};
     world w;
     open_granted(&w, allow, 1);
-    expect_print(&w,
-                 "local fs = (...)('fs')\n"
-                 "print(fs.read('in/a.txt'), fs.read('in/../in/./sub//c.txt'), fs.exists('in/no'), fs.exists('in/sub'))\n"
-                 "print(table.concat(fs.list('in'), ' '))\n"
-                 "print(fs.stat('in/a.txt').type, fs.stat('in/a.txt').size, fs.stat('in').type)\n"
-                 "print(select(2, fs.read('in/no')).code, select(2, fs.read('in/sub')).code, select(2, fs.list('in/a.txt')).code)\n"
-                 "print(select(2, fs.read('in/a.txt', 3)).code)\n",
-                 "text a\ttext c\tfalse\ttrue\na.txt b.txt dir_out link_in link_out sub\nfile\t6\tfolder\n"
-                 "not_found\tio\tio\nrange\n");
+    expect_print(
+        &w,
+        "local fs = (...)('fs')\n"
+        "print(fs.read('in/a.txt'), fs.read('in/../in/./sub//c.txt'), fs.exists('in/no'), "
+        "fs.exists('in/sub'))\n"
+        "print(table.concat(fs.list('in'), ' '))\n"
+        "print(fs.stat('in/a.txt').type, fs.stat('in/a.txt').size, fs.stat('in').type)\n"
+        "print(select(2, fs.read('in/no')).code, select(2, fs.read('in/sub')).code, select(2, "
+        "fs.list('in/a.txt')).code)\n"
+        "print(select(2, fs.read('in/a.txt', 3)).code)\n",
+        "text a\ttext c\tfalse\ttrue\na.txt b.txt dir_out link_in link_out sub\nfile\t6\tfolder\n"
+        "not_found\tio\tio\nrange\n");
     expect_print(&w, here("print(select(2, (...)('fs').read('@/in/a.txt', 3)))"),
                  here("@/in/a.txt: found 6 bytes, expected at most 3\n"));
     close_world(&w);
@@ -102,15 +106,18 @@ static void refuses_what_leaves_them(void) {
     static const char *const allow[] = {"fs.read=in", "fs.write=in"};
     world w;
     open_granted(&w, allow, 2);
-    expect_print(&w, "local fs = (...)('fs')\n"
-                     "for _, p in ipairs{ 'secret.txt', 'in/../secret.txt', 'insider/d.txt', '/etc/passwd', 'in/link_out',\n"
-                     "  'in/dir_out/secret.txt', 'in/dir_out/in/a.txt', '..' } do\n"
-                     "  local text, err = fs.read(p)\n"
-                     "  if text or err.code ~= 'not_allowed' then print(p, text, err) end\n"
-                     "  text, err = fs.list(p)\n"
-                     "  if text or err.code ~= 'not_allowed' and p ~= 'in/link_out' then print('list', p, err) end\n"
-                     "end\n"
-                     "print(fs.write('in/dir_out/x', 'x'), fs.write('out.txt', 'x'))\n",
+    expect_print(&w,
+                 "local fs = (...)('fs')\n"
+                 "for _, p in ipairs{ 'secret.txt', 'in/../secret.txt', 'insider/d.txt', "
+                 "'/etc/passwd', 'in/link_out',\n"
+                 "  'in/dir_out/secret.txt', 'in/dir_out/in/a.txt', '..' } do\n"
+                 "  local text, err = fs.read(p)\n"
+                 "  if text or err.code ~= 'not_allowed' then print(p, text, err) end\n"
+                 "  text, err = fs.list(p)\n"
+                 "  if text or err.code ~= 'not_allowed' and p ~= 'in/link_out' then print('list', "
+                 "p, err) end\n"
+                 "end\n"
+                 "print(fs.write('in/dir_out/x', 'x'), fs.write('out.txt', 'x'))\n",
                  here("nil\tnil\twriting @/out.txt is not allowed; add --allow fs.write=@\n"));
     expect_print(&w, "print(select(2, (...)('fs').read('/etc/passwd')))",
                  "reading /etc/passwd is not allowed; add --allow fs.read=/etc\n");
@@ -126,10 +133,13 @@ static void writes_whole_files(void) {
     static const char *const allow[] = {"fs.write=in", "fs.read=in"};
     world w;
     open_granted(&w, allow, 2);
-    expect_print(&w, "local fs = (...)('fs')\n"
-                     "print(fs.write('in/new.txt', 'one'), fs.write('in/new.txt', 'two'), fs.read('in/new.txt'))\n"
-                     "print(fs.write('in/no/x', 'x') == nil, fs.write('in', 'x') == nil, fs.write('in/sub', 'x') == nil)\n"
-                     "print(#fs.list('in'))\n",
+    expect_print(&w,
+                 "local fs = (...)('fs')\n"
+                 "print(fs.write('in/new.txt', 'one'), fs.write('in/new.txt', 'two'), "
+                 "fs.read('in/new.txt'))\n"
+                 "print(fs.write('in/no/x', 'x') == nil, fs.write('in', 'x') == nil, "
+                 "fs.write('in/sub', 'x') == nil)\n"
+                 "print(#fs.list('in'))\n",
                  "true\ttrue\ttwo\ntrue\ttrue\ttrue\n7\n");
     char path[600];
     snprintf(path, sizeof path, "%s/in/new.txt", rig_dir());
@@ -172,15 +182,18 @@ static void flags_are_checked(void **state) {
         {"fs.raed=/", PERI_E_INVALID, "unknown capability 'fs.raed'; did you mean 'fs.read'?"},
         {"fs.read=nowhere", PERI_E_NOT_FOUND, "--allow fs.read=nowhere: there is no folder"},
         {"fs.read=secret.txt", PERI_E_INVALID, "is a file, expected a folder"},
-        {"net=example.org:443", PERI_E_UNSUPPORTED, "capability 'net' is not available in this version"},
-        {"exec=/bin/true", PERI_E_UNSUPPORTED, "capability 'exec' is not available in this version"},
+        {"net=example.org:443", PERI_E_UNSUPPORTED,
+         "capability 'net' is not available in this version"},
+        {"exec=/bin/true", PERI_E_UNSUPPORTED,
+         "capability 'exec' is not available in this version"},
         {"env=", PERI_E_INVALID, "expected a variable's name"},
     };
     (void)state;
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         peri_lua *l;
         peri_error err;
-        peri_lua_options o = {.size = sizeof o, .work_dir = rig_dir(), .allow = &bad[i].allow, .n_allow = 1};
+        peri_lua_options o = {
+            .size = sizeof o, .work_dir = rig_dir(), .allow = &bad[i].allow, .n_allow = 1};
         assert_int_equal(peri_lua_open(&o, &l, &err), bad[i].code);
         assert_error(&err, bad[i].code, bad[i].text);
         assert_null(l);
@@ -189,8 +202,9 @@ static void flags_are_checked(void **state) {
     world w;
     open_granted(&w, env, 1);
     setenv("PERI_TEST_VARIABLE", "value", 1);
-    expect_print(&w, "local env = (...)('env')\nprint(env.get('PERI_TEST_VARIABLE'))\n"
-                     "print(env.get('HOME'))\nprint((...)('grants').list()[1])",
+    expect_print(&w,
+                 "local env = (...)('env')\nprint(env.get('PERI_TEST_VARIABLE'))\n"
+                 "print(env.get('HOME'))\nprint((...)('grants').list()[1])",
                  "value\nnil\tthe environment variable HOME is not allowed; add --allow env=HOME\n"
                  "env=PERI_TEST_VARIABLE\n");
     unsetenv("PERI_TEST_VARIABLE");
@@ -203,9 +217,11 @@ static void capabilities_are_compared(void **state) {
     (void)state;
     open_granted(&w, allow, 1);
     w.answer = false;
-    expect_print(&w, "local g = (...)('grants')\n"
-                     "print(g.request{ fs = { read = { 'in', 'in/sub' } }, time = true })\n"
-                     "print(g.request{})\n", "true\ntrue\n");
+    expect_print(&w,
+                 "local g = (...)('grants')\n"
+                 "print(g.request{ fs = { read = { 'in', 'in/sub' } }, time = true })\n"
+                 "print(g.request{})\n",
+                 "true\ntrue\n");
     assert_int_equal(w.n_question, 0);
     close_world(&w);
 }
@@ -215,9 +231,15 @@ static void refusals_name_every_flag(void **state) {
     world w;
     (void)state;
     open_granted(&w, NULL, 0);
-    assert_ok(run_with(&w, "local ok, err = (...)('grants').request{ fs = { write = 'in' }, env = { 'HOME' } }\n"
-                           "print(err.code, err)", sys_module), w.err);
-    assert_non_null(strstr(w.out.data, "not_allowed\tthe script asks for more than it may have; add"));
+    assert_ok(
+        run_with(
+            &w,
+            "local ok, err = (...)('grants').request{ fs = { write = 'in' }, env = { 'HOME' } }\n"
+            "print(err.code, err)",
+            sys_module),
+        w.err);
+    assert_non_null(
+        strstr(w.out.data, "not_allowed\tthe script asks for more than it may have; add"));
     assert_non_null(strstr(w.out.data, here(" --allow fs.write=@/in")));
     assert_non_null(strstr(w.out.data, " --allow env=HOME"));
     static const char *const bad[][2] = {
@@ -255,15 +277,17 @@ static int ask_once(const char *config, bool answer, const char *want) {
     lua_pushcfunction(co, sys_module);
     assert_ok(peri_lua_resume(w.l, co, 1, &n, &w.err), w.err);
     if (strstr(w.out.data, want) == NULL) fail_msg("found %s, expected %s", w.out.data, want);
-    if (w.n_question > 0) assert_non_null(strstr(w.question, here("asks.lua wants to read files in @/in")));
+    if (w.n_question > 0)
+        assert_non_null(strstr(w.question, here("asks.lua wants to read files in @/in")));
     n = w.n_question;
     close_world(&w);
     return n;
 }
 
 static void answers_are_kept(void **state) {
-    static const char script[] = "local sys = ...\nprint(sys('grants').request{ fs = { read = 'in' } })\n"
-                                 "print(sys('fs').read('in/a.txt'))\n";
+    static const char script[] =
+        "local sys = ...\nprint(sys('grants').request{ fs = { read = 'in' } })\n"
+        "print(sys('fs').read('in/a.txt'))\n";
     char config[600], kept[700], changed[sizeof script + 8];
     char *text, hash[PERI_SHA256_TEXT];
     size_t size;
@@ -304,12 +328,15 @@ static void times_and_output(void **state) {
     world w;
     (void)state;
     open_granted(&w, NULL, 0);
-    expect_print(&w, "local time, out = (...)('time'), (...)('out')\n"
-                     "print(time.date('!%Y-%m-%d %H:%M:%S', 86400 * 365), time.now() > 1e9, time.monotonic() > 0)\n"
-                     "print(pcall(time.date, '%Ez'), pcall(time.date, '%Y', 1e300))\n"
-                     "out.write('a', 1, 'b\\n')\n",
-                 "1971-01-01 00:00:00\ttrue\ttrue\n"
-                 "false\tfalse\tbad argument #2 to '?' (expected a time in the years 0 to 9999)\na1b\n");
+    expect_print(
+        &w,
+        "local time, out = (...)('time'), (...)('out')\n"
+        "print(time.date('!%Y-%m-%d %H:%M:%S', 86400 * 365), time.now() > 1e9, time.monotonic() > "
+        "0)\n"
+        "print(pcall(time.date, '%Ez'), pcall(time.date, '%Y', 1e300))\n"
+        "out.write('a', 1, 'b\\n')\n",
+        "1971-01-01 00:00:00\ttrue\ttrue\n"
+        "false\tfalse\tbad argument #2 to '?' (expected a time in the years 0 to 9999)\na1b\n");
     close_world(&w);
 }
 

@@ -51,31 +51,39 @@ static void values_keep_kind_order_and_digits(void **state) {
     world w;
     (void)state;
     open_world(&w, (peri_lua_options){0});
-    expect_print(&w,
-                 "local json = (...)('json')\n"
-                 "local t = json.decode('{\"z\":1,\"a\":{},\"m\":[],\"big\":123456789012345678901,\"n\":null}')\n"
-                 "for k, v in pairs(t) do print(k, json.kind(v)) end\n"
-                 "print(t.n == json.null, tostring(t.big), math.type(t.z), math.type(json.decode('1.0')))\n"
-                 "t.z = nil; t.later = true; t.also = 2; t.a.x = 1\n"
-                 "print(json.encode(t), table.concat(json.keys(t), ' '))\n"
-                 "print(json.encode(t, { sort = true }))\n"
-                 "print(json.encode(t, { python = true }))\n"
-                 "print(json.encode(json.object{ {'b', 1}, {'a', json.array{}} }, { indent = 2 }))\n"
-                 "print(json.encode({ 'é', '\\u{1F600}' }, { ascii = true }), json.encode({}), json.encode(json.array{}))\n"
-                 "print(json.encode({ b = 1, a = 2, [''] = 3 }), json.encode({1, 2}, { separators = {' , ', ' : '} }))\n"
-                 "print(json.encode(json.number('-12345678901234567890')), json.number('1') == json.number('1'))\n"
-                 "print(getmetatable(t), getmetatable(json.null), tostring(json.null))\n",
-                 "z\tnumber\na\tobject\nm\tarray\nbig\tnumber\nn\tnull\n"
-                 "true\t123456789012345678901\tinteger\tfloat\n"
-                 "{\"a\":{\"x\":1},\"m\":[],\"big\":123456789012345678901,\"n\":null,\"also\":2,\"later\":true}\t"
-                 "a m big n also later\n"
-                 "{\"a\":{\"x\":1},\"also\":2,\"big\":123456789012345678901,\"later\":true,\"m\":[],\"n\":null}\n"
-                 "{\"a\": {\"x\": 1}, \"m\": [], \"big\": 123456789012345678901, \"n\": null, \"also\": 2, \"later\": true}\n"
-                 "{\n  \"b\": 1,\n  \"a\": []\n}\n"
-                 "[\"\\u00e9\",\"\\ud83d\\ude00\"]\t{}\t[]\n"
-                 "{\"\":3,\"a\":2,\"b\":1}\t[1 , 2]\n"
-                 "-12345678901234567890\ttrue\n"
-                 "false\tfalse\tnull\n");
+    expect_print(
+        &w,
+        "local json = (...)('json')\n"
+        "local t = "
+        "json.decode('{\"z\":1,\"a\":{},\"m\":[],\"big\":123456789012345678901,\"n\":null}')\n"
+        "for k, v in pairs(t) do print(k, json.kind(v)) end\n"
+        "print(t.n == json.null, tostring(t.big), math.type(t.z), math.type(json.decode('1.0')))\n"
+        "t.z = nil; t.later = true; t.also = 2; t.a.x = 1\n"
+        "print(json.encode(t), table.concat(json.keys(t), ' '))\n"
+        "print(json.encode(t, { sort = true }))\n"
+        "print(json.encode(t, { python = true }))\n"
+        "print(json.encode(json.object{ {'b', 1}, {'a', json.array{}} }, { indent = 2 }))\n"
+        "print(json.encode({ 'é', '\\u{1F600}' }, { ascii = true }), json.encode({}), "
+        "json.encode(json.array{}))\n"
+        "print(json.encode({ b = 1, a = 2, [''] = 3 }), json.encode({1, 2}, { separators = {' , ', "
+        "' : '} }))\n"
+        "print(json.encode(json.number('-12345678901234567890')), json.number('1') == "
+        "json.number('1'))\n"
+        "print(getmetatable(t), getmetatable(json.null), tostring(json.null))\n",
+        "z\tnumber\na\tobject\nm\tarray\nbig\tnumber\nn\tnull\n"
+        "true\t123456789012345678901\tinteger\tfloat\n"
+        "{\"a\":{\"x\":1},\"m\":[],\"big\":123456789012345678901,\"n\":null,\"also\":2,\"later\":"
+        "true}\t"
+        "a m big n also later\n"
+        "{\"a\":{\"x\":1},\"also\":2,\"big\":123456789012345678901,\"later\":true,\"m\":[],\"n\":"
+        "null}\n"
+        "{\"a\": {\"x\": 1}, \"m\": [], \"big\": 123456789012345678901, \"n\": null, \"also\": 2, "
+        "\"later\": true}\n"
+        "{\n  \"b\": 1,\n  \"a\": []\n}\n"
+        "[\"\\u00e9\",\"\\ud83d\\ude00\"]\t{}\t[]\n"
+        "{\"\":3,\"a\":2,\"b\":1}\t[1 , 2]\n"
+        "-12345678901234567890\ttrue\n"
+        "false\tfalse\tnull\n");
     close_world(&w);
 }
 
@@ -100,7 +108,8 @@ static void what_json_lacks_is_refused_with_its_path(void **state) {
         snprintf(text, sizeof text,
                  "local json = (...)('json')\nlocal cycle, deep = {}, {}\ncycle.again = cycle\n"
                  "for _ = 1, 128 do deep = { deep } end\n"
-                 "local v, err = json.encode(%s)\nprint(v, err.code)\nerror(err)\n", cases[i][0]);
+                 "local v, err = json.encode(%s)\nprint(v, err.code)\nerror(err)\n",
+                 cases[i][0]);
         expect_error(&w, text, PERI_E_INVALID, cases[i][1]);
         assert_string_equal(w.out.data, "nil\tinvalid\n");
     }
@@ -150,22 +159,24 @@ static void hostile_text_is_bounded(void **state) {
     world w;
     (void)state;
     open_world(&w, (peri_lua_options){.slice_ms = 200});
-    expect_print(&w,
-                 "local json = (...)('json')\n"
-                 "print(json.decode(('['):rep(1000000)))\n"
-                 "print(json.decode(('{\"a\":'):rep(200) .. '1' .. ('}'):rep(200)))\n"
-                 "print(#json.encode(json.decode(('['):rep(128) .. (']'):rep(128))))\n"
-                 "print(json.decode('\"' .. ('x'):rep(100000)))\n"
-                 "print(#tostring(json.decode(('9'):rep(100000))))\n"
-                 "print(json.decode('1e999'))\n",
-                 "nil\tline 1, column 129: found '[', expected at most 128 levels of nesting\n"
-                 "nil\tline 1, column 641: found '{', expected at most 128 levels of nesting\n256\n"
-                 "nil\tline 1, column 100002: found end of text, expected '\"' at the end of the string\n"
-                 "100000\n"
-                 "nil\tline 1, column 1: found '1', expected a number that fits 64-bit floating point\n");
+    expect_print(
+        &w,
+        "local json = (...)('json')\n"
+        "print(json.decode(('['):rep(1000000)))\n"
+        "print(json.decode(('{\"a\":'):rep(200) .. '1' .. ('}'):rep(200)))\n"
+        "print(#json.encode(json.decode(('['):rep(128) .. (']'):rep(128))))\n"
+        "print(json.decode('\"' .. ('x'):rep(100000)))\n"
+        "print(#tostring(json.decode(('9'):rep(100000))))\n"
+        "print(json.decode('1e999'))\n",
+        "nil\tline 1, column 129: found '[', expected at most 128 levels of nesting\n"
+        "nil\tline 1, column 641: found '{', expected at most 128 levels of nesting\n256\n"
+        "nil\tline 1, column 100002: found end of text, expected '\"' at the end of the string\n"
+        "100000\n"
+        "nil\tline 1, column 1: found '1', expected a number that fits 64-bit floating point\n");
     expect_error(&w,
                  "local json = (...)('json')\nlocal s = '[' .. ('1,'):rep(100000) .. '1]'\n"
-                 "while true do pcall(json.decode, s) end", PERI_E_TIMEOUT, "t.lua:3: script ran 200 ms");
+                 "while true do pcall(json.decode, s) end",
+                 PERI_E_TIMEOUT, "t.lua:3: script ran 200 ms");
     world_is_fine(&w);
     close_world(&w);
 }

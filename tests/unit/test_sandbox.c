@@ -18,7 +18,8 @@
 
 #define CASES PERI_SOURCE_DIR "/tests/cases/"
 
-/* ---- hostile scripts ---------------------------------------------------------------------------- */
+/* ---- hostile scripts ----------------------------------------------------------------------------
+ */
 
 static double cpu_seconds(void) {
     struct timespec t;
@@ -46,14 +47,16 @@ static void stop_one(const char *path) {
     open_world(&w, (peri_lua_options){.slice_ms = 100});
     assert_ok(peri_file_read(path, 1 << 20, &text, &size, &w.err), w.err);
     if (!head_line(text, "expect", want, sizeof want)) fail_msg("%s: no line \"-- expect:\"", path);
-    if (!head_line(text, "status", status, sizeof status)) snprintf(status, sizeof status, "TIMEOUT");
+    if (!head_line(text, "status", status, sizeof status))
+        snprintf(status, sizeof status, "TIMEOUT");
     double before = cpu_seconds();
     peri_status got = peri_lua_load_user(w.l, path, &w.err);
     if (got == PERI_OK) got = run_top(&w, &co, &n);
     double took = cpu_seconds() - before;
     const char *said = got != PERI_OK ? w.err.text : w.out.data != NULL ? w.out.data : "";
     if (strstr(status, peri_status_name(got)) == NULL || strstr(said, want) == NULL)
-        fail_msg("%s: %s \"%s\", expected %s \"%s\"", path, peri_status_name(got), said, status, want);
+        fail_msg("%s: %s \"%s\", expected %s \"%s\"", path, peri_status_name(got), said, status,
+                 want);
     if (took > 1.0) fail_msg("%s: %.2f s of processor time", path, took);
     if (w.out.data != NULL && strstr(w.out.data, "swallowed") != NULL)
         fail_msg("%s: went on after its end: %s", path, w.out.data);
@@ -76,8 +79,7 @@ static void hostile_scripts_are_stopped(void **state) {
     DIR *d = opendir(CASES "hostile");
     assert_non_null(d);
     for (struct dirent *e; (e = readdir(d)) != NULL && n < MAX;)
-        if (strstr(e->d_name, ".lua") != NULL)
-            path[n++] = peri_strf(CASES "hostile/%s", e->d_name);
+        if (strstr(e->d_name, ".lua") != NULL) path[n++] = peri_strf(CASES "hostile/%s", e->d_name);
     closedir(d);
     assert_true(n >= 45);
     qsort(path, n, sizeof *path, by_name);
@@ -87,7 +89,8 @@ static void hostile_scripts_are_stopped(void **state) {
     }
 }
 
-/* ---- what can be reached ------------------------------------------------------------------------ */
+/* ---- what can be reached ------------------------------------------------------------------------
+ */
 
 /* Lua has no order of keys: names are sorted, tables walked once, by their first name. */
 static const char walker[] =
@@ -120,7 +123,8 @@ static void reachable_globals_are_these(void **state) {
     close_world(&w);
 }
 
-/* ---- the same as stock Lua -------------------------------------------------------------------------- */
+/* ---- the same as stock Lua
+ * -------------------------------------------------------------------------- */
 
 static peri_text stock_out;
 
@@ -212,25 +216,28 @@ static void random_text(char *out, size_t room, const char *const *part, unsigne
 /* A few thousand patterns made of likely and unlikely pieces, each used in five ways. */
 static void patterns_match_as_in_stock_lua(void **state) {
     static const char *const piece[] = {
-        "a",  "b",   "%a",  "%d",   "%s",   "%w",   "%p",    "%u",  "%l",  "%x",   "%c",   "%g",   "%A",
-        "%D", "%W",  ".",   "[ab]", "[^a]", "[a-c]", "[%a_]", "[]]", "[^]]", "[a-]", "[%-a]", "[", "]",
-        "*",  "+",   "-",   "?",    "(",    ")",    "()",    "%1",  "%2",  "%0",   "%b()", "%bab", "%f[%a]",
-        "%f", "%b",  "%",   "^",    "$",    "%%",   "%.",    "[%",  "[a",  "_",    " ",    "1",    "\\n"};
-    static const char *const letter[] = {"a", "b", "c", "A", "1", "_", " ", "(", ")", "]", "-", ".", "%", "ab"};
+        "a",    "b",     "%a", "%d",   "%s",   "%w",     "%p",   "%u",    "%l",    "%x",  "%c",
+        "%g",   "%A",    "%D", "%W",   ".",    "[ab]",   "[^a]", "[a-c]", "[%a_]", "[]]", "[^]]",
+        "[a-]", "[%-a]", "[",  "]",    "*",    "+",      "-",    "?",     "(",     ")",   "()",
+        "%1",   "%2",    "%0", "%b()", "%bab", "%f[%a]", "%f",   "%b",    "%",     "^",   "$",
+        "%%",   "%.",    "[%", "[a",   "_",    " ",      "1",    "\\n"};
+    static const char *const letter[] = {"a", "b", "c", "A", "1", "_", " ",
+                                         "(", ")", "]", "-", ".", "%", "ab"};
     static const char *const repl[] = {"x", "%0", "%1", "%2", "%%", "<", ">", "%", "%a"};
     static peri_text text;
     (void)state;
     random_state = 1;
     for (int batch = 0; batch < 40; batch++) {
         text.size = 0;
-        peri_text_add_str(&text, "local function t(s, p, r)\n"
-                                 "  print(p, pcall(string.find, s, p))\n"
-                                 "  print(pcall(string.match, s, p, -3))\n"
-                                 "  print(pcall(string.gsub, s, p, r))\n"
-                                 "  print(pcall(string.gsub, s, p, { a = 1, ab = false }, 2))\n"
-                                 "  print(pcall(function() for x, y in s:gmatch(p) do print(x, y) end end))\n"
-                                 "  print(pcall(string.gsub, s, p, function(...) print(...) end))\n"
-                                 "end\n");
+        peri_text_add_str(
+            &text, "local function t(s, p, r)\n"
+                   "  print(p, pcall(string.find, s, p))\n"
+                   "  print(pcall(string.match, s, p, -3))\n"
+                   "  print(pcall(string.gsub, s, p, r))\n"
+                   "  print(pcall(string.gsub, s, p, { a = 1, ab = false }, 2))\n"
+                   "  print(pcall(function() for x, y in s:gmatch(p) do print(x, y) end end))\n"
+                   "  print(pcall(string.gsub, s, p, function(...) print(...) end))\n"
+                   "end\n");
         for (int i = 0; i < 100; i++) {
             char p[80], s[80], r[40];
             random_text(p, sizeof p, piece, sizeof piece / sizeof *piece, 6);
@@ -244,13 +251,15 @@ static void patterns_match_as_in_stock_lua(void **state) {
     peri_text_fini(&stock_out);
 }
 
-/* ---- errors ------------------------------------------------------------------------------------------- */
+/* ---- errors
+ * ------------------------------------------------------------------------------------------- */
 
 static void errors_carry_place_code_and_trace(void **state) {
     world w;
     (void)state;
     open_world(&w, (peri_lua_options){0});
-    expect_error(&w, "local function f()\n  error('no luck')\nend\nf()", PERI_E_OTHER, "t.lua:2: no luck");
+    expect_error(&w, "local function f()\n  error('no luck')\nend\nf()", PERI_E_OTHER,
+                 "t.lua:2: no luck");
     assert_non_null(strstr(peri_lua_error_text(w.l), "\n  t.lua:2: in function f"));
     assert_non_null(strstr(peri_lua_error_text(w.l), "\n  t.lua:4: in the script"));
     expect_error(&w, "local x =", PERI_E_CORRUPT, "t.lua:1: unexpected symbol near <eof>");
@@ -279,19 +288,24 @@ static void err_tables_print_as_their_message(void **state) {
     world w;
     (void)state;
     open_world(&w, (peri_lua_options){0});
-    assert_ok(run_with(&w, "local f = ...\nlocal v, err = f('cake')\n"
-                           "print(v, err, err.code, 'E: ' .. err, getmetatable(err))\n"
-                           "print(pcall(setmetatable, err, {}))\n", fail_not_found), w.err);
+    assert_ok(run_with(&w,
+                       "local f = ...\nlocal v, err = f('cake')\n"
+                       "print(v, err, err.code, 'E: ' .. err, getmetatable(err))\n"
+                       "print(pcall(setmetatable, err, {}))\n",
+                       fail_not_found),
+              w.err);
     assert_string_equal(w.out.data, "nil\tno cake here\tnot_found\tE: no cake here\tfalse\n"
                                     "false\tcannot change a protected metatable\n");
-    assert_int_equal(run_with(&w, "local f = ...\nassert(f('cake'))", fail_not_found), PERI_E_NOT_FOUND);
+    assert_int_equal(run_with(&w, "local f = ...\nassert(f('cake'))", fail_not_found),
+                     PERI_E_NOT_FOUND);
     assert_error(&w.err, PERI_E_NOT_FOUND, "no cake here");
     assert_int_equal(run_with(&w, "local f = ...\nf()", misuse), PERI_E_OTHER);
     assert_error(&w.err, PERI_E_OTHER, "t.lua:2: wrong use");
     close_world(&w);
 }
 
-/* ---- waiting ------------------------------------------------------------------------------------------- */
+/* ---- waiting
+ * ------------------------------------------------------------------------------------------- */
 
 static int after_wait(lua_State *L, int status, lua_KContext ctx) {
     (void)status;
@@ -306,21 +320,21 @@ static int wait_here(lua_State *L) {
 }
 
 static void waits_reach_the_host_through_coroutines(void **state) {
-    static const char text[] =
-        "local wait = ...\n"
-        "print('got', wait('first'))\n"
-        "local inner = coroutine.wrap(function()\n"
-        "  local a, seven = wait('second')\n"
-        "  coroutine.yield(a .. seven)\n"
-        "  local co = coroutine.create(function() return select(1, pcall(wait, 'third')), coroutine.isyieldable() end)\n"
-        "  print(coroutine.resume(co))\n"
-        "  print(coroutine.status(co))\n"
-        "  return 'end'\n"
-        "end)\n"
-        "print(inner())\n"
-        "print(inner())\n"
-        "print(pcall(table.sort, { 2, 1 }, function() wait('never') end))\n"
-        "print(pcall(string.gsub, 'x', 'x', wait))\n";
+    static const char text[] = "local wait = ...\n"
+                               "print('got', wait('first'))\n"
+                               "local inner = coroutine.wrap(function()\n"
+                               "  local a, seven = wait('second')\n"
+                               "  coroutine.yield(a .. seven)\n"
+                               "  local co = coroutine.create(function() return select(1, "
+                               "pcall(wait, 'third')), coroutine.isyieldable() end)\n"
+                               "  print(coroutine.resume(co))\n"
+                               "  print(coroutine.status(co))\n"
+                               "  return 'end'\n"
+                               "end)\n"
+                               "print(inner())\n"
+                               "print(inner())\n"
+                               "print(pcall(table.sort, { 2, 1 }, function() wait('never') end))\n"
+                               "print(pcall(string.gsub, 'x', 'x', wait))\n";
     static const char *const asked[] = {"first", "second", "third"};
     world w;
     int n = 0;
@@ -340,11 +354,12 @@ static void waits_reach_the_host_through_coroutines(void **state) {
         assert_ok(peri_lua_resume(w.l, co, 1, &n, &w.err), w.err);
     }
     assert_int_equal(lua_status(co), LUA_OK);
-    assert_string_equal(w.out.data, "got\tanswer 1\t7\nanswer 27\ntrue\ttrue\ttrue\ndead\nend\n"
-                                    "false\tt.lua:13: cannot wait here: a function called from C (a comparison, "
-                                    "a replacement, a __tostring) must not wait\n"
-                                    "false\tcannot wait here: a function called from C (a comparison, "
-                                    "a replacement, a __tostring) must not wait\n");
+    assert_string_equal(
+        w.out.data, "got\tanswer 1\t7\nanswer 27\ntrue\ttrue\ttrue\ndead\nend\n"
+                    "false\tt.lua:13: cannot wait here: a function called from C (a comparison, "
+                    "a replacement, a __tostring) must not wait\n"
+                    "false\tcannot wait here: a function called from C (a comparison, "
+                    "a replacement, a __tostring) must not wait\n");
     close_world(&w);
 }
 
@@ -366,8 +381,9 @@ static void a_waiting_coroutine_closes_its_variables(void **state) {
     assert_string_equal(w.out.data, "closed\n");
     /* A slice that is over leaves nothing to close. */
     co = lua_newthread(L);
-    const char *loop = "local x <close> = setmetatable({}, { __close = function() print('no') end })\n"
-                       "while true do end";
+    const char *loop =
+        "local x <close> = setmetatable({}, { __close = function() print('no') end })\n"
+        "while true do end";
     assert_ok(peri_lua_load_text(w.l, "t.lua", loop, strlen(loop), &w.err), w.err);
     lua_xmove(L, co, 1);
     assert_int_equal(peri_lua_resume(w.l, co, 0, &n, &w.err), PERI_E_TIMEOUT);
@@ -424,17 +440,20 @@ static void a_slice_inside_a_slice_ends_alone(void **state) {
     inner_state = inner.l;
     assert_ok(run_with(&outer, "local f = ...\nprint(f())", run_inner), outer.err);
     assert_string_equal(outer.out.data, "nil\tinner.lua:1: script ran 50 ms without waiting\n");
-    assert_int_equal(run_with(&outer, "local f = ...\nf()\nwhile true do end", run_inner), PERI_E_TIMEOUT);
+    assert_int_equal(run_with(&outer, "local f = ...\nf()\nwhile true do end", run_inner),
+                     PERI_E_TIMEOUT);
     assert_error(&outer.err, PERI_E_TIMEOUT, "t.lua:3: script ran 400 ms");
     close_world(&inner);
     close_world(&outer);
 }
 
-/* ---- random numbers --------------------------------------------------------------------------------------- */
+/* ---- random numbers
+ * --------------------------------------------------------------------------------------- */
 
 static void random_numbers_follow_the_seed(void **state) {
-    static const char text[] = "local t = {}\nfor i = 1, 5 do t[i] = math.random(100) end\n"
-                               "print(table.concat(t, ' '), math.random() < 1, math.type(math.random(0)))";
+    static const char text[] =
+        "local t = {}\nfor i = 1, 5 do t[i] = math.random(100) end\n"
+        "print(table.concat(t, ' '), math.random() < 1, math.type(math.random(0)))";
     char first[80];
     world w;
     (void)state;
@@ -449,13 +468,16 @@ static void random_numbers_follow_the_seed(void **state) {
     open_world(&w, (peri_lua_options){.seed = 8});
     assert_ok(run(&w, text), w.err);
     assert_string_not_equal(w.out.data, first);
-    expect_print(&w, "for i = 1, 1000 do\n  local x = math.random(-3, 3)\n  assert(x >= -3 and x <= 3)\nend\n"
-                     "print(math.random(5, 5), pcall(math.random, 2, 1))",
-                 "5\tfalse\tbad argument #2 to 'math.random' (interval is empty)\n");
+    expect_print(
+        &w,
+        "for i = 1, 1000 do\n  local x = math.random(-3, 3)\n  assert(x >= -3 and x <= 3)\nend\n"
+        "print(math.random(5, 5), pcall(math.random, 2, 1))",
+        "5\tfalse\tbad argument #2 to 'math.random' (interval is empty)\n");
     close_world(&w);
 }
 
-/* ---- modules --------------------------------------------------------------------------------------------- */
+/* ---- modules
+ * --------------------------------------------------------------------------------------------- */
 
 static void modules_load_once_and_stay_inside(void **state) {
     world w;
@@ -465,13 +487,12 @@ static void modules_load_once_and_stay_inside(void **state) {
     open_world(&w, (peri_lua_options){.script_dir = CASES "lua"});
     assert_ok(peri_lua_load_user(w.l, CASES "lua/modules/main.lua", &w.err), w.err);
     assert_ok(run_top(&w, &co, &n), w.err);
-    assert_string_equal(w.out.data,
-                        "counter loaded\n1\t2\ntrue\n"
-                        "below/deep\n"
-                        "there is no such file\n"
-                        "required while it is being loaded\n"
-                        "read-only\nread-only\n"
-                        "trusted\t3\tnil\n");
+    assert_string_equal(w.out.data, "counter loaded\n1\t2\ntrue\n"
+                                    "below/deep\n"
+                                    "there is no such file\n"
+                                    "required while it is being loaded\n"
+                                    "read-only\nread-only\n"
+                                    "trusted\t3\tnil\n");
     lua_settop(peri_lua_main(w.l), 0);
     assert_ok(peri_lua_require(w.l, "perigee.helper", &w.err), w.err);
     assert_true(lua_istable(peri_lua_main(w.l), -1));
@@ -483,7 +504,8 @@ static void modules_load_once_and_stay_inside(void **state) {
     close_world(&w);
 }
 
-/* ---- no memory --------------------------------------------------------------------------------------------- */
+/* ---- no memory
+ * --------------------------------------------------------------------------------------------- */
 
 static const char small_script[] =
     "local t = {}\n"

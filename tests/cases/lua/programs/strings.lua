@@ -17,4 +17,4 @@ print(string.find("abc", "b", -1), string.find("abc", "b", -2), ("a.b"):find("."
 local it = ("k1=v1, k2=v2"):gmatch("(%w+)=(%w+)")
 print(it(), it(), it())
 for k, v in ("a1b2"):gmatch("(%a)(%d)", 3) do print(k, v) end
-print(("abc"):match("()b()"), ("aXb"):match("%u"), ("\0a\0"):find("\0", 2), ("a\0b"):match("a%zb") )
+print(("abc"):match("()b()"), ("aXb"):match("%u"), ("\0a\0"):find("\0", 2), #("a\0b"):match("a%zb"))
