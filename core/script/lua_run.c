@@ -336,8 +336,10 @@ peri_status peri_lua_resume(peri_lua *l, lua_State *co, int n_arg, int *n_result
         return peri_fail(err, PERI_E_INVALID, "Lua: the coroutine is dead");
     peri_status status = slice_begin(l, &frame, co, err);
     if (status != PERI_OK) return status;
+    lua_set_waiting(co, false);
     int rc = lua_resume(co, from, n_arg, n_result);
     if (rc == LUA_OK || rc == LUA_YIELD) {
+        lua_set_waiting(co, rc == LUA_YIELD); /* for the host, not for scripts that know it */
         if (rc == LUA_YIELD && *n_result > 0 && lua_touserdata(co, -1) == &lua_key_wait) {
             lua_pop(co, 1);
             --*n_result;
@@ -407,6 +409,7 @@ peri_status peri_lua_close_thread(peri_lua *l, lua_State *co, peri_error *err) {
     lua_frame frame;
     peri_status status = slice_begin(l, &frame, l->running != NULL ? l->running : l->L, err);
     if (status != PERI_OK) return status;
+    lua_set_waiting(co, false);
     int rc = lua_guard_close(l->running, co);
     if (rc != LUA_OK && rc != LUA_YIELD) {
         peri_status code = note_failure(l, co, rc);

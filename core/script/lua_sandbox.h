@@ -18,7 +18,10 @@
  * "FILE:LINE: script ran N ms without waiting"; no pcall, handler or coroutine stops it before it
  * has reached the host, which gets PERI_E_TIMEOUT and may go on with other coroutines of the state.
  *
- * Threads: a state belongs to the thread that opened it, until it is closed there. */
+ * One loop inside liblua looks at nothing: calls through a chain of tables that are each other's
+ * __call.  It is broken when its stack has to grow next, which may take up to four slices in all.
+ *
+ * Threads: one thread at a time uses a state; the timer follows to the thread that runs it. */
 #ifndef PERI_SCRIPT_LUA_SANDBOX_H
 #define PERI_SCRIPT_LUA_SANDBOX_H
 

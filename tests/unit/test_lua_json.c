@@ -158,6 +158,7 @@ static void every_float_comes_back(void **state) {
 static void hostile_text_is_bounded(void **state) {
     world w;
     (void)state;
+    world_needs_signals();
     open_world(&w, (peri_lua_options){.slice_ms = 200});
     expect_print(
         &w,

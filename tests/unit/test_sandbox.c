@@ -76,6 +76,7 @@ static void hostile_scripts_are_stopped(void **state) {
     char *path[MAX];
     size_t n = 0;
     (void)state;
+    world_needs_signals();
     DIR *d = opendir(CASES "hostile");
     assert_non_null(d);
     for (struct dirent *e; (e = readdir(d)) != NULL && n < MAX;)
@@ -371,6 +372,7 @@ static void a_waiting_coroutine_closes_its_variables(void **state) {
     world w;
     int n = 0;
     (void)state;
+    world_needs_signals();
     open_world(&w, (peri_lua_options){.slice_ms = 50});
     lua_State *L = peri_lua_main(w.l), *co = lua_newthread(L);
     assert_ok(peri_lua_load_text(w.l, "t.lua", text, strlen(text), &w.err), w.err);
@@ -393,6 +395,33 @@ static void a_waiting_coroutine_closes_its_variables(void **state) {
     assert_int_equal(peri_lua_resume(w.l, co, 0, &n, &w.err), PERI_E_INVALID);
     lua_settop(L, 0);
     world_is_fine(&w);
+    close_world(&w);
+}
+
+/* A script that knows the coroutine it runs in cannot resume it in the host's place. */
+static void only_the_host_resumes_what_waits(void **state) {
+    static const char first[] = "local wait = ...\nprint(wait(coroutine.running()))";
+    static const char second[] = "local co = ...\nprint(coroutine.resume(co, 'forged'))\n"
+                                 "print(coroutine.status(co), pcall(coroutine.close, co))";
+    world w;
+    int n = 0;
+    (void)state;
+    open_world(&w, (peri_lua_options){0});
+    lua_State *L = peri_lua_main(w.l), *a = lua_newthread(L), *b = lua_newthread(L);
+    assert_ok(peri_lua_load_text(w.l, "a.lua", first, sizeof first - 1, &w.err), w.err);
+    lua_xmove(L, a, 1);
+    lua_pushcfunction(a, wait_here);
+    assert_ok(peri_lua_resume(w.l, a, 1, &n, &w.err), w.err);
+    assert_int_equal(n, 1);
+    assert_ok(peri_lua_load_text(w.l, "b.lua", second, sizeof second - 1, &w.err), w.err);
+    lua_xmove(L, b, 1);
+    lua_xmove(a, b, 1);
+    assert_ok(peri_lua_resume(w.l, b, 1, &n, &w.err), w.err);
+    lua_pushliteral(a, "genuine");
+    assert_ok(peri_lua_resume(w.l, a, 1, &n, &w.err), w.err);
+    assert_string_equal(w.out.data, "false\tcannot resume non-suspended coroutine\n"
+                                    "normal\tfalse\tcannot close a normal coroutine\n"
+                                    "genuine\t7\n");
     close_world(&w);
 }
 
@@ -435,6 +464,7 @@ static int run_inner(lua_State *L) {
 static void a_slice_inside_a_slice_ends_alone(void **state) {
     world outer, inner;
     (void)state;
+    world_needs_signals();
     open_world(&outer, (peri_lua_options){.slice_ms = 400});
     open_world(&inner, (peri_lua_options){.slice_ms = 50});
     inner_state = inner.l;
@@ -567,6 +597,7 @@ int main(void) {
         cmocka_unit_test(err_tables_print_as_their_message),
         cmocka_unit_test(waits_reach_the_host_through_coroutines),
         cmocka_unit_test(a_waiting_coroutine_closes_its_variables),
+        cmocka_unit_test(only_the_host_resumes_what_waits),
         cmocka_unit_test(slices_start_anew_at_each_wait),
         cmocka_unit_test(a_slice_inside_a_slice_ends_alone),
         cmocka_unit_test(random_numbers_follow_the_seed),
