@@ -26,8 +26,7 @@ enum { DEFAULT_READ = 1 << 20, MAX_READ = 256 << 20, MAX_ENTRIES = 10000, CHUNK 
 
 static const char key_fd = 'd';
 
-/* ---- descriptors that an error closes
- * ----------------------------------------------------------------- */
+/* ---- descriptors that an error closes ------------------------------------------------------ */
 
 static int close_fd(lua_State *L) {
     int *fd = lua_touserdata(L, 1);
@@ -57,8 +56,7 @@ static void drop_fd(int *fd) {
     *fd = -1;
 }
 
-/* ---- names and grants
- * ----------------------------------------------------------------------------------- */
+/* ---- names and grants ---------------------------------------------------------------------- */
 
 typedef struct target {
     const lua_grant *grant;
@@ -124,8 +122,7 @@ static bool is_escape(int number) {
     return number == EXDEV || number == ELOOP;
 }
 
-/* ---- reading
- * --------------------------------------------------------------------------------------------- */
+/* ---- reading ------------------------------------------------------------------------------- */
 
 /* All of an open regular file onto the stack. */
 static peri_status push_contents(lua_State *L, int fd, const char *shown, size_t max,
@@ -226,8 +223,7 @@ static int fs_exists(lua_State *L) {
     return 1;
 }
 
-/* ---- listing
- * ---------------------------------------------------------------------------------------------- */
+/* ---- listing ------------------------------------------------------------------------------- */
 
 /* Append the names in one piece of getdents64's output to the list on top; how many it holds then.
  */
@@ -271,9 +267,7 @@ static int fs_list(lua_State *L) {
     return 1;
 }
 
-/* ---- writing
- * -----------------------------------------------------------------------------------------------
- */
+/* ---- writing ------------------------------------------------------------------------------- */
 
 static int write_all(int fd, const char *data, size_t size) {
     for (size_t n = 0; n < size;) {

@@ -27,9 +27,7 @@ enum { MAX_GRANTS = 256, MAX_FILE = 1 << 20, MAX_LIST = 64 };
 
 const char *const grant_name[GRANT_KINDS] = {"fs.read", "fs.write", "env"};
 
-/* ---- names
- * ------------------------------------------------------------------------------------------------
- */
+/* ---- names --------------------------------------------------------------------------------- */
 
 bool lua_path_absolute(const peri_lua *l, const char *path, char out[LUA_PATH_MAX]) {
     char joined[2 * LUA_PATH_MAX], base[LUA_PATH_MAX];
@@ -156,8 +154,7 @@ peri_status lua_grant_add(peri_lua *l, const char *text, peri_error *err) {
     return append(l, kind, path, err);
 }
 
-/* ---- grants.json
- * -------------------------------------------------------------------------------------------- */
+/* ---- grants.json --------------------------------------------------------------------------- */
 
 char *peri_lua_config_dir(void) {
     const char *xdg = getenv("XDG_CONFIG_HOME"), *home = getenv("HOME");
@@ -255,10 +252,8 @@ done:
     return status;
 }
 
-/* ---- what a script asks for
- * ----------------------------------------------------------------------------------- */
+/* ---- what a script asks for ---------------------------------------------------------------- */
 
-/* One wanted right, "fs.read=/folder", on top of the stack, its value `value` made absolute. */
 static bool has_right(const peri_lua *l, grant_kind kind, const char *value) {
     return lua_grant_find(l, kind, value, NULL) != NULL;
 }
@@ -361,12 +356,12 @@ static bool read_wants(lua_State *L, int wants, peri_error *err) {
     return true;
 }
 
-/* Ask for the right on top of the stack; true when it was given. */
+/* Ask for the right; true when it was given. */
 static bool ask(lua_State *L, const char *right) {
     static const char *const meaning[GRANT_KINDS] = {"read files in", "write files in",
                                                      "see the environment variable"};
     peri_lua *l = peri_lua_of(L);
-    char question[LUA_PATH_MAX + 256];
+    char question[LUA_PATH_MAX + 256], shown[LUA_PATH_MAX + 256];
     size_t n = strcspn(right, "=");
     int kind = 0;
     if (l->ask == NULL) return false;
@@ -375,7 +370,9 @@ static bool ask(lua_State *L, const char *right) {
         kind++;
     snprintf(question, sizeof question, "%.100s wants to %s %s",
              l->user_name != NULL ? l->user_name : "The script", meaning[kind], right + n + 1);
-    return l->ask(l->user, question);
+    /* The script chose the name: it must not paint over the terminal that shows it. */
+    if (!peri_escape(shown, sizeof shown, question)) return false;
+    return l->ask(l->user, shown);
 }
 
 /* nil, err for the rights in the list at `wants`, from `first` on. */

@@ -17,8 +17,7 @@
 
 enum { MAX_CLOSE = 64 }; /* nested coroutine.close: liblua does not count its C stack */
 
-/* ---- pcall, xpcall ------------------------------------------------------------------------------
- */
+/* ---- pcall, xpcall ------------------------------------------------------------------------- */
 
 static int finish_pcall(lua_State *L, int status, lua_KContext n_extra) {
     peri_lua_poll(L);
@@ -59,8 +58,7 @@ static int guard_xpcall(lua_State *L) {
     return finish_pcall(L, status, 2);
 }
 
-/* ---- coroutines
- * ----------------------------------------------------------------------------------- */
+/* ---- coroutines ---------------------------------------------------------------------------- */
 
 static lua_State *check_co(lua_State *L) {
     lua_State *co = lua_tothread(L, 1);
@@ -255,8 +253,7 @@ const luaL_Reg lua_guard_coroutine[] = {
     {NULL, NULL},
 };
 
-/* ---- load
- * ------------------------------------------------------------------------------------------ */
+/* ---- load ---------------------------------------------------------------------------------- */
 
 typedef struct source {
     const char *text; /* NULL: call the function at index 1 */
@@ -312,8 +309,7 @@ int lua_guard_load(lua_State *L) {
     return 1;
 }
 
-/* ---- metatables and raw access of the user environment
- * ------------------------------------------------ */
+/* ---- metatables and raw access of the user environment ------------------------------------- */
 
 /* Does the registry's set `key` hold the value at idx? */
 static bool is_in(lua_State *L, const char *key, int idx) {

@@ -21,8 +21,7 @@
 
 static const char key_array = 'a', key_null = 'n', key_number = 'd';
 
-/* ---- kinds
- * ------------------------------------------------------------------------------------------ */
+/* ---- kinds --------------------------------------------------------------------------------- */
 
 static int object_pairs(lua_State *L);
 
@@ -51,8 +50,7 @@ json_kind json_kind_of(lua_State *L, int idx) {
     return kind;
 }
 
-/* ---- keys in order
- * ------------------------------------------------------------------------------------ */
+/* ---- keys in order ------------------------------------------------------------------------- */
 
 static bool is_less(const void *user, uint32_t a, uint32_t b) {
     const peri_str *s = user;
@@ -183,8 +181,7 @@ static void push_object(lua_State *L) {
     lua_setmetatable(L, -3);
 }
 
-/* ---- reading
- * ------------------------------------------------------------------------------------------ */
+/* ---- reading ------------------------------------------------------------------------------- */
 
 typedef struct json_in {
     lua_State *L;
@@ -501,8 +498,7 @@ peri_status peri_lua_to_json(lua_State *L, int idx, peri_error *err) {
     return json_write(L, lua_absindex(L, idx), &compact, err) ? PERI_OK : PERI_E_INVALID;
 }
 
-/* ---- the module
- * ------------------------------------------------------------------------------------------ */
+/* ---- the module ---------------------------------------------------------------------------- */
 
 static void check_options(lua_State *L, int idx, const char *const *known, size_t n) {
     if (lua_isnoneornil(L, idx)) return;

@@ -46,8 +46,7 @@ static void add(json_out *o, const char *s) {
     lua_buf_add(&o->b, s, strlen(s));
 }
 
-/* ---- numbers
- * ------------------------------------------------------------------------------------------ */
+/* ---- numbers ------------------------------------------------------------------------------- */
 
 /* digits[n] and the decimal exponent of the first, from the shortest %.{p}e that reads back as x.
  */
@@ -107,8 +106,7 @@ static bool write_number(json_out *o, int idx) {
     return true;
 }
 
-/* ---- strings
- * ------------------------------------------------------------------------------------------- */
+/* ---- strings ------------------------------------------------------------------------------- */
 
 static void add_unicode(json_out *o, unsigned c) {
     char text[16];
@@ -165,8 +163,7 @@ static bool write_string(json_out *o, const char *s, size_t size) {
     return true;
 }
 
-/* ---- tables
- * -------------------------------------------------------------------------------------------- */
+/* ---- tables -------------------------------------------------------------------------------- */
 
 static bool write_value(json_out *o, int idx);
 

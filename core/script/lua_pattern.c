@@ -39,8 +39,7 @@ static const char *const bad_message[] = {
     "missing '[' after '%f' in pattern",
 };
 
-/* ---- character classes: those of the C locale, whatever locale the program has set
- * ---------------- */
+/* ---- character classes: those of the C locale, whatever locale the program has set --------- */
 
 static bool is_letter(unsigned c) {
     return (c | 32) - 'a' < 26;
@@ -100,8 +99,7 @@ static bool in_set(const pat_set *set, unsigned c) {
     return set->bit[c / 32] >> (c % 32) & 1;
 }
 
-/* ---- compiling
- * ------------------------------------------------------------------------------------- */
+/* ---- compiling ----------------------------------------------------------------------------- */
 
 typedef struct reader {
     const unsigned char *p, *end;
@@ -228,8 +226,7 @@ void pat_compile(lua_State *L, pat *p, const char *text, size_t size) {
     p->item[r.n_item] = (pat_item){.kind = ITEM_END};
 }
 
-/* ---- matching
- * --------------------------------------------------------------------------------------- */
+/* ---- matching ------------------------------------------------------------------------------ */
 
 static const char *match(pat_match *m, const char *s, const pat_item *it);
 
@@ -407,8 +404,7 @@ const char *pat_match_at(pat_match *m, const char *s) {
     return match(m, s, m->p->item);
 }
 
-/* ---- captures
- * --------------------------------------------------------------------------------------- */
+/* ---- captures ------------------------------------------------------------------------------ */
 
 void pat_push_capture(pat_match *m, int i, const char *s, const char *e) {
     if (i >= m->n_capture) {

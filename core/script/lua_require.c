@@ -109,8 +109,7 @@ static int stop(lua_State *L, const char *key, const char *fmt, const char *what
     return lua_error(L);
 }
 
-/* ---- ours
- * ------------------------------------------------------------------------------------------ */
+/* ---- ours ---------------------------------------------------------------------------------- */
 
 static int load_c(lua_State *L, const char *name) {
     peri_lua *l = peri_lua_of(L);
@@ -156,8 +155,7 @@ int lua_require_trusted(lua_State *L) {
     return load_ours(L, name);
 }
 
-/* ---- the user's
- * ------------------------------------------------------------------------------------ */
+/* ---- the user's ---------------------------------------------------------------------------- */
 
 static int view_of_ours(lua_State *L) {
     lua_pushcfunction(L, lua_require_trusted);

@@ -50,8 +50,7 @@ const char lua_key_wait = 'y';
 static _Thread_local peri_lua *volatile armed;
 static int slice_signal; /* 0: none could be had */
 
-/* ---- time ---------------------------------------------------------------------------------------
- */
+/* ---- time ---------------------------------------------------------------------------------- */
 
 static int64_t cpu_now(void) {
     struct timespec t = {0};
@@ -135,8 +134,7 @@ static peri_status bind_timer(peri_lua *l, peri_error *err) {
     return PERI_OK;
 }
 
-/* ---- frames and slices
- * --------------------------------------------------------------------------- */
+/* ---- frames and slices --------------------------------------------------------------------- */
 
 void lua_frame_push(peri_lua *l, lua_frame *f, lua_State *L) {
     f->L = L;
@@ -185,8 +183,7 @@ static void slice_end(peri_lua *l, lua_frame *f) {
     lua_frame_pop(l, f);
 }
 
-/* ---- where
- * --------------------------------------------------------------------------------------- */
+/* ---- where --------------------------------------------------------------------------------- */
 
 /* Modules of ours are loaded as "=perigee..."; what else is written in Lua is the user's. */
 static bool is_user(const lua_Debug *ar) {
@@ -233,8 +230,7 @@ void peri_lua_poll(lua_State *L) {
     if (peri_lua_of(L)->is_expired) lua_raise_expired(L);
 }
 
-/* ---- failures
- * ------------------------------------------------------------------------------------ */
+/* ---- failures ------------------------------------------------------------------------------ */
 
 static void note_text(peri_lua *l, const char *s, size_t size) {
     peri_text_add(&l->trace, s, size > MAX_TEXT ? MAX_TEXT : size);
@@ -324,8 +320,7 @@ const char *peri_lua_error_text(const peri_lua *l) {
     return l->trace.data != NULL ? l->trace.data : "";
 }
 
-/* ---- running
- * ------------------------------------------------------------------------------------- */
+/* ---- running ------------------------------------------------------------------------------- */
 
 peri_status peri_lua_resume(peri_lua *l, lua_State *co, int n_arg, int *n_result, peri_error *err) {
     lua_frame frame;
@@ -419,8 +414,7 @@ peri_status peri_lua_close_thread(peri_lua *l, lua_State *co, peri_error *err) {
     return status;
 }
 
-/* ---- waiting
- * ------------------------------------------------------------------------------------- */
+/* ---- waiting ------------------------------------------------------------------------------- */
 
 int peri_lua_wait(lua_State *L, int n, lua_KContext ctx, lua_KFunction k) {
     peri_lua *l = peri_lua_of(L);
@@ -434,8 +428,7 @@ int peri_lua_wait(lua_State *L, int n, lua_KContext ctx, lua_KFunction k) {
     return lua_yieldk(L, n + 1, ctx, k);
 }
 
-/* ---- what a coroutine carries
- * ---------------------------------------------------------------------- */
+/* ---- what a coroutine carries -------------------------------------------------------------- */
 
 static uintptr_t *extra(lua_State *L) {
     return lua_getextraspace(L);

@@ -25,8 +25,7 @@ enum { DEFAULT_MIB = 64, DEFAULT_SLICE_MS = 500, MAX_NAMES = 64 };
 const char lua_key_user_env = 'U', lua_key_trusted_env = 'T', lua_key_user_meta = 'm',
            lua_key_frozen = 'f';
 
-/* ---- what exists
- * ----------------------------------------------------------------------------------- */
+/* ---- what exists --------------------------------------------------------------------------- */
 
 /* Functions of the stock libraries that stay as they are.  Absent on purpose: collectgarbage,
  * dofile, loadfile, warn; string.dump; io, os, debug, package whole.  The others of these libraries
@@ -59,8 +58,7 @@ static const struct {
     {"unpack", "table.unpack"},
 };
 
-/* ---- read-only views
- * --------------------------------------------------------------------------------- */
+/* ---- read-only views ----------------------------------------------------------------------- */
 
 static int view_next(lua_State *L) {
     lua_settop(L, 2);
@@ -169,8 +167,7 @@ void peri_lua_freeze(lua_State *L, int idx) {
     lua_remove(L, -2);
 }
 
-/* ---- globals
- * ----------------------------------------------------------------------------------------- */
+/* ---- globals ------------------------------------------------------------------------------- */
 
 /* Reading a global that is not there.  Arguments: the environment's real table, the name. */
 static int undeclared(lua_State *L) {
@@ -200,8 +197,7 @@ static int assign_global(lua_State *L) {
     peri_lua_misuse(L, "assignment to undeclared global '%.60s' (use local)", name);
 }
 
-/* ---- building
- * ------------------------------------------------------------------------------------------ */
+/* ---- building ------------------------------------------------------------------------------ */
 
 static void copy_allowed(lua_State *L, int from, int to, const char *names) {
     while (*names != 0) {
@@ -331,8 +327,7 @@ static int build(lua_State *L) {
     return 0;
 }
 
-/* ---- opening and closing
- * --------------------------------------------------------------------------------- */
+/* ---- opening and closing ------------------------------------------------------------------- */
 
 static bool copy_text(const char *from, char **to) {
     *to = from != NULL ? peri_str_dup(peri_str_of(from)) : NULL;

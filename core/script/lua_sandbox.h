@@ -62,8 +62,7 @@ size_t peri_lua_used_bytes(const peri_lua *l); /* held now */
  * The caller frees it with peri_free. */
 char *peri_lua_config_dir(void);
 
-/* ---- loading ----------------------------------------------------------------------------------
- */
+/* ---- loading ------------------------------------------------------------------------------- */
 
 /* Offer the C module "perigee.sys.NAME" to trusted code; `open` runs at its first require and
  * leaves the module.  `name` is borrowed for the life of the state; at most 32 modules.  Already
@@ -80,8 +79,7 @@ peri_status peri_lua_load_text(peri_lua *l, const char *name, const char *text, 
  * when it was not. */
 peri_status peri_lua_require(peri_lua *l, const char *name, peri_error *err);
 
-/* ---- running ----------------------------------------------------------------------------------
- */
+/* ---- running ------------------------------------------------------------------------------- */
 
 /* Start or continue the coroutine co (made by lua_newthread and anchored by the caller) with the
  * n_arg values on its stack, in a slice of its own; nested in a running slice it shares that one.
@@ -99,8 +97,7 @@ peri_status peri_lua_close_thread(peri_lua *l, lua_State *co, peri_error *err);
  * call that fails.  Empty when there was none. */
 const char *peri_lua_error_text(const peri_lua *l);
 
-/* ---- for C functions of modules -----------------------------------------------------------------
- */
+/* ---- for C functions of modules ------------------------------------------------------------ */
 
 /* Wait: leave the running C function, through every coroutine the user put in between, to the host,
  * whose peri_lua_resume returns with the n values on top of the stack.  When it resumes with

@@ -75,8 +75,7 @@ static int own_match(lua_State *L) {
     return search(L, false);
 }
 
-/* ---- gmatch
- * ---------------------------------------------------------------------------------------- */
+/* ---- gmatch -------------------------------------------------------------------------------- */
 
 /* Upvalues of the iterator: subject, pattern text, this, the long pattern's memory. */
 typedef struct gmatch {
@@ -112,8 +111,7 @@ static int own_gmatch(lua_State *L) {
     return 1;
 }
 
-/* ---- gsub
- * ------------------------------------------------------------------------------------------ */
+/* ---- gsub ---------------------------------------------------------------------------------- */
 
 /* The replacement text with its %0 to %9. */
 static void add_text(pat_match *m, lua_buf *b, const char *s, const char *e) {
@@ -212,8 +210,7 @@ static int own_gsub(lua_State *L) {
     return 2;
 }
 
-/* ---- rep
- * ------------------------------------------------------------------------------------------- */
+/* ---- rep ----------------------------------------------------------------------------------- */
 
 static int own_rep(lua_State *L) {
     size_t n, n_sep, total;

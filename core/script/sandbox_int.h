@@ -69,7 +69,7 @@ extern const char lua_key_user_meta; /* weak set: metatables that the script set
 extern const char lua_key_frozen;    /* weak: read-only view -> the table behind */
 extern const char lua_key_wait;      /* its address marks the yield of peri_lua_wait */
 
-/* ---- lua_run.c ---- */
+/* ---- lua_run.c ----------------------------------------------------------------------------- */
 /* Enter and leave a coroutine: sets what the timer arms. */
 void lua_frame_push(peri_lua *l, lua_frame *f, lua_State *L);
 void lua_frame_pop(peri_lua *l, lua_frame *f);
@@ -84,25 +84,25 @@ void lua_set_waiting(lua_State *co, bool is_waiting);
 /* "FILE:LINE" of the innermost user function of the chain, or "". */
 void lua_user_where(peri_lua *l, lua_State *L, char *out, size_t room);
 
-/* ---- lua_guard.c: base functions and coroutines of the environments ---- */
+/* ---- lua_guard.c: base functions and coroutines of the environments ------------------------ */
 extern const luaL_Reg lua_guard_both[], lua_guard_user[], lua_guard_coroutine[];
 int lua_guard_load(lua_State *L); /* upvalue 1: the default environment */
 /* lua_resetthread inside the slice; the status; the error object on top of co. */
 int lua_guard_close(lua_State *L, lua_State *co);
 
-/* ---- lua_error.c ---- */
+/* ---- lua_error.c --------------------------------------------------------------------------- */
 int lua_open_error(lua_State *L);
 /* Is the value an err table?  Then *code. */
 bool lua_is_error(lua_State *L, int idx, peri_status *code);
 
-/* ---- lua_require.c ---- */
+/* ---- lua_require.c ------------------------------------------------------------------------- */
 int lua_require_user(lua_State *L);
 int lua_require_trusted(lua_State *L);
 
-/* ---- lua_string.c, lua_table.c, lua_random.c ---- */
+/* ---- lua_string.c, lua_table.c, lua_random.c ----------------------------------------------- */
 extern const luaL_Reg lua_string_own[], lua_table_own[], lua_math_own[];
 
-/* ---- lua_grants.c, lua_fs.c ---- */
+/* ---- lua_grants.c, lua_fs.c ---------------------------------------------------------------- */
 int lua_open_grants(lua_State *L);
 int lua_open_env(lua_State *L);
 int lua_open_fs(lua_State *L);
@@ -126,11 +126,11 @@ extern bool lua_has_openat2;
 peri_status lua_push_file(lua_State *L, int dir, const char *name, const char *shown, size_t max,
                           peri_error *err);
 
-/* ---- lua_json.c ---- */
+/* ---- lua_json.c ---------------------------------------------------------------------------- */
 /* Sort entries first..n of the list on top, all strings, by bytes. */
 void lua_sort_strings(lua_State *L, lua_Integer first, lua_Integer n);
 
-/* ---- lua_buf.c: a growing buffer in the state's memory ---- */
+/* ---- lua_buf.c: a growing buffer in the state's memory ------------------------------------- */
 typedef struct lua_buf {
     lua_State *L;
     int idx; /* its stack slot: nil, then a userdata */

@@ -7,8 +7,8 @@
 #include "base/text.h"
 #include "script/lua_sandbox.h"
 
-/* ThreadSanitizer holds signals back until the next call into libc, which a loop in Lua never makes:
- * tests that wait for the end of a slice begin with this. */
+/* ThreadSanitizer holds signals back until the next call into libc, which a loop in Lua never
+ * makes: tests that wait for the end of a slice begin with this. */
 #ifdef __SANITIZE_THREAD__
 #define world_needs_signals() skip()
 #else

@@ -226,6 +226,16 @@ static void capabilities_are_compared(void **state) {
     close_world(&w);
 }
 
+static void questions_cannot_paint_the_terminal(void **state) {
+    world w;
+    (void)state;
+    open_granted(&w, NULL, 0);
+    expect_print(&w, "print((...)('grants').request{ env = 'A\\27[2Jsafe\\r' } == nil)", "true\n");
+    assert_string_equal(w.question,
+                        "The script wants to see the environment variable A\\x1b[2Jsafe\\x0d");
+    close_world(&w);
+}
+
 /* The rights are asked for in no fixed order, so the message is checked by parts. */
 static void refusals_name_every_flag(void **state) {
     world w;
@@ -347,6 +357,7 @@ int main(void) {
         cmocka_unit_test(flags_are_checked),
         cmocka_unit_test(capabilities_are_compared),
         cmocka_unit_test(refusals_name_every_flag),
+        cmocka_unit_test(questions_cannot_paint_the_terminal),
         cmocka_unit_test(answers_are_kept),
         cmocka_unit_test(hashes_are_sha_256),
         cmocka_unit_test(times_and_output),

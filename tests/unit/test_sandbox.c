@@ -18,8 +18,7 @@
 
 #define CASES PERI_SOURCE_DIR "/tests/cases/"
 
-/* ---- hostile scripts ----------------------------------------------------------------------------
- */
+/* ---- hostile scripts ----------------------------------------------------------------------- */
 
 static double cpu_seconds(void) {
     struct timespec t;
@@ -90,8 +89,7 @@ static void hostile_scripts_are_stopped(void **state) {
     }
 }
 
-/* ---- what can be reached ------------------------------------------------------------------------
- */
+/* ---- what can be reached ------------------------------------------------------------------- */
 
 /* Lua has no order of keys: names are sorted, tables walked once, by their first name. */
 static const char walker[] =
@@ -124,8 +122,7 @@ static void reachable_globals_are_these(void **state) {
     close_world(&w);
 }
 
-/* ---- the same as stock Lua
- * -------------------------------------------------------------------------- */
+/* ---- the same as stock Lua ----------------------------------------------------------------- */
 
 static peri_text stock_out;
 
@@ -252,8 +249,7 @@ static void patterns_match_as_in_stock_lua(void **state) {
     peri_text_fini(&stock_out);
 }
 
-/* ---- errors
- * ------------------------------------------------------------------------------------------- */
+/* ---- errors -------------------------------------------------------------------------------- */
 
 static void errors_carry_place_code_and_trace(void **state) {
     world w;
@@ -305,8 +301,7 @@ static void err_tables_print_as_their_message(void **state) {
     close_world(&w);
 }
 
-/* ---- waiting
- * ------------------------------------------------------------------------------------------- */
+/* ---- waiting ------------------------------------------------------------------------------- */
 
 static int after_wait(lua_State *L, int status, lua_KContext ctx) {
     (void)status;
@@ -477,8 +472,7 @@ static void a_slice_inside_a_slice_ends_alone(void **state) {
     close_world(&outer);
 }
 
-/* ---- random numbers
- * --------------------------------------------------------------------------------------- */
+/* ---- random numbers ------------------------------------------------------------------------ */
 
 static void random_numbers_follow_the_seed(void **state) {
     static const char text[] =
@@ -506,8 +500,7 @@ static void random_numbers_follow_the_seed(void **state) {
     close_world(&w);
 }
 
-/* ---- modules
- * --------------------------------------------------------------------------------------------- */
+/* ---- modules ------------------------------------------------------------------------------- */
 
 static void modules_load_once_and_stay_inside(void **state) {
     world w;
@@ -534,8 +527,27 @@ static void modules_load_once_and_stay_inside(void **state) {
     close_world(&w);
 }
 
-/* ---- no memory
- * --------------------------------------------------------------------------------------------- */
+/* A module may wait while it loads: require yields. */
+static void a_module_may_wait_while_it_loads(void **state) {
+    world w;
+    int n = 0;
+    (void)state;
+    open_world(&w, (peri_lua_options){0});
+    lua_State *L = peri_lua_main(w.l), *co = lua_newthread(L);
+    assert_ok(peri_lua_load_user(w.l, CASES "lua/modules/waits_main.lua", &w.err), w.err);
+    lua_xmove(L, co, 1);
+    lua_pushcfunction(co, wait_here);
+    assert_ok(peri_lua_resume(w.l, co, 1, &n, &w.err), w.err);
+    assert_int_equal(lua_status(co), LUA_YIELD);
+    lua_settop(co, 0);
+    lua_pushliteral(co, "loaded late");
+    assert_ok(peri_lua_resume(w.l, co, 1, &n, &w.err), w.err);
+    assert_int_equal(lua_status(co), LUA_OK);
+    assert_string_equal(w.out.data, "loaded late\ttrue\n");
+    close_world(&w);
+}
+
+/* ---- no memory ----------------------------------------------------------------------------- */
 
 static const char small_script[] =
     "local t = {}\n"
@@ -602,6 +614,7 @@ int main(void) {
         cmocka_unit_test(a_slice_inside_a_slice_ends_alone),
         cmocka_unit_test(random_numbers_follow_the_seed),
         cmocka_unit_test(modules_load_once_and_stay_inside),
+        cmocka_unit_test(a_module_may_wait_while_it_loads),
         cmocka_unit_test(every_allocation_may_fail),
     };
     return peri_run_tests(tests);
