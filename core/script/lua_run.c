@@ -147,6 +147,8 @@ void lua_frame_push(peri_lua *l, lua_frame *f, lua_State *L) {
 void lua_frame_pop(peri_lua *l, lua_frame *f) {
     l->frame = f->below;
     l->running = f->below != NULL ? f->below->L : NULL;
+    if (l->is_expired && l->running != NULL) /* the handler armed what ran above */
+        lua_sethook(l->running, on_hook, LUA_MASKCOUNT, 1);
 }
 
 static peri_status slice_begin(peri_lua *l, lua_frame *f, lua_State *L, peri_error *err) {

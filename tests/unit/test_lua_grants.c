@@ -14,6 +14,7 @@
 #include "base/alloc.h"
 #include "base/io.h"
 #include "base/sha256.h"
+#include "fault.h"
 #include "lua_world.h"
 #include "rig.h"
 #include "script/sandbox_int.h"
@@ -324,6 +325,58 @@ static void answers_are_kept(void **state) {
     assert_int_equal(unlink(kept), 0);
 }
 
+static bool says_yes(void *user, const char *question) {
+    (void)user;
+    return question[0] != 0;
+}
+
+/* Open, load the script, ask, keep the answer, read a file; any status, nothing left behind. */
+static peri_status whole_life(const char *script, const char *config, peri_error *err) {
+    peri_lua *l;
+    peri_lua_options o = {.size = sizeof o,
+                          .slice_ms = 5000,
+                          .work_dir = rig_dir(),
+                          .config_dir = config,
+                          .ask = says_yes};
+    peri_status status = peri_lua_open(&o, &l, err);
+    if (status != PERI_OK) return status;
+    status = peri_lua_load_user(l, script, err);
+    if (status == PERI_OK) {
+        lua_pushcfunction(peri_lua_main(l), sys_module);
+        status = peri_lua_call(l, peri_lua_main(l), 1, 0, err);
+    }
+    peri_lua_close(l);
+    return status;
+}
+
+static void every_allocation_may_fail(void **state) {
+    char script[600], config[600], kept[700];
+    peri_error err;
+    (void)state;
+    put("asks.lua", "local sys = ...\nassert(sys('grants').request{ fs = { read = 'in' } })\n"
+                    "assert(sys('fs').read('in/a.txt') == 'text a')\n");
+    snprintf(script, sizeof script, "%s/asks.lua", rig_dir());
+    snprintf(config, sizeof config, "%s/cfg/sub", rig_dir());
+    snprintf(kept, sizeof kept, "%s/grants.json", config);
+    assert_ok(whole_life(script, config, &err), err); /* OpenSSL's tables are there from now on */
+    peri_fault *f = peri_fault_alloc_install();
+    for (int persistent = 0; persistent < 2; persistent++) {
+        for (uint64_t n = 1;; n += 3) {
+            unlink(kept);
+            *f = (peri_fault){.fail_at = n, .persistent = persistent != 0};
+            peri_status status = whole_life(script, config, &err);
+            assert_int_equal(f->live, 0);
+            if (f->calls < n) {
+                assert_ok(status, err);
+                break;
+            }
+            assert_true(status == PERI_OK || status == PERI_E_NOMEM);
+        }
+    }
+    peri_fault_alloc_remove();
+    unlink(kept);
+}
+
 static void hashes_are_sha_256(void **state) {
     char text[PERI_SHA256_TEXT];
     peri_error err;
@@ -359,6 +412,7 @@ int main(void) {
         cmocka_unit_test(refusals_name_every_flag),
         cmocka_unit_test(questions_cannot_paint_the_terminal),
         cmocka_unit_test(answers_are_kept),
+        cmocka_unit_test(every_allocation_may_fail),
         cmocka_unit_test(hashes_are_sha_256),
         cmocka_unit_test(times_and_output),
     };

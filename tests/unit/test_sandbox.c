@@ -472,6 +472,28 @@ static void a_slice_inside_a_slice_ends_alone(void **state) {
     close_world(&outer);
 }
 
+/* A C function that runs more of the same state and keeps its failure to itself. */
+static int run_more(lua_State *L) {
+    peri_lua *l = peri_lua_of(L);
+    peri_error err;
+    const char *text = "while true do end";
+    if (peri_lua_load_text(l, "more.lua", text, strlen(text), &err) == PERI_OK)
+        lua_pushinteger(L, peri_lua_call(l, peri_lua_main(l), 0, 0, &err));
+    return 1;
+}
+
+static void a_nested_call_does_not_hide_the_end(void **state) {
+    world w;
+    (void)state;
+    world_needs_signals();
+    open_world(&w, (peri_lua_options){.slice_ms = 50});
+    assert_int_equal(run_with(&w, "local f = ...\nf()\nwhile true do end", run_more),
+                     PERI_E_TIMEOUT);
+    assert_error(&w.err, PERI_E_TIMEOUT, "more.lua:1: script ran 50 ms without waiting");
+    world_is_fine(&w);
+    close_world(&w);
+}
+
 /* ---- random numbers ------------------------------------------------------------------------ */
 
 static void random_numbers_follow_the_seed(void **state) {
@@ -612,6 +634,7 @@ int main(void) {
         cmocka_unit_test(only_the_host_resumes_what_waits),
         cmocka_unit_test(slices_start_anew_at_each_wait),
         cmocka_unit_test(a_slice_inside_a_slice_ends_alone),
+        cmocka_unit_test(a_nested_call_does_not_hide_the_end),
         cmocka_unit_test(random_numbers_follow_the_seed),
         cmocka_unit_test(modules_load_once_and_stay_inside),
         cmocka_unit_test(a_module_may_wait_while_it_loads),
