@@ -303,6 +303,8 @@ def server(a, tmp, chains, tally):
 
 # ---- 3. greedy text -----------------------------------------------------------------------------------------------------
 
+N_GREEDY = 256
+LAST_TOKEN_BYTES = 16
 PROMPTS = ["The model", "What is 12 + 7? ", "<|im_start|>user\nWhat is 12 + 7?<|im_end|>\n<|im_start|>assistant\n"]
 
 
@@ -321,31 +323,49 @@ def greedy_models(a, tmp):
         os.unlink(out)
 
 
+def peer_text(model, prompt, n):
+    """The peer prints bytes that are no text as they are, drops NUL bytes, and says where the model ended."""
+    done = subprocess.run([peer(), "llama-completion", "-m", model, "-p", prompt, "-n", str(n), "--temp", "0", "-c", "1024",
+                           "-no-cnv", "--no-display-prompt", "-fa", "off", "-ctk", "f32", "-ctv", "f32", "-t", "1",
+                           "--no-warmup"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
+    if done.returncode:
+        raise RuntimeError(f"llama-completion: status {done.returncode}")
+    return done.stdout.decode("utf-8", "replace").encode()
+
+
+def our_text(perigee, model, prompt, n):
+    """Text, and whether the model ended it."""
+    done = subprocess.run([perigee, "run", model, "--raw", "--greedy", "-n", str(n), "--ctx", "1024", "--kv", "f32",
+                           "--parse-special", "-v", prompt], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                          stdin=subprocess.DEVNULL, env={**os.environ, "PERIGEE_CPU_ISA": "reference"})
+    if done.returncode:
+        raise RuntimeError(f"perigee run: status {done.returncode}: {done.stderr[-300:]!r}")
+    return done.stdout.replace(b"\0", b""), b"length reached" not in done.stderr
+
+
+def is_same_text(ours, is_whole, theirs):
+    """Where the model ended, the peer, writing to a pipe, may exit before its printing thread wrote the last token."""
+    if is_whole:
+        ours, theirs = ours.rstrip(b"\n"), theirs.rstrip(b"\n").removesuffix(b" [end of text]").rstrip(b"\n")
+        return ours.startswith(theirs) and len(ours) - len(theirs) <= LAST_TOKEN_BYTES
+    return theirs.startswith(ours.removesuffix("\ufffd".encode()))     # a character cut off at the end
+
+
 def greedy(a, tmp):
     bad = n = n_text = 0
     for model in greedy_models(a, tmp):
         for prompt in PROMPTS:
             n += 1
-            theirs = subprocess.run([peer(), "llama-completion", "-m", model, "-p", prompt, "-n", "256", "--temp", "0", "-c",
-                                     "1024", "-no-cnv", "--no-display-prompt", "-fa", "off", "-ctk", "f32", "-ctv", "f32",
-                                     "-t", "1", "--no-warmup"],
-                                    stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
-            ours = subprocess.run([a.perigee, "run", model, "--raw", "--greedy", "-n", "256", "--ctx", "1024", "--kv", "f32",
-                                   "--parse-special", "-q", prompt],
-                                  stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL,
-                                  env={**os.environ, "PERIGEE_CPU_ISA": "reference"})
-            # The peer prints bytes that are no text as they are, drops NUL bytes, and says where the model ended.
-            x, y = ours.stdout.replace(b"\0", b""), theirs.stdout.decode("utf-8", "replace").encode()
-            y = y.rstrip(b"\n").removesuffix(b" [end of text]").rstrip(b"\n")
-            x = x.rstrip(b"\n")
-            same = x == y and ours.returncode == 0 and theirs.returncode == 0
-            n_text += len(x) > 0
+            ours, is_whole = our_text(a.perigee, model, prompt, N_GREEDY)
+            n_text += len(ours) > 0
+            theirs = peer_text(model, prompt, N_GREEDY + 8)
+            same = is_same_text(ours, is_whole, theirs)
             bad += not same
             if not same:
-                at = next((i for i, (p, q) in enumerate(zip(x, y)) if p != q), min(len(x), len(y)))
-                print(f"  {os.path.basename(model)}: {prompt!r}: {len(x)} and {len(y)} bytes, apart from byte {at}: "
-                      f"{x[max(0, at - 20):at + 20]!r} and {y[max(0, at - 20):at + 20]!r} {ours.stderr[-200:]!r}")
-    print(f"greedy text of 256 tokens: {n} runs, {n_text} with text, {n - bad} equal")
+                at = next((i for i, (p, q) in enumerate(zip(ours, theirs)) if p != q), min(len(ours), len(theirs)))
+                print(f"  {os.path.basename(model)}: {prompt!r}: {len(ours)} and {len(theirs)} bytes, apart from byte {at}: "
+                      f"{ours[max(0, at - 20):at + 20]!r} and {theirs[max(0, at - 20):at + 20]!r}")
+    print(f"greedy text of {N_GREEDY} tokens: {n} runs, {n_text} with text, {n - bad} equal")
     return bad + (n_text == 0)
 
 
