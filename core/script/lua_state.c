@@ -7,6 +7,8 @@
 #include "base/alloc.h"
 #include "base/compiler.h"
 
+enum { LARGE = 64 << 10 }; /* bytes */
+
 static void *lua_resize(void *user, void *p, size_t old_bytes, size_t bytes) {
     peri_lua_budget *b = user;
     size_t held = p ? old_bytes : 0; /* for a new block old_bytes is a type tag */
@@ -16,6 +18,7 @@ static void *lua_resize(void *user, void *p, size_t old_bytes, size_t bytes) {
         return NULL;
     }
     if (bytes > held && b->used_bytes + (bytes - held) > b->max_bytes) return NULL;
+    if (b->is_over && bytes > held && bytes > LARGE) return NULL;
     void *q = peri_resize_array(p, bytes, 1);
     if (!q && bytes > held) return NULL;
     b->used_bytes += bytes - held;
@@ -30,6 +33,7 @@ static void out_of_instructions(lua_State *L, lua_Debug *ar) {
 lua_State *peri_lua_new(peri_lua_budget *budget, size_t max_bytes, int max_instructions) {
     *budget = (peri_lua_budget){.max_bytes = max_bytes};
     lua_State *L = lua_newstate(lua_resize, budget);
-    if (L) lua_sethook(L, out_of_instructions, LUA_MASKCOUNT, max_instructions);
+    if (L && max_instructions > 0)
+        lua_sethook(L, out_of_instructions, LUA_MASKCOUNT, max_instructions);
     return L;
 }

@@ -7,16 +7,18 @@
 #include <lauxlib.h>
 #include <lua.h>
 #include <lualib.h>
+#include <signal.h>
 
 #include "perigee/types.h"
 
 typedef struct peri_lua_budget {
     size_t used_bytes, max_bytes;
+    volatile sig_atomic_t is_over; /* blocks above 64 KiB are refused: see lua_run.c */
 } peri_lua_budget;
 
 /* A bare state without libraries.  Allocation beyond max_bytes fails as LUA_ERRMEM; after
- * max_instructions the running chunk raises "instruction limit".  NULL when out of memory.  Close
- * with lua_close; budget must outlive it. */
+ * max_instructions (0: no limit) the running chunk raises "instruction limit".  NULL when out of
+ * memory.  Close with lua_close; budget must outlive it. */
 lua_State *peri_lua_new(peri_lua_budget *budget, size_t max_bytes, int max_instructions);
 
 #endif

@@ -8,7 +8,8 @@ sequences of 1, 7, 64 and 300 tokens are computed in one chunk, in chunks of 32 
 bytes, and each row within 1e-3 of the peer's (relative L2), with the same best token wherever the peer's two best
 differ by more than 1e-3.
 
-PERIGEE_PEER names the peer's runner (status 77 without it), PERI_SEED the seed; PERI_LONG adds shapes.
+PERIGEE_PEER names the peer's runner (status 77 without it), PERI_SEED the seed; PERI_LONG adds shapes, some of which need a
+tokenizer of PERIGEE_TEST_DATA.
 """
 import argparse
 import glob
@@ -22,7 +23,10 @@ from compare import Distance, call, is_long, our_logits, peer, peer_logits, rand
 LENGTHS = (1, 7, 64, 300)
 CHUNKS = (512, 32, 1)
 SHAPES = [("smollm2-135m", 2, "linear"), ("smollm2-135m", 2, "yarn")]
-LONG_SHAPES = [("qwen3-0.6b", 2, None), ("gemma3-1b", 7, None), ("qwen2.5-0.5b", 2, "yarn"), ("llama3.2-1b", 2, None)]
+LONG_SHAPES = [("qwen3-0.6b", 2, None), ("gemma3-1b", 7, None), ("llama3.2-1b", 2, None)] + [
+    (preset, layers, rope) for rope in ("linear", "yarn") for preset, layers in (
+        ("qwen2.5-0.5b", 2), ("qwen3-0.6b", 2), ("llama3.2-1b", 2), ("qwen3moe-small", 2), ("gemma3-1b", 2), ("phi3-mini", 2))]
+TOKENIZERS = {"phi3-mini": "phi-3.gguf"}     # the peer does not load these shapes with a made-up vocabulary
 
 
 def n_vocab_of(perigee, model, tmp):
@@ -46,9 +50,16 @@ def make_shapes(folder):
         return
     script = shutil.copy(source, folder)    # the peer sees the folder of temporary files
     for preset, layers, rope in SHAPES + (LONG_SHAPES if is_long() else []):
+        tokenizer = TOKENIZERS.get(preset)
+        if tokenizer:
+            found = os.path.join(os.environ.get("PERIGEE_TEST_DATA", ""), "tokenizers", tokenizer)
+            if not os.path.exists(found):
+                print(f"{preset}-{rope}: skipped, PERIGEE_TEST_DATA has no tokenizers/{tokenizer}")
+                continue
+            tokenizer = shutil.copy(found, folder)
         out = os.path.join(folder, f"{preset}-{rope or 'plain'}.gguf")
         call([peer(), "python3", script, preset, out, "--layers", str(layers), "--type", "f32", "--seed", str(seed()),
-              *(["--rope", rope] if rope else [])])
+              *(["--rope", rope] if rope else []), *(["--tokenizer", tokenizer] if tokenizer else [])])
         yield out
         os.unlink(out)
 
