@@ -138,6 +138,15 @@ void peri_runtime_free(peri_runtime *rt) {
     peri_free(rt);
 }
 
+peri_load_env peri_runtime_load_env(peri_runtime *rt, peri_spec_source *source) {
+    *source = (peri_spec_source){rt->script_dir};
+    return (peri_load_env){.topology = rt->topology,
+                           .registry = rt->registry,
+                           .load_arch = peri_lua_arch_load,
+                           .load_arch_user = source,
+                           .is_strict = rt->is_strict};
+}
+
 peri_status peri_runtime_devices(const peri_runtime *rt, char **json, peri_error *err) {
     return peri_registry_to_json(rt->registry, json, err);
 }
