@@ -262,8 +262,16 @@ void peri_loop_free(peri_loop *l) {
     peri_free(l);
 }
 
-peri_status peri_loop_once(peri_loop *l, peri_error *err) {
-    if (event_base_loop(l->base, EVLOOP_ONCE) < 0)
+static peri_status run_base(peri_loop *l, int how, peri_error *err) {
+    if (event_base_loop(l->base, how) < 0)
         return peri_fail(err, PERI_E_OTHER, "the event queue failed: error %d", errno);
     return PERI_OK;
+}
+
+peri_status peri_loop_once(peri_loop *l, peri_error *err) {
+    return run_base(l, EVLOOP_ONCE, err);
+}
+
+peri_status peri_loop_poll(peri_loop *l, peri_error *err) {
+    return run_base(l, EVLOOP_NONBLOCK, err);
 }

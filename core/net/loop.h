@@ -25,6 +25,8 @@ void peri_loop_free(peri_loop *l);
 /* Call what is due; if nothing is, sleep until something is and call it.  Functions may create and
  * free timers and watches, and post. */
 peri_status peri_loop_once(peri_loop *l, peri_error *err);
+/* Call what is due, without sleeping. */
+peri_status peri_loop_poll(peri_loop *l, peri_error *err);
 
 /* ---- posting ------------------------------------------------------------------------------------
  */

@@ -264,23 +264,22 @@ PERI_API void peri_session_get_stats(const peri_session *s, peri_session_stats *
 /* ---- script -------------------------------------------------------------------------------------
  */
 enum { PERI_STDOUT = 1, PERI_STDERR = 2 };
-typedef enum peri_answer { PERI_ANSWER_NO, PERI_ANSWER_YES, PERI_ANSWER_ALWAYS } peri_answer;
 
 /* What a script may ask of the program around it.  A member that is NULL: nothing is written, input
- * is at its end, the answer is no.  write and progress are called on the thread in peri_script_run;
- * read_line and ask may block, and are called one at a time on a thread of their own, so that
- * sessions go on meanwhile.  That thread leaves signals as the caller of peri_script_run has them;
- * all other threads made here block them. */
+ * is at its end, the answer is no.  All but read_line are called on the thread in peri_script_run;
+ * read_line may block and is called on a thread of its own, so that sessions and tasks go on
+ * meanwhile.  That thread leaves signals as the caller of peri_script_run has them; all other
+ * threads made here block them. */
 typedef struct peri_script_host {
     void *user;
     /* UTF-8 as it comes, no newline added.  An error ends the script (a closed pipe). */
     peri_status (*write)(void *user, int stream, const char *data, size_t size);
     /* One line without its newline; *line is borrowed until the next call, NULL at end of input.
-     * PERI_E_CANCELLED when Ctrl-C ended it: the script sees "interrupted" and may ask again.  Must
+     * PERI_E_CANCELLED when Ctrl-C ended it: the script sees "cancelled" and may ask again.  Must
      * return soon after peri_script_interrupt; the script's end waits for it. */
     peri_status (*read_line)(void *user, const char *prompt, const char **line);
-    /* May the script have this?  `grant` is the option that would give it ("fs.read=notes"). */
-    peri_answer (*ask)(void *user, const char *question, const char *grant);
+    /* May the script have what this line names?  A yes is remembered for the script as it is. */
+    bool (*ask)(void *user, const char *question);
     /* A model loads: done of total bytes; done == total at the end. */
     void (*progress)(void *user, const char *path, uint64_t done, uint64_t total);
 } peri_script_host;
@@ -304,9 +303,10 @@ typedef struct peri_script_options {
  * nothing has run.  One script at a time per runtime: PERI_E_INVALID. */
 PERI_API peri_status peri_script_run(peri_runtime *rt, const peri_script_options *opts,
                                      int *exit_status, peri_error *err);
-/* Async-signal-safe, any thread; remembers nothing when no script runs.  The first one calls the
- * driver's on_interrupt, or without one cancels what the script waits for; a second one before the
- * driver has taken note of the first ends the script.  Not beside peri_runtime_free. */
+/* Async-signal-safe, any thread; nothing is remembered when no script runs.  Calls what the driver
+ * gave to host.on_interrupt; without that, or when the call for the one before has not ended, ends
+ * the script: its tasks are cancelled and their <close> variables closed.  Not beside
+ * peri_runtime_free. */
 PERI_API void peri_script_interrupt(peri_runtime *rt);
 
 #ifdef __cplusplus
