@@ -4,6 +4,9 @@
 #ifndef PERI_API_INT_H
 #define PERI_API_INT_H
 
+#include <stdatomic.h>
+
+#include "net/loop.h"
 #include "perigee/perigee.h"
 #include "plugin/registry.h"
 #include "run/load.h"
@@ -16,6 +19,8 @@ struct peri_runtime {
     char **setting; /* [n_setting] "key=value" copies */
     size_t n_setting;
     bool is_strict;
+    _Atomic(peri_signal *) interrupt; /* made with the first script */
+    atomic_bool is_script_running;
 };
 
 struct peri_model {

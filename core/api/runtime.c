@@ -129,6 +129,7 @@ peri_status peri_runtime_new(const peri_runtime_options *opts, peri_runtime **ou
 
 void peri_runtime_free(peri_runtime *rt) {
     if (!rt) return;
+    peri_signal_free(rt->interrupt);
     peri_registry_free(rt->registry);
     peri_topology_free(rt->topology);
     for (size_t i = 0; i < rt->n_setting; i++)
