@@ -4,13 +4,13 @@
  * in lua_session.c. */
 #include "script/lua_engine.h"
 
-#include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/alloc.h"
+#include "base/io.h"
 #include "base/status.h"
 #include "script/engine_int.h"
+#include "script/sandbox_int.h"
 
 #include "base/compiler.h"
 
@@ -71,18 +71,41 @@ static void read_open_options(lua_State *L, int idx, peri_load_options *o) {
                              .device = v.device};
 }
 
+static model *push_model(lua_State *L) {
+    model *h = lua_newuserdatauv(L, sizeof *h, 0);
+    h->m = NULL;
+    luaL_setmetatable(L, MODEL_CLASS);
+    return h;
+}
+
+/* Push the path of a model: a relative one is looked for beside the user's script first. */
+static const char *push_model_path(lua_State *L) {
+    const char *folder = peri_lua_of(L)->user_dir, *path = lua_tostring(L, 1);
+    if (!path || lua_type(L, 1) != LUA_TSTRING)
+        peri_lua_blame(L, "model: found %s, expected the path of a model file",
+                       luaL_typename(L, 1));
+    if (strlen(path) != lua_rawlen(L, 1)) peri_lua_blame(L, "model: the path holds a zero byte");
+    if (folder && *path && *path != '/') {
+        const char *beside = lua_pushfstring(L, "%s/%s", folder, path);
+        if (peri_file_exists(beside)) return beside;
+    }
+    return lua_pushstring(L, path);
+}
+
+/* The handle at ctx is closed when this returns, and when the task is cancelled: what is given out
+ * is a second one. */
 static int open_k(lua_State *L, int status, lua_KContext ctx) {
-    model *h = lua_touserdata(L, (int)ctx);
+    peri_shared *m = ((model *)lua_touserdata(L, (int)ctx))->m;
     (void)status;
-    if (h->m->state == PERI_SHARED_LOADING)
-        return peri_lua_wait_for(L, &h->m->loaded_waiters, ctx, open_k);
-    if (h->m->state == PERI_SHARED_FAILED) {
-        peri_error err = h->m->error;
-        peri_shared_drop(h->m);
-        h->m = NULL;
+    if (m->state == PERI_SHARED_LOADING)
+        return peri_lua_wait_for(L, &m->loaded_waiters, ctx, open_k);
+    if (m->state == PERI_SHARED_FAILED) {
+        peri_error err = m->error;
         return peri_lua_fail(L, &err);
     }
-    lua_settop(L, (int)ctx);
+    model *h = push_model(L);
+    peri_shared_hold(m);
+    h->m = m;
     return 1;
 }
 
@@ -90,18 +113,14 @@ static int open_k(lua_State *L, int status, lua_KContext ctx) {
 static int engine_open(lua_State *L) {
     peri_load_options o;
     peri_error err;
-    if (lua_type(L, 1) != LUA_TSTRING)
-        peri_lua_blame(L, "model: found %s, expected the path of a model file",
-                       luaL_typename(L, 1));
     lua_settop(L, 2);
     read_open_options(L, 2, &o);
-    model *h = lua_newuserdatauv(L, sizeof *h, 0);
-    h->m = NULL;
-    luaL_setmetatable(L, MODEL_CLASS);
-    peri_status st =
-        peri_models_open(engine_host_of(L)->models, lua_tostring(L, 1), &o, &h->m, &err);
-    if (st) return peri_lua_fail(L, &err);
-    return open_k(L, LUA_OK, 3);
+    const char *path = push_model_path(L);
+    model *h = push_model(L);
+    int at = lua_gettop(L);
+    lua_toclose(L, at);
+    peri_status st = peri_models_open(engine_host_of(L)->models, path, &o, &h->m, &err);
+    return st ? peri_lua_fail(L, &err) : open_k(L, LUA_OK, at);
 }
 
 /* ---- info ---------------------------------------------------------------------------------------

@@ -9,10 +9,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "api/api_int.h"
+#include "base/io.h"
 #include "base/text.h"
 #include "fault.h"
 #include "perigee/perigee.h"
@@ -26,7 +28,7 @@ typedef struct around {
     const char *const *line; /* lines to be read, NULL ends them */
     int n_read;
     bool fails_writing, answer;
-    uint64_t interrupt_at; /* raise after so many writes */
+    uint64_t interrupt_at, interrupt_again_at; /* raise after so many writes */
     uint64_t n_write;
 } around;
 
@@ -35,7 +37,9 @@ static around now;
 static peri_status write_text(void *user, int stream, const char *data, size_t size) {
     around *a = user;
     peri_text_add(stream == PERI_STDOUT ? &a->out : &a->errors, data, size);
-    if (++a->n_write == a->interrupt_at) peri_script_interrupt(rt);
+    a->n_write++;
+    if (a->n_write == a->interrupt_at || a->n_write == a->interrupt_again_at)
+        peri_script_interrupt(rt);
     return a->fails_writing ? PERI_E_IO : PERI_OK;
 }
 
@@ -359,6 +363,125 @@ static void a_long_slice_ends_with_its_line(void **state) {
     assert_fails("local n = 0\nwhile true do\n  n = n + 1\nend", "without waiting");
 }
 
+/* ---- drivers ---- */
+
+/* Run the text as the driver "own" of a script folder of its own. */
+static int run_driver(const char *text, const char *arguments) {
+    char folder[300], path[400];
+    peri_error err;
+    int status = -1;
+    peri_runtime *shared = rt;
+    snprintf(folder, sizeof folder, "%s/scripts", rig_dir());
+    mkdir(folder, 0700);
+    snprintf(path, sizeof path, "%s/arch", folder);
+    mkdir(path, 0700);
+    snprintf(path, sizeof path, "%s/perigee", folder);
+    mkdir(path, 0700);
+    snprintf(path, sizeof path, "%s/perigee/cli", folder);
+    mkdir(path, 0700);
+    snprintf(path, sizeof path, "%s/perigee/cli/own.lua", folder);
+    assert_ok(peri_file_write(path, text, strlen(text), &err), err);
+    rt = rig_runtime(PERI_LIBRARY_DIR, folder, 1, NULL);
+    peri_script_options o = {.size = sizeof o,
+                             .entry = "own",
+                             .arguments = arguments,
+                             .seed = 9,
+                             .host = {&now, write_text, read_line, ask, progress}};
+    peri_status st = peri_script_run(rt, &o, &status, &err);
+    peri_runtime_free(rt);
+    rt = shared;
+    unlink(path);
+    for (char *slash = strrchr(path, '/'); slash && strlen(path) > strlen(folder);
+         slash = strrchr(path, '/')) {
+        *slash = '\0';
+        rmdir(path);
+    }
+    snprintf(path, sizeof path, "%s/arch", folder);
+    rmdir(path);
+    rmdir(folder);
+    assert_ok(st, err);
+    return status;
+}
+
+#define HOST "local host = require 'perigee.sys.host'\nlocal loop = require 'perigee.sys.loop'\n"
+
+static void a_driver_gets_its_arguments(void **state) {
+    (void)state;
+    int status = run_driver(HOST "return function(a)\n"
+                                 "  host.write(1, a.name .. ' ' .. #a.list .. ' ' .. host.seed)\n"
+                                 "  host.write(2, 'to the other')\n"
+                                 "  return 4\n"
+                                 "end\n",
+                            "{\"name\": \"x\", \"list\": [1, 2]}");
+    assert_out("x 2 9");
+    assert_string_equal(text_of(&now.errors), "to the other");
+    assert_int_equal(status, 4);
+}
+
+static void lines_are_read_while_tasks_run(void **state) {
+    (void)state;
+    static const char *const lines[] = {"one", "^C", "two", NULL};
+    now.line = lines;
+    int status = run_driver(
+        HOST "return { main = function()\n"
+             "  local n = 0\n"
+             "  local t = loop.spawn(function() loop.sleep(0.005) n = n + 1 end)\n"
+             "  for i = 1, 4 do\n"
+             "    local line, err = host.read_line('> ')\n"
+             "    host.write(1, tostring(line) .. ' ' .. (err and err.code or '') .. '\\n')\n"
+             "  end\n"
+             "  t:wait()\n"
+             "  host.write(1, tostring(n))\n"
+             "end }\n",
+        NULL);
+    assert_out("one \nnil cancelled\ntwo \nnil \n1");
+    assert_int_equal(status, 0);
+}
+
+static void a_driver_deals_with_interrupts(void **state) {
+    (void)state;
+    now.interrupt_at = 1;
+    int status = run_driver(HOST "return function()\n"
+                                 "  local woken = false\n"
+                                 "  host.on_interrupt(function() woken = true end)\n"
+                                 "  host.write(1, 'go ')\n"
+                                 "  loop.sleep(0.02)\n"
+                                 "  host.write(1, tostring(woken))\n"
+                                 "end\n",
+                            NULL);
+    assert_out("go true");
+    assert_int_equal(status, 0);
+    forget();
+    now.interrupt_at = 1;
+    now.interrupt_again_at = 2;
+    status = run_driver(HOST "return function()\n"
+                             "  host.on_interrupt(function()\n"
+                             "    host.write(1, 'busy ')\n"
+                             "    loop.sleep(60)\n"
+                             "  end)\n"
+                             "  host.write(1, 'go ')\n"
+                             "  loop.sleep(60)\n"
+                             "end\n",
+                        NULL);
+    assert_out("go busy ");
+    assert_int_equal(status, 130);
+}
+
+static void a_wrong_driver_says_what_is_wrong(void **state) {
+    (void)state;
+    peri_error err = {0, ""};
+    int status;
+    peri_script_options o = {.size = sizeof o, .entry = "no_such"};
+    assert_true(peri_script_run(rt, &o, &status, &err) != PERI_OK);
+    assert_non_null(strstr(err.text, "no_such"));
+    o.entry = NULL;
+    assert_int_equal(peri_script_run(rt, &o, &status, &err), PERI_E_INVALID);
+    o.entry = "test";
+    o.arguments = "{\"files\": [}";
+    assert_true(peri_script_run(rt, &o, &status, &err) != PERI_OK);
+    assert_non_null(strstr(err.text, "line 1, column 12"));
+}
+
 /* ---- the driver of specs ---- */
 
 static int run_specs(const char *text) {
@@ -508,6 +631,25 @@ static void sessions_fork_mark_rewind_save_and_restore(void **state) {
     forget();
 }
 
+static void a_model_is_looked_for_beside_the_script(void **state) {
+    (void)state;
+    int status = run("local p = require 'perigee' -- @MODEL@\n"
+                     "print(assert(p.model('tiny.gguf', { ctx = 64 })).info.n_ctx)\n");
+    assert_out("64\n");
+    assert_int_equal(status, 0);
+}
+
+static void a_cancelled_opening_leaves_nothing(void **state) {
+    (void)state;
+    assert_runs("local p = require 'perigee'\n"
+                "local t = p.spawn(p.model, '@MODEL@', { ctx = 64 })\n"
+                "p.sleep(0)\n"
+                "t:cancel()\n"
+                "print(select('#', t:wait()), (select(2, t:wait())))\n"
+                "print(assert(p.model('@MODEL@', { ctx = 64 })).info.n_ctx)\n",
+                "2\tthe task was cancelled\n64\n");
+}
+
 static void leaving_the_loop_ends_the_generation(void **state) {
     (void)state;
     assert_runs(
@@ -548,44 +690,69 @@ static void log_probabilities_come_with_their_tokens(void **state) {
 
 /* ---- memory ---- */
 
-static void every_failing_allocation_ends_cleanly(void **state) {
-    (void)state;
-    peri_error err;
-    char path[300];
-    snprintf(path, sizeof path, "%s",
-             script_file("local p = require 'perigee'\n"
-                         "local t = p.spawn(function() p.sleep(0) return p.json.encode { 1 } end)\n"
-                         "print(t:wait())\n"));
-    int status;
-    assert_ok(run_file(path, &status, &err), err);
+/* Run the script with its n-th allocation failing, alone or with all later ones; true when there
+ * was an n-th.  Nothing may be left but the signal that the runtime keeps from its first script. */
+static bool fail_one(peri_fault *fault, const char *path, uint64_t n, bool is_persistent) {
+    peri_error err = {0, ""};
+    int status = -1;
+    uint64_t before = fault->live;
+    fault->calls = 0;
+    fault->fail_at = n;
+    fault->persistent = is_persistent;
+    peri_status st = run_file(path, &status, &err);
+    bool was_reached = fault->calls >= n;
+    fault->fail_at = 0;
+    fault->persistent = false;
+    if (st) assert_true(*err.text);
+    if (is_persistent && was_reached) assert_true(st || status != 0);
+    if (!st && status == 0) assert_string_equal(text_of(&now.out), "done\n");
     forget();
+    if (fault->live > before + 1)
+        fail_msg("call %llu: %llu blocks are left", (unsigned long long)n,
+                 (unsigned long long)(fault->live - before));
+    return was_reached;
+}
+
+/* The first `dense` allocations one by one, the others with growing gaps. */
+static void fail_each(const char *text, uint64_t dense, uint64_t at_least) {
+    char path[300];
+    snprintf(path, sizeof path, "%s", script_file(text));
     peri_runtime_free(rt);
+    rt = NULL;
     peri_fault *fault = peri_fault_alloc_install();
     rt = rig_runtime(PERI_LIBRARY_DIR, PERI_SOURCE_DIR "/scripts", 1, NULL);
-    peri_signal *kept = NULL;
-    assert_int_equal(peri_signal_new(&kept, NULL), PERI_OK);
-    uint64_t before = 0, n = 0, step = 1;
-    do {
-        forget();
-        before = fault->live;
-        fault->calls = 0;
-        fault->fail_at = n + 1;
-        n += step;
-        status = 0;
-        peri_status st = run_file(path, &status, &err);
-        fault->fail_at = 0;
-        if (st) assert_true(*err.text);
-        forget();
-        /* The runtime keeps the signal of its first script. */
-        assert_true(fault->live <= before + 1);
-        if (n > 60) step = 7;
-    } while (fault->calls >= n - step + 1 && n < 100000);
-    assert_true(n > 100);
-    peri_signal_free(kept);
+    fail_one(fault, path, 0, false);
+    uint64_t n = 1;
+    while (fail_one(fault, path, n, n % 2) && n < 1000000)
+        n += n < dense ? 1 : 1 + n / 37;
+    assert_true(n > at_least);
     peri_runtime_free(rt);
     assert_int_equal(fault->live, 0);
     peri_fault_alloc_remove();
-    rt = rig_runtime(PERI_LIBRARY_DIR, PERI_SOURCE_DIR "/scripts", 1, NULL);
+    rt = rig_runtime(PERI_LIBRARY_DIR, PERI_SOURCE_DIR "/scripts", 2, NULL);
+}
+
+static void every_failing_allocation_of_tasks_ends_cleanly(void **state) {
+    (void)state;
+    fail_each("local p = require 'perigee'\n"
+              "local t = p.spawn(function() p.sleep(0) return p.json.encode { 1 } end)\n"
+              "assert(t:wait() == '[1]')\n"
+              "print 'done'\n",
+              300, 1000);
+}
+
+static void failing_allocations_around_a_model_end_cleanly(void **state) {
+    (void)state;
+    fail_each(
+        OPEN
+        "local s <close> = assert(m:session { temp = 1 })\n"
+        "assert(s:feed 'hello there')\n"
+        "local f <close> = assert(s:fork())\n"
+        "local t = p.spawn(f.complete, f, 'x', { max = 3 })\n"
+        "for ev in s:generate { max = 3, logprobs = 2 } do assert(not ev.error, ev.error) end\n"
+        "assert(t:wait())\n"
+        "print 'done'\n",
+        20, 1000);
 }
 
 int main(void) {
@@ -606,6 +773,10 @@ int main(void) {
                                   forget_state),
         cmocka_unit_test_teardown(an_interrupt_before_the_script_is_forgotten, forget_state),
         cmocka_unit_test_teardown(a_long_slice_ends_with_its_line, forget_state),
+        cmocka_unit_test_teardown(a_driver_gets_its_arguments, forget_state),
+        cmocka_unit_test_teardown(lines_are_read_while_tasks_run, forget_state),
+        cmocka_unit_test_teardown(a_driver_deals_with_interrupts, forget_state),
+        cmocka_unit_test_teardown(a_wrong_driver_says_what_is_wrong, forget_state),
         cmocka_unit_test_teardown(specs_pass_fail_and_are_missed, forget_state),
         cmocka_unit_test_teardown(a_spec_may_be_slow_but_its_tests_may_not, forget_state),
         cmocka_unit_test_teardown(a_model_tells_what_it_is, forget_state),
@@ -613,10 +784,13 @@ int main(void) {
         cmocka_unit_test_teardown(sessions_side_by_side_say_what_they_say_alone, forget_state),
         cmocka_unit_test_teardown(the_same_file_is_opened_once, forget_state),
         cmocka_unit_test_teardown(sessions_fork_mark_rewind_save_and_restore, forget_state),
+        cmocka_unit_test_teardown(a_model_is_looked_for_beside_the_script, forget_state),
+        cmocka_unit_test_teardown(a_cancelled_opening_leaves_nothing, forget_state),
         cmocka_unit_test_teardown(leaving_the_loop_ends_the_generation, forget_state),
         cmocka_unit_test_teardown(generation_mistakes_name_line_and_nearest, forget_state),
         cmocka_unit_test_teardown(log_probabilities_come_with_their_tokens, forget_state),
-        cmocka_unit_test_teardown(every_failing_allocation_ends_cleanly, forget_state),
+        cmocka_unit_test_teardown(every_failing_allocation_of_tasks_ends_cleanly, forget_state),
+        cmocka_unit_test_teardown(failing_allocations_around_a_model_end_cleanly, forget_state),
     };
     rt = rig_runtime(PERI_LIBRARY_DIR, PERI_SOURCE_DIR "/scripts", 2, NULL);
     int result = peri_run_tests(tests);
