@@ -34,14 +34,15 @@ void peri_lua_host_write(peri_lua_host *p, int stream, const char *data, size_t 
     }
 }
 
-/* host.write(stream, text) */
+/* host.write(stream, text[, is_dim]) */
 static int host_write(lua_State *L) {
+    enum { DIM = 256 }; /* PERI_DIM of perigee.h */
     lua_Integer stream = luaL_checkinteger(L, 1);
     size_t size;
     const char *text = luaL_checklstring(L, 2, &size);
     if (stream != 1 && stream != 2)
         peri_lua_misuse(L, "write: found stream %lld, expected 1 or 2", (long long)stream);
-    peri_lua_host_write(host_of(L), (int)stream, text, size);
+    peri_lua_host_write(host_of(L), (int)stream | (lua_toboolean(L, 3) ? DIM : 0), text, size);
     return 0;
 }
 

@@ -263,7 +263,9 @@ PERI_API void peri_session_get_stats(const peri_session *s, peri_session_stats *
 
 /* ---- script -------------------------------------------------------------------------------------
  */
-enum { PERI_STDOUT = 1, PERI_STDERR = 2 };
+/* PERI_DIM beside a stream: text about the answer rather than of it, to be shown dimmed where that
+ * is possible. */
+enum { PERI_STDOUT = 1, PERI_STDERR = 2, PERI_DIM = 256 };
 
 /* What a script may ask of the program around it.  A member that is NULL: nothing is written, input
  * is at its end, the answer is no.  All but read_line are called on the thread in peri_script_run;

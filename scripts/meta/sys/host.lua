@@ -10,7 +10,8 @@ local host = {}
 
 ---@param stream 1|2   standard output or error
 ---@param text string   as it is, no newline is added
-function host.write(stream, text) end
+---@param is_dim? boolean   text about the answer: dimmed where that is possible
+function host.write(stream, text, is_dim) end
 
 ---One line from the terminal or from standard input; the other tasks go on.
 ---@param prompt string
