@@ -358,8 +358,16 @@ static void an_interrupt_before_the_script_is_forgotten(void **state) {
     assert_runs("print 'on'", "on\n");
 }
 
+/* ThreadSanitizer holds signals back until the next system call, so a slice has no end there. */
+#ifdef __SANITIZE_THREAD__
+#define SLICES_END false
+#else
+#define SLICES_END true
+#endif
+
 static void a_long_slice_ends_with_its_line(void **state) {
     (void)state;
+    if (!SLICES_END) skip();
     assert_fails("local n = 0\nwhile true do\n  n = n + 1\nend", "without waiting");
 }
 
@@ -523,7 +531,7 @@ static void specs_pass_fail_and_are_missed(void **state) {
 
 static void a_spec_may_be_slow_but_its_tests_may_not(void **state) {
     (void)state;
-    if (access("/usr/share/lua/5.4/luaunit.lua", R_OK)) skip();
+    if (!SLICES_END || access("/usr/share/lua/5.4/luaunit.lua", R_OK)) skip();
     int status = run_specs(SPEC "function T.test_a() while true do end end\nreturn T");
     assert_int_equal(status, 1);
     assert_reported("without waiting");
