@@ -15,9 +15,12 @@
 -- why: "eog", "stop" (a stop text, .stop says which), "length" (parameters.max), "context" (it is
 -- full), "cancelled"; "calls", "rounds", "seconds" (a budget), "loop" (the same call ever again).
 -- An answer that fails (the context is full before it begins, the engine fails) raises its error
--- from the loop, and leaves the chat as it was before.
+-- from the loop, and leaves the chat as it was before. Cancelling: a reply ends at its next
+-- token; a prompt that is being fed and a tool that runs come to their end first, and calls
+-- behind it do not run.
 local calls = require "perigee.calls"
 local check = require "perigee.check"
+local clock = require "perigee.sys.time"
 local format = require "perigee.format"
 local held = require "perigee.held"
 local parser = require "perigee.formats.parser"
@@ -56,7 +59,7 @@ Answer.__metatable = "perigee.answer"
 local PRIVATE <const> = setmetatable({}, { __mode = "k" })
 
 local function now()
-  return require("perigee.sys.time").clock()
+  return clock.monotonic()
 end
 
 local function push(self, event)
@@ -177,6 +180,10 @@ local function keep_reply(self)
   held.note_reply(self.chat.held)
   local list = calls.message_calls(self.calls)
   local is_empty = self.content == "" and self.thinking == "" and not list
+  if self.content == "" and self.thinking ~= "" and not list then
+    push(self, { type = "warning", code = "thinking",
+      text = "the reply ended inside the thinking; there is no answer" })
+  end
   if not is_empty then
     add_message(self, { role = "assistant", content = self.content, tool_calls = list,
       reasoning_content = self.thinking ~= "" and self.thinking or nil })
@@ -246,7 +253,6 @@ local function run_calls(self)
   if self.at_call > #self.calls then return end_round(self) end
   if is_late(self) then return halt(self, "seconds", "the time for the answer is over") end
   local results = calls.run(self.state, self.calls, self.at_call)
-  if self.phase == "over" then return end -- the tool ended its own answer
   push_warnings(self)
   for _, result in ipairs(results) do
     add_message(self, { role = "tool", name = result.name, tool_call_id = result.id,
@@ -260,6 +266,12 @@ local PHASES <const> = { prompt = begin_round, reply = read_reply, calls = run_c
 
 local function step(self)
   PHASES[self.phase](self)
+  if not self.wants_end or self.phase == "over" then return end
+  if self.stream then
+    self.stream:cancel()
+  else
+    finish(self, "cancelled")
+  end
 end
 
 local function take_event(self)
@@ -288,8 +300,12 @@ end
 
 local function cancel(self)
   if self.phase == "over" then return end
-  if self.stream then return self.stream:cancel() end
-  finish(self, "cancelled")
+  self.wants_end = true
+  if self.stream then
+    self.stream:cancel()
+  elseif not self.is_stepping then
+    finish(self, "cancelled")
+  end
 end
 
 ---Stop the answer.  What was said so far stays in the chat; the loop goes on to its "done" event.
@@ -297,19 +313,28 @@ function Answer:cancel()
   cancel(PRIVATE[self])
 end
 
--- Leaving the loop early.  Waiting may be impossible here (the task is being closed): then the
--- engine ends the request by itself, and the next feed finds out what the session holds.
+-- Its task was closed in the middle of a step, where nothing can be waited for: the engine ends the
+-- request by itself, and the next feed finds out what the session holds.
+local function abandon(self)
+  self.chat.held.is_known = false
+  if self.phase == "reply" and self.content ~= "" then
+    add_message(self, { role = "assistant", content = self.content })
+    self.calls = {}
+  end
+  finish(self, "cancelled")
+end
+
+-- Leaving the loop early.
 function Answer:__close()
   self = PRIVATE[self]
   if self.phase == "over" then return end
   cancel(self)
-  local is_drained = pcall(function()
-    while self.phase ~= "over" do step(self) end
-  end)
-  if not is_drained and self.phase ~= "over" then
-    self.chat.held.is_known = false
-    finish(self, "cancelled")
+  if not self.is_stepping then
+    pcall(function()
+      while self.phase ~= "over" do step(self) end
+    end)
   end
+  if self.phase ~= "over" then abandon(self) end
 end
 
 ---Begin an answer; the question stands in the chat's messages already.

@@ -98,7 +98,7 @@ local CAPABILITIES <const> = {
   fs = { check = function(v, path)
     return check.table(v, { read = PATHS, write = PATHS }, path)
   end },
-  net = PATHS, exec = PATHS, env = PATHS,
+  net = PATHS, exec = PATHS, env = PATHS, time = { kind = "boolean" },
 }
 
 local function positive(kind)

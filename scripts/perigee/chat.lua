@@ -155,7 +155,11 @@ end
 ---@return perigee.answer
 function Chat:send(message)
   local state = idle_state_of(self)
-  if type(message) == "string" then message = { role = "user", content = message } end
+  if type(message) == "string" then
+    message = { role = "user", content = message }
+  elseif type(message) ~= "table" then
+    error(check.wrong("message", message, "a text, or { role = ..., content = ... }"), 2)
+  end
   local one, text = assistants.check_message(message, "message")
   if not one then error(text, 2) end
   local n_before = #state.messages
@@ -217,20 +221,22 @@ function Chat:system(text)
   return text
 end
 
----The parameters; given some, change them for the next question.
+---The parameters; given some, change them for the next question.  json.null: the default again.
 ---@param changes? perigee.parameters
 ---@return perigee.parameters
 function Chat:set(changes)
   if changes == nil then return check.shallow(state_of(self).parameters) end
   local state = idle_state_of(self)
-  local new_ones, text = parameters.check(changes, "")
-  if not new_ones then error(text, 2) end
+  local new_ones, forgotten = parameters.changes(changes, "", state.info.sampling)
+  if not new_ones then error(forgotten, 2) end
   local fixed = next(parameters.pick(new_ones, "model"))
   if fixed then error(fixed .. " cannot change once the model is open", 2) end
   local all = check.shallow(state.parameters)
   for name, v in next, new_ones do all[name] = v end
-  if next(parameters.pick(new_ones, "sampling")) then
-    local ok, err = state.session:sampling(parameters.pick(all, "sampling"))
+  for _, name in ipairs(forgotten) do all[name] = nil end
+  local sampling = parameters.pick(new_ones, "sampling")
+  if next(sampling) then
+    local ok, err = state.session:sampling(sampling)
     if not ok then error(tostring(err), 2) end
   end
   state.parameters = all
@@ -312,7 +318,9 @@ end
 function Chat:save(path)
   local state = idle_state_of(self)
   if type(path) ~= "string" then error(check.wrong("save", path, "a path"), 2) end
-  local ok, err = state.session:save(path)
+  local place, refused = source.allowed("write", path)
+  if not place then return nil, refused end
+  local ok, err = state.session:save(place)
   if not ok then return nil, check.as_err(err, "session") end
   return source.write(path .. ".chat.json", json.encode(check.copy({
     version = 1, messages = state.messages, system = state.system, n_id = state.n_id,
@@ -351,7 +359,9 @@ local function restore(assistant, options, path)
   local saved, err = load_state(path)
   if not saved then return nil, err end
   local self, wrong = open(assistant, options, function(state)
-    return state.model:restore(path)
+    local place, refused = source.allowed("read", path)
+    if not place then return nil, refused end
+    return state.model:restore(place)
   end)
   if not self then return nil, wrong end
   self.messages, self.system, self.n_id = saved.messages, saved.system, saved.n_id

@@ -17,14 +17,14 @@ local SCALAR <const> = { string = true, number = true, boolean = true }
 ---@field message string
 ---@field data? table
 
----Is the value a JSON array, as json.decode and json.array make them?
+---Is the value a JSON array, or a plain list that is not empty?
 ---@param v any
 ---@return boolean
 function M.is_array(v)
   return type(v) == "table" and json.kind(v) == "array"
 end
 
----Is the value a JSON object with recorded order?
+---Is the value a JSON object, or any other table that is no list?
 ---@param v any
 ---@return boolean
 function M.is_object(v)
@@ -135,12 +135,10 @@ end
 ---@param t table
 ---@return string[]
 function M.keys(t)
-  if M.is_object(t) then return json.keys(t) end
   local keys = {}
-  for key in next, t do
+  for _, key in ipairs(json.keys(t)) do
     if type(key) == "string" then keys[#keys + 1] = key end
   end
-  table.sort(keys)
   return keys
 end
 
@@ -154,7 +152,7 @@ function M.is_list(t)
   for i = 1, n do
     if rawget(t, i) == nil then return false, n end
   end
-  return M.is_array(t) or n > 0, n
+  return n > 0 or M.is_array(t), n
 end
 
 local copy

@@ -288,8 +288,11 @@ function Session:save(path)
   return true
 end
 
+---Change sampling parameters; those not named stay.
 function Session:sampling(params)
-  self.sampling_used = params
+  local all = check.shallow(self.sampling_used)
+  for name, v in next, params do all[name] = v end
+  self.sampling_used = all
   return true
 end
 

@@ -1,11 +1,13 @@
 -- SPDX-License-Identifier: MIT
 -- The parameters of an assistant: one canonical name each, the other spellings people know, kind
 -- and range, and who takes them: the model when it opens, the session's sampler, or each answer.
--- Names and ranges of sampling parameters are those of core/run/sampling.def.
 local check = require "perigee.check"
+local engine = require "perigee.sys.engine"
 local json = require "perigee.sys.json"
 
 local M = {}
+
+local HUGE <const> = 1 << 30
 
 ---@class perigee.parameters
 ---@field temp? number              0 chooses the likeliest token
@@ -20,47 +22,25 @@ local M = {}
 ---@field stop? string|string[]     texts that end a reply
 ---@field think? boolean            whether the model may think first, where its template asks
 
--- name = { who, kind, least, most }
+-- name = { who, kind, least, most }.  Those of sampling have their ranges from the engine, which
+-- lists them; one that is missing here is a number.
 local ROWS <const> = {
   ctx = { "model", "integer", 1 },
-  device = { "model", "string" },
   sessions = { "model", "integer", 1, 4096 },
   batch = { "model", "integer", 1, 65536 },
   kv = { "model", "string" },
+  device = { "model", "string" },
   max = { "answer", "integer", 1 },
   stop = { "answer", "strings" },
   think = { "answer", "boolean" },
-  seed = { "sampling", "integer", 0 },
-  temp = { "sampling", "number", 0 },
-  dynatemp_range = { "sampling", "number", 0 },
-  dynatemp_exponent = { "sampling", "number", 0 },
-  top_k = { "sampling", "integer", -1 },
-  top_p = { "sampling", "number", 0, 1 },
-  min_p = { "sampling", "number", 0, 1 },
-  typical_p = { "sampling", "number", 0, 1 },
-  top_n_sigma = { "sampling", "number" },
-  min_keep = { "sampling", "integer", 0 },
-  xtc_probability = { "sampling", "number", 0, 1 },
-  xtc_threshold = { "sampling", "number", 0, 1 },
-  repeat_last_n = { "sampling", "integer", -1 },
-  repeat_penalty = { "sampling", "number", 0 },
-  presence_penalty = { "sampling", "number" },
-  frequency_penalty = { "sampling", "number" },
-  dry_multiplier = { "sampling", "number", 0 },
-  dry_base = { "sampling", "number", 0 },
-  dry_allowed_length = { "sampling", "integer", 0 },
-  dry_penalty_last_n = { "sampling", "integer", -1 },
+  seed = { "sampling", "integer" },
   dry_sequence_breakers = { "sampling", "strings" },
-  mirostat = { "sampling", "integer", 0, 2 },
-  mirostat_tau = { "sampling", "number", 0 },
-  mirostat_eta = { "sampling", "number", 0 },
-  adaptive_target = { "sampling", "number" },
-  adaptive_decay = { "sampling", "number", 0, 0.99 },
-  ignore_eos = { "sampling", "boolean" },
-  heal = { "sampling", "boolean" },
-  logit_bias = { "sampling", "data" },
-  samplers = { "sampling", "data" },
+  logit_bias = { "sampling", "bias" },
+  samplers = { "sampling", "strings" },
 }
+local INTEGERS <const> = { top_k = true, repeat_last_n = true, dry_allowed_length = true,
+  dry_penalty_last_n = true, mirostat = true, min_keep = true }
+local FLAGS <const> = { ignore_eos = true, heal = true }
 
 -- Spellings of Ollama, llama.cpp and the OpenAI API for the same things.
 M.aliases = {
@@ -98,26 +78,44 @@ local function number_field(kind, least, most)
   }
 end
 
-local function data_field()
-  return { kind = "table", expected = "a table", check = check.copy }
-end
-
-local function strings_field()
-  return { expected = "a string or a list of strings", check = check.strings }
-end
-
-local fields = {}
-for name, row in next, ROWS do
-  local kind = row[2]
-  if kind == "strings" then
-    fields[name] = strings_field()
-  elseif kind == "data" then
-    fields[name] = data_field()
-  elseif kind == "number" or kind == "integer" then
-    fields[name] = number_field(kind, row[3], row[4])
-  else
-    fields[name] = { kind = kind }
+-- { [token id] = number, or false for never }
+local function read_bias(v, path)
+  local out = {}
+  for id, bias in next, v do
+    local where = check.join(path, id)
+    if math.type(id) ~= "integer" then return nil, check.wrong(where, id, "a token id as key") end
+    if type(bias) ~= "number" and bias ~= false then
+      return nil, check.wrong(where, bias, "a number, or false for never")
+    end
+    out[id] = bias
   end
+  return out
+end
+
+local KINDS <const> = {
+  strings = { expected = "a string or a list of strings", check = check.strings },
+  bias = { kind = "table", expected = "{ [token id] = number or false }", check = read_bias },
+  boolean = { kind = "boolean", expected = "true or false" },
+  string = { kind = "string" },
+}
+
+local fields, defaults
+
+-- The fields are made when they are first needed: the engine knows its parameters.
+local function all_fields()
+  if fields then return fields end
+  local all, default = {}, {}
+  for _, p in ipairs(engine.parameters()) do
+    local kind = FLAGS[p.name] and "boolean" or INTEGERS[p.name] and "integer" or "number"
+    ROWS[p.name] = ROWS[p.name] or { "sampling", kind, p.lo, p.hi < HUGE and p.hi or nil }
+    default[p.name] = p.default
+    if kind == "boolean" then default[p.name] = p.default ~= 0 end
+  end
+  for name, row in next, ROWS do
+    all[name] = KINDS[row[2]] or number_field(row[2], row[3], row[4])
+  end
+  fields, defaults = all, default
+  return fields
 end
 
 ---Check parameters; returns a copy under canonical names.
@@ -126,7 +124,39 @@ end
 ---@return perigee.parameters?
 ---@return string? text
 function M.check(t, path)
-  return check.table(t, fields, path, M.aliases)
+  return check.table(t, all_fields(), path, M.aliases)
+end
+
+---Check changes of parameters, where json.null stands for the default.
+---@param t any
+---@param path string
+---@param from_file table<string, any>   what the model file recommends
+---@return perigee.parameters? changes   defaults filled in where the engine must be told
+---@return string|string[] text          or the names that are to be forgotten
+function M.changes(t, path, from_file)
+  if type(t) ~= "table" then return nil, check.wrong(path, t, "a table") end
+  local values, forgotten = {}, {}
+  for key, v in next, t do
+    if v == json.null then
+      local name = M.aliases[key] or key
+      if not all_fields()[name] then return nil, select(2, M.check({ [key] = 0 }, path)) end
+      forgotten[#forgotten + 1] = name
+    else
+      values[key] = v
+    end
+  end
+  local out, text = M.check(values, path)
+  if not out then return nil, text end
+  for _, name in ipairs(forgotten) do
+    if ROWS[name][1] == "sampling" then
+      out[name] = from_file and from_file[name]
+      if out[name] == nil then out[name] = defaults[name] end
+      if out[name] == nil then
+        return nil, check.join(path, name) .. " has no default to go back to; give a value"
+      end
+    end
+  end
+  return out, forgotten
 end
 
 ---The checked parameters that one taker wants: "model", "sampling" or "answer".
@@ -136,7 +166,7 @@ end
 function M.pick(parameters, who)
   local out = {}
   for name, v in next, parameters do
-    if ROWS[name][1] == who and v ~= json.null then out[name] = v end
+    if ROWS[name][1] == who then out[name] = v end
   end
   return out
 end

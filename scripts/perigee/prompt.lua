@@ -4,6 +4,7 @@
 -- a message is marked as input, so that "<|im_end|>" in it stays text and never becomes the
 -- token.
 local check = require "perigee.check"
+local clock = require "perigee.sys.time"
 local jinja = require "perigee.jinja"
 local json = require "perigee.sys.json"
 
@@ -12,6 +13,12 @@ local M = {}
 ---@class perigee.prompt
 ---@field source string   the template's text
 ---@field private parsed table
+
+---@class perigee.prompt.conversation
+---@field messages table[]
+---@field tools? table        definitions
+---@field think? boolean      for templates that know enable_thinking
+---@field is_closed? boolean  do not begin the model's reply
 
 ---@class perigee.segment
 ---@field text string
@@ -35,19 +42,16 @@ function M.new(template, info)
   return { source = source, parsed = parsed }
 end
 
--- Data with every string marked as input.  Keys are names of arguments and parameters.
-local function marked(v)
-  if type(v) == "string" then return jinja.input(v) end
-  if check.is_array(v) then
-    local out = {}
-    for i, item in ipairs(v) do out[i] = marked(item) end
-    return json.array(out)
-  elseif check.is_object(v) then
-    local out = {}
-    for i, key in ipairs(json.keys(v)) do out[i] = { key, marked(v[key]) } end
-    return json.object(out)
+-- The local time, for templates that show the date.
+local function local_time()
+  local fields = {}
+  local text = clock.date("%Y %m %d %H %M %S")
+  local names = { "year", "month", "day", "hour", "min", "sec" }
+  for number in text:gmatch("%d+") do
+    fields[names[1]] = math.tointeger(tonumber(number))
+    table.remove(names, 1)
   end
-  return v
+  return fields
 end
 
 local function call_vars(calls)
@@ -58,7 +62,7 @@ local function call_vars(calls)
       { "id", jinja.input(call.id or "") },
       { "type", "function" },
       { "function", json.object {
-        { "name", jinja.input(f.name) }, { "arguments", marked(f.arguments) },
+        { "name", jinja.input(f.name) }, { "arguments", jinja.input(f.arguments) },
       } },
     }
   end
@@ -77,32 +81,53 @@ local function message_vars(message)
   return json.object(out)
 end
 
-local function date(format)
-  return require("perigee.sys.time").date(format)
+-- A message as it came in JSON: all but its role is input.
+local function raw_message(message)
+  local out = {}
+  for i, key in ipairs(json.keys(message)) do
+    local v = message[key]
+    out[i] = { key, key == "role" and v or jinja.input(v) }
+  end
+  return json.object(out)
+end
+
+local function render(prompt, list, conversation, info)
+  local vars = {
+    messages = json.array(list),
+    bos_token = info.bos_text or "",
+    eos_token = info.eos_text or "",
+    add_generation_prompt = not conversation.is_closed,
+  }
+  local tools = conversation.tools
+  if tools and #tools > 0 then vars.tools = jinja.input(tools) end
+  if conversation.think ~= nil then vars.enable_thinking = conversation.think end
+  local segments, err = prompt.parsed:render(vars, { now = local_time })
+  if not segments then return nil, check.as_err(err, "template") end
+  return segments
 end
 
 ---Render a conversation.
 ---@param prompt perigee.prompt
----@param conversation { messages: table[], tools: table?, think: boolean? }   tools: definitions
+---@param conversation perigee.prompt.conversation
 ---@param info table   model:info()
 ---@return perigee.segment[]?
 ---@return perigee.error? err
 function M.render(prompt, conversation, info)
   local list = {}
   for i, message in ipairs(conversation.messages) do list[i] = message_vars(message) end
-  local vars = {
-    messages = json.array(list),
-    bos_token = info.bos_text or "",
-    eos_token = info.eos_text or "",
-    add_generation_prompt = true,
-    strftime_now = date,
-  }
-  local tools = conversation.tools
-  if tools and #tools > 0 then vars.tools = marked(tools) end
-  if conversation.think ~= nil then vars.enable_thinking = conversation.think end
-  local segments, err = prompt.parsed:render(vars, {})
-  if not segments then return nil, check.as_err(err, "template") end
-  return segments
+  return render(prompt, list, conversation, info)
+end
+
+---Render messages as they stand in a JSON file.
+---@param prompt perigee.prompt
+---@param conversation perigee.prompt.conversation   decoded JSON
+---@param info table   model:info()
+---@return perigee.segment[]?
+---@return perigee.error? err
+function M.render_raw(prompt, conversation, info)
+  local list = {}
+  for i, message in ipairs(conversation.messages) do list[i] = raw_message(message) end
+  return render(prompt, list, conversation, info)
 end
 
 ---The text of segments.

@@ -126,7 +126,11 @@ local function property(v, path)
   end
   if spec.min then out[#out + 1] = { "minimum", spec.min } end
   if spec.max then out[#out + 1] = { "maximum", spec.max } end
-  if spec.default ~= nil then out[#out + 1] = { "default", (check.copy(spec.default, path)) } end
+  if spec.default ~= nil then
+    local default, wrong = check.copy(spec.default, check.join(path, "default"))
+    if wrong then return nil, wrong end
+    out[#out + 1] = { "default", default }
+  end
   if not spec.fields then return json.object(out), nil, spec.optional end
   local object, wrong = build(spec.fields, check.join(path, "fields"))
   if wrong then return nil, wrong end

@@ -3,6 +3,9 @@
 -- uses it; a model that the script opened stays the script's.  Files of saved chats go through
 -- the script's grants.
 local check = require "perigee.check"
+local engine = require "perigee.sys.engine"
+local fs = require "perigee.sys.fs"
+local grants = require "perigee.sys.grants"
 local parameters = require "perigee.parameters"
 
 local M = {}
@@ -11,9 +14,11 @@ local M = {}
 ---@field model table
 ---@field n integer   chats that use the model
 
-local function is_engine_model(v)
-  return type(v.info) == "function" and type(v.tokenize) == "function"
-    and type(v.session) == "function"
+-- A model of perigee.model stands for one of the engine; a fake one is its own.
+local function engine_model(from)
+  local known = engine.wrapped[from]
+  if known then return known end
+  if type(from.info) == "function" and type(from.tokenize) == "function" then return from end
 end
 
 ---The engine's model of an assistant.
@@ -21,13 +26,17 @@ end
 ---@return table? model
 ---@return perigee.source.owner|perigee.error|nil
 function M.open(assistant)
+  if next(assistant.capabilities) then
+    local ok, err = grants.request(assistant.capabilities)
+    if not ok then return nil, check.as_err(err, "not_allowed") end
+  end
   local from = assistant.from
   if type(from) ~= "string" then
-    if is_engine_model(from) then return from, nil end
-    return nil, check.err("invalid", "from: found a table, expected a path or a model")
+    local model = engine_model(from)
+    if model then return model, nil end
+    return nil, check.err("invalid", check.wrong("from", from, "a path or a model"))
   end
-  local options = parameters.pick(assistant.parameters, "model")
-  local model, err = require("perigee.sys.engine").open(from, options)
+  local model, err = engine.open(from, parameters.pick(assistant.parameters, "model"))
   if not model then return nil, check.as_err(err, "model") end
   return model, { model = model, n = 1 }
 end
@@ -46,12 +55,23 @@ function M.release(owner)
   if owner.n == 0 then owner.model:close() end
 end
 
+---The path of a file the script may "read" or "write".
+---@param right string
+---@param path string
+---@return string?
+---@return perigee.error? err
+function M.allowed(right, path)
+  local known, err = fs.allowed(right, path)
+  if not known then return nil, check.as_err(err, "not_allowed") end
+  return known
+end
+
 ---Read a file the script may read.
 ---@param path string
 ---@return string?
 ---@return perigee.error? err
 function M.read(path)
-  local text, err = require("perigee").fs.read(path)
+  local text, err = fs.read(path)
   if not text then return nil, check.as_err(err, "file") end
   return text
 end
@@ -62,7 +82,7 @@ end
 ---@return boolean?
 ---@return perigee.error? err
 function M.write(path, text)
-  local ok, err = require("perigee").fs.write(path, text)
+  local ok, err = fs.write(path, text)
   if not ok then return nil, check.as_err(err, "file") end
   return true
 end

@@ -30,9 +30,11 @@ end
 local WRONG <const> = {
   { { parameters = { temprature = 1 } }, "parameters.temprature is unknown; did you mean temp?" },
   { { parameters = { temp = "hot" } },
-    'parameters.temp: found the string "hot", expected a number of at least 0' },
-  { { parameters = { top_p = 2 } }, "parameters.top_p: found the number 2, expected a number from 0" },
-  { { parameters = { top_k = 1.5 } }, "parameters.top_k: found the number 1.5, expected an integer" },
+    'parameters.temp: found the string "hot", expected a number from 0 to 1000' },
+  { { parameters = { top_p = 2 } },
+    "parameters.top_p: found the number 2, expected a number from 0" },
+  { { parameters = { top_k = 1.5 } },
+    "parameters.top_k: found the number 1.5, expected an integer" },
   { { parameters = { temp = 0 / 0 } }, "parameters.temp: found the number" },
   { { parameters = { temp = 1, temperature = 1 } },
     "parameters.temperature is another name of temp, which is given too" },
@@ -66,7 +68,8 @@ function T.test_texts()
 end
 
 function T.test_texts_name_the_callers_line()
-  lu.assertStrMatches(wrong { from = "m.gguf", sytem = "x" }, "^.-assistant_spec.lua:%d+: sytem .*")
+  local text = wrong { from = "m.gguf", sytem = "x" }
+  lu.assertStrMatches(text, "^.-assistant_spec.lua:%d+: sytem .*")
 end
 
 function T.test_metatables_of_scripts_do_not_run()
@@ -85,7 +88,8 @@ function T.test_the_copy_is_its_own()
 end
 
 function T.test_with_merges()
-  local base = perigee.assistant { from = "m.gguf", system = "a", parameters = { temp = 0, max = 5 },
+  local base = perigee.assistant { from = "m.gguf", system = "a",
+    parameters = { temp = 0, max = 5 },
     tools = { { name = "f", run = run }, { name = "g", description = "old", run = run } } }
   local new = perigee.assistant.with(base, { system = "b", parameters = { temperature = 1 },
     tools = { { name = "g", description = "new", run = run }, { name = "h", run = run } } })

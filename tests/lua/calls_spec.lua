@@ -7,7 +7,7 @@ local perigee = require "perigee"
 local T = {}
 
 local function call(name, arguments)
-  return '<tool_call>{"name": "' .. name .. '", "arguments": ' .. (arguments or "{}") .. "}</tool_call>"
+  return ('<tool_call>{"name": "%s", "arguments": %s}</tool_call>'):format(name, arguments or "{}")
 end
 
 local function new(replies, tools, more, options)
@@ -292,6 +292,36 @@ function T.test_leaving_the_loop_at_a_call_leaves_no_call_without_result()
   lu.assertEquals(#messages, 4)
   lu.assertEquals(messages[3].content, "got a")
   lu.assertStrContains(messages[4].content, "The call was not run")
+  lu.assertEquals(chat:ask("And?"), "Fine.")
+end
+
+function T.test_cancel_while_a_tool_runs()
+  local chat
+  local n = 0
+  local tool = { name = "f", parameters = { v = "int" }, run = function()
+    n = n + 1
+    chat:cancel()
+    return "ran"
+  end }
+  chat = new({ call("f", '{"v": 1}') .. call("f", '{"v": 2}'), "Fine." }, { tool })
+  local results, last = run(chat)
+  lu.assertEquals(n, 1)
+  lu.assertEquals(#results, 1)
+  lu.assertEquals(last.why, "cancelled")
+  local messages = chat:messages()
+  lu.assertEquals(messages[3].content, "ran")
+  lu.assertStrContains(messages[4].content, "The call was not run")
+  lu.assertEquals(chat:ask("And?"), "Fine.")
+end
+
+function T.test_leaving_the_loop_at_a_call_runs_nothing()
+  local n = 0
+  local tool = { name = "f", run = function() n = n + 1 end }
+  local chat = new({ call("f") .. " and so on", "Fine." }, { tool })
+  for ev in chat:send("Go.") do
+    if ev.type == "call" then break end
+  end
+  lu.assertEquals(n, 0)
   lu.assertEquals(chat:ask("And?"), "Fine.")
 end
 

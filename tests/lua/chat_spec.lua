@@ -109,7 +109,8 @@ function T.test_a_reply_cut_by_the_context_says_so()
 end
 
 function T.test_length_and_stop()
-  local chat = new({ replies = { "a b c", "a b END c" } }, { parameters = { max = 2, stop = " END" } })
+  local chat = new({ replies = { "a b c", "a b END c" } },
+    { parameters = { max = 2, stop = " END" } })
   local text, info = chat:ask("Hi")
   lu.assertEquals(text, "a b")
   lu.assertEquals(info.why, "length")
@@ -216,6 +217,37 @@ function T.test_set_changes_sampling_of_the_session()
   lu.assertStrContains(text, "ctx cannot change once the model is open")
 end
 
+function T.test_null_goes_back_to_the_default()
+  local chat, model = new({ replies = { "one" } }, { parameters = { temp = 0, max = 3 } })
+  lu.assertEquals(chat:set { temp = perigee.null, max = perigee.null }, {})
+  lu.assertEquals(model.sessions[1].sampling_used, { temp = 0.8 })
+  local ok, text = pcall(function() return (chat:set { tmp = perigee.null }) end)
+  lu.assertFalse(ok)
+  lu.assertStrContains(text, "tmp is unknown; did you mean temp?")
+end
+
+function T.test_cancel_while_the_prompt_is_fed()
+  local chat
+  chat = new { replies = { function()
+    chat:cancel()
+    return "one two"
+  end, "fine" } }
+  local _, last = read(chat:send("Hi"))
+  lu.assertEquals(last.why, "cancelled")
+  lu.assertEquals(chat:ask("again"), "fine")
+end
+
+function T.test_saving_needs_a_grant()
+  local chat = new { replies = { "one" } }
+  chat:ask("Hi")
+  local ok, err = chat:save("/no/such/folder/chat")
+  lu.assertNil(ok)
+  lu.assertEquals(err.code, "not_allowed")
+  ok, err = perigee.chat.restore({ from = perigee.fake.model {} }, "/no/such/folder/chat")
+  lu.assertNil(ok)
+  lu.assertEquals(type(err.message), "string")
+end
+
 function T.test_messages_to_begin_with()
   local chat = new({ replies = { "three" } }, { messages = {
     { role = "user", content = "1+1?" }, { role = "assistant", content = "two" } } })
@@ -247,7 +279,7 @@ function T.test_wrong_calls_name_the_callers_line()
   lu.assertStrMatches(text_of(function() return (perigee.chat { from = "x", sytem = "" }) end),
     "^.-chat_spec.lua:%d+: sytem is unknown; did you mean system%?")
   lu.assertStrMatches(text_of(function() return (chat:send(1)) end),
-    "^.-chat_spec.lua:%d+: message: found the number 1, expected a table")
+    "^.-chat_spec.lua:%d+: message: found the number 1, expected a text, or .*")
   lu.assertStrMatches(text_of(function() return (chat.ask("x")) end),
     "^.-chat_spec.lua:%d+: this is no chat: call its functions with a colon.*")
   chat:close()

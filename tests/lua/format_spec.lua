@@ -96,7 +96,8 @@ function T.test_broken_calls_say_why_and_are_not_lost()
 end
 
 function T.test_a_string_without_end_does_not_swallow_what_follows()
-  local text = events_of { '<tool_call>{"name": "f}</tool_call> x <tool_call>{"name":"g"}</tool_call>' }
+  local text = events_of {
+    '<tool_call>{"name": "f}</tool_call> x <tool_call>{"name":"g"}</tool_call>' }
   lu.assertStrContains(text, "broken|call_1|")
   lu.assertStrContains(text, "text||||x\ncall|call_2|g|{}|")
 end
@@ -160,7 +161,8 @@ end
 function T.test_wrong_formats()
   local function text_of(v) return select(2, format.check(v, "format")) end
   lu.assertStrContains(text_of("hermess"), "did you mean hermes?")
-  lu.assertStrContains(text_of({ call = { open = "a" } }), 'format.call has no close; add close = "..."')
+  lu.assertStrContains(text_of({ call = { open = "a" } }),
+    'format.call has no close; add close = "..."')
   lu.assertStrContains(text_of({ cal = {} }), "format.cal is unknown; did you mean call?")
   lu.assertStrContains(text_of({ call = { open = "", close = "x" } }), "format.call.open: found")
 end
