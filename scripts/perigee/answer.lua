@@ -343,8 +343,10 @@ end
 ---@return perigee.answer
 function M.new(chat, n_before)
   local answer = setmetatable({}, Answer)
+  local warnings = chat.warnings
+  chat.warnings = {}
   PRIVATE[answer] = {
-    chat = chat, n_before = n_before, queue = {}, n_taken = 0, phase = "prompt", ids = {},
+    chat = chat, n_before = n_before, queue = warnings, n_taken = 0, phase = "prompt", ids = {},
     usage = { new = 0, generated = 0, rounds = 0, prompt = 0 }, calls = {}, at_call = 1, text = "",
     thinking = "", content = "", began = now(),
     state = calls.new(chat.tools, chat.budget, chat.approve),

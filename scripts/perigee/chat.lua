@@ -10,13 +10,10 @@ local answer = require "perigee.answer"
 local assistants = require "perigee.assistant"
 local calls = require "perigee.calls"
 local check = require "perigee.check"
-local format = require "perigee.format"
+local conversation = require "perigee.conversation"
 local held = require "perigee.held"
-local json = require "perigee.sys.json"
 local parameters = require "perigee.parameters"
 local prompt = require "perigee.prompt"
-local source = require "perigee.source"
-local tool = require "perigee.tool"
 
 local M = {}
 
@@ -33,30 +30,7 @@ Chat.__metatable = "perigee.chat"
 -- What scripts hold is an empty table; what it stands for is kept here.
 local PRIVATE <const> = setmetatable({}, { __mode = "k" })
 
-local State = {}
-State.__index = State
-
 local OPTIONS <const> = { approve = { kind = "function" }, trace = { kind = "boolean" } }
-
----The prompt as segments.
-function State:render()
-  local messages = {}
-  if self.system and self.system ~= "" then
-    messages[1] = { role = "system", content = self.system }
-  end
-  table.move(self.messages, 1, #self.messages, #messages + 1, messages)
-  return prompt.render(self.prompt, {
-    messages = messages, tools = self.definitions, think = self.parameters.think,
-  }, self.info)
-end
-
----What each reply is generated with.
-function State:generate_options()
-  local options = parameters.pick(self.parameters, "answer")
-  options.think = nil
-  options.special = self.wants_special
-  return options
-end
 
 local function state_of(chat)
   local self = PRIVATE[chat]
@@ -75,61 +49,10 @@ local function idle_state_of(chat)
   return self
 end
 
--- Are the markers of the format control tokens, which are not printed unless asked for?
-local function wants_special(model, fmt)
-  for _, pair in next, { fmt.call or false, fmt.thinking or false } do
-    local marker = pair and pair.open
-    if marker then
-      local ids = model:tokenize(marker, { add_special = false, parse_special = true })
-      if ids and model:detokenize(ids, false) == "" then return true end
-    end
-  end
-  return false
-end
-
-local function check_format(fmt, assistant)
-  if #assistant.tools == 0 or fmt.call then return nil end
-  return check.err("format", ("the assistant has tools, but in the format %q a reply has no calls; "
-    .. 'this chat template shows none that is known here. Give the assistant a format ("hermes" '
-    .. "or a table), or no tools"):format(fmt.name))
-end
-
 local function wrap(self)
   local chat = setmetatable({}, Chat)
   PRIVATE[chat] = self
   return chat
-end
-
-local function new_state(assistant, options, model, owner)
-  local info = model:info()
-  local template, err = prompt.new(assistant.template, info)
-  if not template then return nil, err end
-  local fmt = format.choose(assistant.format, template.source)
-  local unfit = check_format(fmt, assistant)
-  if unfit then return nil, unfit end
-  return setmetatable({
-    assistant = assistant, model = model, owner = owner, info = info, prompt = template,
-    format = fmt, wants_special = wants_special(model, fmt), tools = assistant.tools,
-    definitions = tool.definitions(assistant.tools), budget = assistant.budget,
-    parameters = assistant.parameters, system = assistant.system, approve = options.approve,
-    trace = options.trace, messages = table.move(assistant.messages, 1, #assistant.messages, 1, {}),
-    n_id = 0,
-  }, State)
-end
-
--- Open the model, make the state, and give it the session that `begin` makes.
-local function open(assistant, options, begin)
-  local model, owner = source.open(assistant)
-  if not model then return nil, owner end
-  local self, err = new_state(assistant, options, model, owner)
-  local session
-  if self then session, err = begin(self) end
-  if not session then
-    source.release(owner)
-    return nil, check.as_err(err, "session")
-  end
-  self.session, self.held = session, held.new(model, session)
-  return self
 end
 
 local function checked(assistant, options)
@@ -140,12 +63,8 @@ local function checked(assistant, options)
   return table_of, opts
 end
 
-local function begin_session(self)
-  return self.model:session(parameters.pick(self.parameters, "sampling"))
-end
-
 local function new(assistant, options)
-  local self, err = open(assistant, options, begin_session)
+  local self, err = conversation.new(assistant, options)
   if not self then return nil, err end
   return wrap(self)
 end
@@ -233,6 +152,9 @@ function Chat:set(changes)
   if fixed then error(fixed .. " cannot change once the model is open", 2) end
   local all = check.shallow(state.parameters)
   for name, v in next, new_ones do all[name] = v end
+  if new_ones.think ~= nil then
+    state.warnings = conversation.unheeded({ tools = {}, parameters = new_ones }, state.prompt)
+  end
   for _, name in ipairs(forgotten) do all[name] = nil end
   local sampling = parameters.pick(new_ones, "sampling")
   if next(sampling) then
@@ -278,12 +200,8 @@ end
 ---@return perigee.error? err
 function Chat:fork()
   local state = idle_state_of(self)
-  local session, err = state.session:fork()
-  if not session then return nil, check.as_err(err, "session") end
-  local child = setmetatable(check.shallow(state), State)
-  child.session, child.held = session, held.fork(state.held, session)
-  child.messages = table.move(state.messages, 1, #state.messages, 1, {})
-  source.share(child.owner)
+  local child, err = state:fork()
+  if not child then return nil, err end
   return wrap(child)
 end
 
@@ -318,56 +236,15 @@ end
 function Chat:save(path)
   local state = idle_state_of(self)
   if type(path) ~= "string" then error(check.wrong("save", path, "a path"), 2) end
-  local place, refused = source.allowed("write", path)
-  if not place then return nil, refused end
-  local ok, err = state.session:save(place)
-  if not ok then return nil, check.as_err(err, "session") end
-  return source.write(path .. ".chat.json", json.encode(check.copy({
-    version = 1, messages = state.messages, system = state.system, n_id = state.n_id,
-    held = held.save(state.held),
-  }, "chat")))
+  return state:save(path)
 end
 
 ---End the chat; the model goes too where the chat opened it.
 function Chat:close()
   local state = PRIVATE[self]
-  if not state or state.is_closed then return end
-  if state.answer then state.answer:cancel() end
-  state.is_closed = true
-  state.session:close()
-  source.release(state.owner)
+  if state then state:close() end
 end
 Chat.__close = Chat.close
-
-local function load_state(path)
-  local text, err = source.read(path .. ".chat.json")
-  if not text then return nil, err end
-  local saved, wrong = json.decode(text)
-  if saved == nil then
-    return nil, check.err("corrupt", path .. ".chat.json: " .. tostring(wrong))
-  end
-  if not check.is_object(saved) or saved.version ~= 1 or not check.is_array(saved.messages) then
-    return nil, check.err("corrupt", path .. ".chat.json: found no chat of version 1")
-  end
-  local messages, unfit = check.list(saved.messages, "messages", assistants.check_message)
-  if not messages then return nil, check.err("corrupt", path .. ".chat.json: " .. unfit) end
-  return { messages = messages, system = saved.system, held = saved.held,
-    n_id = math.tointeger(saved.n_id) or 0 }
-end
-
-local function restore(assistant, options, path)
-  local saved, err = load_state(path)
-  if not saved then return nil, err end
-  local self, wrong = open(assistant, options, function(state)
-    local place, refused = source.allowed("read", path)
-    if not place then return nil, refused end
-    return state.model:restore(place)
-  end)
-  if not self then return nil, wrong end
-  self.messages, self.system, self.n_id = saved.messages, saved.system, saved.n_id
-  held.restore(self.held, saved.held)
-  return wrap(self)
-end
 
 ---A chat saved before.
 ---@param assistant perigee.assistant
@@ -378,7 +255,9 @@ end
 function M.restore(assistant, path, options)
   local known, opts = checked(assistant, options)
   if not known then error(opts, 2) end
-  return restore(known, opts, path)
+  local self, err = conversation.restore(known, opts, path)
+  if not self then return nil, err end
+  return wrap(self)
 end
 
 -- perigee.chat(assistant, options) -> chat | nil, err.  Waits while the model loads.

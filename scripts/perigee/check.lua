@@ -306,7 +306,7 @@ function M.callable(module, call)
     __newindex = function(_, key)
       error(("assignment to field %q of a read-only table"):format(tostring(key)), 2)
     end,
-    __pairs = function() return next, module, nil end,
+    __pairs = function() return next, M.shallow(module), nil end,
     __metatable = false,
   })
 end

@@ -273,6 +273,26 @@ function T.test_tools_without_a_format_for_calls()
   lu.assertStrContains(tostring(err), 'in the format "plain" a reply has no calls')
 end
 
+function T.test_what_the_template_does_not_heed_is_said_once()
+  local chat = perigee.chat {
+    from = perigee.fake.model { replies = { "one", "two" }, template = "<|user|>x<|assistant|>" },
+    format = "hermes", parameters = { think = true },
+    tools = { { name = "f", run = function() return "" end } } }
+  local seen = read(chat:send("Hi"))
+  lu.assertStrContains(seen.warning, "does not show tools")
+  lu.assertStrContains(seen.warning, "think has no effect")
+  lu.assertNil(read(chat:send("Hi")).warning)
+end
+
+function T.test_modules_cannot_be_changed()
+  for _, name in ipairs { "chat", "assistant", "tool" } do
+    local ok = pcall(function() perigee[name].check = print end)
+    lu.assertFalse(ok, name)
+    lu.assertEquals(type(getmetatable(perigee[name])) == "table", false, name)
+    for key in pairs(perigee[name]) do lu.assertEquals(type(key), "string") end
+  end
+end
+
 function T.test_wrong_calls_name_the_callers_line()
   local function text_of(f) return select(2, pcall(f)) end
   local chat = new { replies = { "one" } }
