@@ -60,7 +60,7 @@ end
 ---@return boolean? ok
 ---@return perigee.error? err
 function State:save(path)
-  local place, refused = source.allowed("write", path)
+  local place, refused = source.locate(path, "write")
   if not place then return nil, refused end
   local ok, err = self.session:save(place)
   if not ok then return nil, check.as_err(err, "session") end
@@ -201,7 +201,7 @@ function M.restore(assistant, options, path)
   local saved, err = load_state(path)
   if not saved then return nil, err end
   local self, wrong = open(assistant, options, function(state)
-    local place, refused = source.allowed("read", path)
+    local place, refused = source.locate(path, "read")
     if not place then return nil, refused end
     return state.model:restore(place)
   end)

@@ -58,8 +58,8 @@ M.aliases = {
 
 local function expected_number(kind, least, most)
   local text = kind == "integer" and "an integer" or "a number"
-  if least and most then return ("%s from %s to %s"):format(text, least, most) end
-  if least then return ("%s of at least %s"):format(text, least) end
+  if least and most then return ("%s from %g to %g"):format(text, least, most) end
+  if least then return ("%s of at least %g"):format(text, least) end
   return text
 end
 

@@ -55,15 +55,15 @@ function M.release(owner)
   if owner.n == 0 then owner.model:close() end
 end
 
----The path of a file the script may "read" or "write".
----@param right string
+---Where a file lies that the engine may "read" or "write" for the script.
 ---@param path string
+---@param right string
 ---@return string?
 ---@return perigee.error? err
-function M.allowed(right, path)
-  local known, err = fs.allowed(right, path)
-  if not known then return nil, check.as_err(err, "not_allowed") end
-  return known
+function M.locate(path, right)
+  local place, err = engine.locate(path, right)
+  if not place then return nil, check.as_err(err, "not_allowed") end
+  return place
 end
 
 ---Read a file the script may read.
