@@ -285,7 +285,7 @@ end
 -- The next event; what a for loop calls.
 function Answer:__call()
   self = PRIVATE[self]
-  if self.is_stepping then error("another task is reading this answer", 2) end
+  if self.is_stepping then check.blame("another task is reading this answer") end
   while self.n_taken == #self.queue and self.phase ~= "over" do
     self.is_stepping = true
     local ok, err = pcall(step, self)

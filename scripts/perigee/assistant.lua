@@ -173,12 +173,12 @@ end
 ---@return perigee.assistant
 function M.with(base, changes)
   local old, text = M.check(base)
-  if not old then error("with: the first argument: " .. text, 2) end
-  if type(changes) ~= "table" then error(check.wrong("with: changes", changes, "a table"), 2) end
+  if not old then check.blame("with: the first argument: " .. text) end
+  if type(changes) ~= "table" then check.blame(check.wrong("with: changes", changes, "a table")) end
   local full = check.shallow(changes)
   if full.from == nil and full.model == nil then full.from = old.from end
   local new, wrong = M.check(full)
-  if not new then error(wrong, 2) end
+  if not new then check.blame(wrong) end
   local out = check.shallow(old)
   for key in next, changes do
     key = ALIASES[key] or key
@@ -193,6 +193,6 @@ end
 
 return check.callable(M, function(t)
   local out, text = M.check(t)
-  if not out then error(text, 2) end
+  if not out then check.blame(text) end
   return out
 end)

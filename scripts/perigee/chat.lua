@@ -34,17 +34,15 @@ local OPTIONS <const> = { approve = { kind = "function" }, trace = { kind = "boo
 
 local function state_of(chat)
   local self = PRIVATE[chat]
-  if not self then error("this is no chat: call its functions with a colon, chat:ask(...)", 3) end
-  if self.is_closed then error("the chat is closed", 3) end
+  if not self then check.blame("this is no chat: call with a colon, chat:ask(...)") end
+  if self.is_closed then check.blame("the chat is closed") end
   return self
 end
 
 local function idle_state_of(chat)
-  local self = PRIVATE[chat]
-  if not self then error("this is no chat: call its functions with a colon, chat:ask(...)", 3) end
-  if self.is_closed then error("the chat is closed", 3) end
+  local self = state_of(chat)
   if self.answer then
-    error("the chat is answering; let the loop over its events end, or cancel it", 3)
+    check.blame("the chat is answering; let the loop over its events end, or cancel it")
   end
   return self
 end
@@ -77,10 +75,10 @@ function Chat:send(message)
   if type(message) == "string" then
     message = { role = "user", content = message }
   elseif type(message) ~= "table" then
-    error(check.wrong("message", message, "a text, or { role = ..., content = ... }"), 2)
+    check.blame(check.wrong("message", message, "a text, or { role = ..., content = ... }"))
   end
   local one, text = assistants.check_message(message, "message")
-  if not one then error(text, 2) end
+  if not one then check.blame(text) end
   local n_before = #state.messages
   state.messages[n_before + 1] = one
   state.answer = answer.new(state, n_before)
@@ -109,7 +107,7 @@ function Chat:ask(message)
     return done, list
   end)
   if not ok then
-    if type(last) == "string" then error(last, 2) end
+    if type(last) == "string" then error(last, 0) end
     return nil, check.as_err(last, "engine")
   end
   last.warnings = warnings
@@ -135,21 +133,22 @@ end
 function Chat:system(text)
   if text == nil then return state_of(self).system end
   local state = idle_state_of(self)
-  if type(text) ~= "string" then error(check.wrong("system", text, "a string"), 2) end
+  if type(text) ~= "string" then check.blame(check.wrong("system", text, "a string")) end
   state.system = text
   return text
 end
 
 ---The parameters; given some, change them for the next question.  json.null: the default again.
 ---@param changes? perigee.parameters
----@return perigee.parameters
+---@return perigee.parameters?
+---@return perigee.error? err
 function Chat:set(changes)
   if changes == nil then return check.shallow(state_of(self).parameters) end
   local state = idle_state_of(self)
   local new_ones, forgotten = parameters.changes(changes, "", state.info.sampling)
-  if not new_ones then error(forgotten, 2) end
+  if not new_ones then check.blame(forgotten) end
   local fixed = next(parameters.pick(new_ones, "model"))
-  if fixed then error(fixed .. " cannot change once the model is open", 2) end
+  if fixed then check.blame(fixed .. " cannot change once the model is open") end
   local all = check.shallow(state.parameters)
   for name, v in next, new_ones do all[name] = v end
   if new_ones.think ~= nil then
@@ -159,7 +158,7 @@ function Chat:set(changes)
   local sampling = parameters.pick(new_ones, "sampling")
   if next(sampling) then
     local ok, err = state.session:sampling(sampling)
-    if not ok then error(tostring(err), 2) end
+    if not ok then return nil, check.as_err(err, "session") end
   end
   state.parameters = all
   return check.shallow(all)
@@ -223,7 +222,7 @@ end
 function Chat:rewind(mark)
   local state = idle_state_of(self)
   local place = state.marks and mark ~= nil and state.marks[mark]
-  if not place then error(check.wrong("rewind", mark, "a mark of this chat"), 2) end
+  if not place then check.blame(check.wrong("rewind", mark, "a mark of this chat")) end
   state.messages = table.move(place.messages, 1, #place.messages, 1, {})
   state.system, state.n_id = place.system, place.n_id
   return held.rewind(state.held, place.held)
@@ -235,7 +234,7 @@ end
 ---@return perigee.error? err
 function Chat:save(path)
   local state = idle_state_of(self)
-  if type(path) ~= "string" then error(check.wrong("save", path, "a path"), 2) end
+  if type(path) ~= "string" then check.blame(check.wrong("save", path, "a path")) end
   return state:save(path)
 end
 
@@ -254,7 +253,7 @@ Chat.__close = Chat.close
 ---@return perigee.error? err
 function M.restore(assistant, path, options)
   local known, opts = checked(assistant, options)
-  if not known then error(opts, 2) end
+  if not known then check.blame(opts) end
   local self, err = conversation.restore(known, opts, path)
   if not self then return nil, err end
   return wrap(self)
@@ -263,7 +262,7 @@ end
 -- perigee.chat(assistant, options) -> chat | nil, err.  Waits while the model loads.
 return check.callable(M, function(assistant, options)
   local known, opts = checked(assistant, options)
-  if not known then error(opts, 2) end
+  if not known then check.blame(opts) end
   local chat, err = new(known, opts)
   return chat, err
 end)

@@ -2,12 +2,16 @@
 -- Checking what a user's script hands in: tables are read with next and rawget only, so that a
 -- metatable of the script's never runs inside our modules, and are copied, so that later changes do
 -- not matter.  A text says what was found, what was expected, and under which key.  Functions here
--- do not raise: the public function that the user called does, with error(text, 2), so that
--- file:line is the user's.
+-- do not raise: the public function that the user called does, with blame(text), which puts the
+-- place of the innermost function of the script in front.
 local errors = require "perigee.sys.error"
 local json = require "perigee.sys.json"
+local loop = require "perigee.sys.loop"
 
 local M = {}
+
+---Raise a mistake of the script with the script's file:line.
+M.blame = loop.blame
 
 local MAX_DEPTH <const> = 64
 local SCALAR <const> = { string = true, number = true, boolean = true }
@@ -304,7 +308,7 @@ function M.callable(module, call)
     __index = module,
     __call = function(_, ...) return call(...) end,
     __newindex = function(_, key)
-      error(("assignment to field %q of a read-only table"):format(tostring(key)), 2)
+      M.blame(("assignment to field %q of a read-only table"):format(tostring(key)))
     end,
     __pairs = function() return next, M.shallow(module), nil end,
     __metatable = false,

@@ -311,7 +311,7 @@ Session.__close = Session.close
 ---@return perigee.fake.model
 function M.model(options)
   local o, text = check.table(options, OPTIONS, "")
-  if not o then error(text, 2) end
+  if not o then check.blame(text) end
   o.template, o.tokens, o.ctx = o.template or TEMPLATE, o.tokens or "word", o.ctx or 4096
   o.replies = o.replies or {}
   local self = setmetatable({ options = o, ids = {}, texts = {}, is_special = {}, sessions = {},

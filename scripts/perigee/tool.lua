@@ -108,6 +108,6 @@ end
 -- perigee.tool { ... }: a wrong definition raises at the caller's line.
 return check.callable(M, function(t)
   local tool, text = M.check(t, "tool")
-  if not tool then error(text, 2) end
+  if not tool then check.blame(text) end
   return tool
 end)

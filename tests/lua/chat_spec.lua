@@ -301,7 +301,7 @@ function T.test_wrong_calls_name_the_callers_line()
   lu.assertStrMatches(text_of(function() return (chat:send(1)) end),
     "^.-chat_spec.lua:%d+: message: found the number 1, expected a text, or .*")
   lu.assertStrMatches(text_of(function() return (chat.ask("x")) end),
-    "^.-chat_spec.lua:%d+: this is no chat: call its functions with a colon.*")
+    "^.-chat_spec.lua:%d+: this is no chat: call with a colon.*")
   chat:close()
   lu.assertStrMatches(text_of(function() return (chat:ask("x")) end),
     "^.-chat_spec.lua:%d+: the chat is closed")
