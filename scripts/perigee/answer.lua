@@ -90,8 +90,15 @@ local function give_up_calls(self)
   self.calls = {}
 end
 
+-- A question to which nothing was said: two questions in a row are more than some templates take.
+local function take_back(self)
+  local messages = self.chat.messages
+  if #messages == self.n_before + 1 then messages[#messages] = nil end
+end
+
 local function finish(self, why, more)
   give_up_calls(self)
+  if why == "cancelled" then take_back(self) end
   local usage = self.usage
   usage.seconds, usage.cached = now() - self.began, usage.cached or 0
   local event = { type = "done", why = why, text = self.text, usage = usage,
@@ -308,7 +315,8 @@ local function cancel(self)
   end
 end
 
----Stop the answer.  What was said so far stays in the chat; the loop goes on to its "done" event.
+---Stop the answer.  The loop goes on to its "done" event.  What was said so far stays in the chat;
+---a question to which nothing was said is taken back.
 function Answer:cancel()
   cancel(PRIVATE[self])
 end

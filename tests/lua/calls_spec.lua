@@ -314,6 +314,21 @@ function T.test_cancel_while_a_tool_runs()
   lu.assertEquals(chat:ask("And?"), "Fine.")
 end
 
+function T.test_a_task_that_is_ended_in_a_tool_leaves_a_chat_in_order()
+  local chat = new({ call("nap"), "Fine." }, { { name = "nap", run = function()
+    perigee.sleep(60)
+    return "slept"
+  end } })
+  local task = perigee.spawn(function() return chat:ask("Go.") end)
+  perigee.sleep(0.01)
+  task:cancel()
+  lu.assertNil((task:wait()))
+  local messages = chat:messages()
+  lu.assertEquals(#messages, 3)
+  lu.assertStrContains(messages[3].content, "The call was not run")
+  lu.assertEquals(chat:ask("And?"), "Fine.")
+end
+
 function T.test_leaving_the_loop_at_a_call_runs_nothing()
   local n = 0
   local tool = { name = "f", run = function() n = n + 1 end }

@@ -234,6 +234,7 @@ function T.test_cancel_while_the_prompt_is_fed()
   end, "fine" } }
   local _, last = read(chat:send("Hi"))
   lu.assertEquals(last.why, "cancelled")
+  lu.assertEquals(chat:messages(), {})
   lu.assertEquals(chat:ask("again"), "fine")
 end
 
