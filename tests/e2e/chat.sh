@@ -22,7 +22,7 @@ cat >"$tmp/replay.lua" <<'LUA'
 local perigee = require "perigee"
 local assistant = perigee.assistant {
   from = "demo-model/perigee-demo.gguf",
-  parameters = { temp = 2, seed = 5, ctx = 512, max = 40 },
+  parameters = { temp = 5, min_p = 0, top_p = 1, seed = 5, ctx = 512, max = 40 },
 }
 local file = "saved/chat"
 local chat <close> = assert(perigee.chat(assistant))
