@@ -23,6 +23,7 @@ local check = require "perigee.check"
 local clock = require "perigee.sys.time"
 local format = require "perigee.format"
 local held = require "perigee.held"
+local loop = require "perigee.sys.loop"
 local parser = require "perigee.formats.parser"
 local prompt = require "perigee.prompt"
 
@@ -133,6 +134,7 @@ local function begin_round(self)
     return halt(self, "rounds", ("the budget of %d replies for one answer is used up"):format(most))
   end
   if is_late(self) then return halt(self, "seconds", "the time for the answer is over") end
+  loop.sleep(0) -- rendering gets a slice of time of its own, and others their turn
   local segments, err = chat:render()
   if not segments then return fail(self, err) end
   local text = prompt.text(segments)
@@ -145,7 +147,7 @@ local function begin_round(self)
   local stream, reason = chat.session:generate(chat:generate_options())
   if not stream then return fail(self, check.as_err(reason, "session")) end
   self.stream, self.raw, self.text, self.thinking, self.content = stream, {}, "", "", ""
-  self.parser = parser.new(chat.format, format.is_thinking(chat.format, text), function()
+  self.parser = parser.new(chat.format, format.is_thinking(chat.format, segments), function()
     chat.n_id = chat.n_id + 1
     return "call_" .. chat.n_id
   end)

@@ -7,6 +7,7 @@
 -- model is told so, and the fifth time ends the answer.
 local check = require "perigee.check"
 local json = require "perigee.sys.json"
+local loop = require "perigee.sys.loop"
 local schema = require "perigee.schema"
 local validate = require "perigee.validate"
 
@@ -176,9 +177,14 @@ end
 
 -- Run the calls first..last, all parallel, as tasks; results in their order.
 local function run_parallel(state, jobs)
-  local spawn = require("perigee").spawn
+  -- When the answer is ended meanwhile, so are they.
+  local _ <close> = setmetatable({}, { __close = function()
+    for _, job in ipairs(jobs) do
+      if job.task then job.task:cancel() end
+    end
+  end })
   for _, job in ipairs(jobs) do
-    job.task = spawn(execute, job.tool, job.call, job.n_call)
+    job.task = loop.spawn(execute, job.tool, job.call, job.n_call)
   end
   local results = {}
   for i, job in ipairs(jobs) do

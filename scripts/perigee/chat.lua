@@ -205,13 +205,16 @@ function Chat:fork()
 end
 
 ---A place to come back to.
----@return table
+---@return table?
+---@return perigee.error? err
 function Chat:mark()
   local state = idle_state_of(self)
+  local place, err = held.mark(state.held)
+  if not place then return nil, err end
   local mark = setmetatable({}, { __name = "perigee.chat.mark", __metatable = false })
   state.marks = state.marks or setmetatable({}, { __mode = "k" })
   state.marks[mark] = { messages = table.move(state.messages, 1, #state.messages, 1, {}),
-    system = state.system, n_id = state.n_id, held = held.mark(state.held) }
+    system = state.system, n_id = state.n_id, held = place }
   return mark
 end
 

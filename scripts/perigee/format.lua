@@ -86,12 +86,12 @@ end
 
 ---Does the prompt end inside thinking, so that the reply begins there?
 ---@param format perigee.format
----@param prompt string
+---@param prompt perigee.segment[]
 ---@return boolean
 function M.is_thinking(format, prompt)
-  local open = format.thinking and format.thinking.open
-  if not open then return false end
-  local tail = prompt:sub(-#open - 16):match("^(.-)%s*$")
+  local open, last = format.thinking and format.thinking.open, prompt[#prompt]
+  if not open or not last or last.input then return false end
+  local tail = last.text:sub(-#open - 16):match("^(.-)%s*$")
   return tail:sub(-#open) == open
 end
 

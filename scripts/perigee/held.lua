@@ -86,17 +86,21 @@ end
 -- The tokens to feed and how many of the held ones stay.
 local function plan(self, segments)
   local rest = self.is_known and rest_behind(self.segments, segments)
-  local held = self.session:n_tok()
+  local held, wrong = self.session:n_tok()
+  if not held then return nil, wrong end
   if rest and held > 0 and #rest > 0 then
     local ids, err = self.model:tokenize(rest, MARKUP)
     if not ids then return nil, err end
-    if #ids > 0 and is_safe(self, rest, ids) then return ids, held end
+    if #ids > 0 and is_safe(self, rest, ids) then return ids, held, held end
   end
   local all, err = self.model:tokenize(segments, MARKUP)
   if not all then return nil, err end
-  local keep = common(self.session:tokens(), all)
+  local before, lost = self.session:tokens()
+  if not before then return nil, lost end
+  local keep = common(before, all)
   if keep == #all then keep = keep - 1 end -- the last token again: its logits choose the next
-  return table.move(all, keep + 1, #all, 1, {}), math.max(keep, 0)
+  keep = math.max(keep, 0)
+  return table.move(all, keep + 1, #all, 1, {}), keep, held
 end
 
 ---Bring the session to the end of the prompt.
@@ -106,7 +110,7 @@ end
 ---@return perigee.error? err
 function M.feed(self, segments)
   segments = with_bos(self.info, segments)
-  local ids, keep = plan(self, segments)
+  local ids, keep, held = plan(self, segments)
   if not ids then return nil, check.as_err(keep, "tokens") end
   local n, n_ctx = keep + #ids, self.info.n_ctx
   if n >= n_ctx then
@@ -114,7 +118,7 @@ function M.feed(self, segments)
       .. "reply; start a new chat, or give the assistant a larger parameters.ctx"):format(n, n_ctx)
     return nil, check.err("context", text, { n_tok = n, n_ctx = n_ctx })
   end
-  if keep < self.session:n_tok() then
+  if keep < held then
     local ok, err = self.session:rewind(keep)
     if not ok then return nil, check.as_err(err, "session") end
   end
@@ -128,23 +132,24 @@ end
 ---Note what the model wrote behind the prompt, as the session's tokens say it.
 ---@param self perigee.held
 function M.note_reply(self)
+  self.is_known = false
   local ids = self.session:tokens()
-  local before = self.model:detokenize(table.move(ids, 1, self.n_prompt, 1, {}), true)
-  local all = self.model:detokenize(ids, true)
-  if all:sub(1, #before) ~= before then
-    self.is_known = false
-    return
-  end
+  local before = ids and self.model:detokenize(table.move(ids, 1, self.n_prompt, 1, {}), true)
+  local all = before and self.model:detokenize(ids, true)
+  if not all or all:sub(1, #before) ~= before then return end
   local out = table.move(self.segments, 1, #self.segments, 1, {})
   out[#out + 1] = { text = all:sub(#before + 1), is_own = true }
-  self.segments = out
+  self.segments, self.is_known = out, true
 end
 
 ---What to remember in order to come back here.
 ---@param self perigee.held
----@return table
+---@return table?
+---@return perigee.error? err
 function M.mark(self)
-  return { segments = self.segments, is_known = self.is_known, ids = self.session:tokens() }
+  local ids, err = self.session:tokens()
+  if not ids then return nil, check.as_err(err, "session") end
+  return { segments = self.segments, is_known = self.is_known, ids = ids }
 end
 
 ---Go back to a mark where the session still begins with what it held then; else the next feed finds
@@ -154,7 +159,9 @@ end
 ---@return boolean? ok
 ---@return perigee.error? err
 function M.rewind(self, mark)
-  if common(self.session:tokens(), mark.ids) < #mark.ids then return true end
+  local ids, lost = self.session:tokens()
+  if not ids then return nil, check.as_err(lost, "session") end
+  if common(ids, mark.ids) < #mark.ids then return true end
   local ok, err = self.session:rewind(#mark.ids)
   if not ok then return nil, check.as_err(err, "session") end
   self.segments, self.is_known = mark.segments, mark.is_known

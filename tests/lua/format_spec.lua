@@ -127,8 +127,13 @@ function T.test_text_comes_at_once()
 end
 
 function T.test_prompt_that_ends_inside_thinking()
-  lu.assertTrue(format.is_thinking(hermes, "<|assistant|><think>\n"))
-  lu.assertFalse(format.is_thinking(hermes, "<|assistant|><think>\n\n</think>\n\n"))
+  local function is_thinking(text, input)
+    local question = { text = "x", input = true }
+    return format.is_thinking(hermes, { question, { text = text, input = input } })
+  end
+  lu.assertTrue(is_thinking("<|assistant|><think>\n", false))
+  lu.assertFalse(is_thinking("<|assistant|><think>\n\n</think>\n\n", false))
+  lu.assertFalse(is_thinking("I was told to <think>", true))
   lu.assertEquals(events_of({ "hm\n</think>\nyes" }, hermes, true), "thinking||||hm\ntext||||yes")
 end
 
