@@ -131,8 +131,9 @@ function M.join(path, key)
   if type(key) == "string" and key:find("^[%a_][%w_]*$") then
     return path == "" and key or path .. "." .. key
   end
-  local shown = type(key) == "string" and string.format("%q", key) or tostring(key)
-  return path .. "[" .. shown .. "]"
+  local kind = type(key)
+  if kind == "string" then return path .. "[" .. string.format("%q", key) .. "]" end
+  return path .. "[" .. (SCALAR[kind] and tostring(key) or "a " .. kind) .. "]"
 end
 
 ---The keys of a table in an order that is always the same: as a JSON object has them, else sorted.
@@ -161,17 +162,18 @@ end
 
 local copy
 
-local function copy_list(t, n, path, depth)
+-- `open`: the tables we are inside of.
+local function copy_list(t, n, path, open)
   local list = {}
   for i = 1, n do
-    local v, text = copy(rawget(t, i), M.join(path, i), depth + 1)
+    local v, text = copy(rawget(t, i), M.join(path, i), open)
     if text then return nil, text end
     list[i] = v
   end
   return json.array(list)
 end
 
-local function copy_object(t, path, depth)
+local function copy_object(t, path, open)
   for key in next, t do
     if type(key) ~= "string" then
       return nil, M.wrong(M.join(path, key), key, "names as keys, or a list without holes")
@@ -179,25 +181,33 @@ local function copy_object(t, path, depth)
   end
   local pairs_list = {}
   for i, key in ipairs(M.keys(t)) do
-    local v, text = copy(rawget(t, key), M.join(path, key), depth + 1)
+    local v, text = copy(rawget(t, key), M.join(path, key), open)
     if text then return nil, text end
     pairs_list[i] = { key, v }
   end
   return json.object(pairs_list)
 end
 
-function copy(v, path, depth)
+function copy(v, path, open)
   local kind = type(v)
   if v == json.null or v == nil or SCALAR[kind] or M.is_number(v) then return v end
   if kind ~= "table" then
     return nil, M.wrong(path, v, "data (text, numbers, booleans, tables)")
   end
-  if depth > MAX_DEPTH then
-    return nil, path .. ": more than " .. MAX_DEPTH .. " levels deep (does a table hold itself?)"
+  if open[v] then return nil, path .. ": found a table that holds itself" end
+  if open.n == MAX_DEPTH then
+    return nil, ("%.80s...: found more than %d levels of tables"):format(path, MAX_DEPTH)
   end
+  open[v], open.n = true, open.n + 1
   local is_list, n = M.is_list(v)
-  if is_list then return copy_list(v, n, path, depth) end
-  return copy_object(v, path, depth)
+  local out, text
+  if is_list then
+    out, text = copy_list(v, n, path, open)
+  else
+    out, text = copy_object(v, path, open)
+  end
+  open[v], open.n = nil, open.n - 1
+  return out, text
 end
 
 ---A copy of plain data as JSON arrays and ordered objects.  An empty plain table becomes an object.
@@ -206,7 +216,7 @@ end
 ---@return any copy
 ---@return string? text
 function M.copy(v, path)
-  return copy(v, path, 0)
+  return copy(v, path, { n = 0 })
 end
 
 ---@class perigee.check.field

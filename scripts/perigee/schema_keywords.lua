@@ -145,7 +145,7 @@ function copy(t, path)
     return nil, check.wrong(path, t, "a schema, { type = ... }")
   end
   if select(2, path:gsub("[.%[]", "")) > 64 then
-    return nil, path .. ": the schema is more than 64 levels deep"
+    return nil, ("%.80s...: found more than 64 levels of schemas"):format(path)
   end
   local out = {}
   for key in next, t do

@@ -80,6 +80,14 @@ function T.test_metatables_of_scripts_do_not_run()
   lu.assertEquals(perigee.assistant(t).parameters.temp, 1)
 end
 
+function T.test_tables_that_hold_themselves()
+  local t = { role = "assistant" }
+  t.tool_calls = { { t = t } }
+  t.tool_calls[1].t = t.tool_calls
+  lu.assertStrContains(wrong { from = "m.gguf", messages = { t } },
+    "messages[1].tool_calls[1].t: found a table that holds itself")
+end
+
 function T.test_the_copy_is_its_own()
   local parameters = { temp = 0 }
   local a = perigee.assistant { from = "m.gguf", parameters = parameters }
