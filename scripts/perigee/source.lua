@@ -1,12 +1,11 @@
 -- SPDX-License-Identifier: MIT
--- Where an assistant's model comes from: a path is opened, and closed with the last chat that
--- uses it; a model that the script opened stays the script's.  Files of saved chats go through
--- the script's grants.
+-- Where an assistant's model comes from: a path is opened (a relative one beside the script, else
+-- in the current folder), and closed with the last chat that uses it; a model that the script
+-- opened stays the script's.  Files of saved chats go through the script's grants.
 local check = require "perigee.check"
 local engine = require "perigee.sys.engine"
 local fs = require "perigee.sys.fs"
 local grants = require "perigee.sys.grants"
-local host = require "perigee.sys.host"
 local parameters = require "perigee.parameters"
 
 local M = {}
@@ -20,30 +19,6 @@ local function engine_model(from)
   local known = engine.wrapped[from]
   if known then return known end
   if type(from.info) == "function" and type(from.tokenize) == "function" then return from end
-end
-
--- The folder of the script that the program was asked to run.
-local function script_folder()
-  local arguments = host.arguments
-  if not arguments or arguments.kind ~= "script" then return nil end
-  return type(arguments.target) == "string" and arguments.target:match("^(.*)/[^/]*$") or nil
-end
-
----Open a model file.  A relative path starts at the folder of the script, or else at the current
----folder.
----@param path string
----@param options table
----@return table? model   of the engine
----@return perigee.error? err
-function M.open_file(path, options)
-  local folder = path:sub(1, 1) ~= "/" and script_folder()
-  if not folder then return engine.open(path, options) end
-  local model, err = engine.open(folder .. "/" .. path, options)
-  if model or err.code ~= "not_found" then return model, err end
-  local other, also = engine.open(path, options)
-  if other or also.code ~= "not_found" then return other, also end
-  local text = "%s: there is no such file, neither in %s nor in the current folder"
-  return nil, check.err("not_found", text:format(path, folder))
 end
 
 ---The engine's model of an assistant.
@@ -61,7 +36,7 @@ function M.open(assistant)
     if model then return model, nil end
     return nil, check.err("invalid", check.wrong("from", from, "a path or a model"))
   end
-  local model, err = M.open_file(from, parameters.pick(assistant.parameters, "model"))
+  local model, err = engine.open(from, parameters.pick(assistant.parameters, "model"))
   if not model then return nil, check.as_err(err, "model") end
   return model, { model = model, n = 1 }
 end

@@ -55,5 +55,5 @@ run 1 run "$tmp/wrong.lua" Hi
 has "$err" "wrong.lua:2: parameters.temprature is unknown; did you mean temp?"
 printf '%s\n' 'return { from = "nowhere.gguf" }' >"$tmp/missing.lua"
 run 1 run "$tmp/missing.lua" Hi
-has "$err" "nowhere.gguf: there is no such file, neither in $tmp nor in the current folder"
+has "$err" "nowhere.gguf: cannot open: No such file or directory"
 finish
