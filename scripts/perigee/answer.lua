@@ -9,7 +9,7 @@
 --               "thinking"  .text     a piece of the model's thinking
 --               "call"      .name .arguments .id
 --               "result"    .name .text .error .id
---               "warning"   .code .text
+--               "warning"   .code .text, .traceback where a tool raised an error
 --               "trace"     .what = "prompt" "reply", .text .ids   (chats made with trace = true)
 --               "done"      .why .text .usage .calls
 -- why: "eog", "stop" (a stop text, .stop says which), "length" (parameters.max), "context" (it is

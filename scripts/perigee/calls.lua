@@ -15,6 +15,7 @@ local M = {}
 
 local TOLD_AT <const>, HALT_AT <const> = 3, 5
 local MAX_CALLS <const> = 8
+local MAX_LEVEL <const> = 40
 
 ---@class perigee.result
 ---@field type "result"
@@ -151,16 +152,33 @@ local function error_text(err)
   return "an error that is a " .. type(err)
 end
 
+-- An error with the script's lines that led to it.
+local RAISED <const> = {}
+
+-- Runs where the error happens: error(text, level) knows the place of each level.
+local function add_places(err)
+  local places = {}
+  for level = 2, MAX_LEVEL do
+    local _, place = pcall(error, "", level)
+    place = place:gsub(": $", "")
+    if place ~= "" and not place:find("^perigee%.") then places[#places + 1] = "  " .. place end
+  end
+  return setmetatable({ err = err, places = table.concat(places, "\n") }, RAISED)
+end
+
 local function execute(tool, call, n_call)
   local ctx = { id = call.id, name = tool.name, call = n_call }
-  return pcall(tool.run, call.arguments, ctx)
+  return xpcall(tool.run, add_places, call.arguments, ctx)
 end
 
 -- The result of a finished run.
 local function conclude(state, call, is_ok, value, err)
   if not is_ok then
+    local places
+    if getmetatable(value) == RAISED then value, places = value.err, value.places end
     local text = error_text(value)
-    warn(state, "exception", ("%s raised an error: %s"):format(call.name, text), { error = value })
+    warn(state, "exception", ("%s raised an error: %s"):format(call.name, text),
+      { error = value, traceback = places })
     return failed(call, "failed", "Error: " .. text)
   end
   if value == nil and err ~= nil then

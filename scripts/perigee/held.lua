@@ -125,8 +125,17 @@ function M.feed(self, segments)
   self.is_known = false
   local ok, err = self.session:feed(ids)
   if not ok then return nil, check.as_err(err, "session") end
-  self.segments, self.is_known, self.n_prompt = segments, true, n
+  self.segments, self.is_known, self.n_prompt, self.fed = segments, true, n, ids
   return { prompt = n, cached = keep, new = #ids, ids = ids }
+end
+
+-- Do the tokens of the prompt still end with those fed?  Healing may have replaced the last ones.
+local function keeps_prompt(self, ids)
+  local first = self.n_prompt - #self.fed
+  for i, id in ipairs(self.fed) do
+    if ids[first + i] ~= id then return false end
+  end
+  return true
 end
 
 ---Note what the model wrote behind the prompt, as the session's tokens say it.
@@ -134,7 +143,8 @@ end
 function M.note_reply(self)
   self.is_known = false
   local ids = self.session:tokens()
-  local before = ids and self.model:detokenize(table.move(ids, 1, self.n_prompt, 1, {}), true)
+  if not ids or not keeps_prompt(self, ids) then return end
+  local before = self.model:detokenize(table.move(ids, 1, self.n_prompt, 1, {}), true)
   local all = before and self.model:detokenize(ids, true)
   if not all or all:sub(1, #before) ~= before then return end
   local out = table.move(self.segments, 1, #self.segments, 1, {})

@@ -124,7 +124,14 @@ function T.test_failures_are_results()
   result = one_result({ name = "f", run = function() return perigee.fs.read("/no/such/file") end })
   lu.assertTrue(result.error)
   local warnings
-  result, warnings = one_result({ name = "f", run = function() error("boom") end })
+  local function deep() error("boom") end
+  local function run_deep()
+    deep()
+    return "not here"
+  end
+  result, warnings = one_result({ name = "f", run = run_deep })
+  lu.assertStrMatches(warnings.exception.traceback,
+    "  [^\n]*calls_spec.lua:%d+\n  [^\n]*calls_spec.lua:%d+.*")
   lu.assertTrue(result.error)
   lu.assertStrContains(result.text, "boom")
   lu.assertStrContains(warnings.exception.text, "calls_spec.lua:")
