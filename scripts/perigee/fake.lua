@@ -17,6 +17,7 @@ local M = {}
 ---@field tokens? "word"|"char" what a token is
 ---@field ctx? integer          tokens of context, 4096 unless given
 ---@field special? string[]     special tokens besides those of its template
+---@field bos? string           a special token that texts begin with
 ---@field fail? string          every feed fails with this text
 
 -- Same markup as examples/demo-model, tools as JSON.
@@ -57,6 +58,7 @@ local OPTIONS <const> = {
   tokens = { kind = "string", check = check_tokens },
   ctx = { kind = "integer", expected = "an integer" },
   special = { check = check.strings },
+  bos = { kind = "string" },
   fail = { kind = "string" },
 }
 
@@ -117,7 +119,8 @@ function Model:info()
   local o = self.options
   return {
     path = "fake", architecture = "fake", n_ctx = o.ctx, n_vocab = 1 << 20, template = o.template,
-    device = "none", bos_text = "", eos_text = "<|end|>", add_bos = false, sampling = {},
+    device = "none", bos_text = o.bos or "", eos_text = "<|end|>", add_bos = o.bos ~= nil,
+    sampling = {},
   }
 end
 
@@ -317,6 +320,7 @@ function M.model(options)
   local self = setmetatable({ options = o, ids = {}, texts = {}, is_special = {}, sessions = {},
     saved = {}, special = check.shallow(SPECIAL) }, Model)
   for _, special in ipairs(o.special or {}) do table.insert(self.special, special) end
+  if o.bos then table.insert(self.special, o.bos) end
   return self
 end
 

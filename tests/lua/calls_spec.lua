@@ -230,6 +230,20 @@ function T.test_rounds()
   lu.assertEquals(last.why, "rounds")
 end
 
+function T.test_seconds()
+  local chat = new({ call("nap", '{"v": 1}') .. call("nap", '{"v": 2}'), "Fine." },
+    { { name = "nap", parameters = { v = "int" }, run = function() perigee.sleep(0.05) end } },
+    { budget = { seconds = 0.02 } })
+  local results, last = run(chat)
+  lu.assertEquals(#results, 1)
+  lu.assertEquals(last.why, "seconds")
+  lu.assertStrContains(chat:messages()[4].content, "The call was not run")
+  local text, err = new({ call("nap", '{"v": 1}') }, { { name = "nap", parameters = { v = "int" },
+    run = function() perigee.sleep(0.05) end } }, { budget = { seconds = 0.02 } }):ask("Go.")
+  lu.assertNil(text)
+  lu.assertEquals(err.code, "seconds")
+end
+
 function T.test_the_same_call_again_and_again()
   local n = 0
   local tool = { name = "f", run = function()
