@@ -5,13 +5,21 @@
 -- do not raise: the public function that the user called does, with blame(text), which puts the
 -- place of the innermost function of the script in front.
 local errors = require "perigee.sys.error"
+local host = require "perigee.sys.host"
 local json = require "perigee.sys.json"
 local loop = require "perigee.sys.loop"
 
 local M = {}
 
----Raise a mistake of the script with the script's file:line.
-M.blame = loop.blame
+---Raise a mistake of the script with the script's file:line.  Behind `return perigee.assistant
+---{...}` there is no line left (a tail call): then the name of the script stands in front.
+---@param text string
+function M.blame(text)
+  local _, placed = pcall(loop.blame, text)
+  local script = host.arguments and host.arguments.target
+  if placed == text and type(script) == "string" then placed = script .. ": " .. text end
+  error(placed, 0)
+end
 
 local MAX_DEPTH <const> = 64
 local SCALAR <const> = { string = true, number = true, boolean = true }

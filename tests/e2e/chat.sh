@@ -53,6 +53,9 @@ printf '%s\n' 'local perigee = require "perigee"' 'local a = perigee.assistant {
     '  from = "x.gguf", parameters = { temprature = 0 } }' 'return a' >"$tmp/wrong.lua"
 run 1 run "$tmp/wrong.lua" Hi
 has "$err" "wrong.lua:2: parameters.temprature is unknown; did you mean temp?"
+sed '2s/local a =/return/; 4d' "$tmp/wrong.lua" >"$tmp/tail.lua"
+run 1 run "$tmp/tail.lua" Hi
+has "$err" "tail.lua: parameters.temprature is unknown; did you mean temp?"
 printf '%s\n' 'return { from = "nowhere.gguf" }' >"$tmp/missing.lua"
 run 1 run "$tmp/missing.lua" Hi
 has "$err" "nowhere.gguf: cannot open: No such file or directory"
