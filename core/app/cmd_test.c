@@ -47,11 +47,12 @@ const peri_command peri_cmd_test = {
     .name = "test",
     .synopsis = "test SPEC.lua... [OPTION...]",
     .summary = "run Lua specs",
-    .text = "Runs specs, Lua files that use luaunit (Debian package lua-unit), in the same sandbox "
-            "as scripts. require \"perigee\" is there, and require \"perigee.fake\" gives a model "
-            "that answers what the spec tells it to, so assistants and tools can be tested without "
-            "a model file.\n\n"
-            "The exit status is 1 when a test failed.",
+    .text = "Runs specs: Lua files that return a table of functions, of which those whose names "
+            "begin with \"test\" are run, each between setUp and tearDown. They run in the same "
+            "sandbox as scripts; require \"luaunit\" (Debian package lua-unit) has the assertions, "
+            "and require \"perigee.fake\" gives a model that answers what the spec tells it to, so "
+            "that assistants and tools can be tested without a model file.\n\n"
+            "The exit status is 1 when a test failed, and 77 when there was none to run.",
     .examples = "  perigee test assistant_spec.lua\n"
                 "  perigee test tests/lua/*_spec.lua --pattern rewind\n",
     .opts = table,

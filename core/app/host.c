@@ -116,20 +116,24 @@ static void host_init(host *h, const peri_common *c) {
     }
 }
 
+/* Of the terminal that output or messages go to; 0: they go to none. */
 static int64_t columns(void) {
     struct winsize w;
-    return ioctl(STDOUT_FILENO, TIOCGWINSZ, &w) == 0 && w.ws_col ? w.ws_col : 80;
+    for (int fd = STDOUT_FILENO; fd <= STDERR_FILENO; fd++)
+        if (isatty(fd)) return ioctl(fd, TIOCGWINSZ, &w) == 0 && w.ws_col ? w.ws_col : 80;
+    return 0;
 }
 
 /* What every driver is told. */
 static char *driver_arguments(const peri_common *c, json_t *j) {
     bool in = isatty(STDIN_FILENO), out = isatty(STDOUT_FILENO), err = isatty(STDERR_FILENO);
-    int failed = json_object_set_new(j, "has_stdin", json_boolean(!in)) |
-                 json_object_set_new(j, "is_terminal", json_boolean(in && out)) |
-                 json_object_set_new(j, "shows_calls", json_boolean((err || c->verbosity) && !c->is_quiet)) |
-                 json_object_set_new(j, "verbose", json_integer(c->verbosity)) |
-                 json_object_set_new(j, "quiet", json_boolean(c->is_quiet)) |
-                 json_object_set_new(j, "columns", json_integer(columns()));
+    int failed =
+        json_object_set_new(j, "has_stdin", json_boolean(!in)) |
+        json_object_set_new(j, "is_terminal", json_boolean(in && out)) |
+        json_object_set_new(j, "shows_calls", json_boolean((err || c->verbosity) && !c->is_quiet)) |
+        json_object_set_new(j, "verbose", json_integer(c->verbosity)) |
+        json_object_set_new(j, "quiet", json_boolean(c->is_quiet)) |
+        json_object_set_new(j, "columns", json_integer(columns()));
     return failed ? NULL : json_dumps(j, JSON_COMPACT);
 }
 

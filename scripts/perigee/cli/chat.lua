@@ -28,7 +28,10 @@ local function read_stdin()
     local line, err = host.read_line("")
     if not line then
       if err then return nil, err end
-      return table.concat(lines, "\n")
+      local text = table.concat(lines, "\n")
+      local _, at = utf8.len(text)
+      if not at then return text end
+      return nil, check.err("text", ("stdin is no UTF-8: byte %d does not belong there"):format(at))
     end
     lines[#lines + 1] = line
   end
@@ -88,23 +91,34 @@ local function show_answer(chat, text, screen)
   return last
 end
 
----Show the answer to a message.  Ctrl-C stops the answer; a second one stops a tool that runs, too.
+local PATIENCE_S <const> = 0.5
+
+---Show the answer to a message.  Ctrl-C stops the answer, and soon after what it still waits for, a
+---tool for instance.
 ---@param chat table
 ---@param text string
 ---@param screen perigee.cli.screen
 ---@return perigee.event? done   nil after a failure that was shown
 function M.answer(chat, text, screen)
   local task = perigee.spawn(show_answer, chat, text, screen)
-  local n_interrupt = 0
+  local is_interrupted = false
   host.on_interrupt(function()
-    n_interrupt = n_interrupt + 1
-    if n_interrupt == 1 then chat:cancel() else task:cancel() end
+    if is_interrupted then return end
+    is_interrupted = true
+    chat:cancel()
+    perigee.spawn(function()
+      perigee.sleep(PATIENCE_S)
+      task:cancel()
+    end)
   end)
   local done, err = task:wait()
   host.on_interrupt(nil)
+  if not done and is_interrupted then
+    done = { type = "done", why = "cancelled" }
+    screen:show(done)
+  end
   screen:end_line()
   if done then return done end
-  if n_interrupt > 0 then return { type = "done", why = "cancelled" } end
   screen:fail(tostring(err))
 end
 

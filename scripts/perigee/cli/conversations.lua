@@ -3,6 +3,7 @@
 -- file.  Each gets the conversation (repl.lua) and the rest of its line; what it returns as text is
 -- an error to show.
 local check = require "perigee.check"
+local host = require "perigee.sys.host"
 local json = require "perigee.sys.json"
 
 local M = {}
@@ -103,14 +104,14 @@ function M.save(self, rest)
     { "version", 1 }, { "system", chat:system() or json.null },
     { "messages", json.array(chat:messages()) },
   }, { indent = 2 })
-  local ok, err = require("perigee.cli.files").write(rest, text .. "\n")
+  local ok, err = host.write_file(rest, text .. "\n")
   if not ok then return "/save: " .. tostring(err) end
   self.screen:say(("%s written, %s."):format(rest, count(#chat:messages(), "message")))
 end
 
 function M.load(self, rest)
   if rest == "" then return "/load: the file is missing, /load FILE" end
-  local text, err = require("perigee.cli.files").read(rest)
+  local text, err = host.read_file(rest)
   if not text then return "/load: " .. tostring(err) end
   local saved, wrong = json.decode(text)
   if saved == nil then return ("/load: %s: %s"):format(rest, tostring(wrong)) end

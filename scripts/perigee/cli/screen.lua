@@ -15,6 +15,7 @@ local STDOUT <const>, STDERR <const> = 1, 2
 ---@field has_trace boolean
 ---@field is_open boolean       the line on stdout has not ended
 ---@field pending? string       id of the call whose line has not ended
+---@field waiting table<string, string>   lines of calls that have not begun, by id
 local Screen = {}
 Screen.__index = Screen
 
@@ -23,12 +24,13 @@ Screen.__index = Screen
 ---@return perigee.cli.screen
 function M.new(arguments, is_repl)
   return setmetatable({
-    columns = math.max(40, arguments.columns or 80),
+    columns = arguments.columns > 0 and math.max(40, arguments.columns) or math.maxinteger,
     shows_calls = arguments.shows_calls == true and not arguments.trace,
     calls_to = is_repl and STDOUT or STDERR,
     has_trace = arguments.trace == true,
     is_quiet = arguments.quiet == true,
     is_open = false,
+    waiting = {},
   }, Screen)
 end
 
@@ -93,31 +95,35 @@ function M.summary(text, most)
   return short
 end
 
+-- Begin the line of a call; its result ends it.
+function Screen:begin_call(id, line)
+  self:end_line()
+  host.write(self.calls_to, line, true)
+  self.pending, self.width = id, #line
+end
+
+-- One line for each call.  A second call of the same reply waits for its result.
 function Screen:call(event)
   if not self.shows_calls then return end
-  self:end_line()
   local line = ("  %s %s"):format(event.name, json.encode(event.arguments))
-  host.write(self.calls_to, shorten(line, self.columns - 20), true)
-  self.pending, self.width = event.id, #line
+  line = shorten(line, self.columns - 20)
+  if self.pending then
+    self.waiting[event.id] = line
+  else
+    self:begin_call(event.id, line)
+  end
 end
 
 function Screen:result(event)
   if not self.shows_calls then return end
-  local room = self.columns - 8
-  local mark = event.error and "failed: " or ""
-  if self.pending == event.id then
-    room = room - self.width
-    if room < 24 then
-      host.write(self.calls_to, "\n     ", true)
-      room = self.columns - 12
-    end
-    host.write(self.calls_to, " -> " .. mark .. M.summary(event.text, room) .. "\n", true)
-    self.pending = nil
-  else
-    self:end_line()
-    local text = M.summary(event.text, room - #event.name)
-    host.write(self.calls_to, ("  %s -> %s%s\n"):format(event.name, mark, text), true)
+  if self.pending ~= event.id then
+    self:begin_call(event.id, self.waiting[event.id] or "  " .. event.name)
   end
+  local room = self.columns - 8 - self.width
+  local text = M.summary(event.text, math.max(room, 24))
+  local mark = event.error and "failed: " or ""
+  host.write(self.calls_to, (" -> %s%s\n"):format(mark, text), true)
+  self.pending, self.waiting[event.id] = nil, nil
 end
 
 local function trace_block(title, text)
