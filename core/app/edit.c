@@ -240,7 +240,7 @@ static void bind_keys(EditLine *el) {
         {"\\e[1;5C", "em-next-word"},      {"^W", "ed-delete-prev-word"},
     };
     el_set(el, EL_EDITOR, "emacs");
-    el_set(el, EL_ADDFN, "perigee-complete", "Complete a command or a file name", complete);
+    el_wset(el, EL_ADDFN, L"perigee-complete", L"Complete a command or a file name", complete);
     for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++)
         el_set(el, EL_BIND, keys[i][0], keys[i][1], NULL);
 }

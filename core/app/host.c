@@ -86,7 +86,7 @@ static bool ask(void *user, const char *question) {
     (void)user;
     fflush(stdout);
     peri_out_untrusted(stderr, question, strlen(question), true);
-    peri_line_end end = peri_line_read(" [y/N] ", false, &line);
+    peri_line_end end = peri_line_read(". Allow? [y/N] ", false, &line);
     return end == PERI_LINE_OK && (line[0] == 'y' || line[0] == 'Y');
 }
 

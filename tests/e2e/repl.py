@@ -218,6 +218,7 @@ def test_colour():
         t.wait(PROMPT)
         t.send("tool\n")
         t.wait("The tool said")
+        t.wait(PROMPT)
         check(("\x1b[2m  double" in t.raw) == is_dim, f"with {env}: dimmed is {is_dim}", t.raw)
         t.send("\x04")
         t.close()

@@ -72,8 +72,9 @@ function M.stats_lines(chat)
   local lines = { ("plugin %s%s: %s"):format(info.device or "?", isa, info.placement or "") }
   lines[2] = ("context %d of %d tokens, %d messages"):format(s.n_tok, s.n_ctx, s.n_message)
   if s.n_prompt then
-    lines[3] = ("prompt %d tokens, %s, besides %d that were held already"):format(s.n_prompt,
-      rate(s.n_prompt, s.prompt_ns), s.n_cached or 0)
+    local cached = s.n_cached or 0
+    lines[3] = ("prompts %d tokens, %s%s"):format(s.n_prompt, rate(s.n_prompt, s.prompt_ns),
+      cached > 0 and (", %d of them from the prefix cache"):format(cached) or "")
   end
   if s.n_generated then
     lines[#lines + 1] = ("generated %d tokens, %s"):format(s.n_generated,

@@ -73,7 +73,7 @@ local function greet(self)
   local info = self.branches[self.name].chat:info()
   local name = self.assistant.name or tostring(info.path or "model"):match("([^/]+)$")
   local isa = info.isa and info.isa ~= "" and " (" .. info.isa .. ")" or ""
-  self.screen:say(("%s on %s%s, %d tokens of context. /help lists commands, Ctrl-D leaves."):format(
+  self.screen:say(("%s on %s%s, context %d. /help lists commands, Ctrl-D leaves."):format(
     name, info.device or "?", isa, info.n_ctx or 0))
 end
 

@@ -7,6 +7,8 @@ local json = require "perigee.sys.json"
 local M = {}
 
 local STDOUT <const>, STDERR <const> = 1, 2
+local NO_LIMIT <const> = 1 << 30 -- columns, where no terminal shows the line
+local SIZE_ROOM <const> = 14     -- columns that the size of a result takes
 
 ---@class perigee.cli.screen
 ---@field columns integer
@@ -24,7 +26,7 @@ Screen.__index = Screen
 ---@return perigee.cli.screen
 function M.new(arguments, is_repl)
   return setmetatable({
-    columns = arguments.columns > 0 and math.max(40, arguments.columns) or math.maxinteger,
+    columns = arguments.columns > 0 and math.max(40, arguments.columns) or NO_LIMIT,
     shows_calls = arguments.shows_calls == true and not arguments.trace,
     calls_to = is_repl and STDOUT or STDERR,
     has_trace = arguments.trace == true,
@@ -90,7 +92,7 @@ function M.summary(text, most)
   local line = text:match("^%s*([^\n]*)"):gsub("%s+$", "")
   if line == "" then return text == "" and "nothing" or ("%d bytes"):format(#text) end
   local has_more = text:find("\n%s*%S") ~= nil
-  local short = shorten(line, math.max(16, most))
+  local short = shorten(line, math.max(12, most))
   if has_more or short ~= line then return ("%s (%d bytes)"):format(short, #text) end
   return short
 end
@@ -99,14 +101,14 @@ end
 function Screen:begin_call(id, line)
   self:end_line()
   host.write(self.calls_to, line, true)
-  self.pending, self.width = id, #line
+  self.pending, self.width = id, utf8.len(line) or #line
 end
 
 -- One line for each call.  A second call of the same reply waits for its result.
 function Screen:call(event)
   if not self.shows_calls then return end
   local line = ("  %s %s"):format(event.name, json.encode(event.arguments))
-  line = shorten(line, self.columns - 20)
+  line = shorten(line, self.columns * 3 // 5)
   if self.pending then
     self.waiting[event.id] = line
   else
@@ -119,10 +121,9 @@ function Screen:result(event)
   if self.pending ~= event.id then
     self:begin_call(event.id, self.waiting[event.id] or "  " .. event.name)
   end
-  local room = self.columns - 8 - self.width
-  local text = M.summary(event.text, math.max(room, 24))
-  local mark = event.error and "failed: " or ""
-  host.write(self.calls_to, (" -> %s%s\n"):format(mark, text), true)
+  local mark = event.error and " -> failed: " or " -> "
+  local text = M.summary(event.text, self.columns - self.width - #mark - SIZE_ROOM)
+  host.write(self.calls_to, mark .. text .. "\n", true)
   self.pending, self.waiting[event.id] = nil, nil
 end
 
