@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
  * cmd_run.c - perigee run: its options, and the choice between a raw completion and a script. */
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
@@ -41,7 +42,7 @@ static const peri_opt table[] = {
     {"special", 0, PERI_OPT_FLAG, NULL, OFF(want_special), 0, 0,
      "With --raw: show control tokens in the output."},
     {"kv", 0, PERI_OPT_CHOICE, "f16|f32", OFF(kv), 0, 0,
-     "With --raw: type of the stored keys and values. Default f16."},
+     "Type of the stored keys and values. Default f16."},
     {"ctx", 0, PERI_OPT_INT, "N", OFF(n_ctx), 1, 1 << 30,
      "Tokens of context. Default: what the model was trained for, as far as memory allows."},
 };
@@ -59,6 +60,12 @@ static const peri_opt sampling[] = {
 #define PERI_SAMPLING_PARAM(name, KIND, lo, hi, off, llama, ollama, openai, key, meaning)                              \
     {#name, 0, PERI_OPT_##KIND, VALUE_##KIND, OFF(sampling.name), lo, hi, meaning "." DEFAULT_##KIND(llama)},
 #include "run/sampling.def"
+    {"logit_bias", 0, PERI_OPT_LIST, "ID:X", OFF(logit_bias), 0, 0,
+     "Add X to the logit of the token ID; ID:false never takes it. May be given several times."},
+    {"dry_sequence_breaker", 0, PERI_OPT_LIST, "TEXT", OFF(breakers), 0, 0,
+     "Text behind which --dry-multiplier looks for no repetition. May be given several times."},
+    {"samplers", 0, PERI_OPT_TEXT, "LIST", OFF(samplers), 0, 0,
+     "Links of the chain and their order, such as top_k;top_p;temperature."},
 };
 // clang-format on
 
@@ -77,12 +84,29 @@ static void set_defaults(void *values) {
     o->seed = o->fresh;
 }
 
+/* ID:NUMBER or ID:false */
+static bool is_bias(const char *text) {
+    char *end;
+    errno = 0;
+    long long id = strtoll(text, &end, 10);
+    if (end == text || *end != ':' || errno || id < 0 || id > INT32_MAX) return false;
+    const char *bias = end + 1;
+    if (strcmp(bias, "false") == 0) return true;
+    double v = strtod(bias, &end);
+    return end != bias && *end == 0 && isfinite(v);
+}
+
 /* -1, or the exit status after a usage error was reported. */
 static int check(peri_run_opts *o) {
     for (size_t i = 0; i < o->stop.n; i++)
         if (o->stop.item[i][0] == 0) return peri_opts_usage("run", "--stop: the text is empty");
     if (o->format)
         return peri_opts_usage("run", "--format: output that fits a schema is not in this version");
+    for (size_t i = 0; i < o->logit_bias.n; i++)
+        if (!is_bias(o->logit_bias.item[i]))
+            return peri_opts_usage("run",
+                                   "--logit-bias: found '%s', expected ID:NUMBER or ID:false",
+                                   o->logit_bias.item[i]);
     if (o->is_greedy && !isnan(o->sampling.temp) && o->sampling.temp > 0)
         return peri_opts_usage("run", "--greedy and --temp %g contradict each other",
                                o->sampling.temp);
@@ -98,7 +122,6 @@ static const char *idle_option(const peri_run_opts *o) {
         return o->no_special      ? "no-special"
                : o->parse_special ? "parse-special"
                : o->want_special  ? "special"
-               : o->kv            ? "kv"
                                   : NULL;
     return o->system       ? "system"
            : o->want_think ? "think"

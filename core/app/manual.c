@@ -55,11 +55,12 @@ static void print_name(FILE *to, const char *name) {
         fputc(*name == '_' ? '-' : *name, to);
 }
 
-/* Meanings in tables begin with a small letter. */
+/* Meanings in tables begin with a small letter; names of parameters keep theirs. */
 static void print_sentence(FILE *to, const char *text) {
     char line[512];
     snprintf(line, sizeof line, "%s", text);
-    if (line[0] >= 'a' && line[0] <= 'z') line[0] = (char)(line[0] - 'a' + 'A');
+    bool is_name = memchr(line, '_', strcspn(line, " ")) != NULL;
+    if (line[0] >= 'a' && line[0] <= 'z' && !is_name) line[0] = (char)(line[0] - 'a' + 'A');
     peri_opts_print_text(to, line, 8);
 }
 

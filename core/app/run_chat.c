@@ -35,17 +35,32 @@ static json_t *json_FLAG(bool v) {
     return json_boolean(v);
 }
 
-#define GIVEN_REAL(v) (!isnan(v))
-#define GIVEN_INT(v)  ((v) != PERI_UNSET)
-#define GIVEN_FLAG(v) (v)
-
-static bool set_stops(json_t *p, const peri_opt_list *stop) {
+/* A list of texts as the member `name`. */
+static bool set_list(json_t *o, const char *name, const peri_opt_list *from) {
     json_t *list = json_array();
-    if (!set(p, "stop", list)) return false;
-    for (size_t i = 0; i < stop->n; i++) {
+    if (from->n == 0) {
+        json_decref(list);
+        return true;
+    }
+    if (!set(o, name, list)) return false;
+    for (size_t i = 0; i < from->n; i++) {
         json_t *j;
-        if (!peri_host_text("--stop", stop->item[i], strlen(stop->item[i]), &j)) return false;
+        if (!peri_host_text(name, from->item[i], strlen(from->item[i]), &j)) return false;
         if (json_array_append_new(list, j) != 0) return false;
+    }
+    return true;
+}
+
+/* The links of "top_k;temperature" as a list. */
+static bool set_samplers(json_t *p, const char *text) {
+    json_t *list = json_array();
+    if (!set(p, "samplers", list)) return false;
+    while (*text) {
+        size_t n = strcspn(text, ";");
+        json_t *j;
+        if (!peri_host_text("--samplers", text, n, &j)) return false;
+        if (json_array_append_new(list, j) != 0) return false;
+        text += n + (text[n] == ';');
     }
     return true;
 }
@@ -55,25 +70,23 @@ static bool set_parameters(json_t *p, const peri_common *c, const peri_run_opts 
     const peri_run_sampling *s = &o->sampling;
     bool ok = true;
 #define PERI_SAMPLING_PARAM(name, KIND, lo, hi, off, llama, ollama, openai, key, meaning)          \
-    if (ok && GIVEN_##KIND(s->name)) ok = set(p, #name, json_##KIND(s->name));
+    if (ok && PERI_GIVEN_##KIND(s->name)) ok = set(p, #name, json_##KIND(s->name));
 #include "run/sampling.def"
     if (ok && o->n > 0) ok = set(p, "max", json_integer(o->n));
     if (ok && o->n_ctx != PERI_UNSET) ok = set(p, "ctx", json_integer(o->n_ctx));
     if (ok && c->device) ok = set_text(p, "device", "--device", c->device, strlen(c->device));
     if (ok && o->seed != o->fresh) ok = set(p, "seed", json_integer((json_int_t)o->seed));
     if (ok && (o->want_think || o->no_think)) ok = set(p, "think", json_boolean(o->want_think));
-    return ok && (o->stop.n == 0 || set_stops(p, &o->stop));
+    if (ok && o->kv) ok = set(p, "kv", json_string("f32"));
+    if (ok && o->samplers) ok = set_samplers(p, o->samplers);
+    return ok && set_list(p, "stop", &o->stop) &&
+           set_list(p, "dry_sequence_breakers", &o->breakers);
 }
 
+/* The PROMPT words; an empty list too. */
 static bool set_words(json_t *j, const peri_args *args) {
-    json_t *list = json_array();
-    if (!set(j, "words", list)) return false;
-    for (size_t i = 1; i < args->n; i++) {
-        json_t *word;
-        if (!peri_host_text("the prompt", args->arg[i], strlen(args->arg[i]), &word)) return false;
-        if (json_array_append_new(list, word) != 0) return false;
-    }
-    return true;
+    peri_opt_list words = {args->arg + 1, args->n - 1};
+    return words.n ? set_list(j, "words", &words) : set(j, "words", json_array());
 }
 
 static bool set_prompt_file(json_t *j, const char *path) {
@@ -91,7 +104,7 @@ static json_t *arguments(const peri_args *args, const peri_run_opts *o, peri_kin
               set_text(j, "target", "TARGET", args->arg[0], strlen(args->arg[0])) &&
               set(j, "kind", json_string(kind == PERI_KIND_MODEL ? "model" : "script")) &&
               set(j, "trace", json_boolean(o->want_trace)) && set_words(j, args) &&
-              set_prompt_file(j, o->prompt_file);
+              set_list(j, "logit_bias", &o->logit_bias) && set_prompt_file(j, o->prompt_file);
     if (ok && o->system) ok = set_text(j, "system", "--system", o->system, strlen(o->system));
     if (ok) return j;
     json_decref(j);

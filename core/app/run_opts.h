@@ -27,12 +27,18 @@ typedef struct peri_run_opts {
     uint64_t seed, fresh; /* equal: none was given */
     int kv;
     const char *prompt_file, *system, *format;
-    peri_opt_list stop, allow;
+    peri_opt_list stop, allow, logit_bias, breakers;
+    const char *samplers; /* order of the links, "top_k;temperature" */
     peri_run_sampling sampling;
 } peri_run_opts;
 
+/* Was a parameter of that kind given? */
+#define PERI_GIVEN_REAL(v) (!isnan(v))
+#define PERI_GIVEN_INT(v)  ((v) != PERI_UNSET)
+#define PERI_GIVEN_FLAG(v) (v)
+
 /* Both return the exit status. */
-int peri_run_raw(const peri_args *args, peri_run_opts *o);
+int peri_run_raw(const peri_args *args, const peri_run_opts *o);
 int peri_run_chat(const peri_args *args, const peri_run_opts *o);
 
 #endif

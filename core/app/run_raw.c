@@ -5,6 +5,7 @@
  * The prompt is fed in slices, so that Ctrl-C is seen between them; results do not depend on the
  * slices (perigee.h).  A stop string is never shown: text that may be the beginning of one is held
  * back until the next piece decides. */
+#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -15,53 +16,54 @@
 
 enum { DEFAULT_N = 128 };
 
-/* The sampling parameters that peri_session_options has. */
-static const char *const known[] = {"temp", "top_k", "top_p", "min_p"};
+/* ---- sampling -----------------------------------------------------------------------------------
+ */
 
-static bool is_known(const char *name) {
-    for (size_t i = 0; i < sizeof known / sizeof known[0]; i++)
-        if (strcmp(known[i], name) == 0) return true;
-    return false;
-}
+/* "NAME=VALUE" texts, as peri_session_options takes them. */
+typedef struct settings {
+    char **item; /* [n] */
+    size_t n;
+    bool failed;
+} settings;
 
-/* -1, or the exit status after an option was refused that a plain completion does not have. */
-static int check_sampling(const peri_run_opts *o) {
-    const peri_run_sampling *s = &o->sampling;
-#define GIVEN_REAL(v) (!isnan(v))
-#define GIVEN_INT(v)  ((v) != PERI_UNSET)
-#define GIVEN_FLAG(v) (v)
-#define PERI_SAMPLING_PARAM(name, KIND, lo, hi, off, llama, ollama, openai, key, meaning)          \
-    if (GIVEN_##KIND(s->name) && !is_known(#name))                                                 \
-        return peri_opts_usage("run", "--raw: " #name " is a parameter of chats; a plain "         \
-                                      "completion has temp, top-k, top-p, min-p and seed");
-#include "run/sampling.def"
-    return -1;
-}
-
-/* What the user did not give is what the model file recommends (perigee show --parameters tells),
- * else the defaults in the manual. */
-static void choose_sampling(peri_run_sampling *s, const peri_model *m) {
-    peri_error e = {0, ""};
+static void add_setting(settings *s, const char *fmt, ...) {
     char *text = NULL;
-    json_t *j = NULL, *row;
-    size_t i;
-    double temp = 0.8, top_k = 40, top_p = 0.95, min_p = 0.05;
-    if (peri_model_show(m, PERI_SHOW_PARAMETERS, &text, &e) == PERI_OK)
-        j = json_loads(text, 0, NULL);
-    json_array_foreach(j, i, row) {
-        const char *name = peri_json_text(row, "name");
-        if (strcmp(name, "temp") == 0) temp = peri_json_number(row, "value", temp);
-        if (strcmp(name, "top_k") == 0) top_k = peri_json_number(row, "value", top_k);
-        if (strcmp(name, "top_p") == 0) top_p = peri_json_number(row, "value", top_p);
-        if (strcmp(name, "min_p") == 0) min_p = peri_json_number(row, "value", min_p);
+    va_list ap;
+    va_start(ap, fmt);
+    int size = vasprintf(&text, fmt, ap);
+    va_end(ap);
+    char **grown = size < 0 ? NULL : realloc(s->item, (s->n + 1) * sizeof *grown);
+    if (grown == NULL) {
+        if (size >= 0) free(text);
+        s->failed = true;
+        return;
     }
-    json_decref(j);
-    peri_text_free(text);
-    if (isnan(s->temp)) s->temp = temp;
-    if (isnan(s->top_p)) s->top_p = top_p;
-    if (isnan(s->min_p)) s->min_p = min_p;
-    if (s->top_k == PERI_UNSET) s->top_k = (int64_t)top_k;
-    if (s->top_k < 0) s->top_k = 0; /* all */
+    s->item = grown;
+    s->item[s->n++] = text;
+}
+
+static void free_settings(settings *s) {
+    for (size_t i = 0; i < s->n; i++)
+        free(s->item[i]);
+    free(s->item);
+}
+
+#define ADD_REAL(name, v) add_setting(s, "%s=%.17g", name, v)
+#define ADD_INT(name, v)  add_setting(s, "%s=%lld", name, (long long)(v))
+#define ADD_FLAG(name, v) add_setting(s, "%s=%d", name, v)
+
+/* What was given; for the rest the library knows the file's recommendation and the defaults. */
+static bool list_settings(const peri_run_opts *o, settings *s) {
+#define PERI_SAMPLING_PARAM(name, KIND, lo, hi, off, llama, ollama, openai, key, meaning)          \
+    if (PERI_GIVEN_##KIND(o->sampling.name)) ADD_##KIND(#name, o->sampling.name);
+#include "run/sampling.def"
+    for (size_t i = 0; i < o->logit_bias.n; i++)
+        add_setting(s, "logit_bias=%s", o->logit_bias.item[i]);
+    for (size_t i = 0; i < o->breakers.n; i++)
+        add_setting(s, "dry_sequence_breaker=%s", o->breakers.item[i]);
+    if (o->samplers) add_setting(s, "samplers=%s", o->samplers);
+    if (s->failed) peri_out_fail("out of memory");
+    return !s->failed;
 }
 
 /* ---- the prompt ---------------------------------------------------------------------------------
@@ -242,47 +244,56 @@ static int generate(const peri_args *args, const peri_run_opts *o, const peri_ta
     return out.failed ? PERI_EXIT_ERROR : PERI_EXIT_OK;
 }
 
+/* Feed and generate in a new session. */
+static int run_session(const peri_args *args, const peri_run_opts *o, const peri_target *t,
+                       const int32_t *ids, size_t n) {
+    peri_error e = {0, ""};
+    int status = PERI_EXIT_ERROR;
+    settings list = {NULL, 0, false};
+    peri_session *s = NULL;
+    if (list_settings(o, &list)) {
+        peri_session_options so = {.size = sizeof so,
+                                   .seed = o->seed,
+                                   .want_special = o->want_special,
+                                   .defaults = PERI_DEFAULTS_RUN,
+                                   .sampling = (const char *const *)list.item,
+                                   .n_sampling = list.n};
+        peri_status st = peri_session_new(t->model, &so, &s, &e);
+        if (st == PERI_OK) st = feed(s, ids, n, &e);
+        if (st == PERI_OK)
+            status = generate(args, o, t, s);
+        else
+            status = peri_interrupt_seen() ? PERI_EXIT_INTERRUPTED : peri_out_error(&e);
+    }
+    if (s) peri_session_free(s);
+    free_settings(&list);
+    return status;
+}
+
 static int complete(const peri_args *args, const peri_run_opts *o, const peri_target *t,
                     const buffer *prompt) {
     peri_error e = {0, ""};
     int status = PERI_EXIT_ERROR;
     int32_t *ids = NULL;
     size_t n = 0, n_ctx = (size_t)peri_model_n_ctx(t->model);
-    peri_session *s = NULL;
-    peri_session_options so = {.size = sizeof so,
-                               .seed = o->seed,
-                               .temp = o->is_greedy ? 0 : (float)o->sampling.temp,
-                               .top_p = o->sampling.top_p < 1 ? (float)o->sampling.top_p : 0,
-                               .min_p = (float)o->sampling.min_p,
-                               .top_k = (int32_t)o->sampling.top_k,
-                               .want_special = o->want_special};
     uint32_t flags = (o->no_special ? PERI_TOK_NO_SPECIAL : 0u) |
                      (o->parse_special ? PERI_TOK_PARSE_SPECIAL : 0u);
-    if (peri_model_tokenize(t->model, prompt->data, prompt->size, flags, &ids, &n, &e) != PERI_OK) {
+    if (peri_model_tokenize(t->model, prompt->data, prompt->size, flags, &ids, &n, &e) != PERI_OK)
         peri_out_error(&e);
-    } else if (n == 0) {
+    else if (n == 0)
         peri_out_fail("the prompt is empty, and this model has no begin-of-text token");
-    } else if (n >= n_ctx) {
+    else if (n >= n_ctx)
         peri_out_fail("the prompt has %zu tokens, but the context holds %zu (see --ctx)", n, n_ctx);
-    } else if (peri_session_new(t->model, &so, &s, &e) != PERI_OK) {
-        peri_out_error(&e);
-    } else {
-        peri_status fed = feed(s, ids, n, &e);
-        if (fed == PERI_OK)
-            status = generate(args, o, t, s);
-        else
-            status = peri_interrupt_seen() ? PERI_EXIT_INTERRUPTED : peri_out_error(&e);
-    }
-    if (s) peri_session_free(s);
+    else
+        status = run_session(args, o, t, ids, n);
     peri_text_free(ids);
     return status;
 }
 
-int peri_run_raw(const peri_args *args, peri_run_opts *o) {
+int peri_run_raw(const peri_args *args, const peri_run_opts *o) {
     buffer prompt = {NULL, 0};
     peri_target t;
-    int status = check_sampling(o);
-    if (status >= 0) return status;
+    int status = PERI_EXIT_ERROR;
     if (args->n == 1 && o->prompt_file == NULL && isatty(STDIN_FILENO))
         return peri_opts_usage("run", "no prompt: give it as arguments, with --prompt-file, or on "
                                       "stdin");
@@ -295,7 +306,6 @@ int peri_run_raw(const peri_args *args, peri_run_opts *o) {
                              .n_ctx = o->n_ctx == PERI_UNSET ? 0 : (uint32_t)o->n_ctx,
                              .kv_type = o->kv ? PERI_KV_F32 : PERI_KV_F16};
     if (peri_target_open(&args->common, args->arg[0], &mo, &t)) {
-        choose_sampling(&o->sampling, t.model);
         status = complete(args, o, &t, &prompt);
         peri_target_close(&t);
     } else {

@@ -16,8 +16,8 @@ for i in 1 2 3; do
 done
 run run examples/try.lua --allow fs.read=. "What is 127 * 46?"
 has "$out" 5842
-run run examples/try.lua --allow fs.read=. "Convert 5 km to meters."
-has "$out" 5000
+run run examples/try.lua --allow fs.read=. "What time is it?"
+has "$out" ":"
 run run examples/try.lua --trace --allow fs.read=. --allow "fs.read=$tmp/files" "Find the number in $file."
 for part in "--- prompt" "read_file(path: string)" "--- token ids" "--- call read_file" "--- result of read_file"; do has "$err" "$part"; done
 finish

@@ -61,8 +61,8 @@ run 2 run x.gguf --parse-special hello
 has "$err" "--parse-special is for --raw"
 run 2 run x.gguf --raw --system x hello
 has "$err" "--system has no meaning with --raw"
-run 2 run x.gguf --raw --xtc-probability 0.5 hello
-has "$err" "xtc_probability is a parameter of chats"
+run 2 run x.gguf --logit-bias 5=1 hello
+has "$err" "expected ID:NUMBER or ID:false"
 run 2 run x.gguf --top_kk 5
 has "$err" "did you mean '--top_k'?"
 run 2 render x.gguf

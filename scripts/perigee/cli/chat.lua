@@ -10,6 +10,16 @@ local M = {}
 
 local OK <const>, ERROR <const>, INTERRUPTED <const> = 0, 1, 130
 
+-- { "15:-2.5", "16:false" } -> { [15] = -2.5, [16] = false }
+local function read_bias(list)
+  local out = {}
+  for _, text in ipairs(list) do
+    local id, bias = text:match("^(%d+):(.*)$")
+    out[math.tointeger(tonumber(id))] = tonumber(bias) or false
+  end
+  return out
+end
+
 -- An assistant with what the command line says laid over it.
 local function with_options(assistant, arguments)
   local out = check.shallow(assistant)
@@ -17,6 +27,7 @@ local function with_options(assistant, arguments)
   for _, name in ipairs(check.keys(arguments.parameters)) do
     out.parameters[name] = arguments.parameters[name]
   end
+  if arguments.logit_bias then out.parameters.logit_bias = read_bias(arguments.logit_bias) end
   out.system = arguments.system or out.system
   return out
 end

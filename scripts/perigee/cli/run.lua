@@ -2,8 +2,8 @@
 -- The driver behind `perigee run TARGET`: a model file or an assistant becomes a chat (chat.lua),
 -- any other script runs to its end.
 -- host.arguments: { kind = "model" | "script", target = path, words = { ... },
--- prompt_file? = text, system? = text, parameters = { ... }, trace, has_stdin, is_terminal,
--- shows_calls, quiet = boolean, verbose, columns = integer }.
+-- prompt_file?, system? = text, parameters = { ... }, logit_bias? = { "ID:X", ... },
+-- trace, has_stdin, is_terminal, shows_calls, quiet = boolean, verbose, columns = integer }.
 local check = require "perigee.check"
 local host = require "perigee.sys.host"
 
@@ -17,7 +17,7 @@ end
 -- What was asked for and only a chat heeds.
 local function idle_options(arguments)
   local names = check.keys(arguments.parameters)
-  for _, name in ipairs { "system", "prompt_file", "trace" } do
+  for _, name in ipairs { "system", "prompt_file", "trace", "logit_bias" } do
     if arguments[name] then names[#names + 1] = name end
   end
   return names
