@@ -1,0 +1,89 @@
+-- SPDX-License-Identifier: MIT
+-- perigee render TARGET --messages M.json [--tools T.json]: print the exact text of a prompt.
+-- host.arguments: { target = path, kind = "model" | "script", messages = JSON text, messages_name,
+-- tools? = JSON text, tools_name, generation_prompt = boolean }.
+-- Messages are shown to the template as they are, unknown keys included; an assistant's system text
+-- and tools are used where the files bring none.
+local assistants = require "perigee.assistant"
+local check = require "perigee.check"
+local host = require "perigee.sys.host"
+local json = require "perigee.sys.json"
+local prompt = require "perigee.prompt"
+local source = require "perigee.source"
+local tool = require "perigee.tool"
+
+local M = {}
+
+local function read_target(arguments)
+  local target = arguments.target
+  if arguments.kind ~= "script" then return assistants.check { from = target } end
+  local script, err = host.load(target)
+  if not script then return nil, tostring(err) end
+  local assistant, text = assistants.check((script()))
+  if not assistant then return nil, target .. ": " .. text end
+  return assistant
+end
+
+local function list_of_objects(text, what)
+  if text == nil then return nil end
+  local v, err = json.decode(text)
+  if v == nil then return nil, what .. ": " .. tostring(err) end
+  if not check.is_array(v) then return nil, what .. ": found no list, expected [{...}, ...]" end
+  for i, item in ipairs(v) do
+    if not check.is_object(item) then
+      return nil, ("%s: entry %d is no object"):format(what, i)
+    end
+  end
+  return v
+end
+
+local function with_system(messages, assistant)
+  local first = messages[1]
+  if not assistant.system or first and first.role == "system" then return messages end
+  local out = { { role = "system", content = assistant.system } }
+  return check.copy(table.move(messages, 1, #messages, 2, out), "messages")
+end
+
+---The text of a prompt.
+---@param arguments table   host.arguments
+---@return string?
+---@return string|perigee.error|nil
+function M.text(arguments)
+  local messages, wrong = list_of_objects(arguments.messages, arguments.messages_name)
+  if not messages then return nil, wrong or "no messages were given" end
+  local tools, unfit = list_of_objects(arguments.tools, arguments.tools_name)
+  if unfit then return nil, unfit end
+  local assistant, text = read_target(arguments)
+  if not assistant then return nil, text end
+  local model, owner = source.open(assistant)
+  if not model then return nil, owner end
+  local info = model:info()
+  local template, err = prompt.new(assistant.template, info)
+  local segments
+  if template then
+    segments, err = prompt.render_raw(template, {
+      messages = with_system(messages, assistant),
+      tools = tools or tool.definitions(assistant.tools),
+      think = assistant.parameters.think,
+      is_closed = arguments.generation_prompt == false,
+    }, info)
+  end
+  source.release(owner)
+  if not segments then return nil, err end
+  return prompt.text(segments)
+end
+
+---The driver's main function.
+---@param arguments table
+---@return integer   exit status
+function M.main(arguments)
+  local text, err = M.text(arguments)
+  if not text then
+    host.write(2, "perigee: " .. tostring(err) .. "\n")
+    return 1
+  end
+  host.write(1, text)
+  return 0
+end
+
+return M

@@ -1,0 +1,174 @@
+-- SPDX-License-Identifier: MIT
+-- The parameters of an assistant: one canonical name each, the other spellings people know, kind
+-- and range, and who takes them: the model when it opens, the session's sampler, or each answer.
+local check = require "perigee.check"
+local engine = require "perigee.sys.engine"
+local json = require "perigee.sys.json"
+
+local M = {}
+
+local HUGE <const> = 1 << 30
+
+---@class perigee.parameters
+---@field temp? number              0 chooses the likeliest token
+---@field top_k? integer
+---@field top_p? number
+---@field min_p? number
+---@field typical_p? number
+---@field seed? integer
+---@field ctx? integer              tokens of context
+---@field device? string
+---@field max? integer              tokens of one reply at most
+---@field stop? string|string[]     texts that end a reply
+---@field think? boolean            whether the model may think first, where its template asks
+
+-- name = { who, kind, least, most }.  Those of sampling have their ranges from the engine, which
+-- lists them; one that is missing here is a number.
+local ROWS <const> = {
+  ctx = { "model", "integer", 1 },
+  sessions = { "model", "integer", 1, 4096 },
+  batch = { "model", "integer", 1, 65536 },
+  kv = { "model", "string" },
+  device = { "model", "string" },
+  max = { "answer", "integer", 1 },
+  stop = { "answer", "strings" },
+  think = { "answer", "boolean" },
+  seed = { "sampling", "integer" },
+  dry_sequence_breakers = { "sampling", "strings" },
+  logit_bias = { "sampling", "bias" },
+  samplers = { "sampling", "strings" },
+}
+local INTEGERS <const> = { top_k = true, repeat_last_n = true, dry_allowed_length = true,
+  dry_penalty_last_n = true, mirostat = true, min_keep = true }
+local FLAGS <const> = { ignore_eos = true, heal = true }
+
+-- Spellings of Ollama, llama.cpp and the OpenAI API for the same things.
+M.aliases = {
+  temperature = "temp",
+  num_ctx = "ctx",
+  n_ctx = "ctx",
+  num_predict = "max",
+  n_predict = "max",
+  max_tokens = "max",
+  num_batch = "batch",
+  typ_p = "typical_p",
+  repetition_penalty = "repeat_penalty",
+  penalty_last_n = "repeat_last_n",
+}
+
+local function expected_number(kind, least, most)
+  local text = kind == "integer" and "an integer" or "a number"
+  if least and most then return ("%s from %g to %g"):format(text, least, most) end
+  if least then return ("%s of at least %g"):format(text, least) end
+  return text
+end
+
+local function number_field(kind, least, most)
+  local expected = expected_number(kind, least, most)
+  return {
+    kind = "number",
+    expected = expected,
+    check = function(v, path)
+      if kind == "integer" then v = math.tointeger(v) or v end
+      local is_right = v == v and (kind == "number" or math.type(v) == "integer")
+      is_right = is_right and (not least or v >= least) and (not most or v <= most)
+      if not is_right then return nil, check.wrong(path, v, expected) end
+      return v
+    end,
+  }
+end
+
+-- { [token id] = number, or false for never }
+local function read_bias(v, path)
+  local out = {}
+  for id, bias in next, v do
+    local where = check.join(path, id)
+    if math.type(id) ~= "integer" then return nil, check.wrong(where, id, "a token id as key") end
+    if type(bias) ~= "number" and bias ~= false then
+      return nil, check.wrong(where, bias, "a number, or false for never")
+    end
+    out[id] = bias
+  end
+  return out
+end
+
+local KINDS <const> = {
+  strings = { expected = "a string or a list of strings", check = check.strings },
+  bias = { kind = "table", expected = "{ [token id] = number or false }", check = read_bias },
+  boolean = { kind = "boolean", expected = "true or false" },
+  string = { kind = "string" },
+}
+
+local fields, defaults
+
+-- The fields are made when they are first needed: the engine knows its parameters.
+local function all_fields()
+  if fields then return fields end
+  local all, default = {}, {}
+  for _, p in ipairs(engine.parameters()) do
+    local kind = FLAGS[p.name] and "boolean" or INTEGERS[p.name] and "integer" or "number"
+    ROWS[p.name] = ROWS[p.name] or { "sampling", kind, p.lo, p.hi < HUGE and p.hi or nil }
+    default[p.name] = p.default
+    if kind == "boolean" then default[p.name] = p.default ~= 0 end
+  end
+  for name, row in next, ROWS do
+    all[name] = KINDS[row[2]] or number_field(row[2], row[3], row[4])
+  end
+  fields, defaults = all, default
+  return fields
+end
+
+---Check parameters; returns a copy under canonical names.
+---@param t any
+---@param path string
+---@return perigee.parameters?
+---@return string? text
+function M.check(t, path)
+  return check.table(t, all_fields(), path, M.aliases)
+end
+
+---Check changes of parameters, where json.null stands for the default.
+---@param t any
+---@param path string
+---@param from_file table<string, any>   what the model file recommends
+---@return perigee.parameters? changes   defaults filled in where the engine must be told
+---@return string|string[] text          or the names that are to be forgotten
+function M.changes(t, path, from_file)
+  if type(t) ~= "table" then return nil, check.wrong(path, t, "a table") end
+  local values, forgotten = {}, {}
+  for key, v in next, t do
+    if v == json.null then
+      local name = M.aliases[key] or key
+      if not all_fields()[name] then return nil, select(2, M.check({ [key] = 0 }, path)) end
+      forgotten[#forgotten + 1] = name
+    else
+      values[key] = v
+    end
+  end
+  local out, text = M.check(values, path)
+  if not out then return nil, text end
+  for _, name in ipairs(forgotten) do
+    if ROWS[name][1] == "sampling" then
+      out[name] = from_file and from_file[name]
+      if out[name] == nil then out[name] = defaults[name] end
+      if out[name] == nil then
+        return nil, check.join(path, name) .. " has no default to go back to; give a value"
+      end
+    end
+  end
+  return out, forgotten
+end
+
+---The checked parameters that one taker wants: "model", "sampling" or "answer".
+---@param parameters perigee.parameters
+---@param who string
+---@return table
+function M.pick(parameters, who)
+  local out = {}
+  for name, v in next, parameters do
+    if ROWS[name][1] == who then out[name] = v end
+  end
+  return out
+end
+
+return M
