@@ -601,6 +601,7 @@ static void the_same_file_is_opened_once(void **state) {
                           "m:close()\n"
                           "local s <close> = assert(n:session())\n"
                           "print(s:feed { 1, 2, 3 })\n"
+                          "assert(s:feed {} and s:feed '')\n"
                           "print(s:n_tok())\n");
     assert_out("true\n3\n");
     assert_one_load();
