@@ -18,7 +18,7 @@ if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then
     for tool in cmake ninja cc pkg-config; do
         command -v "$tool" >/dev/null || missing+=("$tool")
     done
-    for library in lua5.4 libhwloc:hwloc libpcre2-8 libutf8proc jansson libcrypto; do
+    for library in lua5.4 libhwloc:hwloc libpcre2-8 libutf8proc jansson libcrypto libevent_core; do
         pkg-config --exists "${library#*:}" 2>/dev/null || missing+=("${library%:*}")
     done
     [ ${#missing[@]} -eq 0 ] && exit 0

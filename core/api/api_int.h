@@ -4,9 +4,12 @@
 #ifndef PERI_API_INT_H
 #define PERI_API_INT_H
 
+#include <stdatomic.h>
+
+#include "net/loop.h"
 #include "perigee/perigee.h"
 #include "plugin/registry.h"
-#include "run/engine.h"
+#include "run/load.h"
 #include "script/lua_arch.h"
 
 struct peri_runtime {
@@ -16,6 +19,8 @@ struct peri_runtime {
     char **setting; /* [n_setting] "key=value" copies */
     size_t n_setting;
     bool is_strict;
+    _Atomic(peri_signal *) interrupt; /* made with the first script */
+    atomic_bool is_script_running;
 };
 
 struct peri_model {
@@ -36,6 +41,8 @@ peri_status peri_runtime_new_in(const peri_runtime_options *opts, const char *li
 /* May sessions of this model be driven directly?  Not without an engine, nor while a service drives
  * it. */
 peri_status peri_model_may_drive(const peri_model *m, peri_error *err);
+/* What loading a model needs of rt; *source is filled and must live as long. */
+peri_load_env peri_runtime_load_env(peri_runtime *rt, peri_spec_source *source);
 
 /* Public size-first options: copy what the caller's version holds over zeros. */
 void peri_options_copy(void *dst, size_t dst_size, const void *src);

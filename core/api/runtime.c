@@ -129,6 +129,7 @@ peri_status peri_runtime_new(const peri_runtime_options *opts, peri_runtime **ou
 
 void peri_runtime_free(peri_runtime *rt) {
     if (!rt) return;
+    peri_signal_free(rt->interrupt);
     peri_registry_free(rt->registry);
     peri_topology_free(rt->topology);
     for (size_t i = 0; i < rt->n_setting; i++)
@@ -136,6 +137,15 @@ void peri_runtime_free(peri_runtime *rt) {
     peri_free(rt->setting);
     peri_free(rt->script_dir);
     peri_free(rt);
+}
+
+peri_load_env peri_runtime_load_env(peri_runtime *rt, peri_spec_source *source) {
+    *source = (peri_spec_source){rt->script_dir};
+    return (peri_load_env){.topology = rt->topology,
+                           .registry = rt->registry,
+                           .load_arch = peri_lua_arch_load,
+                           .load_arch_user = source,
+                           .is_strict = rt->is_strict};
 }
 
 peri_status peri_runtime_devices(const peri_runtime *rt, char **json, peri_error *err) {

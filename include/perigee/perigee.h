@@ -261,6 +261,56 @@ typedef struct peri_session_stats {
 } peri_session_stats;
 PERI_API void peri_session_get_stats(const peri_session *s, peri_session_stats *out);
 
+/* ---- script -------------------------------------------------------------------------------------
+ */
+/* PERI_DIM beside a stream: text about the answer rather than of it, to be shown dimmed where that
+ * is possible. */
+enum { PERI_STDOUT = 1, PERI_STDERR = 2, PERI_DIM = 256 };
+
+/* What a script may ask of the program around it.  A member that is NULL: nothing is written, input
+ * is at its end, the answer is no.  All but read_line are called on the thread in peri_script_run;
+ * read_line may block and is called on a thread of its own, so that sessions and tasks go on
+ * meanwhile.  That thread leaves signals as the caller of peri_script_run has them; all other
+ * threads made here block them. */
+typedef struct peri_script_host {
+    void *user;
+    /* UTF-8 as it comes, no newline added.  An error ends the script (a closed pipe). */
+    peri_status (*write)(void *user, int stream, const char *data, size_t size);
+    /* One line without its newline; *line is borrowed until the next call, NULL at end of input.
+     * PERI_E_CANCELLED when Ctrl-C ended it: the script sees "cancelled" and may ask again.  Must
+     * return soon after peri_script_interrupt; the script's end waits for it. */
+    peri_status (*read_line)(void *user, const char *prompt, const char **line);
+    /* May the script have what this line names?  A yes is remembered for the script as it is. */
+    bool (*ask)(void *user, const char *question);
+    /* A model loads: done of total bytes; done == total at the end. */
+    void (*progress)(void *user, const char *path, uint64_t done, uint64_t total);
+} peri_script_host;
+
+typedef struct peri_script_options {
+    uint32_t size;         /* sizeof(peri_script_options) */
+    const char *entry;     /* "run": the driver perigee/cli/run.lua of the script folder; with a '/'
+                              or ".lua" in it: the path of a user's script, run in the sandbox */
+    const char *arguments; /* JSON for the driver (host.arguments); NULL = {} */
+    const char *const *allow; /* [n_allow] granted capabilities, "fs.read=DIR" */
+    size_t n_allow;
+    size_t max_bytes;  /* Lua memory; 0 = 256 MiB */
+    uint32_t slice_ms; /* longest run of Lua code between two waits; 0 = 500 */
+    uint64_t seed;     /* of sessions that name none, and of math.random */
+    peri_script_host host;
+} peri_script_options;
+
+/* Run a script to its end: until its main function and all its tasks have ended.  PERI_OK when it
+ * could be started: *exit_status is then what the driver returned (0 for none), 1 after an error,
+ * whose message and traceback went to stream 2, and 130 when interrupts ended it.  Otherwise
+ * nothing has run.  One script at a time per runtime: PERI_E_INVALID. */
+PERI_API peri_status peri_script_run(peri_runtime *rt, const peri_script_options *opts,
+                                     int *exit_status, peri_error *err);
+/* Async-signal-safe, any thread; nothing is remembered when no script runs.  Calls what the driver
+ * gave to host.on_interrupt; without that, or when the call for the one before has not ended, ends
+ * the script: its tasks are cancelled and their <close> variables closed.  Not beside
+ * peri_runtime_free. */
+PERI_API void peri_script_interrupt(peri_runtime *rt);
+
 #ifdef __cplusplus
 }
 #endif

@@ -1,0 +1,53 @@
+---@meta perigee.sys.host
+-- SPDX-License-Identifier: MIT
+-- What our drivers (perigee/cli/*.lua) get from the program around the script.
+
+---@class perigee.sys.host
+---@field arguments table   what the program gave to the driver
+---@field version string    of the program
+---@field seed integer      of what is random and was given no seed
+local host = {}
+
+---@param stream 1|2   standard output or error
+---@param text string   as it is, no newline is added
+---@param is_dim? boolean   text about the answer: dimmed where that is possible
+function host.write(stream, text, is_dim) end
+
+---One line from the terminal or from standard input; the other tasks go on.
+---@param prompt string
+---@return string? line          nil at the end of the input
+---@return perigee.error? err    code "cancelled" after Ctrl-C
+---@async
+function host.read_line(prompt) end
+
+---What an interrupt does from now on; nil: it ends the script.  So does one that comes while the
+---function for the one before still runs.
+---@param fn? fun()
+function host.on_interrupt(fn) end
+
+---Load the user's script; its folder becomes that of its require.
+---@param path string
+---@return function?
+---@return perigee.error? err   "FILE:LINE: ..." when it does not compile
+function host.load(path) end
+
+---The same for text.
+---@param name string
+---@param text string
+---@return function?
+---@return perigee.error? err
+function host.load_text(name, text) end
+
+---What require(name) returns to the user's script.
+---@param name string
+---@param value any
+function host.provide(name, value) end
+
+---A Lua library where the distribution installs it.
+---@param name string
+---@param env table   its globals
+---@return function?
+---@return perigee.error? err
+function host.library(name, env) end
+
+return host
