@@ -1,376 +1,190 @@
 /* SPDX-License-Identifier: MIT
  *
- * cmd_run.c - perigee run: the prompt in, the completion out as it comes.
- *
- * The prompt is fed in slices, so that Ctrl-C is seen between them; results do not depend on the
- * slices (perigee.h).  A stop string is never shown: text that may be the beginning of one is held
- * back until the next piece decides. */
-#include <math.h>
+ * cmd_run.c - perigee run: its options, and the choice between a raw completion and a script. */
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
-#include <unistd.h>
 
 #include "cmd.h"
 #include "out.h"
-#include "target.h"
+#include "run_opts.h"
 
-typedef struct run_opts {
-    bool is_raw, is_greedy, no_special, parse_special, want_special;
-    int64_t n, n_ctx, top_k;
-    uint64_t seed;
-    double temp, top_p, min_p;
-    int kv;
-    const char *prompt_file;
-    peri_opt_list stop;
-} run_opts;
-
-#define OFF(member) offsetof(run_opts, member)
+#define OFF(member) offsetof(peri_run_opts, member)
 // clang-format off
 static const peri_opt table[] = {
-    {"raw", 0, PERI_OPT_FLAG, NULL, OFF(is_raw), 0, 0,
-     "Complete the prompt as it stands, without a chat template."},
+    {"system", 0, PERI_OPT_TEXT, "TEXT", OFF(system), 0, 0,
+     "System message of the chat, instead of the assistant's."},
     {"number", 'n', PERI_OPT_INT, "N", OFF(n), -1, 1e9,
-     "Generate at most N tokens; -1: until the model ends or the context is full. Default 128."},
-    {"prompt-file", 0, PERI_OPT_TEXT, "FILE", OFF(prompt_file), 0, 0,
-     "Read (the first part of) the prompt from FILE."},
+     "Generate at most N tokens in one answer; -1: until the model ends or the context is full. Default: -1; 128 with "
+     "--raw."},
     {"stop", 0, PERI_OPT_LIST, "TEXT", OFF(stop), 0, 0,
      "End before TEXT would appear in the output. May be given several times."},
-    {"ctx", 0, PERI_OPT_INT, "N", OFF(n_ctx), 1, 1 << 30,
-     "Tokens of context. Default: what the model was trained for, as far as memory allows."},
+    {"think", 0, PERI_OPT_FLAG, NULL, OFF(want_think), 0, 0,
+     "Let the model think first, where its template knows of it."},
+    {"no-think", 0, PERI_OPT_FLAG, NULL, OFF(no_think), 0, 0,
+     "Ask the model not to think first."},
+    {"prompt-file", 0, PERI_OPT_TEXT, "FILE", OFF(prompt_file), 0, 0,
+     "Read (the first part of) the prompt from FILE."},
+    {"allow", 0, PERI_OPT_LIST, "CAPABILITY", OFF(allow), 0, 0,
+     "Grant the script what its capabilities ask for: fs.read=DIR, fs.write=DIR. May be given several times. "
+     "What is not granted is asked for on a terminal, else refused."},
+    {"trace", 0, PERI_OPT_FLAG, NULL, OFF(want_trace), 0, 0,
+     "Show on stderr what the model is fed, as text and as token ids, and every call of a tool."},
+    {"format", 0, PERI_OPT_TEXT, "json|SCHEMA.json", OFF(format), 0, 0,
+     "Output that fits a schema: not in this version."},
+    {"raw", 0, PERI_OPT_FLAG, NULL, OFF(is_raw), 0, 0,
+     "Complete the prompt as it stands, without a chat template. TARGET is then a GGUF file."},
+    {"no-special", 0, PERI_OPT_FLAG, NULL, OFF(no_special), 0, 0,
+     "With --raw: do not put the model's begin-of-text token before the prompt."},
+    {"parse-special", 0, PERI_OPT_FLAG, NULL, OFF(parse_special), 0, 0,
+     "With --raw: read the text of control tokens in the prompt as those tokens, as a prompt in chat markup needs."},
+    {"special", 0, PERI_OPT_FLAG, NULL, OFF(want_special), 0, 0,
+     "With --raw: show control tokens in the output."},
     {"kv", 0, PERI_OPT_CHOICE, "f16|f32", OFF(kv), 0, 0,
      "Type of the stored keys and values. Default f16."},
-    {"temp", 0, PERI_OPT_REAL, "X", OFF(temp), 0, 100,
-     "Temperature; 0 always takes the likeliest token. Default: what the model file recommends, else 0.8."},
-    {"greedy", 0, PERI_OPT_FLAG, NULL, OFF(is_greedy), 0, 0, "The same as --temp 0."},
-    {"top-k", 0, PERI_OPT_INT, "N", OFF(top_k), 0, 1 << 30,
-     "Sample among the N likeliest tokens; 0: among all. Default: as for --temp, else 40."},
-    {"top-p", 0, PERI_OPT_REAL, "X", OFF(top_p), 0, 1,
-     "Sample among the likeliest tokens that together have probability X; 0 or 1: off. Default: as for --temp, else "
-     "0.95."},
-    {"min-p", 0, PERI_OPT_REAL, "X", OFF(min_p), 0, 1,
-     "Drop tokens less likely than X times the likeliest; 0: off. Default: as for --temp, else 0.05."},
+    {"ctx", 0, PERI_OPT_INT, "N", OFF(n_ctx), 1, 1 << 30,
+     "Tokens of context. Default: what the model was trained for, as far as memory allows."},
+};
+
+#define VALUE_REAL "X"
+#define VALUE_INT "N"
+#define VALUE_FLAG NULL
+#define DEFAULT_REAL(x) " Default " #x "."
+#define DEFAULT_INT(x) " Default " #x "."
+#define DEFAULT_FLAG(x)
+static const peri_opt sampling[] = {
     {"seed", 0, PERI_OPT_SEED, "N", OFF(seed), 0, 0,
      "Seed of the random choices: the same seed gives the same text. Default: a fresh one, told by --verbose."},
-    {"no-special", 0, PERI_OPT_FLAG, NULL, OFF(no_special), 0, 0,
-     "Do not put the model's begin-of-text token before the prompt."},
-    {"parse-special", 0, PERI_OPT_FLAG, NULL, OFF(parse_special), 0, 0,
-     "Read the text of control tokens in the prompt as those tokens: needed for a prompt in chat markup."},
-    {"special", 0, PERI_OPT_FLAG, NULL, OFF(want_special), 0, 0,
-     "Show control tokens in the output."},
+    {"greedy", 0, PERI_OPT_FLAG, NULL, OFF(is_greedy), 0, 0, "The same as --temp 0."},
+#define PERI_SAMPLING_PARAM(name, KIND, lo, hi, off, llama, ollama, openai, key, meaning)                              \
+    {#name, 0, PERI_OPT_##KIND, VALUE_##KIND, OFF(sampling.name), lo, hi, meaning "." DEFAULT_##KIND(llama)},
+#include "run/sampling.def"
+    {"logit_bias", 0, PERI_OPT_LIST, "ID:X", OFF(logit_bias), 0, 0,
+     "Add X to the logit of the token ID; ID:false never takes it. May be given several times."},
+    {"dry_sequence_breaker", 0, PERI_OPT_LIST, "TEXT", OFF(breakers), 0, 0,
+     "Text behind which --dry-multiplier looks for no repetition. May be given several times."},
+    {"samplers", 0, PERI_OPT_TEXT, "LIST", OFF(samplers), 0, 0,
+     "Links of the chain and their order, such as top_k;top_p;temperature."},
 };
 // clang-format on
 
 static void set_defaults(void *values) {
-    run_opts *o = values;
-    o->n = 128;
-    o->temp = o->top_p = o->min_p = NAN; /* not given: choose_sampling */
-    o->top_k = -1;
-    if (getrandom(&o->seed, sizeof o->seed, 0) != (ssize_t)sizeof o->seed)
-        o->seed = (uint64_t)(peri_now() * 1e9);
+    static const double REAL = NAN;
+    static const int64_t INT = PERI_UNSET;
+    static const bool FLAG = false;
+    peri_run_opts *o = values;
+    o->n = o->n_ctx = PERI_UNSET;
+#define PERI_SAMPLING_PARAM(name, KIND, lo, hi, off, llama, ollama, openai, key, meaning)          \
+    o->sampling.name = KIND;
+#include "run/sampling.def"
+    /* A seed nobody gave is known by its not being the one drawn here. */
+    if (getrandom(&o->fresh, sizeof o->fresh, 0) != (ssize_t)sizeof o->fresh)
+        o->fresh = (uint64_t)(peri_now() * 1e9);
+    o->seed = o->fresh;
 }
 
-/* What the user did not give is what the model file recommends (perigee show --parameters tells),
- * else the defaults in the manual. */
-static void choose_sampling(run_opts *o, const peri_model *m) {
-    peri_error e = {0, ""};
-    char *text = NULL;
-    json_t *j = NULL, *row;
-    size_t i;
-    double temp = 0.8, top_k = 40, top_p = 0.95, min_p = 0.05;
-    if (peri_model_show(m, PERI_SHOW_PARAMETERS, &text, &e) == PERI_OK)
-        j = json_loads(text, 0, NULL);
-    json_array_foreach(j, i, row) {
-        const char *name = peri_json_text(row, "name");
-        if (strcmp(name, "temp") == 0) temp = peri_json_number(row, "value", temp);
-        if (strcmp(name, "top_k") == 0) top_k = peri_json_number(row, "value", top_k);
-        if (strcmp(name, "top_p") == 0) top_p = peri_json_number(row, "value", top_p);
-        if (strcmp(name, "min_p") == 0) min_p = peri_json_number(row, "value", min_p);
-    }
-    json_decref(j);
-    peri_text_free(text);
-    if (isnan(o->temp)) o->temp = temp;
-    if (isnan(o->top_p)) o->top_p = top_p;
-    if (isnan(o->min_p)) o->min_p = min_p;
-    if (o->top_k < 0) o->top_k = (int64_t)top_k;
+/* ID:NUMBER or ID:false */
+static bool is_bias(const char *text) {
+    char *end;
+    errno = 0;
+    long long id = strtoll(text, &end, 10);
+    if (end == text || *end != ':' || errno || id < 0 || id > INT32_MAX) return false;
+    const char *bias = end + 1;
+    if (strcmp(bias, "false") == 0) return true;
+    double v = strtod(bias, &end);
+    return end != bias && *end == 0 && isfinite(v);
 }
 
-/* ---- the prompt ---------------------------------------------------------------------------------
- */
-
-typedef struct buffer {
-    char *data;
-    size_t size;
-} buffer;
-
-static bool append(buffer *b, const char *data, size_t size) {
-    char *grown = size > SIZE_MAX - b->size - 1 ? NULL : realloc(b->data, b->size + size + 1);
-    if (grown == NULL) {
-        peri_out_fail("out of memory for a prompt of %zu bytes", b->size + size);
-        return false;
-    }
-    b->data = grown;
-    memcpy(grown + b->size, data, size);
-    b->size += size;
-    grown[b->size] = 0;
-    return true;
-}
-
-static bool append_owned(buffer *b, bool was_read, char *text, size_t size) {
-    bool ok = was_read && append(b, text, size);
-    free(text);
-    return ok;
-}
-
-/* stdin when it is no terminal, then --prompt-file, then the arguments, with nothing between them.
- */
-static bool read_prompt(const peri_args *args, const run_opts *o, buffer *b) {
-    char *text = NULL;
-    size_t size = 0;
-    if (!append(b, "", 0)) return false;
-    if (!isatty(STDIN_FILENO)) {
-        bool ok = peri_read_all(stdin, "stdin", &text, &size);
-        if (!append_owned(b, ok, text, size)) return false;
-    }
-    if (o->prompt_file) {
-        bool ok = peri_read_file(o->prompt_file, &text, &size);
-        if (!append_owned(b, ok, text, size)) return false;
-    }
-    for (size_t i = 1; i < args->n; i++) {
-        if (i > 1 && !append(b, " ", 1)) return false;
-        if (!append(b, args->arg[i], strlen(args->arg[i]))) return false;
-    }
-    return true;
-}
-
-/* ---- the output ---------------------------------------------------------------------------------
- */
-
-typedef struct output {
-    const peri_opt_list *stop;
-    buffer held; /* text that may be the beginning of a stop string */
-    bool was_stopped, failed;
-    char last;
-} output;
-
-static void show(output *out, size_t size) {
-    if (size == 0) return;
-    peri_out_text(out->held.data, size);
-    fflush(stdout);
-    out->last = out->held.data[size - 1];
-    memmove(out->held.data, out->held.data + size, out->held.size - size);
-    out->held.size -= size;
-}
-
-/* Where the first stop string begins, or SIZE_MAX. */
-static size_t find_stop(const output *out) {
-    size_t first = SIZE_MAX;
-    for (size_t i = 0; i < out->stop->n; i++) {
-        const char *s = out->stop->item[i];
-        const char *at = memmem(out->held.data, out->held.size, s, strlen(s));
-        if (at && (size_t)(at - out->held.data) < first) first = (size_t)(at - out->held.data);
-    }
-    return first;
-}
-
-/* Bytes at the end that are the beginning of a stop string. */
-static size_t undecided(const output *out) {
-    size_t most = 0;
-    for (size_t i = 0; i < out->stop->n; i++) {
-        const char *s = out->stop->item[i];
-        size_t n = strlen(s);
-        if (n > out->held.size + 1) n = out->held.size + 1;
-        for (size_t k = n ? n - 1 : 0; k > most; k--)
-            if (memcmp(out->held.data + out->held.size - k, s, k) == 0) most = k;
-    }
-    return most;
-}
-
-static int on_piece(void *user, const char *text, size_t size, int32_t tok) {
-    output *out = user;
-    (void)tok;
-    if (size && !append(&out->held, text, size)) {
-        out->failed = true;
-        return 1;
-    }
-    size_t stop = out->held.size ? find_stop(out) : SIZE_MAX;
-    if (stop != SIZE_MAX) {
-        show(out, stop);
-        out->held.size = 0;
-        out->was_stopped = true;
-        return 1;
-    }
-    show(out, out->held.size - undecided(out));
-    return peri_interrupt_seen() || peri_out_has_failed();
-}
-
-/* ---- the run ------------------------------------------------------------------------------------
- */
-
-static const char *reason(peri_stop why, const output *out) {
-    if (peri_interrupt_seen()) return "interrupted";
-    if (out->was_stopped) return "stop string";
-    switch (why) {
-    case PERI_STOP_LENGTH:
-        return "length reached";
-    case PERI_STOP_EOG:
-        return "end of generation";
-    case PERI_STOP_CONTEXT:
-        return "context full";
-    case PERI_STOP_CALLBACK:
-        break;
-    }
-    return "output ended";
-}
-
-static double rate(uint64_t n, uint64_t ns) {
-    return ns ? (double)n * 1e9 / (double)ns : 0;
-}
-
-static void tell(const peri_args *args, const run_opts *o, const peri_target *t,
-                 const peri_session *s, const char *why) {
-    peri_session_stats st = {.size = sizeof st};
-    peri_session_get_stats(s, &st);
-    if (args->common.verbosity == 0) return;
-    int64_t threads = peri_target_threads(&args->common, t);
-    peri_out_note("plugin %s (%s, %lld threads): %s", peri_model_device(t->model),
-                  peri_model_isa(t->model), (long long)threads, peri_model_placement(t->model));
-    peri_out_note("loaded in %.0f ms, context %d tokens, seed %llu", t->load_s * 1e3,
-                  (int)peri_model_n_ctx(t->model), (unsigned long long)o->seed);
-    peri_out_note("prompt %llu tokens, %.1f tokens/s", (unsigned long long)st.n_prompt,
-                  rate(st.n_prompt, st.prompt_ns));
-    peri_out_note("generated %llu tokens, %.1f tokens/s; %s", (unsigned long long)st.n_generated,
-                  rate(st.n_generated, st.generate_ns), why);
-}
-
-/* Feed the prompt in slices.  CANCELLED after Ctrl-C. */
-static peri_status feed(peri_session *s, const int32_t *tok, size_t n, peri_error *e) {
-    enum { SLICE = 256 };
-    for (size_t i = 0; i < n; i += SLICE) {
-        if (peri_interrupt_seen()) return PERI_E_CANCELLED;
-        peri_status status = peri_session_feed(s, tok + i, n - i < SLICE ? n - i : SLICE, e);
-        if (status != PERI_OK) return status;
-    }
-    return peri_interrupt_seen() ? PERI_E_CANCELLED : PERI_OK;
-}
-
-/* Generate and end the line on a terminal. */
-static int generate(const peri_args *args, const run_opts *o, const peri_target *t,
-                    peri_session *s) {
-    peri_error e = {0, ""};
-    peri_stop why = PERI_STOP_LENGTH;
-    output out = {.stop = &o->stop, .last = '\n'};
-    size_t n = o->n < 0 ? (size_t)peri_model_n_ctx(t->model) : (size_t)o->n;
-    peri_status status = peri_session_generate(s, n, on_piece, &out, &why, &e);
-    if (!out.was_stopped) show(&out, out.held.size);
-    if (out.last != '\n' && isatty(STDOUT_FILENO)) putchar('\n');
-    fflush(stdout);
-    free(out.held.data);
-    if (status != PERI_OK && !peri_interrupt_seen()) return peri_out_error(&e);
-    tell(args, o, t, s, reason(why, &out));
-    if (peri_interrupt_seen()) return PERI_EXIT_INTERRUPTED;
-    return out.failed ? PERI_EXIT_ERROR : PERI_EXIT_OK;
-}
-
-static int complete(const peri_args *args, const run_opts *o, const peri_target *t,
-                    const buffer *prompt) {
-    peri_error e = {0, ""};
-    int status = PERI_EXIT_ERROR;
-    int32_t *ids = NULL;
-    size_t n = 0, n_ctx = (size_t)peri_model_n_ctx(t->model);
-    peri_session *s = NULL;
-    peri_session_options so = {.size = sizeof so,
-                               .seed = o->seed,
-                               .temp = o->is_greedy ? 0 : (float)o->temp,
-                               .top_p = o->top_p < 1 ? (float)o->top_p : 0,
-                               .min_p = (float)o->min_p,
-                               .top_k = (int32_t)o->top_k,
-                               .want_special = o->want_special};
-    uint32_t flags = (o->no_special ? PERI_TOK_NO_SPECIAL : 0u) |
-                     (o->parse_special ? PERI_TOK_PARSE_SPECIAL : 0u);
-    if (peri_model_tokenize(t->model, prompt->data, prompt->size, flags, &ids, &n, &e) != PERI_OK) {
-        peri_out_error(&e);
-    } else if (n == 0) {
-        peri_out_fail("the prompt is empty, and this model has no begin-of-text token");
-    } else if (n >= n_ctx) {
-        peri_out_fail("the prompt has %zu tokens, but the context holds %zu (see --ctx)", n, n_ctx);
-    } else if (peri_session_new(t->model, &so, &s, &e) != PERI_OK) {
-        peri_out_error(&e);
-    } else {
-        peri_status fed = feed(s, ids, n, &e);
-        if (fed == PERI_OK)
-            status = generate(args, o, t, s);
-        else
-            status = peri_interrupt_seen() ? PERI_EXIT_INTERRUPTED : peri_out_error(&e);
-    }
-    if (s) peri_session_free(s);
-    peri_text_free(ids);
-    return status;
-}
-
-/* -1 to go on. */
-static int check(const peri_args *args, run_opts *o) {
-    if (!o->is_raw)
-        return peri_opts_usage("run", "chat is not available in this version; use --raw for a "
-                                      "plain completion");
+/* -1, or the exit status after a usage error was reported. */
+static int check(peri_run_opts *o) {
     for (size_t i = 0; i < o->stop.n; i++)
         if (o->stop.item[i][0] == 0) return peri_opts_usage("run", "--stop: the text is empty");
-    if (args->n == 1 && o->prompt_file == NULL && isatty(STDIN_FILENO))
-        return peri_opts_usage("run", "no prompt: give it as arguments, with --prompt-file, or on "
-                                      "stdin");
+    if (o->format)
+        return peri_opts_usage("run", "--format: output that fits a schema is not in this version");
+    for (size_t i = 0; i < o->logit_bias.n; i++)
+        if (!is_bias(o->logit_bias.item[i]))
+            return peri_opts_usage("run",
+                                   "--logit-bias: found '%s', expected ID:NUMBER or ID:false",
+                                   o->logit_bias.item[i]);
+    if (o->is_greedy && !isnan(o->sampling.temp) && o->sampling.temp > 0)
+        return peri_opts_usage("run", "--greedy and --temp %g contradict each other",
+                               o->sampling.temp);
+    if (o->want_think && o->no_think)
+        return peri_opts_usage("run", "--think and --no-think contradict each other");
+    if (o->is_greedy) o->sampling.temp = 0;
     return -1;
 }
 
+/* The first option given that has no effect the way the command runs, or NULL. */
+static const char *idle_option(const peri_run_opts *o) {
+    if (!o->is_raw)
+        return o->no_special      ? "no-special"
+               : o->parse_special ? "parse-special"
+               : o->want_special  ? "special"
+                                  : NULL;
+    return o->system       ? "system"
+           : o->want_think ? "think"
+           : o->no_think   ? "no-think"
+           : o->allow.n    ? "allow"
+           : o->want_trace ? "trace"
+                           : NULL;
+}
+
 static int run(const peri_args *args, void *values) {
-    run_opts *o = values;
-    buffer prompt = {NULL, 0};
-    peri_target t;
-    int status = check(args, o);
+    peri_run_opts *o = values;
+    int status = check(o);
+    const char *idle = idle_option(o);
     if (status >= 0) return status;
-    if (!read_prompt(args, o, &prompt)) {
-        free(prompt.data);
-        return PERI_EXIT_ERROR;
-    }
-    peri_interrupt_catch();
-    peri_model_options mo = {.size = sizeof mo,
-                             .n_ctx = (uint32_t)o->n_ctx,
-                             .kv_type = o->kv ? PERI_KV_F32 : PERI_KV_F16};
-    if (peri_target_open(&args->common, args->arg[0], &mo, &t)) {
-        choose_sampling(o, t.model);
-        status = complete(args, o, &t, &prompt);
-        peri_target_close(&t);
-    } else {
-        status = peri_interrupt_seen() ? PERI_EXIT_INTERRUPTED : PERI_EXIT_ERROR;
-    }
-    free(prompt.data);
-    return status;
+    if (idle && o->is_raw) return peri_opts_usage("run", "--%s has no meaning with --raw", idle);
+    if (idle) return peri_opts_usage("run", "--%s is for --raw", idle);
+    return o->is_raw ? peri_run_raw(args, o) : peri_run_chat(args, o);
 }
 
 const peri_command peri_cmd_run = {
     .name = "run",
-    .synopsis = "run TARGET --raw [OPTION...] [PROMPT...]",
-    .summary = "complete a prompt",
-    .text = "Completes a prompt with the model TARGET, a GGUF file (the first part of a split "
-            "one), and prints the text as "
-            "it comes. The prompt is what arrives on stdin when that is no terminal, then the file "
-            "of --prompt-file, "
-            "then the PROMPT words with spaces between them, with nothing added.\n\n"
-            "Ctrl-C ends the answer; a second Ctrl-C kills the program. With --verbose, the device "
-            "and why it "
-            "was chosen, and the speed, are told at the end.\n\n"
-            "Choices are a function of the seed and the position in the text, so a seed gives the "
-            "same text "
-            "whatever else the machine does.",
+    .synopsis = "run TARGET [OPTION...] [PROMPT...]",
+    .summary = "chat with a model or an assistant, or run a script",
+    .text =
+        "TARGET is a model (a GGUF file; of a split one the first part), an assistant (a Lua file "
+        "that returns a table) or any script that uses Perigee.\n\n"
+        "With a PROMPT, or with text on stdin, the model answers once, on stdout, as the text "
+        "comes. The prompt is what arrives on stdin when that is no terminal, then the file of "
+        "--prompt-file, then the PROMPT words with spaces between them. A call of a tool is one "
+        "dimmed line on stderr when that is a terminal.\n\n"
+        "On a terminal and without a PROMPT it is a conversation. What you type after >>> is sent "
+        "to the model; a line that ends with \\ goes on in the next one, and so does everything "
+        "between \"\"\" and \"\"\". Lines that begin with / are commands: /help lists them. Ctrl-C "
+        "stops an answer and keeps the conversation, Ctrl-D at an empty prompt leaves. Lines "
+        "can be edited and recalled (Ctrl-R searches); they are kept in "
+        "$XDG_STATE_HOME/perigee/history, which only you can read. NO_COLOR turns dimming off.\n\n"
+        "A script that returns nothing runs to its end, with the PROMPT words as its arguments. "
+        "Scripts run in a sandbox: files only in folders that were granted (--allow), no network, "
+        "no programs.\n\n"
+        "With --raw a GGUF file completes the prompt as it stands: the parts of the prompt are put "
+        "together with nothing between them, and no chat template is used.\n\n"
+        "Choices are a function of the seed and the position in the text, so a seed gives the same "
+        "text whatever else the machine does. For a sampling parameter that is not given, the "
+        "assistant's value is taken, else what the model file recommends, else the default. With "
+        "--verbose, the device and why it was chosen, "
+        "and the speed, are told at the end.",
     .examples =
-        "  perigee run model.gguf --raw \"Once upon a time\"\n"
-        "  perigee run model.gguf --raw -n 20 --greedy -v < prompt.txt\n"
+        "  perigee run model.gguf                            a conversation\n"
+        "  perigee run model.gguf \"Why is the sky blue?\"\n"
+        "  perigee run model.gguf \"Summarise:\" < notes.txt\n"
+        "  perigee run assistant.lua --temp 0.2 --system \"Answer in one line.\"\n"
+        "  perigee run assistant.lua --allow fs.read=notes --trace \"What is in todo.txt?\"\n"
+        "  perigee run model.gguf --raw -n 20 --greedy -v \"Once upon a time\"\n"
         "  perigee run model.gguf --raw --parse-special \"<|user|>Hi<|end|><|assistant|>\"\n",
     .opts = table,
     .n_opt = N_OPTS(table),
+    .more = sampling,
+    .n_more = N_OPTS(sampling),
+    .more_head = "SAMPLING",
     .uses = PERI_USES_PLUGINS | PERI_USES_MODEL,
     .min_arg = 1,
     .max_arg = SIZE_MAX,
-    .value_bytes = sizeof(run_opts),
+    .value_bytes = sizeof(peri_run_opts),
     .set_defaults = set_defaults,
     .run = run,
 };

@@ -1,14 +1,12 @@
 /* SPDX-License-Identifier: MIT
  *
- * opts.c - the option parser and the manual pages, both driven by the tables of the commands
- * (opts.h).
+ * opts.c - the option parser, driven by the tables of the commands (opts.h); manual.c prints them.
  *
- * Reading order: finding an option, storing a value, the parser, then the printer.  An option that
- * takes a value takes the next word whatever it looks like, so that `-n -1` needs no quoting. */
+ * Reading order: finding an option, storing a value, the parser.  An option that takes a value
+ * takes the next word whatever it looks like, so that `-n -1` needs no quoting. */
 #include "opts.h"
 
 #include <errno.h>
-#include <float.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -40,6 +38,17 @@ static const peri_opt model_opts[] = {
 };
 // clang-format on
 #define N_ARRAY(a) (sizeof(a) / sizeof((a)[0]))
+
+size_t peri_opts_groups(const peri_command *c, peri_opt_group group[PERI_OPT_GROUPS]) {
+    size_t n = 0;
+    group[n++] = (peri_opt_group){c->opts, c->n_opt, NULL, false};
+    if (c->uses & PERI_USES_MODEL)
+        group[n++] = (peri_opt_group){model_opts, N_ARRAY(model_opts), NULL, true};
+    if (c->uses & PERI_USES_PLUGINS)
+        group[n++] = (peri_opt_group){plugin_opts, N_ARRAY(plugin_opts), NULL, true};
+    if (c->more) group[n++] = (peri_opt_group){c->more, c->n_more, c->more_head, false};
+    return n;
+}
 
 /* ---- reporting ----------------------------------------------------------------------------------
  */
@@ -109,49 +118,34 @@ typedef struct parser {
     const peri_command *c;
     peri_args *args;
     void *values;
-    struct {
-        const peri_opt *opts;
-        size_t n;
-        void *base;
-    } group[3];
+    peri_opt_group group[PERI_OPT_GROUPS];
+    size_t n_group;
 } parser;
 
-static void parser_init(parser *p, const peri_command *c, peri_args *args, void *values) {
-    memset(p, 0, sizeof *p);
-    p->c = c;
-    p->args = args;
-    p->values = values;
-    p->group[0].opts = c->opts;
-    p->group[0].n = c->n_opt;
-    p->group[0].base = values;
-    if (c->uses & PERI_USES_MODEL) {
-        p->group[1].opts = model_opts;
-        p->group[1].n = N_ARRAY(model_opts);
-        p->group[1].base = &args->common;
+/* Words are the same with '-' and with '_' in them: sampling parameters are known as top_k too. */
+static bool is_same_word(const char *name, const char *word, size_t size) {
+    for (size_t i = 0; i < size; i++) {
+        char c = word[i] == '_' ? '-' : word[i];
+        if (c != (name[i] == '_' ? '-' : name[i])) return false;
     }
-    if (c->uses & PERI_USES_PLUGINS) {
-        p->group[2].opts = plugin_opts;
-        p->group[2].n = N_ARRAY(plugin_opts);
-        p->group[2].base = &args->common;
-    }
+    return name[size] == 0;
 }
 
 static slot find(const parser *p, const char *name, size_t size, char letter) {
-    for (size_t g = 0; g < N_ARRAY(p->group); g++)
+    for (size_t g = 0; g < p->n_group; g++)
         for (size_t i = 0; i < p->group[g].n; i++) {
             const peri_opt *o = &p->group[g].opts[i];
-            bool is_it = letter ? o->letter == letter
-                                : strlen(o->name) == size && memcmp(o->name, name, size) == 0;
-            if (is_it) return (slot){o, p->group[g].base};
+            bool is_it = letter ? o->letter == letter : is_same_word(o->name, name, size);
+            if (is_it) return (slot){o, p->group[g].is_common ? &p->args->common : p->values};
         }
     return (slot){NULL, NULL};
 }
 
 static int unknown_option(const parser *p, const char *name, size_t size) {
-    const char *names[64];
+    const char *names[128];
     char word[48];
     size_t n = 0;
-    for (size_t g = 0; g < N_ARRAY(p->group); g++)
+    for (size_t g = 0; g < p->n_group; g++)
         for (size_t i = 0; i < p->group[g].n && n < N_ARRAY(names) - 1; i++)
             names[n++] = p->group[g].opts[i].name;
     names[n++] = "help";
@@ -311,7 +305,8 @@ int peri_opts_parse(const peri_command *c, int argc, char **argv, peri_args *arg
         peri_opts_help(c, stdout);
         return PERI_EXIT_OK;
     }
-    parser_init(&p, c, args, values);
+    p = (parser){.c = c, .args = args, .values = values};
+    p.n_group = peri_opts_groups(c, p.group);
     args->arg = calloc((size_t)argc + 1, sizeof *args->arg);
     if (args->arg == NULL) {
         fprintf(stderr, "perigee: out of memory\n");
@@ -346,80 +341,10 @@ static void free_lists(const peri_opt *opts, size_t n, void *base) {
 }
 
 void peri_args_fini(const peri_command *c, peri_args *args, void *values) {
-    free_lists(c->opts, c->n_opt, values);
-    free_lists(plugin_opts, N_ARRAY(plugin_opts), &args->common);
+    peri_opt_group group[PERI_OPT_GROUPS];
+    size_t n = peri_opts_groups(c, group);
+    for (size_t g = 0; g < n; g++)
+        free_lists(group[g].opts, group[g].n, group[g].is_common ? &args->common : values);
     free(args->arg);
     args->arg = NULL;
-}
-
-/* ---- the manual ---------------------------------------------------------------------------------
- */
-
-enum { WIDTH = 80 };
-
-/* One paragraph, wrapped. */
-static void print_paragraph(FILE *to, const char *text, size_t size, int indent) {
-    int column = 0;
-    for (size_t i = 0; i < size;) {
-        size_t n = 0;
-        while (i + n < size && text[i + n] != ' ' && text[i + n] != '\n')
-            n++;
-        if (column == 0) {
-            column = fprintf(to, "%*s%.*s", indent, "", (int)n, text + i);
-        } else if (column + 1 + (int)n > WIDTH) {
-            column = fprintf(to, "\n%*s%.*s", indent, "", (int)n, text + i) - 1;
-        } else {
-            column += fprintf(to, " %.*s", (int)n, text + i);
-        }
-        for (i += n; i < size && (text[i] == ' ' || text[i] == '\n');)
-            i++;
-    }
-    fputc('\n', to);
-}
-
-void peri_opts_print_text(FILE *to, const char *text, int indent) {
-    while (*text) {
-        const char *end = strstr(text, "\n\n");
-        size_t size = end ? (size_t)(end - text) : strlen(text);
-        if (text[0] == ' ') { /* kept as it is */
-            for (size_t i = 0; i < size;) {
-                const char *nl = memchr(text + i, '\n', size - i);
-                size_t n = nl ? (size_t)(nl - text) - i : size - i;
-                fprintf(to, "%*s%.*s\n", indent, "", (int)n, text + i);
-                i += n + 1;
-            }
-        } else {
-            print_paragraph(to, text, size, indent);
-        }
-        text += size;
-        if (end) {
-            text += 2;
-            fputc('\n', to);
-        }
-    }
-}
-
-static void print_options(FILE *to, const peri_opt *opts, size_t n) {
-    for (size_t i = 0; i < n; i++) {
-        const peri_opt *o = &opts[i];
-        fputs("  ", to);
-        if (o->letter) fprintf(to, "-%c, ", o->letter);
-        fprintf(to, "--%s%s%s\n", o->name, o->value ? " " : "", o->value ? o->value : "");
-        peri_opts_print_text(to, o->help, 8);
-    }
-}
-
-void peri_opts_help(const peri_command *c, FILE *to) {
-    fprintf(to, "perigee %s - %s\n\nUSAGE\n  perigee %s\n\nDESCRIPTION\n", c->name, c->summary,
-            c->synopsis);
-    peri_opts_print_text(to, c->text, 2);
-    fputs("\nOPTIONS\n", to);
-    print_options(to, c->opts, c->n_opt);
-    if (c->uses & PERI_USES_MODEL) print_options(to, model_opts, N_ARRAY(model_opts));
-    if (c->uses & PERI_USES_PLUGINS) print_options(to, plugin_opts, N_ARRAY(plugin_opts));
-    fputs("  -h, --help\n        Print this page.\n", to);
-    fputs("\nEXIT STATUS\n"
-          "  0 success, 1 an error, 2 wrong usage, 130 interrupted by Ctrl-C.\n",
-          to);
-    if (c->examples) fprintf(to, "\nEXAMPLES\n%s", c->examples);
 }

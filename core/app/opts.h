@@ -4,7 +4,8 @@
  *
  * A command is a peri_command: its words for the manual and a table of options, each of which says
  * where its value goes in the command's own struct.  Long options (--name VALUE, --name=VALUE),
- * letters (-n 4, -n4, -vv), `--` ends options, and options may follow arguments.  What is mistyped
+ * letters (-n 4, -n4, -vv), `--` ends options, and options may follow arguments.  '-' and '_' are
+ * the same inside a name.  What is mistyped
  * is named with the nearest existing word. */
 #ifndef PERI_APP_OPTS_H
 #define PERI_APP_OPTS_H
@@ -64,6 +65,9 @@ typedef struct peri_command {
     const char *examples; /* lines, kept as they are */
     const peri_opt *opts; /* [n_opt] */
     size_t n_opt;
+    const peri_opt *more; /* [n_more] a second table, under the heading more_head; may be NULL */
+    size_t n_more;
+    const char *more_head;
     unsigned uses; /* PERI_USES_* */
     size_t min_arg, max_arg;
     size_t value_bytes; /* size of the struct that `off` counts in */
@@ -73,6 +77,16 @@ typedef struct peri_command {
     int (*run)(const peri_args *args, void *values);
 } peri_command;
 
+/* The tables that make up a command's options, its own first. */
+typedef struct peri_opt_group {
+    const peri_opt *opts; /* [n] */
+    size_t n;
+    const char *head; /* heading in the manual, NULL under OPTIONS */
+    bool is_common;   /* `off` counts in peri_common */
+} peri_opt_group;
+enum { PERI_OPT_GROUPS = 4 };
+size_t peri_opts_groups(const peri_command *c, peri_opt_group group[PERI_OPT_GROUPS]);
+
 enum { PERI_EXIT_OK = 0, PERI_EXIT_ERROR = 1, PERI_EXIT_USAGE = 2, PERI_EXIT_INTERRUPTED = 130 };
 
 /* Fill args and values from argv[1..], argv[0] being the command's name.  Returns -1 to go on, else
@@ -81,7 +95,7 @@ enum { PERI_EXIT_OK = 0, PERI_EXIT_ERROR = 1, PERI_EXIT_USAGE = 2, PERI_EXIT_INT
 int peri_opts_parse(const peri_command *c, int argc, char **argv, peri_args *args, void *values);
 /* Free what the parser allocated in args and values. */
 void peri_args_fini(const peri_command *c, peri_args *args, void *values);
-/* The manual page of a command. */
+/* The manual page of a command (manual.c). */
 void peri_opts_help(const peri_command *c, FILE *to);
 /* Paragraphs, wrapped and indented, as in peri_command.text. */
 void peri_opts_print_text(FILE *to, const char *text, int indent);

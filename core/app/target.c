@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "out.h"
+#include "progress.h"
 
 static volatile sig_atomic_t interrupted;
 
@@ -48,24 +49,8 @@ static void print_message(void *user, int level, const char *line) {
 /* Outlives the runtime, which may speak until it is freed. */
 static int least_level;
 
-typedef struct progress {
-    double start, last;
-    bool is_shown, want;
-} progress;
-
 static int on_progress(void *user, uint64_t done, uint64_t total) {
-    progress *p = user;
-    double now = peri_now();
-    if (p->want && now - p->start > 0.5 && now - p->last > 0.1) {
-        double share = total ? 100.0 * (double)done / (double)total : 0;
-        char a[32], b[32];
-        fprintf(stderr, "\rloading %3.0f%%  %s of %s\033[K", share,
-                peri_bytes_show((double)done, a, sizeof a),
-                peri_bytes_show((double)total, b, sizeof b));
-        fflush(stderr);
-        p->last = now;
-        p->is_shown = true;
-    }
+    peri_progress_show(user, done, total);
     return peri_interrupt_seen();
 }
 
@@ -101,7 +86,8 @@ bool peri_target_open(const peri_common *c, const char *path, const peri_model_o
                       peri_target *t) {
     peri_error e = {0, ""};
     double start = peri_now();
-    progress p = {.start = start, .want = isatty(STDERR_FILENO) && !c->is_quiet};
+    peri_progress p;
+    peri_progress_begin(&p, isatty(STDERR_FILENO) && !c->is_quiet);
     peri_model_options o = {.size = sizeof o, .metadata_only = true};
     if (options) o = *options;
     o.device = c->device;
@@ -111,7 +97,7 @@ bool peri_target_open(const peri_common *c, const char *path, const peri_model_o
     start = peri_now();
     peri_status status = peri_model_open(t->rt, path, &o, &t->model, &e);
     t->load_s = peri_now() - start;
-    if (p.is_shown) fputs("\r\033[K", stderr);
+    peri_progress_end(&p);
     if (status == PERI_OK) return true;
     if (!peri_interrupt_seen()) peri_out_error(&e);
     peri_target_close(t);

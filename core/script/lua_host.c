@@ -238,6 +238,39 @@ static int host_library(lua_State *L) {
     return 1;
 }
 
+/* ---- files that the person named ----------------------------------------------------------------
+ */
+
+static int push_text(lua_State *L) {
+    lua_pushlstring(L, lua_touserdata(L, 1), (size_t)lua_tointeger(L, 2));
+    return 1;
+}
+
+/* host.read_file(path) -> text, or nil and err.  No grant is asked for: not for scripts. */
+static int host_read_file(lua_State *L) {
+    char *text;
+    size_t size;
+    peri_error err;
+    if (peri_file_read(luaL_checkstring(L, 1), 64 << 20, &text, &size, &err))
+        return peri_lua_fail(L, &err);
+    lua_pushcfunction(L, push_text);
+    lua_pushlightuserdata(L, text);
+    lua_pushinteger(L, (lua_Integer)size);
+    int rc = lua_pcall(L, 2, 1, 0); /* out of memory must not lose the text */
+    peri_free(text);
+    return rc ? lua_error(L) : 1;
+}
+
+/* host.write_file(path, text) -> true, or nil and err: replaced as a whole or not at all. */
+static int host_write_file(lua_State *L) {
+    size_t size;
+    peri_error err;
+    const char *path = luaL_checkstring(L, 1), *text = luaL_checklstring(L, 2, &size);
+    if (peri_file_write(path, text, size, &err)) return peri_lua_fail(L, &err);
+    lua_pushboolean(L, 1);
+    return 1;
+}
+
 /* ---- the module "host" --------------------------------------------------------------------------
  */
 
@@ -249,6 +282,8 @@ static int open_host(lua_State *L) {
                                          {"load_text", host_load_text},
                                          {"provide", host_provide},
                                          {"library", host_library},
+                                         {"read_file", host_read_file},
+                                         {"write_file", host_write_file},
                                          {NULL, NULL}};
     peri_lua_host *p = host_of(L);
     peri_error err;

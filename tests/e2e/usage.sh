@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 # Options, help and errors that need no model.
 . "$(dirname "$0")/harness.sh"
-commands="run show devices explain bench logits tokenize detokenize"
+commands="run show devices explain bench logits tokenize detokenize render test"
 
 run --version
 has "$out" "perigee 0."
@@ -51,8 +51,23 @@ has "$err" "too few arguments"
 run 2 show
 run 2 show a.gguf b.gguf
 has "$err" "unexpected argument 'b.gguf'"
-run 2 run x.gguf hello
-has "$err" "chat is not available in this version; use --raw"
+run 2 run x.gguf --format json hello
+has "$err" "not in this version"
+run 2 run x.gguf --think --no-think hello
+has "$err" "contradict"
+run 2 run x.gguf --greedy --temp 1 hello
+has "$err" "contradict"
+run 2 run x.gguf --parse-special hello
+has "$err" "--parse-special is for --raw"
+run 2 run x.gguf --raw --system x hello
+has "$err" "--system has no meaning with --raw"
+run 2 run x.gguf --logit-bias 5=1 hello
+has "$err" "expected ID:NUMBER or ID:false"
+run 2 run x.gguf --top_kk 5
+has "$err" "did you mean '--top_k'?"
+run 2 render x.gguf
+has "$err" "--messages FILE"
+run 2 test
 run 2 bench
 has "$err" "-m MODEL"
 run 2 logits -m x.gguf -o y

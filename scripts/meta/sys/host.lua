@@ -50,4 +50,17 @@ function host.provide(name, value) end
 ---@return perigee.error? err
 function host.library(name, env) end
 
+---A file that the person at the terminal named; no grant is asked for.
+---@param path string
+---@return string?
+---@return perigee.error? err
+function host.read_file(path) end
+
+---Replace such a file, as a whole or not at all.
+---@param path string
+---@param text string
+---@return boolean?
+---@return perigee.error? err
+function host.write_file(path, text) end
+
 return host

@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * host.h - what the program lends a script: its terminal, its arguments, its Ctrl-C. */
+#ifndef PERI_APP_HOST_H
+#define PERI_APP_HOST_H
+
+#include <jansson.h>
+
+#include "opts.h"
+
+typedef struct peri_job_spec {
+    const char *driver;  /* "run": scripts/perigee/cli/run.lua */
+    json_t *arguments;   /* for the driver; taken */
+    peri_opt_list allow; /* --allow; borrowed */
+    uint64_t seed;       /* of sessions that name none */
+} peri_job_spec;
+
+/* Run a driver to its end.  Returns the exit status, after errors were reported. */
+int peri_host_run(const peri_common *c, const peri_job_spec *job);
+
+/* json_string that reports what is no UTF-8; `what` names it.  False: *to is NULL. */
+bool peri_host_text(const char *what, const char *text, size_t size, json_t **to);
+
+#endif

@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * kind.c - what a TARGET is: a model file, a Lua file, or a mistake that deserves a good answer
+ * (target.h). */
+#include <dirent.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "out.h"
+#include "target.h"
+
+static bool ends_with(const char *s, const char *end) {
+    size_t n = strlen(s), m = strlen(end);
+    return n >= m && strcmp(s + n - m, end) == 0;
+}
+
+/* Models and scripts in a folder, at most max; the caller frees the names. */
+static size_t list_targets(const char *folder, char **name, size_t max) {
+    size_t n = 0;
+    DIR *d = opendir(folder);
+    for (struct dirent *e; d && n < max && (e = readdir(d));)
+        if (ends_with(e->d_name, ".gguf") || ends_with(e->d_name, ".lua")) {
+            name[n] = strdup(e->d_name);
+            if (name[n]) n++;
+        }
+    if (d) closedir(d);
+    return n;
+}
+
+/* "; did you mean 'x.gguf'?" from the files in the same folder, else "". */
+static void suggest(const char *path, char *text, size_t size) {
+    enum { MAX = 256 };
+    char *name[MAX];
+    const char *slash = strrchr(path, '/'), *word = slash ? slash + 1 : path;
+    size_t n_folder = slash ? (size_t)(slash - path) + 1 : 0;
+    char *folder = n_folder ? strndup(path, n_folder) : strdup(".");
+    size_t n = folder ? list_targets(folder, name, MAX) : 0;
+    const char *near = peri_opts_nearest(word, (const char *const *)name, n);
+    text[0] = 0;
+    if (near) snprintf(text, size, "; did you mean '%.*s%s'?", (int)n_folder, path, near);
+    for (size_t i = 0; i < n; i++)
+        free(name[i]);
+    free(folder);
+}
+
+static peri_kind missing(const char *path, int error) {
+    char hint[512];
+    suggest(path, hint, sizeof hint);
+    bool is_name =
+        strchr(path, '/') == NULL && !ends_with(path, ".gguf") && !ends_with(path, ".lua");
+    if (error == ENOENT && is_name && hint[0] == 0)
+        peri_out_fail("there is no file '%s' here, and names from a model store are not in this "
+                      "version: give the path of a .gguf or .lua file",
+                      path);
+    else
+        peri_out_fail("%s: cannot open: %s%s", path, strerror(error), hint);
+    return PERI_KIND_NONE;
+}
+
+/* A file of neither kind by its name: its first bytes tell. */
+static peri_kind by_content(const char *path) {
+    char head[512] = "";
+    FILE *f = fopen(path, "rb");
+    if (f == NULL) return missing(path, errno);
+    size_t n = fread(head, 1, sizeof head - 1, f);
+    fclose(f);
+    if (n >= 4 && memcmp(head, "GGUF", 4) == 0) return PERI_KIND_MODEL;
+    bool is_modelfile = strncasecmp(head, "FROM ", 5) == 0 || strcasestr(head, "\nFROM ");
+    if (is_modelfile)
+        peri_out_fail("%s: Modelfiles are not in this version; a .lua file that returns { from = "
+                      "\"model.gguf\", system = \"...\" } does the same",
+                      path);
+    else
+        peri_out_fail("%s: found neither a GGUF file nor a Lua file (*.lua)", path);
+    return PERI_KIND_NONE;
+}
+
+peri_kind peri_target_kind(const char *path) {
+    struct stat st;
+    if (stat(path, &st) != 0) return missing(path, errno);
+    if (S_ISDIR(st.st_mode)) {
+        peri_out_fail("%s: this is a folder; give the path of a .gguf or .lua file", path);
+        return PERI_KIND_NONE;
+    }
+    if (ends_with(path, ".lua")) return PERI_KIND_SCRIPT;
+    return ends_with(path, ".gguf") ? PERI_KIND_MODEL : by_content(path);
+}

@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * run_chat.c - perigee run without --raw: the options as JSON for scripts/perigee/cli/run.lua.
+ *
+ * What the words mean is decided there; here they get a shape.  Numbers are written by jansson with
+ * 17 digits, so a parameter arrives as the number that was typed. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "host.h"
+#include "out.h"
+#include "run_opts.h"
+#include "target.h"
+
+static bool set(json_t *o, const char *name, json_t *v) {
+    if (json_object_set_new(o, name, v) == 0) return true;
+    peri_out_fail("out of memory");
+    return false;
+}
+
+static bool set_text(json_t *o, const char *name, const char *what, const char *text, size_t size) {
+    json_t *j;
+    return peri_host_text(what, text, size, &j) && set(o, name, j);
+}
+
+static json_t *json_REAL(double v) {
+    return json_real(v);
+}
+
+static json_t *json_INT(int64_t v) {
+    return json_integer(v);
+}
+
+static json_t *json_FLAG(bool v) {
+    return json_boolean(v);
+}
+
+/* A list of texts as the member `name`. */
+static bool set_list(json_t *o, const char *name, const peri_opt_list *from) {
+    json_t *list = json_array();
+    if (from->n == 0) {
+        json_decref(list);
+        return true;
+    }
+    if (!set(o, name, list)) return false;
+    for (size_t i = 0; i < from->n; i++) {
+        json_t *j;
+        if (!peri_host_text(name, from->item[i], strlen(from->item[i]), &j)) return false;
+        if (json_array_append_new(list, j) != 0) return false;
+    }
+    return true;
+}
+
+/* The links of "top_k;temperature" as a list. */
+static bool set_samplers(json_t *p, const char *text) {
+    json_t *list = json_array();
+    if (!set(p, "samplers", list)) return false;
+    while (*text) {
+        size_t n = strcspn(text, ";");
+        json_t *j;
+        if (!peri_host_text("--samplers", text, n, &j)) return false;
+        if (json_array_append_new(list, j) != 0) return false;
+        text += n + (text[n] == ';');
+    }
+    return true;
+}
+
+/* The parameters that were given, by their names in assistants. */
+static bool set_parameters(json_t *p, const peri_common *c, const peri_run_opts *o) {
+    const peri_run_sampling *s = &o->sampling;
+    bool ok = true;
+#define PERI_SAMPLING_PARAM(name, KIND, lo, hi, off, llama, ollama, openai, key, meaning)          \
+    if (ok && PERI_GIVEN_##KIND(s->name)) ok = set(p, #name, json_##KIND(s->name));
+#include "run/sampling.def"
+    if (ok && o->n > 0) ok = set(p, "max", json_integer(o->n));
+    if (ok && o->n_ctx != PERI_UNSET) ok = set(p, "ctx", json_integer(o->n_ctx));
+    if (ok && c->device) ok = set_text(p, "device", "--device", c->device, strlen(c->device));
+    if (ok && o->seed != o->fresh) ok = set(p, "seed", json_integer((json_int_t)o->seed));
+    if (ok && (o->want_think || o->no_think)) ok = set(p, "think", json_boolean(o->want_think));
+    if (ok && o->kv) ok = set(p, "kv", json_string("f32"));
+    if (ok && o->samplers) ok = set_samplers(p, o->samplers);
+    return ok && set_list(p, "stop", &o->stop) &&
+           set_list(p, "dry_sequence_breakers", &o->breakers);
+}
+
+/* The PROMPT words; an empty list too. */
+static bool set_words(json_t *j, const peri_args *args) {
+    peri_opt_list words = {args->arg + 1, args->n - 1};
+    return words.n ? set_list(j, "words", &words) : set(j, "words", json_array());
+}
+
+static bool set_prompt_file(json_t *j, const char *path) {
+    char *text = NULL;
+    size_t size = 0;
+    if (path == NULL) return true;
+    bool ok = peri_read_file(path, &text, &size) && set_text(j, "prompt_file", path, text, size);
+    free(text);
+    return ok;
+}
+
+static json_t *arguments(const peri_args *args, const peri_run_opts *o, peri_kind kind) {
+    json_t *j = json_object(), *p = json_object();
+    bool ok = set(j, "parameters", p) && set_parameters(p, &args->common, o) &&
+              set_text(j, "target", "TARGET", args->arg[0], strlen(args->arg[0])) &&
+              set(j, "kind", json_string(kind == PERI_KIND_MODEL ? "model" : "script")) &&
+              set(j, "trace", json_boolean(o->want_trace)) && set_words(j, args) &&
+              set_list(j, "logit_bias", &o->logit_bias) && set_prompt_file(j, o->prompt_file);
+    if (ok && o->system) ok = set_text(j, "system", "--system", o->system, strlen(o->system));
+    if (ok) return j;
+    json_decref(j);
+    return NULL;
+}
+
+int peri_run_chat(const peri_args *args, const peri_run_opts *o) {
+    if (o->seed != o->fresh && o->seed > INT64_MAX)
+        return peri_opts_usage("run", "--seed: found %llu, expected at most %lld without --raw",
+                               (unsigned long long)o->seed, (long long)INT64_MAX);
+    peri_kind kind = peri_target_kind(args->arg[0]);
+    if (kind == PERI_KIND_NONE) return PERI_EXIT_ERROR;
+    peri_job_spec job = {.driver = "run", .allow = o->allow, .seed = o->seed};
+    job.arguments = arguments(args, o, kind);
+    return job.arguments ? peri_host_run(&args->common, &job) : PERI_EXIT_ERROR;
+}

@@ -1,0 +1,53 @@
+-- SPDX-License-Identifier: MIT
+-- The driver behind `perigee run TARGET`: a model file or an assistant becomes a chat (chat.lua),
+-- any other script runs to its end.
+-- host.arguments: { kind = "model" | "script", target = path, words = { ... },
+-- prompt_file?, system? = text, parameters = { ... }, logit_bias? = { "ID:X", ... },
+-- trace, has_stdin, is_terminal, shows_calls, quiet = boolean, verbose, columns = integer }.
+local check = require "perigee.check"
+local host = require "perigee.sys.host"
+
+local M = {}
+
+local function fail(text)
+  host.write(2, "perigee: " .. text .. "\n")
+  return 1
+end
+
+-- What was asked for and only a chat heeds.
+local function idle_options(arguments)
+  local names = check.keys(arguments.parameters)
+  for _, name in ipairs { "system", "prompt_file", "trace", "logit_bias" } do
+    if arguments[name] then names[#names + 1] = name end
+  end
+  return names
+end
+
+local function warn_of_idle(arguments)
+  local idle = idle_options(arguments)
+  if #idle == 0 or arguments.quiet then return end
+  local text = "perigee: warning: %s returned no assistant, so --%s had no effect\n"
+  host.write(2, text:format(arguments.target, table.concat(idle, ", --"):gsub("_", "-")))
+end
+
+local function run_script(arguments)
+  local script, err = host.load(arguments.target)
+  if not script then return fail(tostring(err)) end
+  local result = script(table.unpack(arguments.words))
+  if type(result) ~= "table" then
+    warn_of_idle(arguments)
+    return result
+  end
+  local assistant, text = require("perigee.assistant").check(result)
+  if not assistant then return fail(arguments.target .. ": " .. text) end
+  return require("perigee.cli.chat").main(assistant, arguments)
+end
+
+---@param arguments table
+---@return integer|boolean|nil   exit status
+function M.main(arguments)
+  if arguments.kind == "script" then return run_script(arguments) end
+  return require("perigee.cli.chat").main({ from = arguments.target }, arguments)
+end
+
+return M

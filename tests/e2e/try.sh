@@ -1,0 +1,23 @@
+# SPDX-License-Identifier: MIT
+# What ./try does after building: the assistant of examples/try.lua finds a random number in a file by calling a tool.
+. "$(dirname "$0")/harness.sh"
+need_demo
+export XDG_CONFIG_HOME=$tmp/config
+cd "$SOURCE_DIR" || exit 1
+mkdir "$tmp/files"
+for i in 1 2 3; do
+    number=$((RANDOM % 9000 + 1000))
+    file=$tmp/files/notes_$((RANDOM % 900 + 100)).txt
+    echo "The number is $number." >"$file"
+    run run examples/try.lua --allow fs.read=. --allow "fs.read=$tmp/files" -v "Find the number in $file."
+    has "$out" "$number"
+    has "$err" "read_file {\"path\":\"$file\"} -> The number is $number."
+    has "$err" "plugin cpu"
+done
+run run examples/try.lua --allow fs.read=. "What is 127 * 46?"
+has "$out" 5842
+run run examples/try.lua --allow fs.read=. "What time is it?"
+has "$out" ":"
+run run examples/try.lua --trace --allow fs.read=. --allow "fs.read=$tmp/files" "Find the number in $file."
+for part in "--- prompt" "read_file(path: string)" "--- token ids" "--- call read_file" "--- result of read_file"; do has "$err" "$part"; done
+finish
