@@ -197,6 +197,10 @@ static int session_feed(lua_State *L) {
         peri_lua_blame(L, "feed: on_progress: found %s, expected a function", luaL_typename(L, 3));
     size_t n;
     const int32_t *id = value_push_ids(L, 2, "feed", &n);
+    if (!n) {
+        lua_pushboolean(L, 1);
+        return 1;
+    }
     peri_request r = {.kind = PERI_REQUEST_FEED,
                       .session = s->id,
                       .tok = id,

@@ -167,7 +167,7 @@ end
 -- Ids stand for themselves; text and segments go through the tokenizer, with the tokens that begin
 -- a text where the session is empty.
 local function to_ids(session, x, special)
-  if type(x) == "table" and type(x[1]) ~= "table" and next(x) ~= nil then return x end
+  if type(x) == "table" and type(x[1]) ~= "table" then return x end
   local n, err = session.inner:n_tok()
   if not n then return nil, err end
   return session.model.inner:tokenize(x, { add_special = n == 0, parse_special = special })
