@@ -268,7 +268,7 @@ static bool read_escape(json_in *in, lua_buf *b) {
     const char *at = in->p - 1;
     char c = in->p < in->end ? *in->p++ : 0;
     const char *name = c != 0 ? strchr(names, c) : NULL;
-    unsigned x, low;
+    unsigned x = 0, low = 0;
     if (name != NULL) {
         lua_buf_add(b, values + (name - names), 1);
         return true;
