@@ -224,6 +224,31 @@ def test_colour():
         check(t.close() == 0, f"with {env}: Ctrl-D ends it", t.text)
 
 
+def test_grant():
+    """What the assistant's capabilities ask for is asked of the person."""
+    path = os.path.join(FOLDER, "asks.lua")
+    with open(ASSISTANT, encoding="utf-8") as f:
+        text = f.read()
+    with open(path, "w", encoding="utf-8") as f:
+        f.write(text.replace('name = "Echo",', 'name = "Echo", capabilities = { fs = { read = { "." } } },'))
+    t = Terminal(path)
+    has(t.wait("Allow? [y/N] "), "asks.lua wants to read files in ", os.getcwd())
+    t.send("n\n")
+    check(t.close() == 1, "refused: exit status 1", t.text)
+    has(t.text, "add --allow fs.read=")
+    t = Terminal(path)
+    t.wait("Allow? [y/N] ")
+    t.send("y\n")
+    t.wait(PROMPT)
+    has(t.ask("hi"), "you said: hi")
+    t.send("\x04")
+    check(t.close() == 0, "exit status 0", t.text)
+    t = Terminal(path)          # the answer is kept
+    check("Allow?" not in t.wait(PROMPT), "asked again", t.text)
+    t.send("\x04")
+    t.close()
+
+
 def test_model():
     """Ctrl-C while a real model answers."""
     t = Terminal(MODEL, "--ignore-eos", "--temp", "0", "--ctx", "1024")
@@ -241,7 +266,7 @@ def test_model():
     check(t.close() == 0, "exit status 0", t.text)
 
 
-for test in (test_messages, test_calls, test_commands, test_branches, test_prompt, test_colour, test_model):
+for test in (test_messages, test_calls, test_commands, test_branches, test_prompt, test_colour, test_grant, test_model):
     begin = time.monotonic()
     test()
     print(f"{test.__name__}: {time.monotonic() - begin:.1f} s")
