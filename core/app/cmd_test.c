@@ -39,11 +39,10 @@ static int run(const peri_args *args, void *values) {
         ok = add_file(list, args->arg[i]);
     if (ok && o->pattern) ok = json_object_set_new(j, "pattern", json_string(o->pattern)) == 0;
     if (ok)
-        return peri_host_run(&args->common,
-                             &(peri_job_spec){.driver = "test",
-                                              .arguments = j,
-                                              .allow = o->allow,
-                                              .slice_ms = SLICE_MS});
+        return peri_host_run(&args->common, &(peri_job_spec){.driver = "test",
+                                                             .arguments = j,
+                                                             .allow = o->allow,
+                                                             .slice_ms = SLICE_MS});
     json_decref(j);
     return PERI_EXIT_ERROR;
 }
