@@ -57,8 +57,8 @@ static const peri_opt sampling[] = {
     {"seed", 0, PERI_OPT_SEED, "N", OFF(seed), 0, 0,
      "Seed of the random choices: the same seed gives the same text. Default: a fresh one, told by --verbose."},
     {"greedy", 0, PERI_OPT_FLAG, NULL, OFF(is_greedy), 0, 0, "The same as --temp 0."},
-#define PERI_SAMPLING_PARAM(name, KIND, lo, hi, off, llama, ollama, openai, key, meaning)                              \
-    {#name, 0, PERI_OPT_##KIND, VALUE_##KIND, OFF(sampling.name), lo, hi, meaning "." DEFAULT_##KIND(llama)},
+#define PERI_SAMPLING_PARAM(name, KIND, lo, hi, off, usual, ollama, openai, key, meaning)                              \
+    {#name, 0, PERI_OPT_##KIND, VALUE_##KIND, OFF(sampling.name), lo, hi, meaning "." DEFAULT_##KIND(usual)},
 #include "run/sampling.def"
     {"logit_bias", 0, PERI_OPT_LIST, "ID:X", OFF(logit_bias), 0, 0,
      "Add X to the logit of the token ID; ID:false never takes it. May be given several times."},
@@ -75,7 +75,7 @@ static void set_defaults(void *values) {
     static const bool FLAG = false;
     peri_run_opts *o = values;
     o->n = o->n_ctx = PERI_UNSET;
-#define PERI_SAMPLING_PARAM(name, KIND, lo, hi, off, llama, ollama, openai, key, meaning)          \
+#define PERI_SAMPLING_PARAM(name, KIND, lo, hi, off, usual, ollama, openai, key, meaning)          \
     o->sampling.name = KIND;
 #include "run/sampling.def"
     /* A seed nobody gave is known by its not being the one drawn here. */

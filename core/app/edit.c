@@ -19,7 +19,7 @@
 #include "out.h"
 #include "target.h"
 
-enum { MAX_HISTORY = 1000 };
+enum { MAX_HISTORY = 1000, CTRL_D = 4 };
 
 static struct editor {
     EditLine *el;
@@ -149,6 +149,11 @@ static void redraw(EditLine *el) {
     el_set(el, EL_REFRESH);
 }
 
+static bool is_line_empty(EditLine *el) {
+    const LineInfo *info = el_line(el);
+    return info->buffer == info->lastchar;
+}
+
 /* libedit's reader: 1 and a character, 0 at the end, -1 to give the line up. */
 static int get_char(EditLine *el, wchar_t *to) {
     for (;;) {
@@ -163,6 +168,8 @@ static int get_char(EditLine *el, wchar_t *to) {
         } else if (c == PERI_BYTE_CONTINUED) {
             redraw(el);
         } else {
+            /* Ctrl-D typed while the terminal was in its line mode has become NUL. */
+            if (c == 0 && is_line_empty(el)) c = CTRL_D;
             *to = c < 0x80 ? (wchar_t)c : character(c);
             return 1;
         }
@@ -295,6 +302,7 @@ peri_line_end peri_edit_read(const char *prompt, const char **line) {
     ed.prompt = prompt;
     ed.was_interrupted = false;
     fflush(stdout);
+    el_set(ed.el, EL_PREP_TERM, 1); /* before the prompt: nothing that answers it is lost */
     const char *text = el_gets(ed.el, &n);
     if (ed.was_interrupted) {
         fputs("^C\n", stdout);

@@ -69,7 +69,7 @@ static bool set_samplers(json_t *p, const char *text) {
 static bool set_parameters(json_t *p, const peri_common *c, const peri_run_opts *o) {
     const peri_run_sampling *s = &o->sampling;
     bool ok = true;
-#define PERI_SAMPLING_PARAM(name, KIND, lo, hi, off, llama, ollama, openai, key, meaning)          \
+#define PERI_SAMPLING_PARAM(name, KIND, lo, hi, off, usual, ollama, openai, key, meaning)          \
     if (ok && PERI_GIVEN_##KIND(s->name)) ok = set(p, #name, json_##KIND(s->name));
 #include "run/sampling.def"
     if (ok && o->n > 0) ok = set(p, "max", json_integer(o->n));

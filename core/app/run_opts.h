@@ -15,7 +15,7 @@
 #define PERI_OPT_TYPE_INT  int64_t
 #define PERI_OPT_TYPE_FLAG bool
 typedef struct peri_run_sampling {
-#define PERI_SAMPLING_PARAM(name, KIND, lo, hi, off, llama, ollama, openai, key, meaning)          \
+#define PERI_SAMPLING_PARAM(name, KIND, lo, hi, off, usual, ollama, openai, key, meaning)          \
     PERI_OPT_TYPE_##KIND name;
 #include "run/sampling.def"
 } peri_run_sampling;

@@ -54,7 +54,7 @@ static void free_settings(settings *s) {
 
 /* What was given; for the rest the library knows the file's recommendation and the defaults. */
 static bool list_settings(const peri_run_opts *o, settings *s) {
-#define PERI_SAMPLING_PARAM(name, KIND, lo, hi, off, llama, ollama, openai, key, meaning)          \
+#define PERI_SAMPLING_PARAM(name, KIND, lo, hi, off, usual, ollama, openai, key, meaning)          \
     if (PERI_GIVEN_##KIND(o->sampling.name)) ADD_##KIND(#name, o->sampling.name);
 #include "run/sampling.def"
     for (size_t i = 0; i < o->logit_bias.n; i++)

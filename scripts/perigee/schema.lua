@@ -189,6 +189,13 @@ local function is_json_schema(t)
     or rawget(t, "additionalProperties") ~= nil
 end
 
+-- Text for what is no short form and was meant as a JSON Schema, but has another type than object.
+local function meant_as_schema(t, path)
+  local kind = rawget(t, "type")
+  if type(rawget(t, "properties")) ~= "table" or kind == "object" then return nil end
+  return check.wrong(check.join(path, "type"), kind, '"object": arguments of a call are an object')
+end
+
 ---The JSON Schema of a tool's arguments, from the short form or a JSON Schema.
 ---@param t table|nil      nil: no arguments
 ---@param path string      key path for texts
@@ -202,7 +209,7 @@ function M.arguments(t, path)
   end
   if not is_json_schema(t) then
     local schema, text = build(t, path)
-    return schema, text, true
+    return schema, text and (meant_as_schema(t, path) or text), true
   end
   local schema, text = keywords.copy(t, path)
   return schema, text, false

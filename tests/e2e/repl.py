@@ -221,7 +221,7 @@ def test_colour():
         t.wait(PROMPT)
         check(("\x1b[2m  double" in t.raw) == is_dim, f"with {env}: dimmed is {is_dim}", t.raw)
         t.send("\x04")
-        t.close()
+        check(t.close() == 0, f"with {env}: Ctrl-D ends it", t.text)
 
 
 def test_model():

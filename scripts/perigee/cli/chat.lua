@@ -168,7 +168,10 @@ function M.main(assistant, arguments)
   local options = { trace = arguments.trace, approve = not arguments.has_stdin and approve or nil }
   local whole = with_options(assistant, arguments)
   local chat <close>, wrong = M.open(whole, options)
-  if not chat then return screens.new(arguments, false):fail(tostring(wrong)) or ERROR end
+  if not chat then
+    local where = arguments.kind == "script" and arguments.target .. ": " or ""
+    return screens.new(arguments, false):fail(where .. tostring(wrong)) or ERROR
+  end
   if prompt then return one_answer(chat, prompt, arguments) end
   return require("perigee.cli.repl").run(chat, whole, options, arguments)
 end
