@@ -13,6 +13,8 @@ typedef struct test_opts {
     const char *pattern;
 } test_opts;
 
+enum { SLICE_MS = 20000 }; /* all tests of a spec that never waits are one slice */
+
 #define OFF(member) offsetof(test_opts, member)
 // clang-format off
 static const peri_opt table[] = {
@@ -37,8 +39,10 @@ static int run(const peri_args *args, void *values) {
         ok = add_file(list, args->arg[i]);
     if (ok && o->pattern) ok = json_object_set_new(j, "pattern", json_string(o->pattern)) == 0;
     if (ok)
-        return peri_host_run(&args->common,
-                             &(peri_job_spec){.driver = "test", .arguments = j, .allow = o->allow});
+        return peri_host_run(&args->common, &(peri_job_spec){.driver = "test",
+                                                             .arguments = j,
+                                                             .allow = o->allow,
+                                                             .slice_ms = SLICE_MS});
     json_decref(j);
     return PERI_EXIT_ERROR;
 }

@@ -151,6 +151,7 @@ static int run_driver(peri_runtime *rt, const peri_common *c, const peri_job_spe
                              .allow = job->allow.item,
                              .n_allow = job->allow.n,
                              .seed = job->seed,
+                             .slice_ms = job->slice_ms,
                              .host = {.user = &h,
                                       .write = write_text,
                                       .read_line = read_line,

@@ -13,6 +13,7 @@ typedef struct peri_job_spec {
     json_t *arguments;   /* for the driver; taken */
     peri_opt_list allow; /* --allow; borrowed */
     uint64_t seed;       /* of sessions that name none */
+    uint32_t slice_ms;   /* longest run of Lua code between two waits; 0 = the default */
 } peri_job_spec;
 
 /* Run a driver to its end.  Returns the exit status, after errors were reported. */
