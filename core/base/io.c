@@ -121,7 +121,6 @@ const peri_io_ops *peri_io_ops_get(void) {
 /* ---- errors ---------------------------------------------------------------------------------- */
 
 peri_status peri_io_fail(peri_error *err, const char *path, const char *what, int number) {
-    char text[128];
     peri_status code = number == ENOENT   ? PERI_E_NOT_FOUND
                        : number == ENOMEM ? PERI_E_NOMEM
                                           : PERI_E_IO;
@@ -130,8 +129,7 @@ peri_status peri_io_fail(peri_error *err, const char *path, const char *what, in
     if (number == ENOTSUP)
         return peri_fail(err, code, "%s: is a device, pipe or socket, expected a regular file",
                          path);
-    if (strerror_r(number, text, sizeof text) != 0) snprintf(text, sizeof text, "error %d", number);
-    return peri_fail(err, code, "%s: cannot %s: %s", path, what, text);
+    return peri_fail(err, code, "%s: cannot %s: %s", path, what, peri_errno_text(number));
 }
 
 /* ---- whole files ----------------------------------------------------------------------------- */

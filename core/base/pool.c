@@ -190,8 +190,8 @@ peri_status peri_pool_new(uint32_t n_worker, const int32_t *cpu, peri_pool **out
             if (cpu != NULL) snprintf(where, sizeof where, "processor %d", (int)cpu[i]);
             peri_pool_free(p);
             return peri_fail(err, rc == ENOMEM ? PERI_E_NOMEM : PERI_E_OTHER,
-                             "worker pool: cannot start worker %u of %u on %s: error %d", i,
-                             n_worker, where, rc);
+                             "worker pool: cannot start worker %u of %u on %s: %s", i, n_worker,
+                             where, peri_errno_text(rc));
         }
         p->n_thread++;
     }

@@ -5,6 +5,7 @@
  * Owns the rule that text from files can never reach a terminal raw: whatever is no printable,
  * well-formed UTF-8 leaves as \xNN.  Invariants: err->text is NUL-terminated valid UTF-8 and the
  * functions here neither allocate nor touch errno's owner. */
+#define _GNU_SOURCE
 #include "base/status.h"
 
 #include <stdio.h>
@@ -121,6 +122,11 @@ peri_status peri_wrap(peri_error *err, const char *fmt, ...) {
     va_end(ap);
     memcpy(old, err->text, sizeof old);
     return peri_fail(err, err->code, "%s: %s", context, old);
+}
+
+const char *peri_errno_text(int number) {
+    const char *text = strerrordesc_np(number);
+    return text ? text : "unknown system error";
 }
 
 peri_str peri_str_of(const char *nul_terminated) {

@@ -23,6 +23,8 @@ peri_status peri_wrap(peri_error *err, const char *fmt, ...) __attribute__((form
 /* Copy NUL-terminated src to dst[room], with control characters, directional marks and bytes that
  * are no well-formed UTF-8 as \xNN.  false when it was cut; it then ends in "...". */
 bool peri_escape(char *dst, size_t room, const char *src);
+/* What an errno value means, in English and without its number; never NULL. */
+const char *peri_errno_text(int number);
 
 #define PERI_STR(literal) ((peri_str){(literal), sizeof(literal) - 1})
 /* printf("%.*s", PERI_STR_ARG(s)); at most 80 bytes of it. */

@@ -77,7 +77,8 @@ peri_status peri_signal_new(peri_signal **out, peri_error *err) {
     s->fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (s->fd < 0) {
         peri_free(s);
-        return peri_fail(err, PERI_E_OTHER, "cannot make an event descriptor: error %d", errno);
+        return peri_fail(err, PERI_E_OTHER, "cannot make an event descriptor: %s",
+                         peri_errno_text(errno));
     }
     *out = s;
     return PERI_OK;
@@ -264,7 +265,7 @@ void peri_loop_free(peri_loop *l) {
 
 static peri_status run_base(peri_loop *l, int how, peri_error *err) {
     if (event_base_loop(l->base, how) < 0)
-        return peri_fail(err, PERI_E_OTHER, "the event queue failed: error %d", errno);
+        return peri_fail(err, PERI_E_OTHER, "the event queue failed: %s", peri_errno_text(errno));
     return PERI_OK;
 }
 

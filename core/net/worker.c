@@ -75,7 +75,7 @@ peri_status peri_worker_new(peri_loop *l, bool want_signals, peri_worker **out, 
         pthread_cond_destroy(&w->changed);
         pthread_mutex_destroy(&w->lock);
         peri_free(w);
-        return peri_fail(err, PERI_E_OTHER, "cannot start a thread: error %d", rc);
+        return peri_fail(err, PERI_E_OTHER, "cannot start a thread: %s", peri_errno_text(rc));
     }
     *out = w;
     return PERI_OK;

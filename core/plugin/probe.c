@@ -149,7 +149,7 @@ static peri_status start(child *c, peri_probe_job *job, const peri_probe_options
     int fd[2];
     *c = (child){.job = job, .fd = -1};
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fd) != 0) {
-        refuse(c, PERI_E_IO, "cannot be examined: no socket (error %d)", errno);
+        refuse(c, PERI_E_IO, "cannot be examined: no socket: %s", peri_errno_text(errno));
         return PERI_OK;
     }
     c->fd = fd[0];
@@ -158,7 +158,8 @@ static peri_status start(child *c, peri_probe_job *job, const peri_probe_options
     close(fd[1]);
     if (rc != 0) {
         c->pid = 0;
-        refuse(c, PERI_E_IO, "cannot be examined: %s cannot be started (error %d)", o->program, rc);
+        refuse(c, PERI_E_IO, "cannot be examined: %s cannot be started: %s", o->program,
+               peri_errno_text(rc));
         return PERI_OK;
     }
     return send_request(c, o, err);

@@ -58,8 +58,8 @@ static peri_status check_folders(char *path, peri_error *err) {
     for (char *slash; (slash = strrchr(path, '/')) != NULL; is_own = false) {
         slash[slash == path ? 1 : 0] = 0;
         if (stat(path, &st) != 0)
-            return peri_fail(err, PERI_E_IO, "folder %s cannot be looked at: error %d", path,
-                             errno);
+            return peri_fail(err, PERI_E_IO, "folder %s cannot be looked at: %s", path,
+                             peri_errno_text(errno));
         bool is_open = is_own ? others_may_write(&st) : (st.st_mode & S_IWOTH) != 0;
         if (is_open && (st.st_mode & S_ISVTX) == 0)
             return peri_fail(err, PERI_E_INVALID, "folder %s is writable by others (mode %04o)",
@@ -76,7 +76,7 @@ static peri_status check_folders(char *path, peri_error *err) {
 static peri_status check_trust(const char *path, struct stat *st, peri_error *err) {
     char folder[PATH_MAX];
     if (stat(path, st) != 0)
-        return peri_fail(err, PERI_E_IO, "cannot be looked at: error %d", errno);
+        return peri_fail(err, PERI_E_IO, "cannot be looked at: %s", peri_errno_text(errno));
     if (!S_ISREG(st->st_mode)) return peri_fail(err, PERI_E_INVALID, "is not a regular file");
     if (!is_ours(st))
         return peri_fail(err, PERI_E_INVALID, "belongs to user %u, not to root or you",
@@ -191,9 +191,9 @@ static peri_status add_path_variable(peri_registry *r, const char *folders, peri
                 status = peri_registry_add_note(
                     r, err, "PERIGEE_PLUGIN_PATH: '%s' is ignored: not an absolute path", folder);
             else if (access(folder, R_OK | X_OK) != 0)
-                status = peri_registry_add_note(
-                    r, err, "PERIGEE_PLUGIN_PATH: folder %s cannot be read (error %d)", folder,
-                    errno);
+                status = peri_registry_add_note(r, err,
+                                                "PERIGEE_PLUGIN_PATH: folder %s cannot be read: %s",
+                                                folder, peri_errno_text(errno));
             else
                 status = add_folder(r, folder, "PERIGEE_PLUGIN_PATH", err);
         }

@@ -88,11 +88,9 @@ static int denied(lua_State *L, const target *t, grant_kind kind, bool is_folder
 
 /* nil, err from errno. */
 static int failed(lua_State *L, const target *t, const char *what, int number) {
-    char text[128];
     peri_error err;
-    if (strerror_r(number, text, sizeof text) != 0) snprintf(text, sizeof text, "error %d", number);
     peri_fail(&err, number == ENOENT ? PERI_E_NOT_FOUND : PERI_E_IO, "%s: cannot %s: %s", t->path,
-              what, text);
+              what, peri_errno_text(number));
     return peri_lua_fail(L, &err);
 }
 
@@ -129,7 +127,8 @@ static peri_status push_contents(lua_State *L, int fd, const char *shown, size_t
                                  peri_error *err) {
     struct stat st;
     lua_buf b;
-    if (fstat(fd, &st) != 0) return peri_fail(err, PERI_E_IO, "%s: cannot stat", shown);
+    if (fstat(fd, &st) != 0)
+        return peri_fail(err, PERI_E_IO, "%s: cannot stat: %s", shown, peri_errno_text(errno));
     if (!S_ISREG(st.st_mode))
         return peri_fail(err, PERI_E_IO, "%s: is a %s, expected a regular file", shown,
                          S_ISDIR(st.st_mode) ? "folder" : "device, pipe or socket");
@@ -148,7 +147,9 @@ static peri_status push_contents(lua_State *L, int fd, const char *shown, size_t
         do
             got = read(fd, to, CHUNK);
         while (got < 0 && errno == EINTR);
-        if (got < 0) status = peri_fail(err, PERI_E_IO, "%s: cannot read (error %d)", shown, errno);
+        if (got < 0)
+            status =
+                peri_fail(err, PERI_E_IO, "%s: cannot read: %s", shown, peri_errno_text(errno));
         if (got <= 0) break;
         b.size += (size_t)got;
     }
@@ -167,7 +168,7 @@ peri_status lua_push_file(lua_State *L, int dir, const char *name, const char *s
             return peri_fail(err, PERI_E_NOT_FOUND, "%s: there is no such file", shown);
         if (is_escape(errno))
             return peri_fail(err, PERI_E_INVALID, "%s: leaves its folder through a link", shown);
-        return peri_fail(err, PERI_E_IO, "%s: cannot open (error %d)", shown, errno);
+        return peri_fail(err, PERI_E_IO, "%s: cannot open: %s", shown, peri_errno_text(errno));
     }
     peri_status status = push_contents(L, *fd, shown, max, err);
     drop_fd(fd);

@@ -81,7 +81,7 @@ end
 local function refuse_unknown(state, call)
   local near = check.nearest(call.name, state.names)
   local text = ("There is no tool %q"):format(call.name)
-  if near then text = text .. "; did you mean " .. near .. "?" end
+  if near then text = text .. "; did you mean " .. near .. "?" else text = text .. "." end
   local known = #state.names > 0 and "The tools are " .. table.concat(state.names, ", ")
     or "There are no tools; answer without"
   return failed(call, "unknown_tool", text .. " " .. known .. ".")

@@ -95,9 +95,10 @@ static void reads_in_granted_folders(void) {
         "print(fs.stat('in/a.txt').type, fs.stat('in/a.txt').size, fs.stat('in').type)\n"
         "print(select(2, fs.read('in/no')).code, select(2, fs.read('in/sub')).code, select(2, "
         "fs.list('in/a.txt')).code)\n"
-        "print(select(2, fs.read('in/a.txt', 3)).code)\n",
+        "print(select(2, fs.read('in/a.txt', 3)).code)\n"
+        "print((select(2, fs.read('in/no')).message:gsub('^.*/in', 'in')))\n",
         "text a\ttext c\tfalse\ttrue\na.txt b.txt dir_out link_in link_out sub\nfile\t6\tfolder\n"
-        "not_found\tio\tio\nrange\n");
+        "not_found\tio\tio\nrange\nin/no: cannot open: No such file or directory\n");
     expect_print(&w, here("print(select(2, (...)('fs').read('@/in/a.txt', 3)))"),
                  here("@/in/a.txt: found 6 bytes, expected at most 3\n"));
     close_world(&w);

@@ -3,6 +3,7 @@
  * test_status.c - error texts: names, escaping, cutting, wrapping; log lines; strings. */
 #include "harness.h"
 
+#include <errno.h>
 #include <string.h>
 
 #include "base/log.h"
@@ -129,6 +130,12 @@ static void log_lines_reach_the_sink_escaped(void **state) {
     assert_string_equal(seen_line, "model a\\x1b]0;owned\\x07");
 }
 
+static void system_errors_have_words(void **state) {
+    (void)state;
+    assert_string_equal(peri_errno_text(EACCES), "Permission denied");
+    assert_string_equal(peri_errno_text(-1), "unknown system error");
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(status_names_and_texts_cover_every_code),
@@ -139,6 +146,7 @@ int main(void) {
         cmocka_unit_test(wrap_puts_context_in_front),
         cmocka_unit_test(escape_survives_every_buffer_size),
         cmocka_unit_test(strings_compare_by_content),
+        cmocka_unit_test(system_errors_have_words),
         cmocka_unit_test(log_lines_reach_the_sink_escaped),
     };
     return peri_run_tests(tests);
