@@ -150,6 +150,9 @@ static void assert_neighbours(const char *bad, uint32_t slice_ms, const char *wa
 
 static void a_bad_task_is_stopped_and_its_neighbours_say_what_they_say_alone(void **state) {
     (void)state;
+#ifdef __SANITIZE_THREAD__
+    skip(); /* the signal that ends a slice is held back until the next system call */
+#endif
     static const char over[] = "script.lua:10: script ran 200 ms without waiting";
     assert_neighbours("function() while true do end end", 200, over);
     assert_neighbours("function() while true do pcall(function() while true do end end) end end",
