@@ -447,7 +447,9 @@ static int push_failure(lua_State *L, task *t) {
     }
     t->was_told = true;
     if (lua_getiuservalue(L, 1, USER_ERROR) == LUA_TTABLE) return 2;
-    const char *text = lua_type(L, -1) == LUA_TSTRING ? lua_tostring(L, -1) : t->error.text;
+    /* What Lua says when memory is out names no place. */
+    bool says_more = t->error.code != PERI_E_NOMEM && lua_type(L, -1) == LUA_TSTRING;
+    const char *text = says_more ? lua_tostring(L, -1) : t->error.text;
     peri_lua_push_error(L, t->error.code, text);
     lua_remove(L, -2);
     return 2;

@@ -311,6 +311,7 @@ static int push_mark(lua_State *L, peri_call *c) {
     *k = (mark){c->m, c->final.session, c->final.mark};
     luaL_setmetatable(L, MARK_CLASS);
     peri_shared_hold(c->m);
+    c->is_adopted = true;
     return 1;
 }
 CONTINUATION(mark_k, push_mark)
@@ -383,18 +384,21 @@ static void read_generate(lua_State *L, peri_generate *g) {
 }
 
 /* session:generate([options]) -> stream.  Does not wait.  The stream keeps the options (user value
- * 1) for the names of stop strings. */
+ * 1) for the names of stop strings, and the session (2), which would be closed if it were collected
+ * while the stream is read. */
 static int session_generate(lua_State *L) {
     session *s = check_session(L, 1);
     peri_request r = {.kind = PERI_REQUEST_GENERATE, .session = s->id};
     peri_error err;
     lua_settop(L, 2);
     read_generate(L, &r.generate);
-    stream *st = lua_newuserdatauv(L, sizeof *st, 1);
+    stream *st = lua_newuserdatauv(L, sizeof *st, 2);
     *st = (stream){NULL, false};
     luaL_setmetatable(L, STREAM_CLASS);
     lua_pushvalue(L, 2);
     lua_setiuservalue(L, -2, 1);
+    lua_pushvalue(L, 1);
+    lua_setiuservalue(L, -2, 2);
     if (peri_call_new(s->m, &r, &st->call, &err)) return peri_lua_fail(L, &err);
     return 1;
 }

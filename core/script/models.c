@@ -54,11 +54,19 @@ void peri_shared_close_session(peri_shared *m, uint64_t session) {
     peri_shared_submit(m, &(peri_request){.kind = PERI_REQUEST_CLOSE, .session = session});
 }
 
-static void free_call(peri_call *c) {
-    bool made_session = c->kind == PERI_REQUEST_OPEN || c->kind == PERI_REQUEST_FORK ||
-                        c->kind == PERI_REQUEST_RESTORE;
-    if (made_session && c->is_final && !c->final.status && !c->is_adopted)
+/* What the request has made and nobody took. */
+static void undo(const peri_call *c) {
+    if (!c->has_made || c->is_adopted) return;
+    peri_request unmark = {
+        .kind = PERI_REQUEST_UNMARK, .session = c->final.session, .mark = c->final.mark};
+    if (c->kind == PERI_REQUEST_MARK)
+        peri_shared_submit(c->m, &unmark);
+    else
         peri_shared_close_session(c->m, c->final.session);
+}
+
+static void free_call(peri_call *c) {
+    undo(c);
     for (peri_note *n = peri_call_take(c); n; n = peri_call_take(c))
         peri_free(n);
     peri_free((char *)(uintptr_t)c->final.text);
@@ -118,6 +126,11 @@ static peri_note *copy_note(const peri_event *ev) {
     return n;
 }
 
+static bool makes_something(peri_request_kind k) {
+    return k == PERI_REQUEST_OPEN || k == PERI_REQUEST_FORK || k == PERI_REQUEST_RESTORE ||
+           k == PERI_REQUEST_MARK;
+}
+
 static void keep_final(peri_call *c, const peri_event *ev) {
     c->final = *ev;
     c->final.text = NULL;
@@ -125,6 +138,7 @@ static void keep_final(peri_call *c, const peri_event *ev) {
     c->final.top = NULL;
     c->final.error = "";
     c->error.code = ev->status;
+    c->has_made = !ev->status && makes_something(c->kind);
     if (ev->status) peri_fail(&c->error, ev->status, "%s", ev->error);
     if (ev->text_size) {
         c->final.text = peri_str_dup((peri_str){ev->text, ev->text_size});
@@ -191,6 +205,7 @@ void peri_call_cancel(peri_call *c) {
 void peri_call_close(peri_call *c) {
     if (!c) return;
     c->is_closed = true;
+    peri_lua_wake(c->m->all->s, &c->waiters); /* another task may wait for an event */
     if (c->is_final)
         free_call(c);
     else if (c->kind == PERI_REQUEST_FEED || c->kind == PERI_REQUEST_GENERATE)

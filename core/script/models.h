@@ -80,10 +80,10 @@ typedef struct peri_call {
     bool is_final;
     peri_event final; /* text and tok belong to the call; error: see below */
     peri_error error; /* of the final event */
-    /* A session that this request has made was given to somebody; else it is closed. */
+    /* The session or mark that this request has made was given to somebody; else it is closed. */
     bool is_adopted;
     /* Private. */
-    bool is_closed, is_lost;
+    bool is_closed, is_lost, has_made;
     peri_post post;
 } peri_call;
 
@@ -92,7 +92,7 @@ peri_status peri_call_new(peri_shared *m, const peri_request *r, peri_call **out
 /* Take the oldest event, NULL when there is none now; freed with peri_free. */
 peri_note *peri_call_take(peri_call *c);
 void peri_call_cancel(peri_call *c); /* its final event says so */
-/* Accepts NULL.  Cancels FEED and GENERATE when they still run. */
+/* Accepts NULL.  Wakes who waits for events; cancels FEED and GENERATE when they still run. */
 void peri_call_close(peri_call *c);
 /* Submit a request whose end nobody waits for, such as UNMARK; failing is ignored. */
 void peri_shared_submit(peri_shared *m, const peri_request *r);

@@ -4,7 +4,7 @@
  * model of real width, in Q4_K and Q8_0, the logits of every position are compared bit for bit
  * across prefill chunks of 1, 32 and 512, one and two threads, and alone, beside one and beside
  * seven other sequences; those of the last position also from the prefix cache, after a rewind, and
- * after saving and restoring.
+ * after saving and restoring.  Then scripts sample: tests/e2e/same.lua, in two runtimes.
  *
  * Short form: 3 layers, 160 tokens.  PERI_LONG=1: 36 layers (566 million parameters), 2,048 tokens.
  * Small random models hide such faults: near-ties are common only in wide ones. */
@@ -14,11 +14,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/alloc.h"
+#include "base/io.h"
 #include "base/text.h"
 #include "gguf_writer.h"
 #include "perigee/perigee.h"
 #include "rig.h"
 #include "run/session.h"
+#include "script_rig.h"
 
 enum { V = 300, MAX_TOK = 2048, MAX_SEQ = 8 };
 
@@ -139,6 +142,45 @@ static void q8_0_gives_the_same_bits(void **state) {
     compare(8);
 }
 
+/* Sampled text: at a high temperature a difference in the last bit soon changes a token. */
+static void sample(uint32_t dtype) {
+    static const char *const steps[] = {"first", "second"};
+    static char lines[sizeof said.out];
+    char *body;
+    size_t size;
+    peri_error err;
+    make_model(dtype);
+    assert_ok(peri_file_read(PERI_SOURCE_DIR "/tests/e2e/same.lua", 1 << 20, &body, &size, &err),
+              err);
+    for (uint32_t i = 0; i < 2; i++) {
+        peri_runtime *rt = rig_runtime(PERI_LIBRARY_DIR, PERI_SOURCE_DIR "/scripts", 1 + i, NULL);
+        peri_text script = {0};
+        peri_text_addf(&script,
+                       "local STEP, DIR, N, CHAINS = '%s', '@DIR@', 16, "
+                       "{ 'adaptive_p', 'mirostat_2', 'penalties' }\n%s",
+                       steps[i], body);
+        int status = script_say(rt, script.data, (script_way){0});
+        peri_text_fini(&script);
+        peri_runtime_free(rt);
+        if (status) fail_msg("%s run: %s", steps[i], said.errors);
+        assert_non_null(strstr(said.out, "penalties\t"));
+        if (i == 0) memcpy(lines, said.out, sizeof lines);
+    }
+    peri_free(body);
+    assert_string_equal(said.out, lines);
+}
+
+static void q4_k_samples_the_same_tokens(void **state) {
+    (void)state;
+    sample(12);
+}
+
+static void q8_0_samples_the_same_tokens(void **state) {
+    (void)state;
+    if (!getenv("PERI_LONG")) skip();
+    sample(8);
+}
+
 int main(void) {
     n_tok = getenv("PERI_LONG") ? MAX_TOK : 160;
     base = malloc(n_tok * V * sizeof *base);
@@ -148,7 +190,9 @@ int main(void) {
         for (size_t k = 0; k < n_tok; k++)
             tok[i][k] = (int32_t)(gw_random(i, k) % V);
     const struct CMUnitTest tests[] = {cmocka_unit_test(q4_k_gives_the_same_bits),
-                                       cmocka_unit_test(q8_0_gives_the_same_bits)};
+                                       cmocka_unit_test(q8_0_gives_the_same_bits),
+                                       cmocka_unit_test(q4_k_samples_the_same_tokens),
+                                       cmocka_unit_test(q8_0_samples_the_same_tokens)};
     int rc = peri_run_tests(tests);
     rig_end();
     free(base);
