@@ -43,6 +43,10 @@ typedef struct value_table {
  * values are blamed on the caller: "generate: unknown key ...". */
 void value_read(lua_State *L, int idx, const value_table *t, void *out);
 
+/* Push a field of the table at idx; its type.  Raw, as everything that reads arguments: what a
+ * metatable runs could close the very objects that the call is about. */
+int value_push_field(lua_State *L, int idx, const char *name);
+
 /* Heap memory that the garbage collector frees: push a box, let a callee fill it, push what is
  * wanted, pop the box. */
 typedef struct value_box {

@@ -252,23 +252,16 @@ static const value_key tokenize_keys[] = {
 static const value_table tokenize_table = {"tokenize", tokenize_keys,
                                            sizeof tokenize_keys / sizeof tokenize_keys[0], NULL, 0};
 
-/* Field of the table on top of the stack.  Raw, as everything here that reads arguments: what a
- * metatable runs could close the model. */
-static void push_field(lua_State *L, const char *name) {
-    lua_pushstring(L, name);
-    lua_rawget(L, -2);
-}
-
 /* Entry i of the list of segments at index 2: push its text; is it input? */
 static bool push_segment(lua_State *L, lua_Integer i) {
     lua_rawgeti(L, 2, i);
     if (!lua_istable(L, -1))
         peri_lua_blame(L, "tokenize: segment %lld is %s, expected { text =, input = }",
                        (long long)i, luaL_typename(L, -1));
-    push_field(L, "input");
+    value_push_field(L, -1, "input");
     bool is_input = lua_toboolean(L, -1);
     lua_pop(L, 1);
-    push_field(L, "text");
+    value_push_field(L, -1, "text");
     if (lua_type(L, -1) != LUA_TSTRING)
         peri_lua_blame(L, "tokenize: segment %lld: text is %s, expected a string", (long long)i,
                        luaL_typename(L, -1));

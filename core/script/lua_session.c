@@ -371,13 +371,13 @@ static void read_generate(lua_State *L, peri_generate *g) {
                          .want_special = v.want_special,
                          .ignore_eog = v.ignore_eog};
     if (!lua_istable(L, 2)) return;
-    if (lua_getfield(L, 2, "stop") != LUA_TNIL) {
+    if (value_push_field(L, 2, "stop") != LUA_TNIL) {
         g->stop = value_push_texts(L, lua_gettop(L), "generate: stop", &n);
         g->n_stop = (uint32_t)n;
         for (size_t i = 0; i < n; i++)
             if (!*g->stop[i]) peri_lua_blame(L, "generate: stop: entry %zu is empty", i + 1);
     }
-    if (lua_getfield(L, 2, "stop_tokens") != LUA_TNIL) {
+    if (value_push_field(L, 2, "stop_tokens") != LUA_TNIL) {
         g->stop_tok = value_push_ids(L, lua_gettop(L), "generate: stop_tokens", &n);
         g->n_stop_tok = (uint32_t)n;
     }
@@ -459,7 +459,7 @@ static int push_end(lua_State *L, stream *st, int idx) {
     }
     if (!c->final.status && c->final.why == PERI_WHY_STOP) {
         lua_getiuservalue(L, idx, 1);
-        int type = lua_getfield(L, -1, "stop");
+        int type = value_push_field(L, -1, "stop");
         if (type == LUA_TTABLE) {
             lua_rawgeti(L, -1, (lua_Integer)c->final.stop + 1);
             lua_replace(L, -2);

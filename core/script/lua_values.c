@@ -97,6 +97,12 @@ void value_read(lua_State *L, int idx, const value_table *t, void *out) {
         read_entry(L, t, out);
 }
 
+int value_push_field(lua_State *L, int idx, const char *name) {
+    idx = lua_absindex(L, idx);
+    lua_pushstring(L, name);
+    return lua_rawget(L, idx);
+}
+
 /* ---- memory -------------------------------------------------------------------------------------
  */
 
