@@ -307,8 +307,12 @@ static peri_status note_failure(peri_lua *l, lua_State *L, int status) {
     }
     char where[100];
     lua_user_where(l, L, where, sizeof where);
-    peri_text_addf(&l->trace, "%s%sscript used up its %zu MiB of memory", where,
-                   where[0] ? ": " : "", l->budget.max_bytes >> 20);
+    peri_text_addf(&l->trace, "%s%s", where, where[0] ? ": " : "");
+    if (l->budget.is_system_out)
+        peri_text_add_str(&l->trace, "the system is out of memory");
+    else
+        peri_text_addf(&l->trace, "script used up its %zu MiB of memory",
+                       l->budget.max_bytes >> 20);
     return PERI_E_NOMEM;
 }
 

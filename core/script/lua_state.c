@@ -17,10 +17,16 @@ static void *lua_resize(void *user, void *p, size_t old_bytes, size_t bytes) {
         b->used_bytes -= held;
         return NULL;
     }
-    if (bytes > held && b->used_bytes + (bytes - held) > b->max_bytes) return NULL;
-    if (b->is_over && bytes > held && bytes > LARGE) return NULL;
+    if (bytes > held &&
+        (b->used_bytes + (bytes - held) > b->max_bytes || (b->is_over && bytes > LARGE))) {
+        b->is_system_out = false;
+        return NULL;
+    }
     void *q = peri_resize_array(p, bytes, 1);
-    if (!q && bytes > held) return NULL;
+    if (!q && bytes > held) {
+        b->is_system_out = true;
+        return NULL;
+    }
     b->used_bytes += bytes - held;
     return q ? q : p; /* Lua relies on shrinking never failing: the old block serves */
 }

@@ -8,12 +8,14 @@
 #include <lua.h>
 #include <lualib.h>
 #include <signal.h>
+#include <stdbool.h>
 
 #include "perigee/types.h"
 
 typedef struct peri_lua_budget {
     size_t used_bytes, max_bytes;
     volatile sig_atomic_t is_over; /* blocks above 64 KiB are refused: see lua_run.c */
+    bool is_system_out;            /* what was refused last, the system refused, not max_bytes */
 } peri_lua_budget;
 
 /* A bare state without libraries.  Allocation beyond max_bytes fails as LUA_ERRMEM; after
