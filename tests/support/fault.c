@@ -27,7 +27,8 @@ static peri_fault heap, files;
 /* Count one fallible call; true when it is to fail.  Call with the lock held. */
 static bool must_fail(peri_fault *f) {
     f->calls++;
-    return f->fail_at != 0 && (f->persistent ? f->calls >= f->fail_at : f->calls == f->fail_at);
+    if (f->fail_at == 0 || f->calls < f->fail_at) return false;
+    return f->persistent || f->calls - f->fail_at <= f->n_more;
 }
 
 /* ---- heap ------------------------------------------------------------------------------------ */

@@ -12,6 +12,7 @@ typedef struct peri_fault {
     uint64_t calls;   /* fallible calls so far */
     uint64_t fail_at; /* 1-based number of the call to fail; 0 = none */
     bool persistent;  /* fail that call and every later one */
+    uint64_t n_more;  /* fail so many after that one: Lua tries each allocation twice */
     uint64_t live;    /* blocks (or descriptors and mappings) held now */
     uint64_t peak_bytes, live_bytes;
 } peri_fault;
