@@ -6,7 +6,8 @@
 
 Three kinds of jobs: the cases of tests/cases/gotemplate/*.case, the templates *.tmpl there over
 conversations.json, and N random templates.  --record writes what Go says into the case files.
-Without Go it says so and ends with status 77.
+A text from the data that has lost its
+mark counts as a difference.  Without Go it says so and ends with status 77.
 
 A case file is text: "== NAME" starts a case; "-- data" (JSON) and "-- template" hold its input,
 "-- output" or "-- error" what Go makes of it; "-- ours" a result that differs on purpose.  chat.case
@@ -83,10 +84,12 @@ def ours(jobs, folder, perigee):
 
 # ---------------------------------------------------------------- random templates
 
+# All its texts have a letter that no template has: it must never leave without its mark.
+LETTER = "ß"
 DATA = {
-    "s": "word", "e": "", "q": "a\"b'<&>é\n", "i": 3, "f": 2.5, "big": 1234567890, "z": 0,
-    "t": True, "no_": False, "n": None, "l": ["x", 1, None, False], "el": [], "m": {"k": "v", "a": [1, 2], "": 0},
-    "o": {"in": {"deep": "D"}, "Up": [{"y": 1}, {"y": "two"}]},
+    "s": "worßd", "e": "", "q": "ßa\"b'<&>é\n", "i": 3, "f": 2.5, "big": 1234567890, "z": 0,
+    "t": True, "no_": False, "n": None, "l": ["ßx", 1, None, False], "el": [], "m": {"k": "vß", "a": [1, 2], "": 0},
+    "o": {"in": {"deep": "Dß"}, "Up": [{"y": 1}, {"y": "ßtwo"}]},
 }
 FIELDS = [".s", ".e", ".q", ".i", ".f", ".big", ".z", ".t", ".no_", ".n", ".l", ".el", ".m", ".o", ".m.k",
           ".o.in.deep", ".o.in", ".no", ".no.way", ".m.no", ".o.Up", "$.s", "$.l", "$", "."]
@@ -106,8 +109,7 @@ class Maker:
         for _ in range(self.r.randint(1, 3)):
             parts.append(self.r.choice(["", "a", "=", "é"]) + "%" + self.r.choice(FLAGS)
                          + self.r.choice(VERBS))
-        # "#" of floats is not there.
-        return '"' + re.sub("%#([eEfFgG])", r"%\1", "".join(parts)) + '"'
+        return '"' + "".join(parts) + '"'
 
     def operand(self, depth):
         r = self.r.random()
@@ -255,6 +257,7 @@ def report(args, files, jobs, theirs, mine, on_purpose):
     for (key, job), a, b in zip(jobs.items(), theirs, mine):
         same = a["ok"] == b["ok"] and (not a["ok"] or a["text"] == b["text"])
         same = same or KNOWN.search(a["text"])
+        same = same and not (key[0] == "random" and LETTER in b["own"])
         row = count.setdefault(key[0], [0, 0, 0])
         row[0] += 1
         row[1] += a["ok"]

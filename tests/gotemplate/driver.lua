@@ -1,7 +1,7 @@
 -- SPDX-License-Identifier: MIT
 -- Renders jobs for compare.py, which runs `perigee run driver.lua` in a folder with the files
 -- jobs1, jobs2 and so on: lines of JSON as oracle.go reads them, but the template in hexadecimal.
--- The answers are like those of oracle.go.
+-- The answers are like those of oracle.go, with the text that is not input as "own".
 local perigee = require "perigee"
 local chars = require "perigee.jinja.chars"
 local gotemplate = require "perigee.gotemplate"
@@ -21,11 +21,12 @@ end
 
 local function answer(job)
   local segments, err = render(job)
-  local text = {}
+  local text, own = {}, {}
   for i, segment in ipairs(segments or {}) do
     text[i] = segment.text
+    own[#own + 1] = not segment.input and segment.text or nil
   end
-  print(perigee.json.encode { ok = segments ~= nil,
+  print(perigee.json.encode { ok = segments ~= nil, own = chars.valid(table.concat(own)),
     text = segments and chars.valid(table.concat(text)) or tostring(err) })
 end
 

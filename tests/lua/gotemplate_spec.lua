@@ -237,6 +237,8 @@ function T.test_errors_name_line_and_column()
     ["{{ if .x }}\n{{ end"] = "t:2:1: found {{ without end, expected a closing }}",
     ["\n\n  {{ index .x 3 }}"] = "t:3:6: index: found nil, expected text, a list or a map",
     ["{{ printf \"%d\" (len 3) }}"] = "t:1:17: len: found int, expected text, a list or a map",
+    ["{{ if .x }}\na{{ end }}{{ range .y }}"] = "t:2:14: found {{range}} without an end, expected {{end}}",
+    ["{{ printf \"%.100f\" 1.5 }}"] = "t:1:4: printf: found a precision of 100 for a float, expected at most 99",
     ["\xff"] = "t:1:1: found a byte that is not UTF-8, expected UTF-8 text",
   } do
     local t, err = gotemplate.parse(source, "t")
@@ -259,6 +261,8 @@ local HOSTILE <const> = {
   '{{ $x := "ab" }}{{ range 100 }}{{ $x = print $x $x }}{{ end }}',
   '{{ $x := "ab" }}{{ range 100 }}{{ $x = json (html $x "<" $x) }}{{ end }}',
   ('{{ if 1 }}'):rep(3000), "{{ " .. ("("):rep(50000), "{{ " .. ("not ("):rep(200) .. "1" .. (")"):rep(200) .. " }}",
+  '{{ $x := printf "%999999d" 1 }}{{ $y := printf "%999999d" 1 }}{{ range 1000000 }}{{ $z := eq $x $y }}{{ end }}',
+  '{{ $x := "%[" }}{{ range 18 }}{{ $x = print $x $x }}{{ end }}{{ range 1000 }}{{ $y := printf $x }}{{ end }}',
   ("x"):rep(200000), '{{ $x := . }}{{ range 100000 }}{{ $x = slice $.l 0 }}{{ json $ }}{{ end }}',
 }
 

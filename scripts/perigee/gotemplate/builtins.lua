@@ -62,7 +62,9 @@ local function equal(a, b)
       end
       incomparable(a, b)
     elseif ka == "string" then
-      return T.raw(a) == T.raw(b)
+      local x, y = T.raw(a), T.raw(b)
+      S.charge(#x == #y and #x >> 8 or 0)
+      return x == y
     end
     return a == b
   elseif ka ~= "nil" and kb ~= "nil" and ka ~= kb then
@@ -178,13 +180,11 @@ define("slice", "value", "value", function(args, n)
     S.fail(("slice: found the indexes %d, %d and %d, expected rising ones"):format(from, to,
       bounds[3]))
   elseif kind == "string" then
+    local _, ranges = T.raw(v)
+    S.charge(ranges and #ranges >> 4 or 0)
     return T.sub(v, from + 1, to)
   end
-  local out = {}
-  for i = from + 1, to do
-    out[i - from] = v[i]
-  end
-  return V.list(out, to - from, v.type, v.is_nil)
+  return V.part(v, from, to)
 end)
 
 define("call", "value", "value", function(args)
@@ -217,6 +217,7 @@ local HTML <const> = { ["&"] = "&amp;", ["<"] = "&lt;", [">"] = "&gt;", ['"'] = 
 
 define("html", "", "any", function(args, n)
   return T.map(joined(args, n), function(s)
+    S.charge(#s >> 2)
     return (s:gsub("[&<>\"'\0]", HTML))
   end)
 end)

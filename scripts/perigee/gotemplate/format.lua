@@ -82,7 +82,9 @@ local function print_int(out, verb, v, f)
   elseif verb == "q" then
     return pad(out, quote.quote_char(v, f.plus), f)
   elseif verb == "U" then
-    local text = ("U+%0" .. math.max(f.precision or 4, 4) .. "X"):format(v)
+    local text = ("%X"):format(v)
+    S.alloc(f.precision or 0)
+    text = "U+" .. ("0"):rep(math.max(f.precision or 4, 4) - #text) .. text
     if f.sharp and v >= 32 and v <= 0x10FFFF then
       text = text .. " '" .. utf8.char(v) .. "'"
     end
@@ -91,8 +93,21 @@ local function print_int(out, verb, v, f)
   bad_verb(out, verb, v, f)
 end
 
+local MAX_DIGITS <const> = 99 -- of a float, what string.format can do
 local FLOATS <const> = { v = "g", g = "g", G = "G", e = "e", E = "E", f = "f", F = "f", x = "x",
   X = "X", b = "b" }
+
+-- A float's digits with a point always, and for g with zeros up to its precision.
+local function with_point(body, verb, precision)
+  local digits = ("gGvx"):find(verb, 1, true) and (precision or 6) or 0
+  local head, tail = body:match(verb:lower() == "x" and "^([^pP]*)(.*)$" or "^([^eE]*)(.*)$")
+  digits = digits - #(head:gsub("%.", ""):gsub("^[0]+", ""))
+  if not head:find(".", 1, true) then
+    digits = head == "0" and digits - 1 or digits
+    head = head .. "."
+  end
+  return head .. ("0"):rep(digits) .. tail
+end
 
 local function print_float(out, verb, v, f)
   if not FLOATS[verb] then
@@ -102,11 +117,17 @@ local function print_float(out, verb, v, f)
   if not precision and (verb == "e" or verb == "E" or verb == "f" or verb == "F") then
     precision = 6
   end
-  S.alloc(precision or 0)
+  if precision and precision > MAX_DIGITS then
+    S.fail(("printf: found a precision of %d for a float, expected at most %d"):format(precision,
+      MAX_DIGITS))
+  end
   local text = numbers.float(v, FLOATS[verb], precision)
   local sign = text:match("^[+-]") or ""
   local body = text:sub(#sign + 1)
   local is_number = body:find("^%d") ~= nil
+  if f.sharp and is_number and verb ~= "b" then
+    body = with_point(body, verb, precision)
+  end
   if sign ~= "-" then
     sign = f.plus and "+" or f.space and " " or (sign == "+" and verb ~= "v" and "+" or sign)
   end
@@ -138,6 +159,7 @@ local function print_hex(out, verb, v, f)
   local pattern = verb == "x" and "%02x" or "%02X"
   local prefix = f.sharp and "0" .. verb or ""
   S.alloc(5 * #s)
+  S.charge(#s >> 1)
   local text = T.map(v, function(piece)
     return (piece:gsub(".", function(c)
       return (f.space and prefix or "") .. pattern:format(c:byte()) .. (f.space and " " or "")
@@ -151,7 +173,7 @@ local function print_hex(out, verb, v, f)
 end
 
 local function print_string(out, verb, v, f)
-  if verb == "s" or verb == "v" and not f.sharp then
+  if verb == "s" or verb == "v" and not f.go then
     return pad(out, truncated(v, f), f)
   elseif verb == "q" or verb == "v" then
     v = truncated(v, f)
@@ -175,7 +197,7 @@ end
 ------------------------------------------------------------ composites
 
 local function print_list(out, verb, v, f, depth)
-  local is_go = f.sharp and verb == "v"
+  local is_go = f.go
   if is_go and v.is_nil then
     return add(out, v.type.name .. "(nil)")
   end
@@ -190,7 +212,7 @@ local function print_list(out, verb, v, f, depth)
 end
 
 local function print_map(out, verb, v, f, depth)
-  local is_go = f.sharp and verb == "v"
+  local is_go = f.go
   if is_go and v.is_nil then
     return add(out, v.type.name .. "(nil)")
   end
@@ -207,13 +229,13 @@ local function print_map(out, verb, v, f, depth)
 end
 
 local function print_struct(out, verb, v, f, depth)
-  local is_go = f.sharp and verb == "v"
+  local is_go = f.go
   add(out, is_go and v.type.name .. "{" or "{")
   for i, name in ipairs(v.type.fields) do
     if i > 1 then
       add(out, is_go and ", " or " ")
     end
-    if is_go or f.names and verb == "v" then
+    if is_go or f.names then
       add(out, name .. ":")
     end
     print_value(out, verb, v.f[name], f, depth + 1)
@@ -234,7 +256,7 @@ print_value = function(out, verb, v, f, depth)
   local kind = V.kind(v)
   if kind == "nil" then
     if depth > 0 then
-      add(out, f.sharp and verb == "v" and "interface {}(nil)" or "<nil>")
+      add(out, f.go and "interface {}(nil)" or "<nil>")
     elseif verb == "v" then
       pad(out, "<nil>", f)
     else
@@ -243,7 +265,7 @@ print_value = function(out, verb, v, f, depth)
     return
   end
   local text = (kind == "slice" or kind == "map" or kind == "struct") and v.type.text
-  if text and WITH_TEXT[verb] and not (f.sharp and verb == "v") then
+  if text and WITH_TEXT[verb] and not f.go then
     return print_string(out, verb, text(v), f)
   end
   PRINT[kind](out, verb, v, f, depth)
@@ -296,6 +318,7 @@ function Spec:index(i)
   end
   self.reordered = true
   local close = self.s:find("]", i, true)
+  S.charge((close or #self.s) - i >> 6)
   local number = close and self.s:sub(i + 1, close - 1):match("^%d+$")
   number = number and #number < 8 and tonumber(number)
   if number and number >= 1 and number <= self.n then
@@ -368,8 +391,8 @@ function Spec:verb(i)
     return #self.s + 1
   end
   local v, f = self.args[self.arg], self.f
-  if verb == "v" and f.plus then
-    f.plus, f.names = false, true
+  if verb == "v" then -- with + names of fields, with # Go's own notation
+    f.plus, f.names, f.sharp, f.go = false, f.plus, false, f.sharp
   end
   if verb == "%" then
     add(self.out, "%")
@@ -415,11 +438,11 @@ end
 ---@param args any[]
 ---@param n integer
 function M.sprintf(format, args, n)
-  local s = T.raw(format)
+  local s, ranges = T.raw(format)
   local self = setmetatable({ s = s, args = args, n = n, arg = 1, out = { n = 0 } }, Spec)
   local at = 1
   while at <= #s do
-    S.charge(1)
+    S.charge(ranges and 1 + (#ranges >> 4) or 1)
     local i = s:find("%", at, true)
     if not i then
       add(self.out, T.sub(format, at, #s))

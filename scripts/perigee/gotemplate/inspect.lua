@@ -62,15 +62,19 @@ end
 
 ------------------------------------------------------------ thinking
 
-local function trimmed_text(node)
-  return node and node.kind == "text" and node.text:match("^%s*(.-)%s*$") or nil
+local function trimmed(s)
+  return s:find("%S") and s:match("^%s*(.*%S)") or ""
+end
+
+local function text_node(node)
+  return node and node.kind == "text" and node or nil
 end
 
 local function thinking_in(list, in_messages, found)
   for _, node in ipairs(list) do
     if node.pipe and in_messages and pipe_uses(node.pipe, "Thinking", true) then
-      found.open = trimmed_text(list[1]) or found.open
-      found.close = trimmed_text(list[#list]) or found.close
+      found.open = text_node(list[1]) or found.open
+      found.close = text_node(list[#list]) or found.close
     end
     local inside = in_messages
     if node.kind == "range" then
@@ -88,10 +92,9 @@ end
 function M.thinking(list)
   local found = {}
   thinking_in(list, false, found)
-  if (found.open or "") == "" or (found.close or "") == "" then
-    return nil
-  end
-  return found
+  local open = found.open and trimmed(found.open.text) or ""
+  local close = found.close and trimmed(found.close.text) or ""
+  return open ~= "" and close ~= "" and { open = open, close = close } or nil
 end
 
 ------------------------------------------------------------ tool calls
@@ -143,7 +146,7 @@ end
 function M.tool_tag(list)
   local part = calls_part(list)
   local text = part and first_text(part)
-  local tag = text and text:gsub("\r\n", "\n"):match("^[^{]*"):match("^%s*(.-)%s*$")
+  local tag = text and trimmed(text:gsub("\r\n", "\n"):match("^[^{]*"))
   return tag and tag ~= "" and tag or "{"
 end
 

@@ -18,6 +18,7 @@ for code = 0, 31 do
 end
 
 local function escape(s)
+  S.charge(#s >> 2)
   s = s:gsub('[\0-\x1f"\\<>&]', ESCAPES)
   return (s:gsub("\u{2028}", "\\u2028"):gsub("\u{2029}", "\\u2029"))
 end

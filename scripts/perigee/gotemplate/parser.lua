@@ -225,6 +225,16 @@ end
 
 ------------------------------------------------------------ actions
 
+-- A part opened at byte `at` ended; "end" is the only good way.
+local function check_end(self, ended, what, at)
+  if ended == "eof" then
+    S.fail(("found %s without an end, expected {{end}}"):format(what), at)
+  elseif ended == "else" then
+    self:fail("{{end}} for " .. what, self.i - 1)
+  end
+  self:take("right", "}} after end")
+end
+
 function P:control(kind)
   local node = { kind = kind, at = self.t.at[self.i - 1] }
   local n_vars = #self.scope.names
@@ -241,13 +251,10 @@ function P:control(kind)
     else
       self:take("right", "}} after else")
       node.other, ended = self:nested(P.list)
-      if ended ~= "end" then
-        self:fail("{{end}} after the part of {{else}}", self.i - 1)
-      end
-      self:take("right", "}} after end")
+      check_end(self, ended, "{{" .. kind .. "}}", node.at)
     end
   else
-    self:take("right", "}} after end")
+    check_end(self, ended, "{{" .. kind .. "}}", node.at)
   end
   forget(self.scope, n_vars)
   return node
@@ -276,10 +283,7 @@ function P:define(name, at)
   local scope, ranges = self.scope, self.ranges
   self.scope, self.ranges = new_scope(), 0
   local list, ended = self:nested(P.list)
-  if ended ~= "end" then
-    self:fail(("{{end}} for the template %q"):format(name), self.i - 1)
-  end
-  self:take("right", "}} after end")
+  check_end(self, ended, ("the template %q"):format(name), at)
   self.scope, self.ranges = scope, ranges
   local old = self.defined[name]
   if old and not is_blank(old) and not is_blank(list) then

@@ -13,6 +13,15 @@ local M = {}
 local List, Map, Struct = { kind = "slice" }, { kind = "map" }, { kind = "struct" }
 local Nothing = { kind = "nil" }
 
+-- Elements of a part of another list.
+function List.__index(v, i)
+  local base = rawget(v, "base")
+  if base and math.type(i) == "integer" then
+    return base[v.offset + i]
+  end
+  return nil
+end
+
 M.NIL = setmetatable({}, Nothing)
 M.NONE = setmetatable({}, Nothing)
 local NIL <const>, NONE <const> = M.NIL, M.NONE
@@ -62,6 +71,17 @@ function M.list(items, n, type, is_nil)
   S.alloc(48 + 16 * n)
   items.n, items.type, items.is_nil = n, type or M.ANY_LIST, is_nil
   return setmetatable(items, List)
+end
+
+--- Elements from + 1 to `to` of a list, which are shared with it.
+---@param v table
+---@param from integer
+---@param to integer
+function M.part(v, from, to)
+  local base = rawget(v, "base")
+  local out = M.list({}, 0, v.type, v.is_nil)
+  out.base, out.offset, out.n = base or v, (base and v.offset or 0) + from, to - from
+  return out
 end
 
 --- A map of sorted keys (string values) and values by text of the key.
