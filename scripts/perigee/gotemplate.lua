@@ -13,6 +13,7 @@ local V = require "perigee.gotemplate.value"
 local builtins = require "perigee.gotemplate.builtins"
 local data = require "perigee.gotemplate.data"
 local exec = require "perigee.gotemplate.exec"
+local guard = require "perigee.jinja.guard"
 local inspect = require "perigee.gotemplate.inspect"
 local lexer = require "perigee.gotemplate.lexer"
 local parser = require "perigee.gotemplate.parser"
@@ -22,68 +23,6 @@ local MAX_SOURCE <const> = 128 << 10
 
 --- Ollama's template of a model that brings none.
 M.DEFAULT = "{{ .Prompt }}"
-
----@class perigee.gotemplate.error
----@field code string "template", or "budget" when a limit was reached
----@field message string "NAME:LINE:COLUMN: found ..., expected ..."
----@field template string
----@field line integer
----@field column integer
-local Error = { __tostring = function(e) return e.message end }
-
--- Line and column (in characters) of byte `at`.
-local function position(source, at)
-  local head = source:sub(1, at - 1)
-  local _, line = head:gsub("\n", "")
-  local last = head:match("[^\n]*$")
-  return line + 1, (utf8.len(last) or #last) + 1
-end
-
-local function make_error(self, fault)
-  local line, column = position(self.source, fault.at)
-  return setmetatable({
-    code = fault.code, template = self.name, line = line, column = column,
-    message = ("%s:%d:%d: %s"):format(self.name, line, column, fault.text),
-  }, Error)
-end
-
--- Run f under a budget; its result, or nil and the error.
-local function guarded(self, limit, f)
-  local saved = S.begin(limit)
-  local ok, result = pcall(f)
-  local at = S.at
-  S.finish(saved)
-  if ok then
-    return result
-  elseif S.is_fault(result) then
-    return nil, make_error(self, result)
-  elseif type(result) == "string" and result:find("stack overflow", 1, true) then
-    return nil, make_error(self, { code = "budget", at = at,
-      text = "found parts nested deeper than the stack, expected a simpler template" })
-  elseif result == "not enough memory" then
-    return nil, make_error(self, { code = "budget", at = at,
-      text = "template uses too much memory: found more than the state may hold" })
-  end
-  error(result, 0)
-end
-
-local function limits(budget)
-  local limit = {}
-  for name, value in pairs(S.defaults) do
-    limit[name] = value
-  end
-  for name, value in pairs(budget or {}) do
-    if not S.defaults[name] then
-      error(("unknown budget '%s', expected steps, output, string, memory or depth"):format(
-        tostring(name)), 3)
-    elseif math.type(value) ~= "integer" or value < 0 then
-      error(("budget %s: found %s, expected a whole number from 0"):format(name, tostring(value)),
-        3)
-    end
-    limit[name] = value
-  end
-  return limit
-end
 
 ---@class perigee.gotemplate.Template
 ---@field name string
@@ -122,15 +61,15 @@ end
 ---@param source string
 ---@param name string?
 ---@return perigee.gotemplate.Template?
----@return perigee.gotemplate.error? err
+---@return perigee.jinja.error? err
 function M.parse(source, name)
   if type(source) ~= "string" then
     error(("found a %s as template, expected text"):format(type(source)), 2)
   end
   local self = setmetatable({ name = name or "template", source = source }, Template)
-  local limit = limits(nil)
+  local limit = guard.limits(nil)
   limit.memory, limit.steps = 256 << 20, 100 * limit.steps
-  local ok, err = guarded(self, limit, function() return parse(self) end)
+  local ok, err = guard.run(self, limit, function() return parse(self) end)
   if not ok then
     return nil, err
   end
@@ -186,7 +125,7 @@ end
 
 local function run(self, options, f)
   options = options or {}
-  return guarded(self, limits(options.budget), function()
+  return guard.run(self, guard.limits(options.budget), function()
     S.now = options.now
     f()
     return T.segments(T.concat(S.out, S.n_out))
@@ -202,7 +141,7 @@ end
 ---@param vars perigee.gotemplate.conversation
 ---@param options perigee.gotemplate.options?
 ---@return { text: string, input: boolean }[]? segments
----@return perigee.gotemplate.error? err
+---@return perigee.jinja.error? err
 function Template:render(vars, options)
   return run(self, options, function() render(self, vars or {}) end)
 end
@@ -212,7 +151,7 @@ end
 ---@param value any
 ---@param options perigee.gotemplate.options?
 ---@return { text: string, input: boolean }[]? segments
----@return perigee.gotemplate.error? err
+---@return perigee.jinja.error? err
 function Template:execute(value, options)
   return run(self, options, function()
     local root = V.from(value, true)

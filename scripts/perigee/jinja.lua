@@ -11,55 +11,12 @@ local V = require "perigee.jinja.value"
 local chars = require "perigee.jinja.chars"
 local compile = require "perigee.jinja.compile"
 local globals = require "perigee.jinja.globals"
+local guard = require "perigee.jinja.guard"
 local lexer = require "perigee.jinja.lexer"
 local parser = require "perigee.jinja.parser"
 
 local M = {}
 local MAX_SOURCE <const> = 128 << 10
-
----@class perigee.jinja.error
----@field code string "template", or "budget" when a limit was reached
----@field message string "NAME:LINE:COLUMN: found ..., expected ..."
----@field template string
----@field line integer
----@field column integer
-local Error = { __tostring = function(e) return e.message end }
-
--- Line and column (in characters) of byte `at`.
-local function position(source, at)
-  local head = source:sub(1, at - 1)
-  local _, line = head:gsub("\n", "")
-  local last = head:match("[^\n]*$")
-  return line + 1, (utf8.len(last) or #last) + 1
-end
-
-local function make_error(self, fault)
-  local line, column = position(self.source, fault.at)
-  return setmetatable({
-    code = fault.code, template = self.name, line = line, column = column,
-    message = ("%s:%d:%d: %s"):format(self.name, line, column, fault.text),
-  }, Error)
-end
-
--- Run f under a budget; its result, or nil and the error.
-local function guarded(self, limit, f)
-  local saved = S.begin(limit)
-  local ok, result = pcall(f)
-  local at = S.at
-  S.finish(saved)
-  if ok then
-    return result
-  elseif S.is_fault(result) then
-    return nil, make_error(self, result)
-  elseif type(result) == "string" and result:find("stack overflow", 1, true) then
-    return nil, make_error(self, { code = "budget", at = at,
-      text = "found calls nested deeper than the stack, expected a simpler template" })
-  elseif result == "not enough memory" then
-    return nil, make_error(self, { code = "budget", at = at,
-      text = "template uses too much memory: found more than the state may hold" })
-  end
-  error(result, 0)
-end
 
 ---@class perigee.jinja.Template
 ---@field name string
@@ -67,24 +24,6 @@ end
 ---@field private run fun(frame: table)
 local Template = {}
 Template.__index = Template
-
-local function limits(budget)
-  local limit = {}
-  for name, value in pairs(S.defaults) do
-    limit[name] = value
-  end
-  for name, value in pairs(budget or {}) do
-    if not S.defaults[name] then
-      error(("unknown budget '%s', expected steps, output, string, memory or depth"):format(
-        tostring(name)), 3)
-    elseif math.type(value) ~= "integer" or value < 0 then
-      error(("budget %s: found %s, expected a whole number from 0"):format(name, tostring(value)),
-        3)
-    end
-    limit[name] = value
-  end
-  return limit
-end
 
 --- Parse a template.  The name is for error texts.
 ---@param source string
@@ -97,9 +36,9 @@ function M.parse(source, name)
   end
   local self = setmetatable({ name = name or "template" }, Template)
   self.source = source:gsub("\r\n?", "\n"):gsub("\n$", "", 1)
-  local limit = limits(nil)
+  local limit = guard.limits(nil)
   limit.memory, limit.steps = 256 << 20, 100 * limit.steps
-  local ok, err = guarded(self, limit, function()
+  local ok, err = guard.run(self, limit, function()
     if #source > MAX_SOURCE then
       S.fail(("found a template of %d bytes, at most %d"):format(#source, MAX_SOURCE), 1, "budget")
     end
@@ -145,7 +84,7 @@ end
 ---@return perigee.jinja.error? err
 function Template:render(vars, options)
   options = options or {}
-  return guarded(self, limits(options.budget), function()
+  return guard.run(self, guard.limits(options.budget), function()
     S.ctx, S.now = context(vars or {}), options.now
     self.run({})
     return T.segments(T.concat(S.out, S.n_out))
@@ -162,8 +101,8 @@ function M.input(value)
   elseif type(value) ~= "table" then
     return value
   end
-  local limit = limits { steps = math.maxinteger, memory = 1 << 60, string = 1 << 40 }
-  local marked, err = guarded({ source = "", name = "input" }, limit, function()
+  local limit = guard.limits { steps = math.maxinteger, memory = 1 << 60, string = 1 << 40 }
+  local marked, err = guard.run({ source = "", name = "input" }, limit, function()
     return V.from(value, 0, true)
   end)
   if not marked then

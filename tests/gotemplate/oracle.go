@@ -197,9 +197,9 @@ func (c *conversation) collate() (string, []*message) {
 }
 
 var funcs = template.FuncMap{
-	"json":             func(v any) string { return asJSON(v) },
-	"currentDate":      func(...string) string { return "2026-03-09" },
-	"yesterdayDate":    func() string { return "2026-03-08" },
+	"json":          func(v any) string { return asJSON(v) },
+	"currentDate":   func(...string) string { return "2026-03-09" },
+	"yesterdayDate": func() string { return "2026-03-08" },
 	"toTypeScriptType": func(v any) string {
 		if p, ok := v.(property); ok {
 			return p.ToTypeScriptType()

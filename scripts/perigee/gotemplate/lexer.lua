@@ -3,7 +3,7 @@
 -- White space inside an action is a token, for "(x).y" and "(x) .y" differ. "{{- " and " -}}" take
 -- the white space of the neighbouring text away; comments vanish here.
 local S = require "perigee.jinja.state"
-local number = require "perigee.gotemplate.number"
+local constant = require "perigee.gotemplate.constant"
 local quote = require "perigee.gotemplate.quote"
 local unicode = require "perigee.jinja.unicode"
 
@@ -111,7 +111,7 @@ local function lex_char(t, source, at)
 end
 
 local function lex_number(t, source, at)
-  local value, after = number.read(source, at)
+  local value, after = constant.read(source, at)
   if source:find("^" .. WORD, after) then
     S.fail(("found '%s' after a number, expected its end"):format(char_at(source, after)), at)
   end
