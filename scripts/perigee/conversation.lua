@@ -126,8 +126,22 @@ local function new_state(assistant, options, model, owner)
   }, State)
 end
 
+-- The assistant with its Modelfile under it, and events for the next answer.
+local function resolve(assistant)
+  local whole, result = source.resolve(assistant)
+  if not whole then return nil, result end
+  if result and result.problems[1] then return nil, check.err("model", result.problems[1]) end
+  local events = {}
+  for i, text in ipairs(result and result.warnings or {}) do
+    events[i] = { type = "warning", code = "modelfile", text = text }
+  end
+  return whole, events
+end
+
 -- Open the model, make the state, and give it the session that `begin` makes.
-local function open(assistant, options, begin)
+local function open(given, options, begin)
+  local assistant, events = resolve(given)
+  if not assistant then return nil, events end
   local model, owner = source.open(assistant)
   if not model then return nil, owner end
   local self, err = new_state(assistant, options, model, owner)
@@ -138,6 +152,7 @@ local function open(assistant, options, begin)
     return nil, check.as_err(err, "session")
   end
   self.session, self.held = session, held.new(model, session)
+  table.move(events, 1, #events, #self.warnings + 1, self.warnings)
   return self
 end
 

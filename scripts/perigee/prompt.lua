@@ -25,11 +25,15 @@ local M = {}
 ---@field input boolean   from a message: its text never becomes special tokens
 
 ---Parse the chat template of an assistant or its model.
----@param template string?   the assistant's own
+---@param template string|perigee.go_template|nil   the assistant's own
 ---@param info table         model:info()
 ---@return perigee.prompt?
 ---@return perigee.error? err
 function M.new(template, info)
+  if type(template) == "table" then
+    return nil, check.err("template", (template.name or "template") .. ": templates of Go "
+      .. "(TEMPLATE) are not in this version; without one the model's own chat template is used")
+  end
   local source = template or info.template
   if not source or source == "" then
     local text = ("%s has no chat template: give the assistant a template, or use it without chat "
