@@ -95,16 +95,15 @@ end
 ---@return table[]
 function M.unheeded(assistant, template)
   local out = {}
-  local function warn(word, text)
-    if not template.source:find(word, 1, true) then
-      out[#out + 1] = { type = "warning", code = "template", text = text }
-    end
+  local function warn(text)
+    out[#out + 1] = { type = "warning", code = "template", text = text }
   end
-  if #assistant.tools > 0 then
-    warn("tools", "the chat template does not show tools, so the model knows of none")
+  if #assistant.tools > 0 and not prompt.knows(template, "tools") then
+    warn "the chat template does not show tools, so the model knows of none"
   end
-  if assistant.parameters.think ~= nil then
-    warn("enable_thinking", "the chat template knows no enable_thinking; think has no effect")
+  if assistant.parameters.think ~= nil and not prompt.knows(template, "think") then
+    local name = template.go and ".Think" or "enable_thinking"
+    warn(("the chat template knows no %s; think has no effect"):format(name))
   end
   return out
 end

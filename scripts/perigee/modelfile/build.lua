@@ -3,6 +3,7 @@
 -- came before.  What only matters when the model is to answer (a model that is not there, a
 -- renderer that is not here) is a problem, not an error: the Modelfile can still be shown.
 local check = require "perigee.check"
+local gotemplate = require "perigee.gotemplate"
 local parameters = require "perigee.modelfile.parameters"
 local parser = require "perigee.modelfile.parser"
 local paths = require "perigee.modelfile.paths"
@@ -131,7 +132,18 @@ end
 
 ADD.SYSTEM = add_text "system"
 
+-- Errors of the template where they stand in the Modelfile.
+local function check_template(one)
+  local _, err = gotemplate.parse(one.value, "TEMPLATE")
+  if not err then return end
+  local line, column = one.value_line + err.line - 1, err.column
+  if err.line == 1 then column = one.value_column + #one.quote + err.column - 1 end
+  local text = err.message:gsub("^TEMPLATE:%d+:%d+: ", "")
+  error({ text = ("%s:%d:%d: TEMPLATE: %s"):format(one.file, line, column, text) }, 0)
+end
+
 function ADD.TEMPLATE(build, one)
+  check_template(one)
   local name = ("%s:%d: TEMPLATE"):format(one.file, one.value_line)
   build.result.assistant.template = { go = one.value, name = name }
 end

@@ -38,6 +38,7 @@ end
 -- One more text of a list; `sofar` is the list.
 function READ.strings(text, sofar, name)
   local out = table.move(sofar or {}, 1, #(sofar or {}), 1, {})
+  if text == "" and name == "stop" then return nil end
   if name ~= "samplers" then
     out[#out + 1] = text
     return out
@@ -57,7 +58,7 @@ function READ.bias(text, sofar)
 end
 
 local EXPECTED <const> = { integer = "an integer", number = "a number", boolean = "true or false",
-  bias = "TOKEN_ID:NUMBER or TOKEN_ID:false" }
+  bias = "TOKEN_ID:NUMBER or TOKEN_ID:false", strings = "a text that is not empty" }
 
 local function wrong(name, text, expected)
   return nil, check.wrong(name, text, expected):gsub("the string ", "", 1)

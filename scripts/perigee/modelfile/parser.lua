@@ -17,6 +17,7 @@ local M = {}
 ---@field name string     "FROM", "PARAMETER", ...
 ---@field key? string     of a parameter; the role of a message
 ---@field value string
+---@field quote string    that stood around it: nothing, " or """
 ---@field file string     and where it stands in it:
 ---@field line integer
 ---@field column integer
@@ -140,9 +141,9 @@ local function quote_of(text)
   return text:match('^"""') or text:match('^"')
 end
 
--- Does a line, trimmed, end the value that `quote` began?
-local function ends(line, quote, is_first)
-  local tail = trim(line)
+-- Does a text that ends before a newline, trimmed, end the value that `quote` began?
+local function ends(part, quote, is_first)
+  local tail = trim(part)
   return tail:sub(-#quote) == quote and (not is_first or #tail >= 2 * #quote)
 end
 
@@ -152,20 +153,27 @@ local function open_quote(scan, at, name, quote)
     .. "the quote that begins here is open", name, quote)
 end
 
--- The value up to its newline, and where it begins.
+-- The newline or end that may end a value: of this line, and in quotes of the next with a quote.
+local function next_stop(text, at, is_first)
+  local from = is_first and at or text:find('"', at, true)
+  return from and (text:find("[\r\n]", from) or #text + 1)
+end
+
+-- The value up to its newline, where it begins, and the quote around it.
 local function read_value(scan, name)
   local text, at, first = scan.text, scan.at, scan.at
   local dropped, tell = dropper(scan, name)
   local parts, quote = {}, nil
   while true do
-    local stop = text:find("[\r\n]", at) or #text + 1
-    local line = texts.keep_printable(text:sub(at, stop - 1), function(code, where)
+    local is_first = at == first
+    local stop = next_stop(text, at, is_first)
+    if not stop then open_quote(scan, first, name, quote) end
+    local part = texts.keep_printable(text:sub(at, stop - 1), function(code, where)
       dropped(code, at + where - 1)
     end)
-    local is_first = #parts == 0
-    if is_first then quote = quote_of(trim(line)) end
-    parts[#parts + 1] = line
-    if not quote or ends(line, quote, is_first) then at = stop break end
+    if is_first then quote = quote_of(trim(part)) end
+    parts[#parts + 1] = part
+    if not quote or ends(part, quote, is_first) then at = stop break end
     if stop > #text then open_quote(scan, first, name, quote) end
     parts[#parts + 1] = text:sub(stop, stop)
     at = stop + 1
@@ -174,7 +182,7 @@ local function read_value(scan, name)
   tell()
   local value = trim(table.concat(parts))
   if quote then value = value:sub(#quote + 1, -#quote - 1) end
-  return value, text:match("^[ \t]*()", first)
+  return value, text:match("^[ \t]*()", first), quote or ""
 end
 
 local function read_instruction(scan)
@@ -187,11 +195,11 @@ local function read_instruction(scan)
     key, key_at = read_key(scan, name, "^(%a*)", "a role")
     check_role(scan, key, key_at)
   end
-  local value, value_at = read_value(scan, name)
+  local value, value_at, quote = read_value(scan, name)
   local line, column = scan.places:of(at)
   local value_line, value_column = scan.places:of(value_at)
-  return { name = name, key = key, value = value, file = scan.file, line = line, column = column,
-    value_line = value_line, value_column = value_column }
+  return { name = name, key = key, value = value, quote = quote, file = scan.file, line = line,
+    column = column, value_line = value_line, value_column = value_column }
 end
 
 local function read_all(scan)

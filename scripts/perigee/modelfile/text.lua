@@ -93,15 +93,15 @@ function M.read(bytes)
   return read_utf8(bytes:gsub("^\xEF\xBB\xBF", ""))
 end
 
----A line without the characters that the grammar drops.
----@param line string          UTF-8
----@param dropped fun(code: integer, at: integer)   told of each, with its place in the line
+---Text without the characters that the grammar drops.
+---@param text string          UTF-8
+---@param dropped fun(code: integer, at: integer)   told of each, with its place in the text
 ---@return string
-function M.keep_printable(line, dropped)
-  if not line:find("[^\t\32-\126]") then return line end
+function M.keep_printable(text, dropped)
+  if not text:find("[^\t\r\n\32-\126]") then return text end
   local parts = {}
-  for at, code in utf8.codes(line) do
-    if code == 9 or M.is_print(code) then
+  for at, code in utf8.codes(text) do
+    if code == 9 or code == 10 or code == 13 or M.is_print(code) then
       parts[#parts + 1] = utf8.char(code)
     else
       dropped(code, at)
