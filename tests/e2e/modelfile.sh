@@ -107,6 +107,23 @@ has "$err" "the chat template knows no .Think"
 sed 's/if .System/if/' go >m
 run 1 run m hi
 has "$err" "m:4:19: TEMPLATE: found }}, expected a value for if"
+cat >m <<'END'
+FROM demo.gguf
+PARAMETER temperature 0
+SYSTEM You are a helpful assistant.
+TOOL reader.lua
+TEMPLATE """{{ if or .System .Tools }}<|system|>{{ .System }}{{ if .Tools }}
+Tools:{{ range .Tools }}
+{{ .Function.Name }}({{ range $name, $p := .Function.Parameters.Properties }}{{ $name }}: {{ index $p.Type 0 }}{{ end }}): {{ .Function.Description }}{{ end }}{{ end }}<|end|>{{ end }}
+{{- range .Messages }}
+{{- if eq .Role "user" }}<|user|>{{ .Content }}<|end|>
+{{- else if eq .Role "assistant" }}<|assistant|>{{ .Content }}{{ range .ToolCalls }}<tool_call>{"name": "{{ .Function.Name }}", "arguments": {{ .Function.Arguments }}}</tool_call>{{ end }}<|end|>
+{{- else if eq .Role "tool" }}<|tool|>{{ .Content }}<|end|>{{ end }}
+{{- end }}<|assistant|>"""
+END
+run run m --trace "What number is in the file /notes/number.txt?"
+is "$out" "The number in /notes/number.txt is 48213."
+has "$err" '<tool_call>{"name": "read_file", "arguments": {"path":"/notes/number.txt"}}</tool_call><|end|><|tool|>The secret'
 echo 'return { from = "demo.gguf", template = { go = "<|user|>{{ .Prompt }}<|end|><|assistant|>" }, parameters = { temp = 0 } }' >go.lua
 run run go.lua --trace "Who are you?"
 has "$err" "<|user|>Who are you?<|end|><|assistant|>"
