@@ -53,7 +53,7 @@ run run m -n 100 "What is your name?"
 is "$out" "$answer"
 run run Modelfile --system "Your name is Bob." "What is your name?"
 has "$out" "Bob"
-printf 'FROM demo.gguf\nPARAMETER seed 7\nPARAMETER temperature 5\nPARAMETER num_ctx 512\nPARAMETER num_predict 40\n' >m
+printf 'FROM demo.gguf\nPARAMETER seed 7\nPARAMETER temperature 5\nPARAMETER top_k 0\nPARAMETER top_p 1\nPARAMETER num_ctx 512\nPARAMETER num_predict 40\n' >m
 run run m "Hello"
 first=$out
 run run m "Hello"
