@@ -49,10 +49,9 @@ static int run(const peri_args *args, void *values) {
     if (kind == PERI_KIND_NONE) return PERI_EXIT_ERROR;
     json_t *j = json_object();
     bool ok = set_file(j, "messages", o->messages) && (!o->tools || set_file(j, "tools", o->tools));
-    int failed =
-        json_object_set_new(j, "target", json_string(args->arg[0])) |
-        json_object_set_new(j, "kind", json_string(kind == PERI_KIND_MODEL ? "model" : "script")) |
-        json_object_set_new(j, "generation_prompt", json_boolean(!o->no_prompt));
+    int failed = json_object_set_new(j, "target", json_string(args->arg[0])) |
+                 json_object_set_new(j, "kind", json_string(peri_kind_name(kind))) |
+                 json_object_set_new(j, "generation_prompt", json_boolean(!o->no_prompt));
     if (ok && failed) peri_out_fail("out of memory, or TARGET is no well-formed UTF-8");
     if (ok && !failed)
         return peri_host_run(&args->common, &(peri_job_spec){.driver = "render", .arguments = j});
@@ -64,8 +63,9 @@ const peri_command peri_cmd_render = {
     .name = "render",
     .synopsis = "render TARGET --messages FILE [--tools FILE] [OPTION...]",
     .summary = "print the prompt that messages become",
-    .text = "Prints what the chat template of TARGET, a GGUF file or an assistant in Lua, makes of "
-            "a conversation: the text, byte for byte, that the model would be fed. The system "
+    .text = "Prints what the chat template of TARGET, a GGUF file or an assistant (in Lua, or a "
+            "Modelfile), makes of a conversation: the text, byte for byte, that the model would be "
+            "fed. The system "
             "message and the tools of an assistant take part.\n\n"
             "Nothing is loaded but the file's metadata.",
     .examples = "  perigee render model.gguf --messages chat.json\n"

@@ -147,7 +147,8 @@ const peri_command peri_cmd_run = {
     .summary = "chat with a model or an assistant, or run a script",
     .text =
         "TARGET is a model (a GGUF file; of a split one the first part), an assistant (a Lua file "
-        "that returns a table) or any script that uses Perigee.\n\n"
+        "that returns a table, or a Modelfile: any file whose name does not end in .gguf or .lua) "
+        "or any script that uses Perigee.\n\n"
         "With a PROMPT, or with text on stdin, the model answers once, on stdout, as the text "
         "comes. The prompt is what arrives on stdin when that is no terminal, then the file of "
         "--prompt-file, then the PROMPT words with spaces between them. A call of a tool is one "
@@ -163,6 +164,10 @@ const peri_command peri_cmd_run = {
         "no programs.\n\n"
         "With --raw a GGUF file completes the prompt as it stands: the parts of the prompt are put "
         "together with nothing between them, and no chat template is used.\n\n"
+        "Modelfiles are Ollama's, with its defaults for sampling. INCLUDE FILE reads another one "
+        "in "
+        "its place, TOOL FILE.lua adds tools, PARAMETER takes every sampling parameter below. FROM "
+        "is the path of a GGUF file; ADAPTER and DRAFT are read and cannot be used yet.\n\n"
         "Choices are a function of the seed and the position in the text, so a seed gives the same "
         "text whatever else the machine does. For a sampling parameter that is not given, the "
         "assistant's value is taken, else what the model file recommends, else the default. With "
@@ -172,6 +177,7 @@ const peri_command peri_cmd_run = {
         "  perigee run model.gguf                            a conversation\n"
         "  perigee run model.gguf \"Why is the sky blue?\"\n"
         "  perigee run model.gguf \"Summarise:\" < notes.txt\n"
+        "  perigee run Modelfile \"Why is the sky blue?\"\n"
         "  perigee run assistant.lua --temp 0.2 --system \"Answer in one line.\"\n"
         "  perigee run assistant.lua --allow fs.read=notes --trace \"What is in todo.txt?\"\n"
         "  perigee run model.gguf --raw -n 20 --greedy -v \"Once upon a time\"\n"

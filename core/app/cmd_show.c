@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * cmd_show.c - perigee show: what a model file holds, or what an architecture is.
+ * cmd_show.c - perigee show: what a model file holds, or what an architecture is.  Assistants and
+ * the parts that only they have go to scripts/perigee/cli/show.lua.
  *
  * Without --json several parts follow one another under headings; with it one part is that part's
  * document, several are members of one object. */
@@ -9,18 +10,23 @@
 #include <unistd.h>
 
 #include "cmd.h"
+#include "host.h"
 #include "out.h"
 #include "target.h"
 #include "tree.h"
 
 typedef struct show_opts {
     bool want[PERI_SHOW_TEMPLATE + 1]; /* by peri_facet */
+    bool want_modelfile, want_system;  /* parts of assistants */
     bool is_json;
 } show_opts;
 
 #define WANT(facet) (offsetof(show_opts, want) + (facet) * sizeof(bool))
 // clang-format off
 static const peri_opt table[] = {
+    {"modelfile", 0, PERI_OPT_FLAG, NULL, offsetof(show_opts, want_modelfile), 0, 0,
+     "TARGET as a Modelfile: includes in their places, paths absolute. What no Modelfile can say is a comment."},
+    {"system", 0, PERI_OPT_FLAG, NULL, offsetof(show_opts, want_system), 0, 0, "The system message."},
     {"arch", 0, PERI_OPT_FLAG, NULL, WANT(PERI_SHOW_ARCH), 0, 0,
      "The architecture with every option resolved. TARGET may then also be the name of an architecture."},
     {"tensors", 0, PERI_OPT_FLAG, NULL, WANT(PERI_SHOW_TENSORS), 0, 0, "Every tensor: type, shape, bytes, offset, use."},
@@ -128,6 +134,47 @@ static int show_arch(const peri_args *args, const show_opts *o) {
     return ok ? PERI_EXIT_OK : PERI_EXIT_ERROR;
 }
 
+/* The parts that were asked for, in the order of printing; an array of names. */
+static json_t *parts(const show_opts *o) {
+    const struct {
+        bool is_wanted;
+        const char *name;
+    } all[] = {{o->want[PERI_SHOW_SUMMARY], "summary"},
+               {o->want_modelfile, "modelfile"},
+               {o->want_system, "system"},
+               {o->want[PERI_SHOW_PARAMETERS], "parameters"},
+               {o->want[PERI_SHOW_TEMPLATE], "template"}};
+    json_t *list = json_array();
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
+        if (all[i].is_wanted) json_array_append_new(list, json_string(all[i].name));
+    if (json_array_size(list) == 0) json_array_append_new(list, json_string("summary"));
+    return list;
+}
+
+static int show_assistant(const peri_args *args, const show_opts *o, peri_kind kind) {
+    static const int of_file[] = {PERI_SHOW_ARCH, PERI_SHOW_TENSORS, PERI_SHOW_METADATA};
+    for (size_t i = 0; i < sizeof of_file / sizeof of_file[0]; i++)
+        if (o->want[of_file[i]])
+            return peri_opts_usage("show",
+                                   kind == PERI_KIND_MODEL
+                                       ? "--%s cannot be shown together with parts of an assistant"
+                                       : "--%s is a part of a GGUF file, and TARGET is none",
+                                   names[of_file[i]]);
+    json_t *j = json_object(), *target;
+    if (!peri_host_text("TARGET", args->arg[0], strlen(args->arg[0]), &target)) {
+        json_decref(j);
+        return PERI_EXIT_ERROR;
+    }
+    int failed = json_object_set_new(j, "target", target) |
+                 json_object_set_new(j, "kind", json_string(peri_kind_name(kind))) |
+                 json_object_set_new(j, "json", json_boolean(o->is_json)) |
+                 json_object_set_new(j, "parts", parts(o));
+    if (!failed)
+        return peri_host_run(&args->common, &(peri_job_spec){.driver = "show", .arguments = j});
+    json_decref(j);
+    return peri_out_fail("out of memory");
+}
+
 static int run(const peri_args *args, void *values) {
     show_opts *o = values;
     const char *target = args->arg[0];
@@ -135,17 +182,27 @@ static int run(const peri_args *args, void *values) {
     bool is_path = strchr(target, '/') || (n > 5 && strcmp(target + n - 5, ".gguf") == 0) ||
                    access(target, F_OK) == 0;
     if (o->want[PERI_SHOW_ARCH] && !is_path) return show_arch(args, o);
+    peri_kind kind = peri_target_kind(target);
+    if (kind == PERI_KIND_NONE) return PERI_EXIT_ERROR;
+    if (kind != PERI_KIND_MODEL || o->want_modelfile || o->want_system)
+        return show_assistant(args, o, kind);
     return show_model(args, o);
 }
 
 const peri_command peri_cmd_show = {
     .name = "show",
     .synopsis = "show TARGET [OPTION...]",
-    .summary = "show what is in a model file",
-    .text = "Shows a summary of the GGUF file TARGET, or the parts that the options name. Only the "
-            "file is looked at; no device is "
-            "opened. Control characters in the file's texts are shown as \\xNN on a terminal.",
+    .summary = "show what is in a model file or an assistant",
+    .text =
+        "Shows a summary of TARGET, or the parts that the options name. TARGET is a GGUF file, "
+        "a Modelfile, or an assistant in Lua, which is run up to where it returns its table.\n\n"
+        "Of a GGUF file only the metadata is looked at; no device is opened. Of an assistant "
+        "there are --modelfile, --system, --parameters and --template; where it leaves "
+        "a parameter or the template to its model, that is asked. What is odd in a Modelfile "
+        "is told on stderr. Control characters in texts are shown as \\xNN on a terminal.",
     .examples = "  perigee show model.gguf\n  perigee show model.gguf --tensors --json\n"
+                "  perigee show Modelfile --parameters\n"
+                "  perigee show assistant.lua --modelfile > Modelfile\n"
                 "  perigee show --arch qwen3\n",
     .opts = table,
     .n_opt = N_OPTS(table),

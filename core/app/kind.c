@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * kind.c - what a TARGET is: a model file, a Lua file, or a mistake that deserves a good answer
- * (target.h). */
+ * kind.c - what a TARGET is: a model file, a Lua file, a Modelfile, or a mistake that deserves a
+ * good answer (target.h). */
 #include <dirent.h>
 #include <errno.h>
 #include <stdio.h>
@@ -53,7 +53,7 @@ static peri_kind missing(const char *path, int error) {
         strchr(path, '/') == NULL && !ends_with(path, ".gguf") && !ends_with(path, ".lua");
     if (error == ENOENT && is_name && hint[0] == 0)
         peri_out_fail("there is no file '%s' here, and names from a model store are not in this "
-                      "version: give the path of a .gguf or .lua file",
+                      "version: give the path of a .gguf file, a .lua file or a Modelfile",
                       path);
     else
         peri_out_fail("%s: cannot open: %s%s", path, strerror(error), hint);
@@ -62,27 +62,25 @@ static peri_kind missing(const char *path, int error) {
 
 /* A file of neither kind by its name: its first bytes tell. */
 static peri_kind by_content(const char *path) {
-    char head[512] = "";
+    char head[4] = "";
     FILE *f = fopen(path, "rb");
     if (f == NULL) return missing(path, errno);
-    size_t n = fread(head, 1, sizeof head - 1, f);
+    size_t n = fread(head, 1, sizeof head, f);
     fclose(f);
-    if (n >= 4 && memcmp(head, "GGUF", 4) == 0) return PERI_KIND_MODEL;
-    bool is_modelfile = strncasecmp(head, "FROM ", 5) == 0 || strcasestr(head, "\nFROM ");
-    if (is_modelfile)
-        peri_out_fail("%s: Modelfiles are not in this version; a .lua file that returns { from = "
-                      "\"model.gguf\", system = \"...\" } does the same",
-                      path);
-    else
-        peri_out_fail("%s: found neither a GGUF file nor a Lua file (*.lua)", path);
-    return PERI_KIND_NONE;
+    return n == sizeof head && memcmp(head, "GGUF", n) == 0 ? PERI_KIND_MODEL : PERI_KIND_MODELFILE;
+}
+
+const char *peri_kind_name(peri_kind kind) {
+    return kind == PERI_KIND_MODEL ? "model" : kind == PERI_KIND_SCRIPT ? "script" : "modelfile";
 }
 
 peri_kind peri_target_kind(const char *path) {
     struct stat st;
     if (stat(path, &st) != 0) return missing(path, errno);
     if (S_ISDIR(st.st_mode)) {
-        peri_out_fail("%s: this is a folder; give the path of a .gguf or .lua file", path);
+        peri_out_fail(
+            "%s: this is a folder; give the path of a .gguf file, a .lua file or a Modelfile",
+            path);
         return PERI_KIND_NONE;
     }
     if (ends_with(path, ".lua")) return PERI_KIND_SCRIPT;

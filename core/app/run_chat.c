@@ -102,7 +102,7 @@ static json_t *arguments(const peri_args *args, const peri_run_opts *o, peri_kin
     json_t *j = json_object(), *p = json_object();
     bool ok = set(j, "parameters", p) && set_parameters(p, &args->common, o) &&
               set_text(j, "target", "TARGET", args->arg[0], strlen(args->arg[0])) &&
-              set(j, "kind", json_string(kind == PERI_KIND_MODEL ? "model" : "script")) &&
+              set(j, "kind", json_string(peri_kind_name(kind))) &&
               set(j, "trace", json_boolean(o->want_trace)) && set_words(j, args) &&
               set_list(j, "logit_bias", &o->logit_bias) && set_prompt_file(j, o->prompt_file);
     if (ok && o->system) ok = set_text(j, "system", "--system", o->system, strlen(o->system));

@@ -29,9 +29,16 @@ void peri_interrupt_catch(void);
 bool peri_interrupt_seen(void);
 
 /* What the target of a command is, judged before anything is started. */
-typedef enum peri_kind { PERI_KIND_NONE, PERI_KIND_MODEL, PERI_KIND_SCRIPT } peri_kind;
+typedef enum peri_kind {
+    PERI_KIND_NONE,
+    PERI_KIND_MODEL,
+    PERI_KIND_SCRIPT,
+    PERI_KIND_MODELFILE /* any file that is neither */
+} peri_kind;
 /* NONE after saying what is wrong with `path` and what would help. */
 peri_kind peri_target_kind(const char *path);
+/* "model", "script", "modelfile", as drivers in Lua call them. */
+const char *peri_kind_name(peri_kind kind);
 
 /* All of a stream, NUL-terminated; false after an error was reported.  The caller frees *text. */
 bool peri_read_all(FILE *from, const char *name, char **text, size_t *size);

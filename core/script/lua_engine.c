@@ -123,6 +123,13 @@ static int engine_open(lua_State *L) {
     return st ? peri_lua_fail(L, &err) : open_k(L, LUA_OK, at);
 }
 
+/* engine.find(path) -> the path under which open would look for it */
+static int engine_find(lua_State *L) {
+    lua_settop(L, 1);
+    push_model_path(L);
+    return 1;
+}
+
 /* ---- info ---------------------------------------------------------------------------------------
  */
 
@@ -322,7 +329,7 @@ static int model_tokenize(lua_State *L) {
     return 1;
 }
 
-/* engine.parameters() -> { { name=, meaning=, default=, lo=, hi= }, ... } */
+/* engine.parameters() -> { { name=, meaning=, default=, ollama=, lo=, hi= }, ... } */
 static int engine_parameters(lua_State *L) {
     lua_newtable(L);
     for (size_t i = 0; i < peri_sampling_n_param; i++) {
@@ -332,6 +339,8 @@ static int engine_parameters(lua_State *L) {
         set_text(L, "meaning", q->meaning);
         lua_pushnumber(L, q->value[PERI_ORIGIN_RUN]);
         lua_setfield(L, -2, "default");
+        lua_pushnumber(L, q->value[PERI_ORIGIN_OLLAMA]);
+        lua_setfield(L, -2, "ollama");
         lua_pushnumber(L, q->lo);
         lua_setfield(L, -2, "lo");
         lua_pushnumber(L, q->hi);
@@ -365,6 +374,7 @@ static int make_classes(lua_State *L) {
 
 static int open_module(lua_State *L) {
     static const luaL_Reg functions[] = {{"open", engine_open},
+                                         {"find", engine_find},
                                          {"locate", engine_locate},
                                          {"parameters", engine_parameters},
                                          {NULL, NULL}};

@@ -3,8 +3,15 @@
  * lua_host.c - see lua_host.h. */
 #include "script/lua_host.h"
 
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/alloc.h"
 #include "base/io.h"
@@ -271,6 +278,81 @@ static int host_write_file(lua_State *L) {
     return 1;
 }
 
+/* Names in a folder, at most MAX_NAMES; the handle closes with the collector. */
+static int push_names(lua_State *L) {
+    enum { MAX_NAMES = 10000 };
+    DIR **d = luaL_checkudata(L, 1, "perigee host folder");
+    struct dirent *e;
+    lua_newtable(L);
+    for (lua_Integer n = 0; n < MAX_NAMES && (e = readdir(*d)) != NULL;) {
+        if (!strcmp(e->d_name, ".") || !strcmp(e->d_name, "..")) continue;
+        lua_pushstring(L, e->d_name);
+        lua_rawseti(L, -2, ++n);
+    }
+    return 1;
+}
+
+static int close_folder(lua_State *L) {
+    DIR **d = lua_touserdata(L, 1);
+    if (*d) closedir(*d);
+    *d = NULL;
+    return 0;
+}
+
+/* Set "names" of the table on top to what the folder holds; none when it cannot be read. */
+static void set_names(lua_State *L, const char *path) {
+    DIR **d = lua_newuserdatauv(L, sizeof(DIR *), 0);
+    *d = NULL;
+    if (luaL_newmetatable(L, "perigee host folder")) {
+        lua_pushcfunction(L, close_folder);
+        lua_setfield(L, -2, "__gc");
+    }
+    lua_setmetatable(L, -2);
+    *d = opendir(path);
+    if (*d) {
+        lua_pushcfunction(L, push_names);
+        lua_pushvalue(L, -2);
+        lua_call(L, 1, 1);
+        lua_setfield(L, -3, "names");
+        closedir(*d);
+        *d = NULL;
+    }
+    lua_pop(L, 1);
+}
+
+static bool begins_as_gguf(const char *path) {
+    char head[4] = "";
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0) return false;
+    ssize_t n = read(fd, head, sizeof head);
+    close(fd);
+    return n == (ssize_t)sizeof head && memcmp(head, "GGUF", sizeof head) == 0;
+}
+
+/* host.look(path) -> { kind =, path =, is_gguf =, names? = }, or nil and err */
+static int host_look(lua_State *L) {
+    const char *path = luaL_checkstring(L, 1);
+    char real[PATH_MAX];
+    struct stat st;
+    peri_error err;
+    if (strlen(path) != lua_rawlen(L, 1) || !realpath(path, real) || stat(real, &st) != 0) {
+        peri_status status = errno == ENOENT || errno == ENOTDIR ? PERI_E_NOT_FOUND : PERI_E_IO;
+        peri_fail(&err, status, "%s: %s", path,
+                  status == PERI_E_NOT_FOUND ? "no such file or folder" : "cannot be looked at");
+        return peri_lua_fail(L, &err);
+    }
+    lua_settop(L, 0);
+    lua_newtable(L);
+    lua_pushstring(L, real);
+    lua_setfield(L, -2, "path");
+    lua_pushstring(L, S_ISREG(st.st_mode) ? "file" : S_ISDIR(st.st_mode) ? "folder" : "other");
+    lua_setfield(L, -2, "kind");
+    lua_pushboolean(L, S_ISREG(st.st_mode) && begins_as_gguf(real));
+    lua_setfield(L, -2, "is_gguf");
+    if (S_ISDIR(st.st_mode)) set_names(L, real);
+    return 1;
+}
+
 /* ---- the module "host" --------------------------------------------------------------------------
  */
 
@@ -284,6 +366,7 @@ static int open_host(lua_State *L) {
                                          {"library", host_library},
                                          {"read_file", host_read_file},
                                          {"write_file", host_write_file},
+                                         {"look", host_look},
                                          {NULL, NULL}};
     peri_lua_host *p = host_of(L);
     peri_error err;
@@ -296,6 +379,8 @@ static int open_host(lua_State *L) {
     lua_setfield(L, -2, "version");
     lua_pushinteger(L, (lua_Integer)p->o->seed);
     lua_setfield(L, -2, "seed");
+    lua_pushstring(L, getenv("HOME"));
+    lua_setfield(L, -2, "home");
     return 1;
 }
 

@@ -13,7 +13,7 @@ local tool = require "perigee.tool"
 local M = {}
 
 ---@class perigee.assistant
----@field from string|table        path of a GGUF file (relative to the script), or a model
+---@field from string|table        a GGUF file or a Modelfile, relative to the script; or a model
 ---@field name? string
 ---@field description? string
 ---@field system? string           the system message
@@ -21,9 +21,15 @@ local M = {}
 ---@field messages? table[]        messages a chat begins with: { role =, content = }
 ---@field tools? perigee.tool[]
 ---@field capabilities? table      what the script asks for: { fs = { read = { "." } } }
----@field template? string         Jinja text in place of the model's own chat template
+---@field template? string|perigee.go_template   Jinja text in place of the model's own template
 ---@field format? string|table     how calls look in replies: "hermes", "plain", or a format table
+---@field adapters? string[]       files that change the model; kept, but not in this version
+---@field draft? string[]          models that draft for it; likewise
 ---@field budget? perigee.budget
+
+---@class perigee.go_template
+---@field go string       text of Go's text/template, as TEMPLATE of a Modelfile has it
+---@field name? string    for texts of errors
 
 ---@class perigee.budget
 ---@field calls? integer     calls of tools in one answer, 8 unless given
@@ -116,7 +122,19 @@ local BUDGET <const> = {
 local function read_from(v, path)
   local is_model = type(v) == "table" or type(v) == "userdata"
   if type(v) == "string" and v ~= "" or is_model then return v end
-  return nil, check.wrong(path, v, "the path of a GGUF file, or a model")
+  return nil, check.wrong(path, v, "the path of a GGUF file or a Modelfile, or a model")
+end
+
+local GO_TEMPLATE <const> = { go = { kind = "string" }, name = { kind = "string" } }
+
+local function read_template(v, path)
+  if type(v) == "string" then return v end
+  if type(v) ~= "table" then
+    return nil, check.wrong(path, v, "a string of Jinja text, or { go = text }")
+  end
+  local out, text = check.table(v, GO_TEMPLATE, path)
+  if out and not out.go then return nil, path .. " has no go; add go = the template's text" end
+  return out, text
 end
 
 local FIELDS <const> = {
@@ -130,7 +148,9 @@ local FIELDS <const> = {
   capabilities = { kind = "table", check = function(v, path)
     return check.table(v, CAPABILITIES, path)
   end },
-  template = { kind = "string", expected = "a string of Jinja text" },
+  template = { check = read_template },
+  adapters = { check = check.strings, expected = "a path or a list of paths" },
+  draft = { check = check.strings, expected = "a path or a list of paths" },
   format = { check = format.check },
   budget = { kind = "table", check = function(v, path) return check.table(v, BUDGET, path) end },
 }

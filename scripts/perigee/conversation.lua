@@ -95,16 +95,15 @@ end
 ---@return table[]
 function M.unheeded(assistant, template)
   local out = {}
-  local function warn(word, text)
-    if not template.source:find(word, 1, true) then
-      out[#out + 1] = { type = "warning", code = "template", text = text }
-    end
+  local function warn(text)
+    out[#out + 1] = { type = "warning", code = "template", text = text }
   end
-  if #assistant.tools > 0 then
-    warn("tools", "the chat template does not show tools, so the model knows of none")
+  if #assistant.tools > 0 and not prompt.knows(template, "tools") then
+    warn "the chat template does not show tools, so the model knows of none"
   end
-  if assistant.parameters.think ~= nil then
-    warn("enable_thinking", "the chat template knows no enable_thinking; think has no effect")
+  if assistant.parameters.think ~= nil and not prompt.knows(template, "think") then
+    local name = template.go and ".Think" or "enable_thinking"
+    warn(("the chat template knows no %s; think has no effect"):format(name))
   end
   return out
 end
@@ -126,8 +125,22 @@ local function new_state(assistant, options, model, owner)
   }, State)
 end
 
+-- The assistant with its Modelfile under it, and events for the next answer.
+local function resolve(assistant)
+  local whole, result = source.resolve(assistant)
+  if not whole then return nil, result end
+  if result and result.problems[1] then return nil, check.err("model", result.problems[1]) end
+  local events = {}
+  for i, text in ipairs(result and result.warnings or {}) do
+    events[i] = { type = "warning", code = "modelfile", text = text }
+  end
+  return whole, events
+end
+
 -- Open the model, make the state, and give it the session that `begin` makes.
-local function open(assistant, options, begin)
+local function open(given, options, begin)
+  local assistant, events = resolve(given)
+  if not assistant then return nil, events end
   local model, owner = source.open(assistant)
   if not model then return nil, owner end
   local self, err = new_state(assistant, options, model, owner)
@@ -138,6 +151,7 @@ local function open(assistant, options, begin)
     return nil, check.as_err(err, "session")
   end
   self.session, self.held = session, held.new(model, session)
+  table.move(events, 1, #events, #self.warnings + 1, self.warnings)
   return self
 end
 

@@ -118,6 +118,43 @@ local function all_fields()
   return fields
 end
 
+---The names there are, sorted.
+---@return string[]
+function M.names()
+  return check.keys(all_fields())
+end
+
+---What a parameter takes.
+---@param name string
+---@return string? canonical   nil where there is no such parameter
+---@return "integer"|"number"|"boolean"|"string"|"strings"|"bias"|nil kind
+function M.kind(name)
+  all_fields()
+  local canonical = ROWS[name] and name or M.aliases[name]
+  if canonical then return canonical, ROWS[canonical][2] end
+end
+
+---The default of a parameter of sampling.
+---@param name string
+---@return any
+function M.default(name)
+  all_fields()
+  return defaults[name]
+end
+
+---The defaults of Ollama for sampling, which hold in Modelfiles.
+---@return perigee.parameters
+function M.of_ollama()
+  local out = {}
+  for _, p in ipairs(engine.parameters()) do
+    local is_integer = ROWS[p.name] and ROWS[p.name][2] == "integer" or INTEGERS[p.name]
+    local v = is_integer and math.tointeger(p.ollama) or p.ollama
+    if FLAGS[p.name] then v = p.ollama ~= 0 end
+    out[p.name] = v
+  end
+  return out
+end
+
 ---Check parameters; returns a copy under canonical names.
 ---@param t any
 ---@param path string

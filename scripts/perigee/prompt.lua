@@ -3,8 +3,10 @@
 -- to find (messages, tools, bos_token, add_generation_prompt, ...).  Every string that comes from
 -- a message is marked as input, so that "<|im_end|>" in it stays text and never becomes the
 -- token.
+-- A template is Jinja, or Go's text/template where it comes from a Modelfile ({ go = text }).
 local check = require "perigee.check"
 local clock = require "perigee.sys.time"
+local gotemplate = require "perigee.gotemplate"
 local jinja = require "perigee.jinja"
 local json = require "perigee.sys.json"
 
@@ -12,24 +14,32 @@ local M = {}
 
 ---@class perigee.prompt
 ---@field source string   the template's text
+---@field go? perigee.gotemplate.info   of a template of Go: what it can do
 ---@field private parsed table
 
 ---@class perigee.prompt.conversation
 ---@field messages table[]
 ---@field tools? table        definitions
 ---@field think? boolean      for templates that know enable_thinking
----@field is_closed? boolean  do not begin the model's reply
+---@field is_closed? boolean  do not begin the model's reply (Jinja only)
 
 ---@class perigee.segment
 ---@field text string
 ---@field input boolean   from a message: its text never becomes special tokens
 
+local function new_go(template)
+  local parsed, err = gotemplate.parse(template.go, template.name)
+  if not parsed then return nil, check.as_err(err, "template") end
+  return { source = template.go, parsed = parsed, go = parsed:info() }
+end
+
 ---Parse the chat template of an assistant or its model.
----@param template string?   the assistant's own
+---@param template string|perigee.go_template|nil   the assistant's own
 ---@param info table         model:info()
 ---@return perigee.prompt?
 ---@return perigee.error? err
 function M.new(template, info)
+  if type(template) == "table" then return new_go(template) end
   local source = template or info.template
   if not source or source == "" then
     local text = ("%s has no chat template: give the assistant a template, or use it without chat "
@@ -91,6 +101,17 @@ local function raw_message(message)
   return json.object(out)
 end
 
+local function render_go(prompt, conversation)
+  if conversation.is_closed then
+    return nil, check.err("template", "a template of Go always ends where the reply begins; leave "
+      .. "--no-generation-prompt out")
+  end
+  local segments, err = prompt.parsed:render({ messages = conversation.messages,
+    tools = conversation.tools, think = conversation.think }, { now = local_time })
+  if not segments then return nil, check.as_err(err, "template") end
+  return segments
+end
+
 local function render(prompt, list, conversation, info)
   local vars = {
     messages = json.array(list),
@@ -113,6 +134,7 @@ end
 ---@return perigee.segment[]?
 ---@return perigee.error? err
 function M.render(prompt, conversation, info)
+  if prompt.go then return render_go(prompt, conversation) end
   local list = {}
   for i, message in ipairs(conversation.messages) do list[i] = message_vars(message) end
   return render(prompt, list, conversation, info)
@@ -125,9 +147,20 @@ end
 ---@return perigee.segment[]?
 ---@return perigee.error? err
 function M.render_raw(prompt, conversation, info)
+  if prompt.go then return render_go(prompt, conversation) end
   local list = {}
   for i, message in ipairs(conversation.messages) do list[i] = raw_message(message) end
   return render(prompt, list, conversation, info)
+end
+
+---Does the template look at the tools, or at whether the model may think?
+---@param prompt perigee.prompt
+---@param what "tools"|"think"
+---@return boolean
+function M.knows(prompt, what)
+  if prompt.go then return prompt.go["uses_" .. what] end
+  local word = what == "think" and "enable_thinking" or what
+  return prompt.source:find(word, 1, true) ~= nil
 end
 
 ---The text of segments.

@@ -1,11 +1,15 @@
 -- SPDX-License-Identifier: MIT
 -- Where an assistant's model comes from: a path is opened (a relative one beside the script, else
 -- in the current folder), and closed with the last chat that uses it; a model that the script
--- opened stays the script's.  Files of saved chats go through the script's grants.
+-- opened stays the script's.  A path may also lead to a Modelfile, which is then what the assistant
+-- is laid over.  Files of saved chats go through the script's grants.
+local assistants = require "perigee.assistant"
 local check = require "perigee.check"
 local engine = require "perigee.sys.engine"
 local fs = require "perigee.sys.fs"
 local grants = require "perigee.sys.grants"
+local host = require "perigee.sys.host"
+local modelfile = require "perigee.modelfile"
 local parameters = require "perigee.parameters"
 
 local M = {}
@@ -21,6 +25,66 @@ local function engine_model(from)
   if type(from.info) == "function" and type(from.tokenize) == "function" then return from end
 end
 
+-- A script may read Modelfiles, and what they include, beside itself; others need a grant.
+local function script_reader(folder)
+  local function is_beside(path)
+    return folder and path:sub(1, #folder) == folder and not path:find("/../", 1, true)
+  end
+  local reader = { look = host.look }
+  function reader.read(path)
+    if is_beside(path) then return host.read_file(path) end
+    return fs.read(path)
+  end
+  function reader.load(path)
+    local text, err = reader.read(path)
+    if not text then return nil, err end
+    return host.load_text(path, text)
+  end
+  return reader
+end
+
+-- Is it a file that is neither a model nor a script?
+local function is_modelfile(path)
+  if path:find("%.gguf$") or path:find("%.lua$") then return false end
+  local there = host.look(path)
+  return there and there.kind == "file" and not there.is_gguf
+end
+
+-- An assistant laid over that of its Modelfile.
+local function over(base, assistant)
+  local changes = check.shallow(assistant)
+  changes.from = nil
+  if #changes.messages == 0 then changes.messages = nil end
+  return assistants.with(base, changes)
+end
+
+---The assistant laid over the Modelfile that it names, if it names one.
+---@param assistant perigee.assistant   checked
+---@return perigee.assistant?
+---@return perigee.modelfile.result|perigee.error|nil   of the Modelfile; or what is wrong
+function M.resolve(assistant)
+  local from = assistant.from
+  if type(from) ~= "string" then return assistant end
+  local path = engine.find(from)
+  if not is_modelfile(path) then return assistant end
+  local is_beside = path ~= from and path:sub(-#from) == from
+  local result, err = modelfile.load(path, script_reader(is_beside and path:sub(1, -#from - 1)))
+  if not result then return nil, err end
+  local base, text = assistants.check(result.assistant)
+  if not base then return nil, check.err("modelfile", path .. ": " .. text) end
+  return over(base, assistant), result
+end
+
+local function check_supported(assistant)
+  for key, what in next, { adapters = "an adapter", draft = "a draft model" } do
+    local path = assistant[key] and assistant[key][1]
+    if path then
+      return check.err("model", ("the assistant asks for %s, %s: not in this version; "
+        .. "take it out to use the model without"):format(what, path))
+    end
+  end
+end
+
 ---The engine's model of an assistant.
 ---@param assistant perigee.assistant   checked
 ---@return table? model
@@ -30,6 +94,8 @@ function M.open(assistant)
     local ok, err = grants.request(assistant.capabilities)
     if not ok then return nil, check.as_err(err, "not_allowed") end
   end
+  local unfit = check_supported(assistant)
+  if unfit then return nil, unfit end
   local from = assistant.from
   if type(from) ~= "string" then
     local model = engine_model(from)

@@ -14,13 +14,19 @@ blocks = [re.sub(r"(?m)^ {4}", "", b) for b in re.findall(r"(?:^    .*\n|^\n(?= 
 blocks = [re.split(r"(?m)^\$ ", b)[0] for b in blocks]     # without the commands below a script
 ada = next(b for b in blocks if "-- ada.lua" in b)
 dice = next(b for b in blocks if "roll_dice" in b)
+modelfile = next(b for b in blocks if "# Modelfile" in b).lstrip("\n")
 session = next(b for b in blocks if "model:session" in b)
 open("ada.lua", "w").write(ada)
 open("dice.lua", "w").write(dice)
+open("Modelfile", "w").write(modelfile)
 open("session.lua", "w").write('local perigee = require "perigee"\n' + session.replace('"model.gguf"', '"examples/demo-model/perigee-demo.gguf"'))
 PYTHON
 run run ada.lua "What is your name?"
 has "$out" Ada
+run run Modelfile "What is your name?"
+has "$out" Ada
+run show Modelfile --parameters
+has "$out" "Modelfile:3"
 run run dice.lua --trace "Pick a random number from 1 to 6."
 has "$err" "--- call roll_dice"
 run run session.lua

@@ -97,17 +97,14 @@ has "$err" "endless.lua:1: script ran"
 # What is no target.
 run 1 run no-such-model hi
 has "$err" "there is no file 'no-such-model' here"
-has "$err" "give the path of a .gguf or .lua file"
+has "$err" "give the path of a .gguf file, a .lua file or a Modelfile"
 run 1 run helo.lua
 has "$err" "helo.lua: cannot open: No such file or directory; did you mean 'hello.lua'?"
 run 1 run "$tmp"
 has "$err" "this is a folder"
-printf 'FROM llama3\nSYSTEM Hi\n' >Modelfile
-run 1 run Modelfile hi
-has "$err" "Modelfiles are not in this version"
 printf 'nothing much' >plain.txt
 run 1 run plain.txt hi
-has "$err" "neither a GGUF file nor a Lua file"
+has "$err" 'plain.txt:1:1: found the instruction "nothing"'
 run 1 run "$demo"
 has "$err" "the prompt is empty"
 run_with 'a'$'\xff''b' 1 run "$demo"

@@ -56,6 +56,10 @@ local WRONG <const> = {
     "capabilities.fs.reed is unknown; did you mean read?" },
   { { budget = { calls = 0 } }, "budget.calls: found the number 0, expected an amount above 0" },
   { { format = "herms" }, "did you mean hermes?" },
+  { { template = 1 }, "template: found the number 1, expected a string of Jinja text, or {" },
+  { { template = { goo = "x" } }, "template.goo is unknown; did you mean go?" },
+  { { template = {} }, "template has no go; add go = the template's text" },
+  { { adapters = 1 }, "adapters: found the number 1, expected a list" },
 }
 
 function T.test_texts()

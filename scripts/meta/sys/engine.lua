@@ -70,6 +70,11 @@ local engine = {}
 ---@async
 function engine.open(path, options) end
 
+---The path that open would take: of a relative one, that beside the script if there is such a file.
+---@param path string
+---@return string
+function engine.find(path) end
+
 ---Where a file of a script really lies, if its grants cover it.
 ---@param path string
 ---@param way "read"|"write"
@@ -77,8 +82,16 @@ function engine.open(path, options) end
 ---@return perigee.error? err
 function engine.locate(path, way) end
 
+---@class perigee.sys.engine.parameter
+---@field name string
+---@field meaning string
+---@field default number
+---@field ollama number   the default of Ollama
+---@field lo number
+---@field hi number
+
 ---The sampling parameters there are.
----@return { name: string, meaning: string, default: number, lo: number, hi: number }[]
+---@return perigee.sys.engine.parameter[]
 function engine.parameters() end
 
 ---@class perigee.sys.engine.model

@@ -6,6 +6,7 @@
 ---@field arguments table   what the program gave to the driver
 ---@field version string    of the program
 ---@field seed integer      of what is random and was given no seed
+---@field home? string      the person's folder
 local host = {}
 
 ---@param stream 1|2   standard output or error
@@ -62,5 +63,11 @@ function host.read_file(path) end
 ---@return boolean?
 ---@return perigee.error? err
 function host.write_file(path, text) end
+
+---What lies at a path that the person named.
+---@param path string
+---@return { kind: "file"|"folder"|"other", path: string, is_gguf: boolean, names?: string[] }?
+---@return perigee.error? err   path in the result: absolute, without links
+function host.look(path) end
 
 return host

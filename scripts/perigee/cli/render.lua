@@ -1,27 +1,29 @@
 -- SPDX-License-Identifier: MIT
 -- perigee render TARGET --messages M.json [--tools T.json]: print the exact text of a prompt.
--- host.arguments: { target = path, kind = "model" | "script", messages = JSON text, messages_name,
--- tools? = JSON text, tools_name, generation_prompt = boolean }.
+-- host.arguments: { target = path, kind = "model" | "script" | "modelfile", messages = JSON text,
+-- messages_name, tools? = JSON text, tools_name, generation_prompt = boolean }.
 -- Messages are shown to the template as they are, unknown keys included; an assistant's system text
 -- and tools are used where the files bring none.
-local assistants = require "perigee.assistant"
 local check = require "perigee.check"
 local host = require "perigee.sys.host"
 local json = require "perigee.sys.json"
 local prompt = require "perigee.prompt"
 local source = require "perigee.source"
+local targets = require "perigee.cli.target"
 local tool = require "perigee.tool"
 
 local M = {}
 
+-- The assistant with its Modelfile under it.
 local function read_target(arguments)
-  local target = arguments.target
-  if arguments.kind ~= "script" then return assistants.check { from = target } end
-  local script, err = host.load(target)
-  if not script then return nil, tostring(err) end
-  local assistant, text = assistants.check((script()))
-  if not assistant then return nil, target .. ": " .. text end
-  return assistant
+  local assistant, more = targets.read()
+  if more == nil then return nil, arguments.target .. ": returned no assistant" end
+  if not assistant then return nil, more end
+  local whole, base = source.resolve(assistant)
+  if not whole then return nil, base end
+  local problem = more.problems and more.problems[1] or base and base.problems[1]
+  if problem then return nil, problem end
+  return whole
 end
 
 local function list_of_objects(text, what)

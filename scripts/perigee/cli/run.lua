@@ -1,11 +1,12 @@
 -- SPDX-License-Identifier: MIT
 -- The driver behind `perigee run TARGET`: a model file or an assistant becomes a chat (chat.lua),
 -- any other script runs to its end.
--- host.arguments: { kind = "model" | "script", target = path, words = { ... },
+-- host.arguments: { kind = "model" | "script" | "modelfile", target = path, words = { ... },
 -- prompt_file?, system? = text, parameters = { ... }, logit_bias? = { "ID:X", ... },
 -- trace, has_stdin, is_terminal, shows_calls, quiet = boolean, verbose, columns = integer }.
 local check = require "perigee.check"
 local host = require "perigee.sys.host"
+local targets = require "perigee.cli.target"
 
 local M = {}
 
@@ -30,24 +31,25 @@ local function warn_of_idle(arguments)
   host.write(2, text:format(arguments.target, table.concat(idle, ", --"):gsub("_", "-")))
 end
 
-local function run_script(arguments)
-  local script, err = host.load(arguments.target)
-  if not script then return fail(tostring(err)) end
-  local result = script(table.unpack(arguments.words))
-  if type(result) ~= "table" then
-    warn_of_idle(arguments)
-    return result
-  end
-  local assistant, text = require("perigee.assistant").check(result)
-  if not assistant then return fail(arguments.target .. ": " .. text) end
-  return require("perigee.cli.chat").main(assistant, arguments)
+local function warn(arguments, list)
+  if arguments.quiet then return end
+  for _, text in ipairs(list) do host.write(2, "perigee: warning: " .. text .. "\n") end
 end
 
 ---@param arguments table
 ---@return integer|boolean|nil   exit status
 function M.main(arguments)
-  if arguments.kind == "script" then return run_script(arguments) end
-  return require("perigee.cli.chat").main({ from = arguments.target }, arguments)
+  local assistant, more = targets.read()
+  if more == nil then
+    warn_of_idle(arguments)
+    return assistant
+  elseif not assistant then
+    return fail(tostring(more))
+  end
+  local problem = more.problems and more.problems[1]
+  if problem then return fail(problem) end
+  warn(arguments, more.warnings or {})
+  return require("perigee.cli.chat").main(assistant, arguments)
 end
 
 return M
