@@ -145,8 +145,8 @@ end
 function T.test_choice_by_template()
   lu.assertEquals(format.choose(nil, "{{ '<tool_call>' }}").name, "hermes")
   lu.assertEquals(format.choose(nil, "{{ messages }}").name, "plain")
-  lu.assertEquals(format.choose(nil, "<tool_call><function=f>").name, "plain")
-  lu.assertEquals(format.choose(nil, "<tool_call>f<arg_key>").name, "plain")
+  lu.assertEquals(format.choose(nil, "<tool_call><function=f>").name, "qwen_coder")
+  lu.assertEquals(format.choose(nil, "<tool_call>f<arg_key>").name, "glm")
   lu.assertEquals(format.choose("plain", "<tool_call>").name, "plain")
 end
 
@@ -168,6 +168,16 @@ function T.test_wrong_formats()
   lu.assertStrContains(text_of("hermess"), "did you mean hermes?")
   lu.assertStrContains(text_of({ call = { open = "a" } }),
     'format.call has no close; add close = "..."')
+  lu.assertStrContains(text_of({ call = { close = "a" } }), 'format.call has no open; add open')
+  lu.assertStrContains(text_of({ call = { open = "a", close = true } }),
+    "expected a marker, or false")
+  lu.assertStrContains(text_of({ call = { open = "a", close = "b", syntax = "xml" } }),
+    'format.call.syntax: found the string "xml", expected one of gemma, json, named, python, tags')
+  lu.assertStrContains(text_of({ call = { open = "a", close = "b", syntax = "tags" } }),
+    "format.call has no key")
+  lu.assertStrContains(text_of({ ids = { form = "call", pattern = "x" } }), "with one number in it")
+  lu.assertStrContains(text_of({ ids = { form = "call%d", pattern = "(" } }), "a Lua pattern")
+  lu.assertStrContains(text_of({ section = { open = "a", close = "b" } }), "expected both")
   lu.assertStrContains(text_of({ cal = {} }), "format.cal is unknown; did you mean call?")
   lu.assertStrContains(text_of({ call = { open = "", close = "x" } }), "format.call.open: found")
 end
