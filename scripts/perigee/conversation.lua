@@ -117,8 +117,9 @@ local function new_state(assistant, options, model, owner)
     assistant = assistant, model = model, owner = owner, info = info, prompt = template,
     format = fmt, format_note = note, wants_special = wants_special(model, fmt),
     tools = assistant.tools, definitions = tool.definitions(assistant.tools),
-    budget = assistant.budget, parameters = assistant.parameters, system = assistant.system, approve = options.approve,
-    trace = options.trace, messages = table.move(assistant.messages, 1, #assistant.messages, 1, {}),
+    budget = assistant.budget, parameters = assistant.parameters, system = assistant.system,
+    approve = options.approve, trace = options.trace,
+    messages = table.move(assistant.messages, 1, #assistant.messages, 1, {}),
     n_id = 0, warnings = M.unheeded(assistant, template),
   }, State)
 end

@@ -67,8 +67,10 @@ function M.check(v, path)
   end
   if type(v) == "string" and KNOWN[v] then return v end
   local near = type(v) == "string" and check.nearest(v, NAMES)
-  local text = check.wrong(path, v, "one of " .. table.concat(NAMES, ", ") .. ", or a table")
-  return nil, near and text .. "; did you mean " .. near .. "?" or text
+  if near then
+    return nil, ("%s: found %s; did you mean %s?"):format(path, check.describe(v), near)
+  end
+  return nil, check.wrong(path, v, "one of " .. table.concat(NAMES, ", ") .. ", or a table")
 end
 
 -- The families as an assistant's own table would be read, so that they keep to the same rules.

@@ -355,6 +355,7 @@ function T.test_trace_has_prompt_and_tokens()
   lu.assertEquals(seen.prompt.text, "<|user|>Hi<|end|><|assistant|>")
   lu.assertEquals(#seen.prompt.ids, 4)
   lu.assertEquals(seen.reply.text, "one two")
+  lu.assertEquals(seen.format.text, "format hermes: the chat template shows <tool_call>")
   lu.assertEquals(#seen.reply.ids, 2)
 end
 
