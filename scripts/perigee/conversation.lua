@@ -106,11 +106,21 @@ function M.unheeded(assistant, template)
   return out
 end
 
+-- What the template writes for a conversation that has been answered.
+local function writer(template, info)
+  return function(messages, tools)
+    local segments = prompt.render(template, { messages = messages, tools = tools,
+      is_closed = true }, info)
+    return segments and prompt.text(segments)
+  end
+end
+
 local function new_state(assistant, options, model, owner)
   local info = model:info()
   local template, err = prompt.new(assistant.template, info)
   if not template then return nil, err end
-  local fmt, note = format.choose(assistant.format, template.source)
+  local fmt, note = format.choose(assistant.format, template.source,
+    #assistant.tools > 0 and writer(template, info) or nil)
   local unfit = check_format(fmt, assistant)
   if unfit then return nil, unfit end
   return setmetatable({

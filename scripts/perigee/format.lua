@@ -1,13 +1,15 @@
 -- SPDX-License-Identifier: MIT
 -- Which format replies are in.  A format is a table of markers (formats/*.lua): it says how
--- thinking and calls of tools stand in the text.  It is chosen by what the chat template says, or
--- given by the assistant's format key: a name, or a table of its own:
+-- thinking and calls of tools stand in the text.  It is chosen by what the chat template says, else
+-- derived from what the template writes (formats/derive.lua), or given by the assistant's format
+-- key: a name, or a table of its own:
 --   { call = { open = "[CALL]", close = "[/CALL]", name = "name", arguments = "arguments" },
 --     thinking = { open = "<think>", close = "</think>" } }
 -- What is written between the markers is call.syntax (formats/read.lua); close = false is a call
 -- that ends where its brackets do. call.parse(text) may read it instead; it returns { name =,
 -- arguments = } or a list of such, or nil and what is wrong.
 local check = require "perigee.check"
+local derive = require "perigee.formats.derive"
 local fields = require "perigee.formats.fields"
 
 local M = {}
@@ -52,19 +54,7 @@ local NAMES <const> = check.keys(KNOWN)
 ---@return string|perigee.format|nil
 ---@return string? text
 function M.check(v, path)
-  if type(v) == "table" then
-    local out, text = check.table(v, fields.FIELDS, path)
-    if not out then return nil, text end
-    out.name = out.name or "own"
-    if out.section and not out.call then
-      return nil, path .. ".section: found a section without call, expected both"
-    end
-    if out.call and not out.channels then
-      local _, missing = fields.need(out.call, path .. ".call", { "open" })
-      if missing then return nil, missing end
-    end
-    return out
-  end
+  if type(v) == "table" then return fields.check(v, path) end
   if type(v) == "string" and KNOWN[v] then return v end
   local near = type(v) == "string" and check.nearest(v, NAMES)
   if near then
@@ -75,7 +65,7 @@ end
 
 -- The families as an assistant's own table would be read, so that they keep to the same rules.
 for i, family in ipairs(FAMILIES) do
-  local format, text = M.check(family, family.name)
+  local format, text = fields.check(family, family.name)
   if not format then error(text, 0) end
   FAMILIES[i], KNOWN[family.name] = format, format
 end
@@ -109,9 +99,10 @@ end
 ---The format of a chat.
 ---@param given string|perigee.format|nil   the assistant's, checked
 ---@param template string                   the chat template's text
+---@param render? fun(messages: table[], tools: table): string?   to find out what calls look like
 ---@return perigee.format
 ---@return string note   how it was chosen, for the trace
-function M.choose(given, template)
+function M.choose(given, template, render)
   if type(given) == "table" then
     return given, ("format %s: the assistant's own table"):format(given.name)
   end
@@ -119,6 +110,12 @@ function M.choose(given, template)
   local family, words = M.recognise(template)
   if family then
     return family, ("format %s: the chat template shows %s"):format(family.name, words)
+  end
+  local derived = render and derive.format(render)
+  if derived then
+    local call = derived.call
+    return derived, ("format derived: the chat template writes calls as %s behind %s"):format(
+      call.syntax, call.open or call.bare)
   end
   return KNOWN.plain, "format plain: the chat template shows none that is known"
 end

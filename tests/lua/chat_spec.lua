@@ -372,4 +372,21 @@ function T.test_two_chats_side_by_side()
   lu.assertEquals((b:wait()), "I am Grace.")
 end
 
+function T.test_a_format_is_derived_from_an_unknown_template()
+  local seen
+  local model = perigee.fake.model { replies = { 'I look. <<f | {"v": 2}>>', "Done." }, template =
+    "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% for c in m.tool_calls or [] %}"
+    .. "<<{{ c.function.name }} | {{ c.function.arguments | tojson }}>>{% endfor %};"
+    .. "{% endfor %}{{ tools and '' }}" }
+  local tool = { name = "f", parameters = { v = "int" },
+    run = function(args) return "got " .. args.v end }
+  local chat = assert(perigee.chat({ from = model, tools = { tool } }, { trace = true }))
+  for ev in chat:send("Go.") do
+    if ev.type == "trace" and ev.what == "format" then seen = ev.text end
+    if ev.type == "result" then lu.assertEquals(ev.text, "got 2") end
+  end
+  lu.assertEquals(seen, "format derived: the chat template writes calls as named behind <<")
+  lu.assertEquals(#chat:messages(), 4)
+end
+
 return T

@@ -2,6 +2,7 @@
 -- The families of formats against real chat templates: what a template writes for calls is read
 -- back as the same calls.  tests/e2e/format_templates.sh runs this in the folder that
 -- PERIGEE_TEST_DATA names; it is no spec of the suite by its name, because the data is not here.
+local derive = require "perigee.formats.derive"
 local events = require "format_events"
 local format = require "perigee.format"
 local jinja = require "perigee.jinja"
@@ -175,8 +176,32 @@ local function try(template, fmt, variant, at, label)
   local list = check(fmt, reply, options, expected, label, step)
   local text, thinking = joined(list, "text"), joined(list, "thinking")
   lu.assertTrue(text == variant.content or text == "" or fmt.channels ~= nil, label .. text)
-  if thinking ~= "" and not fmt.channels then lu.assertEquals(thinking, variant.reasoning, label) end
+  if thinking ~= "" and not fmt.channels then
+    lu.assertEquals(thinking, variant.reasoning, label)
+  end
   return "read back"
+end
+
+-- What is derived from a template without knowing its family reads the calls back, too.
+local function check_derived(template, name)
+  local fmt = derive.format(function(messages, tools)
+    local segments = template:render({ messages = json.array(messages), bos_token = BOS,
+      tools = tools, eos_token = EOS, add_generation_prompt = false }, { now = 0 })
+    return segments and jinja.text(segments)
+  end)
+  if not fmt then return print(name .. ": nothing derived") end
+  local n = 0
+  for at = 1, #ARGUMENTS do
+    local args = assert(json.decode(ARGUMENTS[at]))
+    local reply, is_thinking = reply_of(template, fmt,
+      message_of(VARIANTS[1], NAMES, { args }))
+    local options = { tools = TOOLS, is_thinking = reply and is_thinking }
+    local found = reply and calls_of(events.events(fmt, { reply }, options))[1]
+    if found == NAMES[1] .. " " .. json.encode(args, { sort = true }) then n = n + 1 end
+  end
+  lu.assertEquals(n, #ARGUMENTS, name)
+  print(("%s: derived %s %s: %d of %d read back"):format(name, fmt.call.syntax,
+    json.encode(fmt.call.open or fmt.call.bare), n, #ARGUMENTS))
 end
 
 local function check_template(name)
@@ -199,6 +224,9 @@ end
 for _, name in ipairs(assert(perigee.fs.list(FOLDER))) do
   if name:find("%.jinja$") then
     T["test_" .. name] = function() check_template(name) end
+    T["test_derived_" .. name] = function()
+      check_derived(assert(jinja.parse(assert(perigee.fs.read(FOLDER .. "/" .. name)), name)), name)
+    end
   end
 end
 

@@ -15,7 +15,7 @@ local M = {}
 ---@field ids? { form: string, pattern: string }   how the template wants the calls' ids
 
 ---@class perigee.format.call
----@field open? string           needed, unless there are channels
+---@field open? string           needed, unless there are channels or bare is given
 ---@field close string|false     false: the call ends where its brackets are closed
 ---@field syntax string          "json", "named", "tags", "python", "gemma"
 ---@field name? string           json: the key of the tool's name
@@ -48,13 +48,8 @@ local MARKER <const> = { kind = "string", check = marker }
 local TEXT <const> = { kind = "string" }
 local FLAG <const> = { kind = "boolean" }
 
----Do the keys stand in a table?
----@param out table
----@param path string
----@param keys string[]
----@return table? out
----@return string? text
-function M.need(out, path, keys)
+-- Do the keys stand in a table?
+local function need(out, path, keys)
   for _, key in ipairs(keys) do
     if out[key] == nil then return nil, ('%s has no %s; add %s = "..."'):format(path, key, key) end
   end
@@ -66,7 +61,7 @@ local function read_markers(fields, ...)
   return function(v, path)
     local out, text = check.table(v, fields, path)
     if not out then return nil, text end
-    return M.need(out, path, keys)
+    return need(out, path, keys)
   end
 end
 
@@ -116,12 +111,12 @@ local function read_call(v, path)
   if not out then return nil, text end
   out.syntax = out.syntax or "json"
   out.name, out.arguments = out.name or "name", out.arguments or "arguments"
-  out, text = M.need(out, path, { "close" })
+  out, text = need(out, path, { "close" })
   if not out then return nil, text end
   if out.parse and not out.close then
     return nil, path .. ".close: found false beside parse, expected a marker"
   end
-  return M.need(out, path, SYNTAXES[out.syntax])
+  return need(out, path, SYNTAXES[out.syntax])
 end
 
 local function read_words(v, path)
@@ -155,7 +150,7 @@ end
 local CHANNELS <const> = { message = MARKER, recipient = PATTERN, channel = PATTERN,
   kinds = { check = read_kinds }, ends = { check = read_list }, begins = { check = read_list } }
 
-M.FIELDS = {
+local FIELDS <const> = {
   name = TEXT,
   shows = { check = read_words },
   thinking = { check = read_markers(PAIR, "open", "close") },
@@ -167,5 +162,24 @@ M.FIELDS = {
   ids = { check = read_markers({ form = { kind = "string", check = read_form },
     pattern = PATTERN }, "form", "pattern") },
 }
+
+---Check a format's table.
+---@param v table
+---@param path string
+---@return perigee.format?
+---@return string? text
+function M.check(v, path)
+  local out, text = check.table(v, FIELDS, path)
+  if not out then return nil, text end
+  out.name = out.name or "own"
+  if out.section and not out.call then
+    return nil, path .. ".section: found a section without call, expected both"
+  end
+  if out.call and not out.channels and (out.section or not out.call.bare) then
+    local _, missing = need(out.call, path .. ".call", { "open" })
+    if missing then return nil, missing end
+  end
+  return out
+end
 
 return M

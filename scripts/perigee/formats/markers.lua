@@ -44,6 +44,7 @@ function M.rules(format)
     local list = {}
     rules[state] = list
     read(format, function(marker, does)
+      if not marker then return end -- a call that begins with its bracket
       list[#list + 1] = { marker = marker, does = does }
       rules.longest = math.max(rules.longest, #marker)
     end)
