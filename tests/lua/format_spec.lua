@@ -231,4 +231,15 @@ function T.test_what_cannot_be_read_back_is_not_derived()
     .. "<c>{{ f.name | upper }} {{ f.arguments | tojson }}</c>{% endfor %}"))
 end
 
+-- White space in a reply costs time in proportion to its length.
+function T.test_much_white_space()
+  local space = (" "):rep(200000)
+  lu.assertEquals(#events_of { "a" .. space .. "b" }, #"text||||ab" + #space)
+  local text = events_of { '<tool_call>{"name":' .. space .. '"f"}</tool_call>' .. space }
+  lu.assertEquals(text, "call|call_1|f|{}|")
+  local gemma = format.choose("gemma4", "")
+  text = events_of({ "<|tool_call>call:f{a" .. space .. "b:1}<tool_call|>" }, gemma)
+  lu.assertEquals(#text, #'call|call_1|f|{"ab":1}|' + #space)
+end
+
 return T

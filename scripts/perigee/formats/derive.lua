@@ -6,18 +6,17 @@
 local json = require "perigee.sys.json"
 local fields = require "perigee.formats.fields"
 local parser = require "perigee.formats.parser"
+local scan = require "perigee.formats.scan"
 
 local M = {}
+
+local trim <const> = scan.trim
 
 -- Words that stand in no template.
 local ANSWER <const>, THOUGHT <const> = "Plainanswer", "Innerthought"
 local NAMES <const> = { "firsttool", "secondtool" }
 local IDS <const> = { "idoffirst", "idofother" }
 local KEYS <const>, VALUES <const> = { "keyalpha", "keybeta" }, { "valuealpha", 73819 }
-
-local function trim(s)
-  return s:match("^%s*(.-)%s*$")
-end
 
 local SCHEMA <const> = json.object { { "type", "object" }, { "properties", json.object {
   { KEYS[1], json.object { { "type", "string" } } },

@@ -5,6 +5,7 @@
 --   literal.calls('[f(a="x", b=[1]), g()]')
 --   literal.gemma('call:f{a:<|"|>x<|"|>,b:[1]}', '<|"|>')
 local json = require "perigee.sys.json"
+local scan = require "perigee.formats.scan"
 
 local M = {}
 
@@ -114,7 +115,7 @@ local function key_of(r)
   key = r.text:match("^[^:{}%[%],]+", r.at)
   if not key then fail(r, "a key") end
   r.at = r.at + #key
-  return key:match("^(.-)%s*$")
+  return (scan.split_end(key))
 end
 
 -- Members up to "}", or to ")" of a call, whose keys are names before "=".

@@ -49,8 +49,8 @@ local function say(self, text)
   end
   text = self.space .. text
   if self.is_behind_marker then text = text:match("^%s*(.*)$") end
-  local body, space = text:match("^(.-)(%s*)$")
-  self.space = space
+  local body
+  body, self.space = scan.split_end(text)
   if body == "" then return end
   self.is_behind_marker, self.is_fresh = false, false
   emit(self, self.state, body)

@@ -10,19 +10,18 @@
 local check = require "perigee.check"
 local json = require "perigee.sys.json"
 local literal = require "perigee.formats.literal"
+local scan = require "perigee.formats.scan"
 local typed = require "perigee.formats.typed"
 
 local M = {}
+
+local trim <const> = scan.trim
 
 ---@class perigee.format.found   a call, or what is wrong with it
 ---@field name? string
 ---@field arguments? table
 ---@field id? string        as the reply gives it
 ---@field text? string      why it cannot be read
-
-local function trim(s)
-  return s:match("^%s*(.-)%s*$")
-end
 
 local function decode_arguments(text)
   local value, err = json.decode(text)

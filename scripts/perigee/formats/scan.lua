@@ -19,6 +19,22 @@ local PYTHON <const> = { JSON[1], { open = "'", close = "'", has_escapes = true 
 local Scan = {}
 Scan.__index = Scan
 
+---A text without the white space at its end, and that.  A pattern that looks for the end from the
+---beginning takes quadratic time where there is much white space inside.
+---@param s string
+---@return string body
+---@return string space
+function M.split_end(s)
+  local n = #s:reverse():match("^%s*")
+  return s:sub(1, #s - n), s:sub(#s - n + 1)
+end
+
+---@param s string
+---@return string
+function M.trim(s)
+  return (M.split_end(s:match("^%s*(.*)$")))
+end
+
 ---Does marker stand at this place?
 function M.starts(s, at, marker)
   return s:sub(at, at + #marker - 1) == marker
