@@ -10,7 +10,8 @@
 --               "call"      .name .arguments .id
 --               "result"    .name .text .error .id
 --               "warning"   .code .text, .traceback where a tool raised an error
---               "trace"     .what = "prompt" "reply", .text .ids   (chats made with trace = true)
+--               "trace"     .what = "format" "prompt" "reply", .text .ids   (chats made with
+--                           trace = true)
 --               "done"      .why .text .usage .calls
 -- why: "eog", "stop" (a stop text, .stop says which), "length" (parameters.max), "context" (it is
 -- full), "cancelled"; "calls", "rounds", "seconds" (a budget), "loop" (the same call ever again).

@@ -21,6 +21,7 @@ local M = {}
 ---@field held perigee.held
 ---@field prompt perigee.prompt
 ---@field format perigee.format
+---@field format_note string   how it was chosen
 ---@field messages table[]     without the system text
 ---@field system? string
 ---@field tools perigee.tool[]
@@ -72,12 +73,9 @@ end
 
 -- Are the markers of the format control tokens, which are not printed unless asked for?
 local function wants_special(model, fmt)
-  for _, pair in next, { fmt.call or false, fmt.thinking or false } do
-    local marker = pair and pair.open
-    if marker then
-      local ids = model:tokenize(marker, { add_special = false, parse_special = true })
-      if ids and model:detokenize(ids, false) == "" then return true end
-    end
+  for _, marker in ipairs(format.markers(fmt)) do
+    local ids = model:tokenize(marker, { add_special = false, parse_special = true })
+    if ids and model:detokenize(ids, false) ~= model:detokenize(ids, true) then return true end
   end
   return false
 end
@@ -108,19 +106,30 @@ function M.unheeded(assistant, template)
   return out
 end
 
+-- What the template writes for a conversation that has been answered.
+local function writer(template, info)
+  return function(messages, tools)
+    local segments = prompt.render(template, { messages = messages, tools = tools,
+      is_closed = true }, info)
+    return segments and prompt.text(segments)
+  end
+end
+
 local function new_state(assistant, options, model, owner)
   local info = model:info()
   local template, err = prompt.new(assistant.template, info)
   if not template then return nil, err end
-  local fmt = format.choose(assistant.format, template.source)
+  local fmt, note = format.choose(assistant.format, template.source,
+    #assistant.tools > 0 and writer(template, info) or nil)
   local unfit = check_format(fmt, assistant)
   if unfit then return nil, unfit end
   return setmetatable({
     assistant = assistant, model = model, owner = owner, info = info, prompt = template,
-    format = fmt, wants_special = wants_special(model, fmt), tools = assistant.tools,
-    definitions = tool.definitions(assistant.tools), budget = assistant.budget,
-    parameters = assistant.parameters, system = assistant.system, approve = options.approve,
-    trace = options.trace, messages = table.move(assistant.messages, 1, #assistant.messages, 1, {}),
+    format = fmt, format_note = note, wants_special = wants_special(model, fmt),
+    tools = assistant.tools, definitions = tool.definitions(assistant.tools),
+    budget = assistant.budget, parameters = assistant.parameters, system = assistant.system,
+    approve = options.approve, trace = options.trace,
+    messages = table.move(assistant.messages, 1, #assistant.messages, 1, {}),
     n_id = 0, warnings = M.unheeded(assistant, template),
   }, State)
 end

@@ -7,6 +7,7 @@ local check = require "perigee.check"
 local clock = require "perigee.sys.time"
 local format = require "perigee.format"
 local held = require "perigee.held"
+local ids = require "perigee.ids"
 local loop = require "perigee.sys.loop"
 local parser = require "perigee.formats.parser"
 local prompt = require "perigee.prompt"
@@ -43,8 +44,9 @@ local function push_warnings(self)
   for _, event in ipairs(list) do push(self, event) end
 end
 
-local function trace(self, what, text, ids)
-  if self.chat.trace then push(self, { type = "trace", what = what, text = text, ids = ids }) end
+local function trace(self, what, text, tokens)
+  if not self.chat.trace then return end
+  push(self, { type = "trace", what = what, text = text, ids = tokens })
 end
 
 local function add_message(self, message)
@@ -99,6 +101,14 @@ local function halt(self, why, text)
   finish(self, why)
 end
 
+local function new_parser(self, is_thinking)
+  local by_name = self.state.by_name
+  local function schema_of(name)
+    return by_name[name] and by_name[name].parameters
+  end
+  return parser.new(self.chat.format, is_thinking, ids.maker(self.chat), schema_of)
+end
+
 local function begin_round(self)
   local chat = self.chat
   local most = chat.budget.rounds or MAX_ROUNDS
@@ -112,6 +122,7 @@ local function begin_round(self)
   local text = prompt.text(segments)
   local fed, wrong = held.feed(chat.held, segments)
   if not fed then return M.fail(self, wrong) end
+  if self.usage.rounds == 0 then trace(self, "format", chat.format_note) end
   trace(self, "prompt", text, chat.trace and chat.session:tokens())
   local usage = self.usage
   usage.prompt, usage.new, usage.rounds = fed.prompt, usage.new + fed.new, usage.rounds + 1
@@ -119,17 +130,8 @@ local function begin_round(self)
   local stream, reason = chat.session:generate(chat:generate_options())
   if not stream then return M.fail(self, check.as_err(reason, "session")) end
   self.stream, self.raw, self.text, self.thinking, self.content = stream, {}, "", "", ""
-  self.parser = parser.new(chat.format, format.is_thinking(chat.format, segments), function()
-    chat.n_id = chat.n_id + 1
-    return "call_" .. chat.n_id
-  end)
-  self.calls, self.at_call, self.phase = {}, 1, "reply"
-end
-
--- A call as it stood in the reply, for one that cannot be kept as a call.
-local function markup(self, raw)
-  local call = self.chat.format.call
-  return call.open .. raw .. call.close
+  self.parser = new_parser(self, format.is_thinking(chat.format, segments))
+  self.calls, self.at_call, self.region, self.phase = {}, 1, nil, "reply"
 end
 
 local function take(self, events)
@@ -147,7 +149,9 @@ local function take(self, events)
     else
       self.calls[#self.calls + 1] = event
       if event.type == "broken" then
-        self.content = self.content .. markup(self, event.raw)
+        -- It cannot be kept as a call; those of one list have one text.
+        if event.region ~= self.region then self.content = self.content .. event.raw end
+        self.region = event.region
       else
         push(self, { type = "call", id = event.id, name = event.name, arguments = event.arguments })
       end

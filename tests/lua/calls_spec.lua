@@ -167,7 +167,7 @@ function T.test_a_call_that_cannot_be_read_is_told_and_kept()
   local chat = new({ "<tool_call>{name: echo}</tool_call>", "Done." }, { ECHO })
   local results, last, warnings = run(chat)
   lu.assertStrContains(results[1].text, "The call could not be read: the call is no JSON")
-  lu.assertEquals(warnings.broken_call.raw, "{name: echo}")
+  lu.assertEquals(warnings.broken_call.raw, "<tool_call>{name: echo}</tool_call>")
   lu.assertEquals(last.text, "Done.")
   lu.assertEquals(chat:messages()[2].content, "<tool_call>{name: echo}</tool_call>")
 end
@@ -339,12 +339,14 @@ function T.test_cancel_while_a_tool_runs()
 end
 
 function T.test_a_task_that_is_ended_in_a_tool_leaves_a_chat_in_order()
+  local has_begun = false
   local chat = new({ call("nap"), "Fine." }, { { name = "nap", run = function()
+    has_begun = true
     perigee.sleep(60)
     return "slept"
   end } })
   local task = perigee.spawn(function() return chat:ask("Go.") end)
-  perigee.sleep(0.01)
+  while not has_begun do perigee.sleep(0.001) end
   task:cancel()
   lu.assertNil((task:wait()))
   local messages = chat:messages()
@@ -370,6 +372,43 @@ function T.test_tools_are_shown_in_their_order()
   local prompt = chat:prompt()
   lu.assertTrue(prompt:find('"z"', 1, true) < prompt:find('"a"', 1, true))
   lu.assertEquals(chat:tools()[1].signature, "z()")
+end
+
+-- A chat of a format; its calls and results as events.
+local function new_in(name, replies, tools)
+  return new(replies, tools, { format = name })
+end
+
+local TYPED <const> = { name = "put", parameters = { s = "string?", n = "int?" },
+  run = function(args) return json.encode(args) end }
+
+function T.test_raw_arguments_get_the_type_of_the_schema()
+  local reply = "<tool_call><function=put><parameter=s>2</parameter><parameter=n>2</parameter>"
+    .. "</function></tool_call>"
+  local results = run(new_in("qwen_coder", { reply, "Done." }, { TYPED }))
+  lu.assertEquals(results[1].text, '{"s":"2","n":2}')
+end
+
+function T.test_ids_of_the_reply_are_kept_and_made_once()
+  local one = "<|tool_call_begin|>functions.put:0<|tool_call_argument_begin|>{}<|tool_call_end|>"
+  local results = run(new_in("kimi_k2", { one .. one, one, "Done." }, { TYPED }))
+  lu.assertEquals(results[1].id, "functions.put:0")
+  lu.assertEquals({ results[2].id, results[3].id }, { "call_1", "call_2" })
+end
+
+function T.test_ids_as_the_template_wants_them()
+  local reply = '[TOOL_CALLS][{"name": "put", "arguments": {}, "id": "%s"}]'
+  local results = run(new_in("mistral", { reply:format("abcdefgh1"), reply:format("short"),
+    "Done." }, { TYPED }))
+  lu.assertEquals({ results[1].id, results[2].id }, { "abcdefgh1", "call00001" })
+end
+
+function T.test_a_broken_list_is_kept_once()
+  local reply = '[TOOL_CALLS][{"x": 1}, {"y": 2}]'
+  local chat = new_in("mistral", { reply, "Done." }, { TYPED })
+  local results = run(chat)
+  lu.assertEquals(#results, 2)
+  lu.assertEquals(chat:messages()[2].content, reply)
 end
 
 return T

@@ -355,6 +355,7 @@ function T.test_trace_has_prompt_and_tokens()
   lu.assertEquals(seen.prompt.text, "<|user|>Hi<|end|><|assistant|>")
   lu.assertEquals(#seen.prompt.ids, 4)
   lu.assertEquals(seen.reply.text, "one two")
+  lu.assertEquals(seen.format.text, "format hermes: the chat template shows <tool_call>")
   lu.assertEquals(#seen.reply.ids, 2)
 end
 
@@ -369,6 +370,23 @@ function T.test_two_chats_side_by_side()
   local a, b = perigee.spawn(ask, "Ada"), perigee.spawn(ask, "Grace")
   lu.assertEquals((a:wait()), "I am Ada.")
   lu.assertEquals((b:wait()), "I am Grace.")
+end
+
+function T.test_a_format_is_derived_from_an_unknown_template()
+  local seen
+  local model = perigee.fake.model { replies = { 'I look. <<f | {"v": 2}>>', "Done." }, template =
+    "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% for c in m.tool_calls or [] %}"
+    .. "<<{{ c.function.name }} | {{ c.function.arguments | tojson }}>>{% endfor %};"
+    .. "{% endfor %}{{ tools and '' }}" }
+  local tool = { name = "f", parameters = { v = "int" },
+    run = function(args) return "got " .. args.v end }
+  local chat = assert(perigee.chat({ from = model, tools = { tool } }, { trace = true }))
+  for ev in chat:send("Go.") do
+    if ev.type == "trace" and ev.what == "format" then seen = ev.text end
+    if ev.type == "result" then lu.assertEquals(ev.text, "got 2") end
+  end
+  lu.assertEquals(seen, "format derived: the chat template writes calls as named behind <<")
+  lu.assertEquals(#chat:messages(), 4)
 end
 
 return T

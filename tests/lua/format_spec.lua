@@ -1,7 +1,9 @@
 -- SPDX-License-Identifier: MIT
 -- Replies become the same events however they are split.
+local derive = require "perigee.formats.derive"
 local format = require "perigee.format"
 local hermes = require "perigee.formats.hermes"
+local jinja = require "perigee.jinja"
 local json = require("perigee").json
 local lu = require "luaunit"
 local parser = require "perigee.formats.parser"
@@ -145,8 +147,8 @@ end
 function T.test_choice_by_template()
   lu.assertEquals(format.choose(nil, "{{ '<tool_call>' }}").name, "hermes")
   lu.assertEquals(format.choose(nil, "{{ messages }}").name, "plain")
-  lu.assertEquals(format.choose(nil, "<tool_call><function=f>").name, "plain")
-  lu.assertEquals(format.choose(nil, "<tool_call>f<arg_key>").name, "plain")
+  lu.assertEquals(format.choose(nil, "<tool_call><function=f>").name, "qwen_coder")
+  lu.assertEquals(format.choose(nil, "<tool_call>f<arg_key>").name, "glm")
   lu.assertEquals(format.choose("plain", "<tool_call>").name, "plain")
 end
 
@@ -168,8 +170,76 @@ function T.test_wrong_formats()
   lu.assertStrContains(text_of("hermess"), "did you mean hermes?")
   lu.assertStrContains(text_of({ call = { open = "a" } }),
     'format.call has no close; add close = "..."')
+  lu.assertStrContains(text_of({ call = { close = "a" } }), 'format.call has no open; add open')
+  lu.assertStrContains(text_of({ call = { open = "a", close = true } }),
+    "expected a marker, or false")
+  lu.assertStrContains(text_of({ call = { open = "a", close = "b", syntax = "xml" } }),
+    'format.call.syntax: found the string "xml", expected one of gemma, json, named, python, tags')
+  lu.assertStrContains(text_of({ call = { open = "a", close = "b", syntax = "tags" } }),
+    "format.call has no key")
+  lu.assertStrContains(text_of({ ids = { form = "call", pattern = "x" } }), "with one number in it")
+  lu.assertStrContains(text_of({ ids = { form = "call%d", pattern = "(" } }), "a Lua pattern")
+  lu.assertStrContains(text_of({ section = { open = "a", close = "b" } }), "expected both")
   lu.assertStrContains(text_of({ cal = {} }), "format.cal is unknown; did you mean call?")
   lu.assertStrContains(text_of({ call = { open = "", close = "x" } }), "format.call.open: found")
+end
+
+-- A template that writes the calls of a message as the text says.
+local function derived(calls)
+  local template = assert(jinja.parse("{% for m in messages %}<|{{ m.role }}|>"
+    .. "{% if m.reasoning_content %}<muse>{{ m.reasoning_content }}</muse>{% endif %}"
+    .. "{{ m.content }}" .. calls .. "<|end|>{% endfor %}"))
+  return derive.format(function(messages)
+    local segments = template:render { messages = messages }
+    return segments and jinja.text(segments)
+  end)
+end
+
+local EACH <const> = "{% for c in m.tool_calls %}{% set f = c.function %}"
+local DERIVED <const> = {
+  { "JSON", EACH .. "<call>{{ {'tool': f.name, 'input': f.arguments} | tojson }}</call>"
+    .. "{% endfor %}", '<call>{"input": {"a": 1}, "tool": "f"}</call>' },
+  { "JSON in a list", "{% if m.tool_calls %}CALLS: [" .. EACH
+    .. "{{ {'name': f.name, 'arguments': f.arguments, 'id': c.id} | tojson }}"
+    .. "{% if not loop.last %}, {% endif %}{% endfor %}]{% endif %}",
+    'CALLS: [{"name": "f", "arguments": {"a": 1}}]' },
+  { "a name before JSON", "{% if m.tool_calls %}<all>" .. EACH
+    .. "<one>{{ f.name }}|{{ f.arguments | tojson }}</one>{% endfor %}</all>{% endif %}",
+    '<all><one>f|{"a": 1}</one></all>' },
+  { "tags", EACH .. "<do {{ f.name }}>{% for k, v in f.arguments | items %}"
+    .. "<in {{ k }}>{{ v }}</in>{% endfor %}</do>{% endfor %}", "<do f><in a>1</in></do>" },
+  { "tags in lines", EACH .. "<do>{{ f.name }}\n{% for k, v in f.arguments | items %}"
+    .. "<k>{{ k }}</k>\n<v>{{ v }}</v>\n{% endfor %}</do>\n{% endfor %}",
+    "<do>f\n<k>a</k>\n<v>1</v>\n</do>" },
+}
+
+function T.test_formats_are_derived_from_what_a_template_writes()
+  for _, case in ipairs(DERIVED) do
+    local fmt = derived(case[2])
+    lu.assertNotNil(fmt, case[1])
+    lu.assertEquals(events_of({ "<muse>hm</muse>So. " .. case[3] }, fmt),
+      'thinking||||hm\ntext||||So.\ncall|call_1|f|{"a":1}|', case[1])
+  end
+end
+
+function T.test_what_cannot_be_read_back_is_not_derived()
+  lu.assertNil(derived("")) -- calls are not written
+  lu.assertNil(derived("{{ raise_exception('no') }}"))
+  lu.assertNil(derived(EACH .. "{{ f.name }}{% endfor %}")) -- without arguments
+  lu.assertNil(derived(EACH .. "{{ f.name }} {{ f.arguments }}{% endfor %}")) -- without markers
+  lu.assertNil(derived(EACH -- another name
+    .. "<c>{{ f.name | upper }} {{ f.arguments | tojson }}</c>{% endfor %}"))
+end
+
+-- White space in a reply costs time in proportion to its length.
+function T.test_much_white_space()
+  local space = (" "):rep(200000)
+  lu.assertEquals(#events_of { "a" .. space .. "b" }, #"text||||ab" + #space)
+  local text = events_of { '<tool_call>{"name":' .. space .. '"f"}</tool_call>' .. space }
+  lu.assertEquals(text, "call|call_1|f|{}|")
+  local gemma = format.choose("gemma4", "")
+  text = events_of({ "<|tool_call>call:f{a" .. space .. "b:1}<tool_call|>" }, gemma)
+  lu.assertEquals(#text, #'call|call_1|f|{"ab":1}|' + #space)
 end
 
 return T

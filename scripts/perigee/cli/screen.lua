@@ -133,6 +133,7 @@ end
 
 function Screen:trace(event)
   self:end_line()
+  if event.what == "format" then return trace_block("replies", event.text) end
   local ids = event.ids or {}
   trace_block(("%s: %d tokens"):format(event.what, #ids), event.text or "")
   if #ids > 0 then trace_block("token ids", table.concat(ids, " ")) end

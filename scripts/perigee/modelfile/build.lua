@@ -3,6 +3,7 @@
 -- came before.  What only matters when the model is to answer (a model that is not there, a
 -- renderer that is not here) is a problem, not an error: the Modelfile can still be shown.
 local check = require "perigee.check"
+local format = require "perigee.format"
 local gotemplate = require "perigee.gotemplate"
 local parameters = require "perigee.modelfile.parameters"
 local parser = require "perigee.modelfile.parser"
@@ -20,8 +21,10 @@ local SPEAKS <const> = { 0, 14, 0 }
 local FORMATS <const> = {
   passthrough = "plain", qwen3 = "hermes", ["qwen3-thinking"] = "hermes",
   ["qwen3-vl-instruct"] = "hermes", ["qwen3-vl-thinking"] = "hermes",
-  plain = "plain", hermes = "hermes",
+  ["qwen3-coder"] = "qwen_coder", ["qwen3.5"] = "qwen_coder", ["nemotron-3-nano"] = "qwen_coder",
+  ["deepseek3.1"] = "deepseek_v31", ["glm-4.7"] = "glm",
 }
+for _, family in ipairs(format.families()) do FORMATS[family.name] = family.name end
 
 ---@class perigee.modelfile.result
 ---@field assistant perigee.assistant   unchecked
