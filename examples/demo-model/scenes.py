@@ -35,15 +35,15 @@ NAMED = Pool(["[read|open|show me|print|show|tell me what is in] the file [named
 PART = Pool(["[read|show me|open|print|show|tell me what is in|cat] the {w} file [in|of] [|the folder |the directory ]{d}", "list {d} and [read|open|show me|print] the {w} file", "look in {d} and [read|open] the {w} file", "what does the {w} file in {d} say"],
             ["find the {w} file of {d} and tell me what it says", "print whichever file comes {w} in {d}", "see which file is {w} in {d} and read it"])
 WITH_NUMBER = {
-    "+": Pool(["add {k} to the number in {p}", "read the number in {p} and add {k}[ to it|]", "[what is|calculate] the number in {p} plus {k}"], ["increase the number from {p} by {k}", "sum up {k} and the number that {p} has"]),
-    "-": Pool(["subtract {k} from the number in {p}", "read the number in {p} and subtract {k}[ from it|]", "[what is|calculate] the number in {p} minus {k}"], ["decrease the number from {p} by {k}"]),
-    "*": Pool(["multiply the number in {p} by {k}", "read the number in {p} and multiply it by {k}", "[what is|calculate] the number in {p} times {k}", "calculate {k} times the number in {p}"], ["scale the number from {p} by {k}, multiplying"])}
+    "+": Pool(["add {k} to the number in {p}", "read the number in {p} and add {k}[ to it|]", "[what is|calculate] the number in {p} plus {k}"], ["take the number from {p} and add {k}", "sum up {k} and the number that {p} has"]),
+    "-": Pool(["subtract {k} from the number in {p}", "read the number in {p} and subtract {k}[ from it|]", "[what is|calculate] the number in {p} minus {k}"], ["have {k} subtracted from the number that {p} has", "take the number from {p} and subtract {k}"]),
+    "*": Pool(["multiply the number in {p} by {k}", "read the number in {p} and multiply it by {k}", "[what is|calculate] the number in {p} times {k}", "calculate {k} times the number in {p}"], ["take the number from {p} and multiply it by {k}", "have the number that {p} has multiplied by {k}"])}
 TOTAL = Pool(["add the numbers in {p} and {q}", "[what is|calculate] the sum of the numbers in {p} and {q}", "read {p} and {q} and add the numbers", "add the number in {p} to the number in {q}"],
-             ["total the numbers that {p} and {q} have", "sum up what {p} and {q} contain"])
+             ["make the sum of the numbers that {p} and {q} have", "sum up the numbers which {p} and {q} contain"])
 CONVERTED = Pool(["[read|take] the number in {p} and convert it from {a} to {b}", "convert the number in {p} from {a} to {b}", "the number in {p} is in {a}[.|;] convert it to {b}"],
-                 ["turn the {a} that {p} gives into {b}", "change the number from {p}, in {a}, into {b}"])
-FORWARD = Pool(["read {p} and send [the text|it|the contents|what it says] to {to}", "send {to} the [text|contents|words] of {p}", "send the [contents|text] of {p} to {to}", "[tell|send] {to} what {p} says"], ["forward what is in {p} to {to}", "let {to} have the text of {p}"])
-COPY = Pool(["copy [|the text of |the contents of ]{p} to {q}", "read {p} and [write|save] [it|the text] to {q}", "[write|save] the [text|contents] of {p} [to|in] {q}"], ["make {q} a copy of {p}", "put what {p} says into {q}"])
+                 ["take the {a} that {p} gives and convert them to {b}", "change the number from {p}, which is in {a}, into {b}"])
+FORWARD = Pool(["read {p} and send [the text|it|the contents|what it says] to {to}", "send {to} the [text|contents|words] of {p}", "send the [contents|text] of {p} to {to}", "[tell|send] {to} what {p} says"], ["send what is in {p} over to {to}", "give {to} a message with the text of {p}"])
+COPY = Pool(["copy [|the text of |the contents of ]{p} to {q}", "read {p} and [write|save] [it|the text] to {q}", "[write|save] the [text|contents] of {p} [to|in] {q}"], ["write a copy of {p} to {q}", "put what {p} says into {q}"])
 THEN = {
     "+": Pool(["[Now |]add {k}[ to it| to that|].", "Plus {k}?", "And plus {k}?", "Add {k} to [that|the result]."], ["What if you add {k}?"]),
     "*": Pool(["[Now |]multiply [it|that|the result] by {k}.", "Times {k}?", "And times {k}?"], ["What if you multiply that by {k}?"]),

@@ -27,16 +27,16 @@ SINGLES = ("read", "read", "list", "list", "time", "calc", "calc", "convert", "c
            "delete", "timer", "message", "translate", "random", "act", "act", "act", "get", "get", "get")
 START = re.compile("(What|Which|How|Is|Do|Can|Could|Please|Read|Show|Tell|List|Open|Get|Give|Find|Set|Send|Write|Delete) ")     # may be in lower case
 SUMS = {    # how a calculation of two numbers may be put, instead of with its operator
-    "+": Pool(["the sum of {a} and {b}", "{a} added to {b}"], ["{a} and {b} added up", "{a} increased by {b}"]),
-    "-": Pool(["the difference of {a} and {b}", "{a} less {b}"], ["{a} reduced by {b}", "what is left of {a} without {b}"]),
-    "*": Pool(["the product of {a} and {b}", "{a} by {b}"], ["{a} multiplied with {b}", "{a} taken {b} times"]),
-    "/": Pool(["the quotient of {a} and {b}", "{a} over {b}"], ["{a} split by {b}", "{a} shared by {b}"]),
+    "+": Pool(["the sum of {a} and {b}", "{a} added to {b}"], ["{a} and {b} added up", "{a} with {b} added"]),
+    "-": Pool(["the difference of {a} and {b}", "{a} less {b}"], ["{a} with {b} subtracted", "{a} when {b} is taken away"]),
+    "*": Pool(["the product of {a} and {b}", "{a} by {b}"], ["{a} multiplied with {b}", "{a} and {b} multiplied"]),
+    "/": Pool(["the quotient of {a} and {b}", "{a} over {b}"], ["{a} when divided by {b}", "the division of {a} by {b}"]),
 }
 DOES = {
-    "+": Pool(["add {a} and {b}", "add {a} to {b}", "sum up {a} and {b}"], ["put {a} and {b} together", "total {a} and {b}"]),
-    "-": Pool(["subtract {b} from {a}", "take {b} away from {a}"], ["deduct {b} from {a}", "lessen {a} by {b}"]),
-    "*": Pool(["multiply {a} by {b}", "multiply {a} and {b}", "multiply {a} with {b}"], ["get the product of {a} with {b}"]),
-    "/": Pool(["divide {a} by {b}"], ["split {a} by {b}"]),
+    "+": Pool(["add {a} and {b}", "add {a} to {b}", "sum up {a} and {b}"], ["add up {a} and {b}", "make the sum of {a} and {b}"]),
+    "-": Pool(["subtract {b} from {a}", "take {b} away from {a}"], ["have {b} subtracted from {a}", "take {b} from {a}"]),
+    "*": Pool(["multiply {a} by {b}", "multiply {a} and {b}", "multiply {a} with {b}"], ["get the product of {a} with {b}", "have {a} multiplied by {b}"]),
+    "/": Pool(["divide {a} by {b}"], ["have {a} divided by {b}", "do the division of {a} by {b}"]),
 }
 
 
