@@ -101,7 +101,7 @@ class Drills:
         g, r = self.g, self.r
         m = []
         for _ in range(r.randint(4, 10)):
-            a, op, b, v = g.sum(r.choice((10, 20, 100, 100)))
+            a, op, b, v = g.sum(r.choice((11, 21, 21)))
             m += [g.user(f"{a} {op} {b}" + r.choice(("", " = ?", "?"))), g.answer(f"{a} {op} {b} = {v}", [v])]
         return [], m
 

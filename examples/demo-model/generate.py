@@ -158,7 +158,7 @@ class Generator(Scenes):
         """A request for which the tool is missing (and no sum that needs none)."""
         while True:
             s = self.single(self.r.choice(SINGLES))
-            if s["kind"] != "calc" or re.search(r"[*/.]|\d\d\d", s["slots"]["expression"]):
+            if s["kind"] != "calc" or re.search(r"[*/.]|[3-9]\d|\d\d\d", s["slots"]["expression"]):
                 return s
 
     def merge(self, specs, messages):

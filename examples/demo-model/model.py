@@ -112,14 +112,16 @@ class Layer(nn.Module):
         """[batch, time, heads, size] as matrices, one for each batch and key head."""
         return x.transpose(1, 2).reshape(b * self.kv_heads, -1, self.size)
 
-    def forward(self, x, b, t, turns, mask):
-        """x is [batch * time, width]."""
+    def forward(self, x, b, t, turns, mask, rows=None):
+        """x is [batch * time, width], of which only some rows may be wanted."""
         w = torch.cat((self.attn_q.weight * self.size ** -0.5, self.attn_k.weight, self.attn_v.weight)).bfloat16()
         qk, v = self.shapes(F.linear(self.attn_norm(x).bfloat16(), w), b, t)
         qk = rotate(qk, turns).bfloat16()
         q, k, v = (self.groups(y, b, t) for y in (qk[:, :, :self.heads], qk[:, :, self.heads:], v))
         p = Attend.apply(torch.bmm(q, k.transpose(1, 2)), mask)
         y = torch.bmm(p, v).view(b, self.heads, t, self.size).transpose(1, 2).reshape(b * t, -1)
+        if rows is not None:
+            x, y = x.index_select(0, rows), y.index_select(0, rows)
         x = x + F.linear(y, self.attn_output.weight.bfloat16())
         w = torch.cat((self.ffn_gate.weight, self.ffn_up.weight)).bfloat16()
         h = Gate.apply(F.linear(self.ffn_norm(x).bfloat16(), w))
@@ -161,9 +163,10 @@ class Model(nn.Module):
         """The logits after those of the flattened ids whose numbers are in rows."""
         b, t = ids.shape
         x, turns, mask = self.embedding(ids.flatten()), self.turns[:t], causal(t)
-        for layer in self.layers:
+        for layer in self.layers[:-1]:
             x = layer(x, b, t, turns, mask)
-        return F.linear(self.norm(x.index_select(0, rows)).bfloat16(), self.embedding.weight.bfloat16()).float()
+        x = self.layers[-1](x, b, t, turns, mask, rows)
+        return F.linear(self.norm(x).bfloat16(), self.embedding.weight.bfloat16()).float()
 
     @torch.no_grad()
     def complete(self, ids, end, limit=200):

@@ -224,7 +224,7 @@ class Scenes(Requests):
 
     # --- scenes without tools ---------------------------------------------------------------------------------
 
-    def sum(self, limit=100):
+    def sum(self, limit=21):
         """Two small numbers and what they make: (a, operator, b, result)."""
         r = self.r
 
