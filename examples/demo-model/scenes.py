@@ -247,7 +247,7 @@ class Scenes(Requests):
 
     def scene_fact(self):
         answer, expect, pool = self.r.choice(talk.FACTS[:11]) if self.chance(0.7) else self.r.choice(talk.FACTS[11:])
-        text = self.pick(pool)
+        text = self.say(pool)
         if self.chance(0.1):
             text = text.lower()
         return "about itself", [], [self.user(text), self.answer(answer, expect)]

@@ -10,6 +10,7 @@ import talk
 from pools import (CITIES, DIRS, EXTENSIONS, KEYS, LABELS, MONTHS, STEMS, WEEKDAYS, WORDS, Pool, expand)
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
+SMALL = set("the a an is are of in me you please that what which to for it do does can could i my your and from into this there so be".split())
 MIXED = LETTERS + LETTERS.upper() + "0123456789"
 
 
@@ -34,9 +35,24 @@ class Values:
             pool = pool.held if self.split == "eval-phrasings" else pool.train
         return expand(self.r.choice(pool), self.r)
 
+    def blurred(self, text):
+        """A wording of the training text, sometimes with a small word missing or replaced, or a made-up word between."""
+        words = text.split(" ")
+        if self.split != "train" or len(words) < 3 or not self.chance(0.15):
+            return text
+        small = [i for i, w in enumerate(words) if w.lower() in SMALL and "{" not in "".join(words[max(i - 1, 0):i + 2])]
+        between = [i for i in range(1, len(words)) if "{" not in words[i - 1] + words[i] and words[i].isalpha()]
+        x = self.r.random()
+        if x < 0.5 and between:
+            words.insert(self.r.choice(between), self.syllables())
+        elif small:
+            i = self.r.choice(small)
+            words[i:i + 1] = [self.syllables()] if x < 0.75 else []
+        return " ".join(words)
+
     def say(self, pool, /, **slots):
         """One of a pool with its slots filled in."""
-        return re.sub(r"\{(\w+)\}", lambda m: slots.get(m.group(1), m.group(0)), self.pick(pool))
+        return re.sub(r"\{(\w+)\}", lambda m: slots.get(m.group(1), m.group(0)), self.blurred(self.pick(pool)))
 
     def fresh(self, make):
         """A value of make() that is in this split."""

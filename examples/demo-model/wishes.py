@@ -47,7 +47,7 @@ class Requests(Values):
         if x < 0.05:
             w = self.syllables()
             return self.r.choice((f"{w.capitalize()}, {clause}.", f"{clause}, {w}.", f"{w.capitalize()}: {clause}", f"{w} {clause}"))
-        return self.pick(WISHES).replace("{C}", clause[0].upper() + clause[1:]).replace("{c}", clause)
+        return self.blurred(self.pick(WISHES)).replace("{C}", clause[0].upper() + clause[1:]).replace("{c}", clause)
 
     def aside(self, text):
         """The request, sometimes with a sentence before it that means nothing."""
@@ -81,7 +81,7 @@ class Requests(Values):
         if kind in TOOLS:
             names, descriptions, params = TOOLS[kind]
             name = self.pick(names)
-            spec = {"kind": kind, "description": self.pick(descriptions), "params": self.parameters(params)}
+            spec = {"kind": kind, "description": self.say(descriptions), "params": self.parameters(params)}
         elif kind == "act":
             verb = self.word() if self.chance(0.3) else self.pick(VERBS)
             noun = self.word() if self.chance(0.35) else self.pick(NOUNS)
