@@ -62,7 +62,7 @@ class Drills:
     def described(self):
         """Calls of tools by words of their descriptions."""
         g, r = self.g, self.r
-        names = self.g.distinct(self.g.identifier, r.randint(2, 5))
+        names = self.g.distinct(self.g.identifier, r.choice((2, 2, 3, 4, 5)))
         words = g.distinct(g.syllables, 2 * len(names))
         tools = []
         for i, n in enumerate(names):
@@ -77,17 +77,37 @@ class Drills:
             m += [g.result(result), g.answer(result, [result])]
         return [self.tool(n, r.choice(("{a} the {b}.", "{a} {b}", "Use it to {a} a {b}.", "The {a} of a {b}.")).format(a=a, b=b), p) for n, (a, b), p in tools], m
 
+    def short(self):
+        return self.g.syllables(1, 2)
+
+    def which(self):
+        """Tools by a word of their descriptions, many times: the name alone or a call; sometimes the other way round."""
+        g, r = self.g, self.r
+        names = g.distinct(r.choice((self.short, self.short, g.identifier)), r.randint(2, 5))
+        words = g.distinct(self.short, 2 * len(names))
+        pairs = [words[2 * i:2 * i + 2] for i in range(len(names))]
+        calls, m = r.random() < 0.4, []
+        for w in r.sample(words, min(len(words), 8)):
+            i = words.index(w) // 2
+            if calls:
+                m += [g.user(w), g.calls(self.call(names[i]))]
+            elif r.random() < 0.8:
+                m += [g.user(w + "?"), g.answer(names[i], [names[i]])]
+            else:
+                m += [g.user(names[i] + "?"), g.answer(" ".join(pairs[i]), pairs[i])]
+        return [self.tool(n, r.choice(("{} {}", "{} the {}.", "{} a {}")).format(*p), ()) for n, p in zip(names, pairs)], m
+
     def table(self):
         """Values of keys in a text."""
         g, r = self.g, self.r
-        keys = g.distinct(g.syllables, r.randint(2, 7))
-        values = [self.string() for _ in keys]
+        keys = g.distinct(self.short, r.randint(2, 6))
+        values = [(self.short if r.random() < 0.8 else self.string)() for _ in keys]
         form = r.choice(("{}={}", "{}: {}", "{} = {}", "{} is {}"))
         text = "\n".join(form.format(k, v) for k, v in zip(keys, values))
         if r.random() < 0.2:
             text = json.dumps(dict(zip(keys, values)))
         m = [g.user(text + "\n")]
-        for n, i in enumerate(r.sample(range(len(keys)), r.randint(1, min(3, len(keys))))):
+        for n, i in enumerate(r.sample(range(len(keys)), r.randint(1, len(keys)))):
             q = r.choice(("What is {}?", "{}?", "Give me {}")).format(keys[i])
             if n == 0:
                 m[0]["content"] += q
@@ -106,5 +126,5 @@ class Drills:
         return [], m
 
     def one(self):
-        tools, messages = self.r.choice((self.say, self.named, self.named, self.described, self.described, self.table, self.sums))()
+        tools, messages = self.r.choice((self.say, self.named, self.described, self.described, self.which, self.which, self.which, self.table, self.table, self.sums))()
         return {"tools": tools, "messages": messages}

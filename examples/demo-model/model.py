@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-CONFIG = {"vocab": 1024, "width": 256, "layers": 6, "heads": 4, "kv_heads": 2, "ff": 640, "context": 1024,
+CONFIG = {"vocab": 1024, "width": 256, "layers": 6, "heads": 4, "kv_heads": 4, "ff": 640, "context": 1024,
           "rope_base": 10000.0, "eps": 1e-5}
 
 

@@ -229,7 +229,7 @@ class Run:
             if done >= 1 or self.stop:
                 break
             self.control[0] = min(1.0, (self.step + 1) / 40) * min(1.0, (1 - done) / (1 - a.flat))
-            self.control[1] = max(a.drills, 0.7 - 0.7 * self.step / 800)
+            self.control[1] = max(a.drills, 0.7 - 0.7 * self.step / a.drill_steps)
             self.barrier.wait()
             self.gradient(0, source)
             self.barrier.wait()
@@ -266,6 +266,7 @@ def main():
     p.add_argument("--flat", type=float, default=0.4, help="part of the run before the rate falls")
     p.add_argument("--rest", type=float, default=0.0, help="weight of text that the assistant does not say")
     p.add_argument("--drills", type=float, default=0.1, help="share of drills in the end")
+    p.add_argument("--drill-steps", type=int, default=2600, help="steps until nearly so few")
     p.add_argument("--save-minutes", type=float, default=8)
     p.add_argument("--workers", type=int, default=2, help="processes of one thread each")
     p.add_argument("--seed", type=int, default=1)
