@@ -116,7 +116,7 @@ class Generator(Scenes):
                 else:
                     add(self.scene_calendar() if self.chance(0.1) else self.scene_fact())
             more = r.choice((0, 0, 1, 2))
-        elif mode < 0.31:            # no tool fits
+        elif mode < 0.33:            # no tool fits
             for _ in range(r.choice((1, 2)) if train else 1):
                 s = self.missing()
                 missing.append(s["spec"])
