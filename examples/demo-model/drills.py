@@ -126,5 +126,5 @@ class Drills:
         return [], m
 
     def one(self):
-        tools, messages = self.r.choice((self.say, self.named, self.described, self.described, self.which, self.which, self.which, self.table, self.table, self.sums))()
+        tools, messages = self.r.choice((self.say, self.named, self.described, self.described, self.which, self.which, self.which, self.table, self.table, self.sums, self.sums))()
         return {"tools": tools, "messages": messages}

@@ -103,6 +103,10 @@ class Scenes(Requests):
         label, what = self.pick(LABELS), self.r.choice(("number", "number", "number", "code", "word", "name"))
         value = {"number": self.number, "code": self.code, "word": self.word, "name": self.name}[what]()
         text = self.say(HOLDS, l=label, w=what, v=value)
+        if self.split == "train" and what in ("number", "code") and self.chance(0.3):
+            words = self.filler(2, 5).split()
+            words.insert(self.r.randint(0, len(words)), what)
+            text = " ".join(words).capitalize() + self.r.choice((" ", " ", ": ", " = ", ", ")) + value + self.r.choice((".", "", "!", ", " + self.filler(1, 3) + ".", " " + self.filler(1, 3)))
         if self.chance(0.15):
             text = self.sentence() + "\n" + text
         if self.chance(0.1):
@@ -125,6 +129,8 @@ class Scenes(Requests):
             keys = self.distinct(lambda: self.word() if self.chance(0.25) else self.pick(KEYS), 2, 6)
             values = [r.choice((self.number, self.word, self.code))() for _ in keys]
             form = self.pick(KEY_FORMS)
+            if self.split == "train" and self.chance(0.2):
+                form = "{} " + self.r.choice(("=>", ":=", "|", "~", "..", ">", "<-", "--", "#", "equals", self.filler(1, 2))) + " {}"
             text = "\n".join(form.format(k, v) for k, v in zip(keys, values))
             if self.chance(0.15):
                 text = json.dumps(dict(zip(keys, values)))
@@ -177,6 +183,8 @@ class Scenes(Requests):
     def chain_named(self, read):
         p, q = self.path(), self.path()
         text = self.pick(POINTERS).replace("{q}", q)
+        if self.split == "train" and self.chance(0.2):
+            text = self.filler(1, 4) + self.r.choice((" ", ": ", " = ", " => ")) + q
         content = self.contents()
         return [read], self.steps(self.chained(NAMED, p=p), self.call(read, path=p), text, self.call(read, path=q), content, (f"{q} says: {content}", [content]))
 

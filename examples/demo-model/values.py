@@ -201,6 +201,10 @@ class Values:
     def city(self):
         return self.pick(CITIES) if self.chance(0.4) else self.name()
 
+    def filler(self, low, high):
+        """Words that mean nothing where they stand; only for training."""
+        return " ".join(self.r.choice(KNOWN) if self.chance(0.7) else self.syllables() for _ in range(self.r.randint(low, high)))
+
     def quoted(self, s):
         """A text as a user cites it."""
         x = self.r.random()

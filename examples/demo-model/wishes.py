@@ -43,16 +43,17 @@ DOES = {
 class Requests(Values):
     def wish(self, clause):
         """A clause as a sentence, sometimes with words beside it that mean nothing."""
-        x = self.r.random()
-        if x < 0.05:
-            w = self.syllables()
-            return self.r.choice((f"{w.capitalize()}, {clause}.", f"{clause}, {w}.", f"{w.capitalize()}: {clause}", f"{w} {clause}"))
+        if self.split == "train" and self.chance(0.25):
+            before, mark = self.filler(1, 5), self.r.choice((",", ":", "", "", " and", " to", "."))
+            return (before.capitalize() if self.chance(0.7) else before) + mark + " " + clause + self.r.choice((".", "", "?", ", please."))
         return self.blurred(self.pick(WISHES)).replace("{C}", clause[0].upper() + clause[1:]).replace("{c}", clause)
 
     def aside(self, text):
         """The request, sometimes with a sentence before it that means nothing."""
-        if not self.chance(0.1):
+        if not self.chance(0.12):
             return text
+        if self.split == "train" and self.chance(0.4):
+            return self.filler(2, 5).capitalize() + self.r.choice(". . ! : ,".split()) + " " + text
         return self.say(ASIDES, w=self.word(), w2=self.word()) + " " + text
 
     # --- tools ----------------------------------------------------------------------------------------------
