@@ -27,7 +27,7 @@ def prompts(split, seed, count):
     for c in Generator(split, seed).conversations(count):
         for i, m in enumerate(c["messages"]):
             if m["role"] == "assistant":
-                out.append((c["category"], template.render(c["messages"][:i], c["tools"], True), m))
+                out.append((m["category"], template.render(c["messages"][:i], c["tools"], True), m))
                 if len(out) == count:
                     return out
     return out

@@ -5,8 +5,8 @@
 
 Text is cut as the pre-tokenizer "qwen2" of GGUF files does it: digits alone, words with at most one character
 before them. Merges come in an order that makes copying easy for a small model: first inside runs of letters, so
-that a word is cut alike wherever it stands; then whole common words take in the character before them; then runs
-of punctuation.
+that a word is cut alike wherever it stands; then the commonest words take in the space before them; then runs of
+marks, only those of JSON's syntax, so that a path is cut alike after a space and after a quote.
 """
 import argparse
 import collections
@@ -126,32 +126,26 @@ def learn(words, count, allowed=lambda parts, i: True):
     return merges
 
 
-def train(texts, size):
-    """A Tokenizer of `size` tokens for these texts."""
+def train(texts, size, starts=150):
+    """A Tokenizer of `size` tokens for these texts, `starts` of them words with the space before."""
     counts = collections.Counter()
     for t in texts:
         for part in SPLIT.split(t):
             if part not in SPECIAL:
                 counts.update(pieces(part))
-    room = size - 256 - len(SPECIAL)
-    inside, punctuation = collections.Counter(), collections.Counter()
+    inside, marks = collections.Counter(), collections.Counter()
     for p, n in counts.items():
         letters = re.search(r"[A-Za-z]+$", p)
         if letters:
             inside[tuple(letters.group(0))] += n
         elif not p.isdigit():
-            punctuation[tuple(p)] += n
-    marks = learn(punctuation, 40)
-    merges = learn(inside, (room - len(marks)) * 2 // 3)
+            marks[tuple(p)] += n
+    syntax = set('"{}[]:,') | {LETTERS[32]}
+    marks = learn(marks, 24, lambda parts, i: set(parts[i] + parts[i + 1]) <= syntax)
+    merges = learn(inside, size - 256 - len(SPECIAL) - len(marks) - starts)
     whole = Tokenizer(merges)
-    starts = collections.Counter()
-    for p, n in counts.items():
-        if len(p) > 3 and not p[0].isalpha() and p[0] in LETTERS.values() and len(whole.piece(p)) == 2 and p[1:].isalpha():
-            starts[p[0], p[1:]] += n
-        elif len(p) > 3 and p[0] == LETTERS[32] and p[1:].isalpha() and len(whole.piece(p)) == 2:
-            starts[p[0], p[1:]] += n
-    left = room - len(merges) - len(marks)
-    merges += [s for s, _ in sorted(starts.items(), key=lambda x: (-x[1], x[0]))[:left]]
+    words = [(-n, p) for p, n in counts.items() if p[0] == LETTERS[32] and p[1:].isalpha() and len(whole.piece(p)) == 2]
+    merges += [(p[0], p[1:]) for _, p in sorted(words)[:starts]]
     return Tokenizer(merges + marks)
 
 
@@ -160,7 +154,7 @@ def main():
     from template import Template
     p = argparse.ArgumentParser(description="train the vocabulary of the demo model")
     p.add_argument("--out", default=os.path.join(HERE, "build", "tokenizer.json"))
-    p.add_argument("--size", type=int, default=1280)
+    p.add_argument("--size", type=int, default=1024)
     p.add_argument("--count", type=int, default=3000, help="conversations to learn from")
     p.add_argument("--seed", type=int, default=1)
     a = p.parse_args()

@@ -4,14 +4,19 @@
   python3 train.py --work build --minutes 60
 
 Matrices are trained with momentum whose update is made orthogonal (five Newton-Schulz steps), the embedding and
-the norms with AdamW. The work is split between processes of one thread each, which share the weights. The rate is
-constant first and then falls linearly to nothing. The loss counts what the assistant says, and the rest of the text
-a little (--rest). A checkpoint is written every few minutes and at the end (SIGTERM brings it early); a run that
-finds one goes on from there.
+the norms with AdamW. The rate is constant first and then falls linearly to nothing. The loss counts what the
+assistant says (--rest gives the rest of the text a weight too; most of it is random). Drills of copying are a large part of the text at first
+and a small one later. A step is a number of small batches of conversations of about one length, which processes
+of one thread each take as they come, so that one on a busy core takes fewer; they share the weights. A checkpoint
+is written every few minutes and at the end (SIGTERM brings it early); a run that finds one goes on from there.
 """
 import os
 os.environ["OPENBLAS_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = "1"      # the workers are processes
+with open("/proc/cpuinfo") as f:
+    if " avx512f " in f.read():     # neither library finds out by itself on newer processors
+        os.environ["OPENBLAS_CORETYPE"], os.environ["ATEN_CPU_CAPABILITY"] = "SkylakeX", "avx512"
 import argparse
+import ctypes
 import multiprocessing
 import random
 import signal
@@ -26,6 +31,13 @@ from template import Template
 from tokenizer import HERE, Tokenizer, train as train_tokenizer
 
 
+def keep_memory():
+    """Has malloc keep what torch frees instead of giving it back and clearing new pages for each tensor."""
+    libc = ctypes.CDLL(None)
+    libc.mallopt(-3, 1 << 30)           # M_MMAP_THRESHOLD
+    libc.mallopt(-1, (1 << 31) - 1)     # M_TRIM_THRESHOLD
+
+
 def encode(tokenizer, template, conversation, rest):
     """Ids and the weight of each as a target."""
     ids, weights = [], []
@@ -36,12 +48,12 @@ def encode(tokenizer, template, conversation, rest):
     return ids, weights
 
 
-def batches(tokenizer, seed, size, rest):
-    """Endless batches of about `size` tokens, each of conversations of about one length."""
+def batches(tokenizer, seed, size, rest, drills):
+    """Endless batches of at most `size` tokens, each of conversations of about one length; drills() is the share of drills."""
     template, chunk = Template(), 0
     while True:
         r = random.Random(f"batches {seed} {chunk}")
-        data = [encode(tokenizer, template, c, rest) for c in Generator("train", f"{seed}.{chunk}").conversations(1500)]
+        data = [encode(tokenizer, template, c, rest) for c in Generator("train", f"{seed}.{chunk}").conversations(1000, drills())]
         data = [d for d in data if len(d[0]) <= CONFIG["context"]]
         data.sort(key=lambda d: len(d[0]))
         out, batch = [], []
@@ -67,11 +79,11 @@ def orthogonal(g):
     """Nearly the orthogonal factor of each matrix of a stack, by Newton-Schulz steps."""
     tall = g.shape[1] > g.shape[2]
     x = g.transpose(1, 2) if tall else g
-    x = x / (x.flatten(1).norm(dim=1)[:, None, None] + 1e-7)
+    x = (x / (x.flatten(1).norm(dim=1)[:, None, None] + 1e-7)).bfloat16()
     for _ in range(5):
         a = torch.bmm(x, x.transpose(1, 2))
         x = 3.4445 * x + torch.bmm(-4.7750 * a + 2.0315 * torch.bmm(a, a), x)
-    return x.transpose(1, 2) if tall else x
+    return (x.transpose(1, 2) if tall else x).float()
 
 
 class Matrices:
@@ -100,18 +112,15 @@ class Matrices:
 def exact(model, tokenizer, split, count, seed=7):
     """The share of assistant messages whose every token is the model's first choice."""
     template, right, total = Template(), 0, 0
-    model.eval()
     for c in Generator(split, seed).conversations(count):
         ids, weights = encode(tokenizer, template, c, 0.0)
-        x = torch.tensor([ids])
-        guess = model.logits(model.hidden(x[:, :-1])).argmax(-1)[0]
+        guess = model(torch.tensor([ids[:-1]]), torch.arange(len(ids) - 1)).argmax(-1)
         ok = True
         for i in range(1, len(ids)):
             if weights[i]:
                 ok = ok and int(guess[i - 1]) == ids[i]
                 if ids[i] == tokenizer.end:
                     right, total, ok = right + ok, total + 1, True
-    model.train()
     return right / total
 
 
@@ -131,9 +140,10 @@ class Run:
         self.matrices = Matrices(self.hidden)
         self.adam = torch.optim.AdamW(self.others, lr=a.embedding_rate, betas=(0.9, 0.98), weight_decay=0.0)
         self.gradients = torch.zeros(a.workers, sum(p.numel() for p in self.parameters)).share_memory_()
-        self.counts = torch.zeros(a.workers, 2, dtype=torch.double).share_memory_()      # loss and tokens of a step
-        self.control = torch.zeros(2, dtype=torch.double).share_memory_()                # rate, or -1 for the end
-        self.barrier = multiprocessing.get_context("fork").Barrier(a.workers)
+        self.counts = torch.zeros(a.workers, 4, dtype=torch.double).share_memory_()      # of a step: weight, loss, targets, tokens
+        self.control = torch.zeros(2, dtype=torch.double).share_memory_()                # rate, or -1 for the end; share of drills
+        context = multiprocessing.get_context("fork")
+        self.barrier, self.taken = context.Barrier(a.workers), context.Value("i", 0)
         self.path = os.path.join(a.work, "checkpoint.pt")
         self.step, self.spent, self.seen, self.stop = 0, 0.0, 0, False
         if os.path.exists(self.path):
@@ -150,29 +160,44 @@ class Run:
                     "spent": self.spent, "seen": self.seen, "config": self.model.config}, self.path + ".new")
         os.replace(self.path + ".new", self.path)
 
+    def source(self, worker):
+        return batches(self.tokenizer, f"{self.a.seed}.{worker}.{self.step}", self.a.batch, self.a.rest, lambda: float(self.control[1]))
+
+    def take(self):
+        """Whether a batch of this step is left for the caller."""
+        with self.taken.get_lock():
+            self.taken.value += 1
+            return self.taken.value <= self.a.batches
+
     def gradient(self, worker, source):
-        """Adds up the gradient of one batch of this worker."""
-        ids, weights = next(source)
-        h = self.model.hidden(ids[:, :-1])
-        w = weights[:, 1:].flatten()
-        keep = w > 0
-        loss = F.cross_entropy(self.model.logits(h.flatten(0, 1)[keep]), ids[:, 1:].flatten()[keep], reduction="none")
-        w = w[keep]
-        self.counts[worker, 0] = float(loss[w == 1].detach().mean())
-        self.counts[worker, 1] = ids.numel()
+        """Adds up the gradients of the batches that this worker gets to take."""
         for p in self.parameters:
             p.grad = None
-        ((loss * w).sum() / w.sum()).backward()
-        torch.cat([p.grad.flatten() for p in self.parameters], out=self.gradients[worker])
+        counts = [0.0] * 4
+        while self.take():
+            ids, weights = next(source)
+            w = weights[:, 1:].flatten()
+            keep = w.nonzero()[:, 0]
+            w = w[keep]
+            loss = F.cross_entropy(self.model(ids[:, :-1], keep), ids[:, 1:].flatten()[keep], reduction="none")
+            (loss * w).sum().backward()
+            said = loss.detach()[w == 1]
+            counts = [x + y for x, y in zip(counts, (float(w.sum()), float(said.sum()), len(said), ids.numel()))]
+        self.counts[worker] = torch.tensor(counts, dtype=torch.double)
+        if counts[0]:
+            torch.cat([p.grad.flatten() for p in self.parameters], out=self.gradients[worker])
+        else:
+            self.gradients[worker].zero_()
 
     def update(self, worker):
         """This worker's share of a step of the optimizers, with the mean of all gradients."""
-        mean, at = self.gradients.mean(0), 0
+        mean, at = self.gradients.sum(0).div_(float(self.counts[:, 0].sum())), 0
         for p in self.parameters:
             p.grad = mean[at:at + p.numel()].view_as(p)
             at += p.numel()
         factor = float(self.control[0])
         if worker == 0:
+            self.taken.value = 0
             torch.nn.utils.clip_grad_norm_(self.others, 1.0)
             for g in self.adam.param_groups:
                 g["lr"] = self.a.embedding_rate * factor
@@ -181,7 +206,7 @@ class Run:
 
     def work(self, worker):
         """What the workers besides the first do."""
-        source = batches(self.tokenizer, f"{self.a.seed}.{worker}.{self.step}", self.a.size // self.a.workers, self.a.rest)
+        source = self.source(worker)
         while True:
             self.barrier.wait()
             if self.control[0] < 0:
@@ -194,7 +219,7 @@ class Run:
     def lead(self):
         """What the first worker does: its work, the schedule, the log and the checkpoints."""
         a = self.a
-        source = batches(self.tokenizer, f"{a.seed}.0.{self.step}", a.size // a.workers, a.rest)
+        source = self.source(0)
         signal.signal(signal.SIGTERM, lambda *_: setattr(self, "stop", True))
         start = time.time() - self.spent
         last, mark, marked, losses = time.time(), time.time(), self.seen, []
@@ -204,14 +229,16 @@ class Run:
             if done >= 1 or self.stop:
                 break
             self.control[0] = min(1.0, (self.step + 1) / 40) * min(1.0, (1 - done) / (1 - a.flat))
+            self.control[1] = max(a.drills, 0.7 - 0.7 * self.step / a.drill_steps)
             self.barrier.wait()
             self.gradient(0, source)
             self.barrier.wait()
             self.update(0)
             self.barrier.wait()
             self.step += 1
-            losses.append(float(self.counts[:, 0].mean()))
-            self.seen += int(self.counts[:, 1].sum())
+            _, lost, targets, tokens = self.counts.sum(0).tolist()
+            losses.append(lost / targets)
+            self.seen += int(tokens)
             if self.step % 20 == 0:
                 now = time.time()
                 left = a.minutes * 60 - (now - start) if a.minutes else (a.steps - self.step) * (now - mark) / 20
@@ -231,18 +258,22 @@ def main():
     p = argparse.ArgumentParser(description="train the demo model")
     p.add_argument("--work", default=os.path.join(HERE, "build"), help="folder of vocabulary and checkpoint")
     p.add_argument("--minutes", type=float, help="end after so long (the schedule follows the clock)")
-    p.add_argument("--steps", type=int, default=2000, help="end after so many steps (without --minutes)")
-    p.add_argument("--size", type=int, default=5120, help="tokens of a step")
+    p.add_argument("--steps", type=int, default=6000, help="end after so many steps (without --minutes)")
+    p.add_argument("--batch", type=int, default=1280, help="tokens of a batch at most")
+    p.add_argument("--batches", type=int, default=4, help="batches of a step")
     p.add_argument("--rate", type=float, default=0.02, help="rate of the matrices")
     p.add_argument("--embedding-rate", type=float, default=0.003)
     p.add_argument("--flat", type=float, default=0.4, help="part of the run before the rate falls")
-    p.add_argument("--rest", type=float, default=0.1, help="weight of text that the assistant does not say")
+    p.add_argument("--rest", type=float, default=0.0, help="weight of text that the assistant does not say")
+    p.add_argument("--drills", type=float, default=0.1, help="share of drills in the end")
+    p.add_argument("--drill-steps", type=int, default=2600, help="steps until nearly so few")
     p.add_argument("--save-minutes", type=float, default=8)
     p.add_argument("--workers", type=int, default=2, help="processes of one thread each")
     p.add_argument("--seed", type=int, default=1)
     a = p.parse_args()
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
+    keep_memory()
     os.makedirs(a.work, exist_ok=True)
     vocabulary = os.path.join(a.work, "tokenizer.json")
     if not os.path.exists(vocabulary):
