@@ -114,7 +114,8 @@ SYSTEM You are a helpful assistant.
 TOOL reader.lua
 TEMPLATE """{{ if or .System .Tools }}<|system|>{{ .System }}{{ if .Tools }}
 Tools:{{ range .Tools }}
-{{ .Function.Name }}({{ range $name, $p := .Function.Parameters.Properties }}{{ $name }}: {{ index $p.Type 0 }}{{ end }}): {{ .Function.Description }}{{ end }}{{ end }}<|end|>{{ end }}
+# {{ .Function.Description }}
+{{ .Function.Name }}({{ range $name, $p := .Function.Parameters.Properties }}{{ $name }}: {{ index $p.Type 0 }}{{ end }}){{ end }}{{ end }}<|end|>{{ end }}
 {{- range .Messages }}
 {{- if eq .Role "user" }}<|user|>{{ .Content }}<|end|>
 {{- else if eq .Role "assistant" }}<|assistant|>{{ .Content }}{{ range .ToolCalls }}<tool_call>{"name": "{{ .Function.Name }}", "arguments": {{ .Function.Arguments }}}</tool_call>{{ end }}<|end|>
@@ -220,9 +221,9 @@ has "$err" "lora.gguf: not in this version"
 run show m --modelfile
 is "$out" "FROM $tmp/mf/demo.gguf
 ADAPTER lora.gguf"
-printf 'FROM demo.gguf\nRENDERER glm-4.7\n' >m
+printf 'FROM demo.gguf\nRENDERER poolside-v1\n' >m
 run 1 run m hi
-has "$err" "m:2:10: RENDERER glm-4.7: this version has no such format; known are hermes"
+has "$err" "m:2:10: RENDERER poolside-v1: this version has no such format; known are"
 printf 'FROM demo.gguf\nINCLUDE m\n' >m
 run 1 run m hi
 has "$err" "m:2:9: INCLUDE: m includes itself"

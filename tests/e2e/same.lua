@@ -7,16 +7,17 @@
 local p = require "perigee"
 
 local HALF <const> = N // 2
+-- Hot, and nothing is cut unless it is what is looked at: a model that is sure has a choice, too.
 local ALL <const> = {
-  plain = { temp = 1 },
-  mirostat_1 = { temp = 1, mirostat = 1, mirostat_tau = 4 },
-  mirostat_2 = { temp = 1.2, mirostat = 2, mirostat_tau = 4, mirostat_eta = 0.3 },
-  penalties = { temp = 1.5, repeat_penalty = 1.4, presence_penalty = 0.5,
+  plain = { temp = 3 },
+  mirostat_1 = { temp = 3, mirostat = 1, mirostat_tau = 4 },
+  mirostat_2 = { temp = 3, mirostat = 2, mirostat_tau = 4, mirostat_eta = 0.3 },
+  penalties = { temp = 3, repeat_penalty = 1.4, presence_penalty = 0.5,
     frequency_penalty = 0.2, repeat_last_n = -1 },
-  dry = { temp = 1.5, dry_multiplier = 0.8, dry_allowed_length = 1, dry_penalty_last_n = -1 },
-  adaptive_p = { temp = 1, adaptive_target = 0.3,
-    samplers = { "penalties", "min_p", "temperature", "adaptive_p" }, repeat_penalty = 1.2 },
-  xtc = { temp = 1.2, xtc_probability = 0.5, xtc_threshold = 0.05 },
+  dry = { temp = 3, dry_multiplier = 0.8, dry_allowed_length = 1, dry_penalty_last_n = -1 },
+  adaptive_p = { temp = 3, adaptive_target = 0.3,
+    samplers = { "penalties", "top_k", "temperature", "adaptive_p" }, repeat_penalty = 1.2 },
+  xtc = { temp = 3, xtc_probability = 0.5, xtc_threshold = 0.05 },
 }
 
 -- Prefill in other portions the second time: that must not matter either.
@@ -38,7 +39,7 @@ local function prompt_of(i)
 end
 
 local function params_of(i)
-  local params = { seed = 100 + i }
+  local params = { seed = 100 + i, min_p = 0, top_p = 1 }
   for key, v in pairs(ALL[names[(i - 1) % #names + 1]]) do params[key] = v end
   return params
 end
