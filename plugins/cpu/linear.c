@@ -16,6 +16,7 @@
  * at least 64 KB of weights each, so that an op below about 5 us stays on the calling thread. */
 #include <string.h>
 
+#include "expand.h"
 #include "fast.h"
 
 enum {
@@ -30,6 +31,8 @@ enum {
     QUANTIZE_ELEMENTS = 16384, /* activations quantised by one chunk, at least: about 5 us */
 };
 
+#define CODED(NAME, name, ...)                                                                     \
+    { .dtype = PERI_CPU_##NAME, .expand = linear_expand_##name, __VA_ARGS__ }
 static const linear_type types[] = {
     {.dtype = PERI_CPU_F32, .span = LINEAR_SPAN_F32, .block = 1, .block_bytes = 4},
     {.dtype = PERI_CPU_F16, .span = LINEAR_SPAN_F32, .block = 1, .block_bytes = 2},
@@ -49,6 +52,21 @@ static const linear_type types[] = {
     {.dtype = PERI_CPU_Q4_K, .span = 256, .block = 256, .block_bytes = 144, .min_sub = 32},
     {.dtype = PERI_CPU_Q5_K, .span = 256, .block = 256, .block_bytes = 176, .min_sub = 32},
     {.dtype = PERI_CPU_Q6_K, .span = 256, .block = 256, .block_bytes = 210, .offset = 32},
+    CODED(Q1_0, q1_0, .span = 32, .block = 128, .block_bytes = 18, .offset = 1),
+    CODED(Q2_0, q2_0, .span = 32, .block = 64, .block_bytes = 18, .offset = 1),
+    CODED(TQ1_0, tq1_0, .span = 256, .block = 256, .block_bytes = 54, .offset = 1),
+    CODED(TQ2_0, tq2_0, .span = 256, .block = 256, .block_bytes = 66, .offset = 1),
+    CODED(MXFP4, mxfp4, .span = 32, .block = 32, .block_bytes = 17, .offset = 12),
+    CODED(NVFP4, nvfp4, .span = 32, .block = 64, .block_bytes = 36, .is_wide = 1, .has_two = 1),
+    CODED(IQ1_S, iq1_s, .span = 256, .block = 256, .block_bytes = 50, .is_wide = 1),
+    CODED(IQ1_M, iq1_m, .span = 256, .block = 256, .block_bytes = 56, .is_wide = 1),
+    CODED(IQ2_XXS, iq2_xxs, .span = 256, .block = 256, .block_bytes = 66, .is_wide = 1),
+    CODED(IQ2_XS, iq2_xs, .span = 256, .block = 256, .block_bytes = 74, .is_wide = 1),
+    CODED(IQ2_S, iq2_s, .span = 256, .block = 256, .block_bytes = 82, .is_wide = 1),
+    CODED(IQ3_XXS, iq3_xxs, .span = 256, .block = 256, .block_bytes = 98, .is_wide = 1),
+    CODED(IQ3_S, iq3_s, .span = 256, .block = 256, .block_bytes = 110, .is_wide = 1),
+    CODED(IQ4_NL, iq4_nl, .span = 32, .block = 32, .block_bytes = 18, .is_wide = 1),
+    CODED(IQ4_XS, iq4_xs, .span = 256, .block = 256, .block_bytes = 136, .is_wide = 1),
 };
 
 const linear_type *linear_type_of(uint32_t dtype) {

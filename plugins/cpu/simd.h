@@ -455,6 +455,9 @@ SIMD_FN vi vi_maddubs(vi a, vi b) {
 SIMD_FN vi vi_madd16(vi a, vi b) {
     return _mm512_madd_epi16(a, b);
 }
+SIMD_FN vi vi_mul16(vi a, vi b) {
+    return _mm512_mullo_epi16(a, b);
+}
 SIMD_FN vi vi_shuffle8(vi a, vi idx) {
     return _mm512_shuffle_epi8(a, idx);
 }
@@ -561,6 +564,9 @@ SIMD_FN vi vi_maddubs(vi a, vi b) {
 }
 SIMD_FN vi vi_madd16(vi a, vi b) {
     return _mm256_madd_epi16(a, b);
+}
+SIMD_FN vi vi_mul16(vi a, vi b) {
+    return _mm256_mullo_epi16(a, b);
 }
 SIMD_FN vi vi_shuffle8(vi a, vi idx) {
     return _mm256_shuffle_epi8(a, idx);

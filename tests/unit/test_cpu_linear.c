@@ -11,10 +11,14 @@
 #include "ref.h"
 
 enum { N_TOK = 33 };
-static const uint32_t types[] = {PERI_CPU_F32,  PERI_CPU_F16,  PERI_CPU_BF16, PERI_CPU_F64,
-                                 PERI_CPU_Q4_0, PERI_CPU_Q4_1, PERI_CPU_Q5_0, PERI_CPU_Q5_1,
-                                 PERI_CPU_Q8_0, PERI_CPU_Q8_1, PERI_CPU_Q2_K, PERI_CPU_Q3_K,
-                                 PERI_CPU_Q4_K, PERI_CPU_Q5_K, PERI_CPU_Q6_K, PERI_CPU_Q8_K};
+static const uint32_t types[] = {
+    PERI_CPU_F32,   PERI_CPU_F16,     PERI_CPU_BF16,  PERI_CPU_F64,     PERI_CPU_Q4_0,
+    PERI_CPU_Q4_1,  PERI_CPU_Q5_0,    PERI_CPU_Q5_1,  PERI_CPU_Q8_0,    PERI_CPU_Q8_1,
+    PERI_CPU_Q2_K,  PERI_CPU_Q3_K,    PERI_CPU_Q4_K,  PERI_CPU_Q5_K,    PERI_CPU_Q6_K,
+    PERI_CPU_Q8_K,  PERI_CPU_IQ1_S,   PERI_CPU_IQ1_M, PERI_CPU_IQ2_XXS, PERI_CPU_IQ2_XS,
+    PERI_CPU_IQ2_S, PERI_CPU_IQ3_XXS, PERI_CPU_IQ3_S, PERI_CPU_IQ4_NL,  PERI_CPU_IQ4_XS,
+    PERI_CPU_TQ1_0, PERI_CPU_TQ2_0,   PERI_CPU_MXFP4, PERI_CPU_NVFP4,   PERI_CPU_Q1_0,
+    PERI_CPU_Q2_0};
 enum { N_TYPE = sizeof types / sizeof types[0] };
 
 /* A weight matrix: [n_expert * m] rows of n. */
@@ -46,7 +50,7 @@ static double dot_row(const matrix *w, int64_t row, const float *x) {
 /* Rows that are no multiple of any vector width, where the type allows. */
 static int64_t awkward_n(uint32_t dtype) {
     int64_t block = ref_dtype_of(dtype).n;
-    return block == 1 ? 301 : block == 32 ? 32 * 9 : 512;
+    return block == 1 ? 301 : block == 256 ? 512 : block == 128 ? 128 * 3 : block * 9;
 }
 
 /* ---- LINEAR ---- */
@@ -142,7 +146,7 @@ static void build_embed(prog *p, const void *user, int32_t t0) {
 static void expect_embed(const void *user, int32_t t, uint32_t k, double *out) {
     const embed *u = user;
     ref_dtype type = ref_dtype_of(u->w.dtype);
-    float v[512];
+    float v[576];
     (void)k;
     ref_dequant_row(u->w.dtype, u->w.data + token_of(t) * (u->w.n / type.n * type.bytes), v,
                     u->w.n);
