@@ -83,20 +83,22 @@ static const char *numerics_of(const linear_type *t) {
                             : "act=f32 acc=f32";
 }
 
-/* Weights of one op must agree on numerics: the declaration holds for all outputs. */
+/* Weights of one op must agree on numerics: the declaration holds for all outputs.  Where they do
+ * not, an op for each is what the level can do: CPU_IN_PARTS. */
 int linear_supports(const peri_program *p, const peri_op *op, char numerics[28]) {
     uint32_t first = 1, count = op->code == PERI_OP_LINEAR_QKV    ? 3
                                 : op->code == PERI_OP_GATE_UP_GLU ? 2
                                                                   : 1;
     const char *text = NULL;
+    int rc = 1;
     for (uint32_t k = first; k < first + count; k++) {
         const linear_type *t = linear_type_of(peri_operand(p, op, k)->dtype);
         if (!t) return 0;
-        if (text && numerics_of(t) != text) return 0;
+        if (text && numerics_of(t) != text) rc = CPU_IN_PARTS;
         text = numerics_of(t);
     }
     snprintf(numerics, 28, "%s", text);
-    return 1;
+    return rc;
 }
 
 /* ---- an op as products ---- */
