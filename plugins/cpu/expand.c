@@ -25,15 +25,9 @@ static float load_half(const uint8_t *p) {
     return ref_f16_to_f32((uint16_t)load_u16(p));
 }
 
-/* Bits 0-7 to bytes: 0xff where set. */
-static uint64_t byte_mask(uint32_t bits) {
-    uint64_t one = (uint64_t)(bits & 255) * EACH & 0x8040201008040201u; /* bit k in byte k */
-    return ((one + 0x7f * EACH) >> 7 & EACH) * 255;
-}
-
 /* Eight bytes of 1..127, negated where the mask is set: no byte borrows. */
-static void put_signed(int8_t *q, uint64_t bytes, uint32_t signs) {
-    uint64_t m = byte_mask(signs), v = (bytes ^ m) + (m & EACH);
+static void put_signed(int8_t *q, uint64_t bytes, uint64_t mask) {
+    uint64_t v = (bytes ^ mask) + (mask & EACH);
     memcpy(q, &v, 8);
 }
 
@@ -52,14 +46,16 @@ void linear_expand_iq2_xxs(const uint8_t *p, int n_block, linear_columns *c) {
         uint32_t a = load_u32(q + 4);
         c->sc[2 * s] = c->sc[2 * s + 1] = odd(a >> 28);
         for (int l = 0; l < 4; l++)
-            put_signed(c->q + 32 * s + 8 * l, cpu_grid_iq2_xxs[q[l]], cpu_signs7(a >> 7 * l & 127));
+            put_signed(c->q + 32 * s + 8 * l, cpu_grid_iq2_xxs[q[l]], cpu_mask7[a >> 7 * l & 127]);
     }
 }
 
 /* Sixteen scales of four bits. */
 static void nibble_scales(const uint8_t *p, linear_columns *c) {
-    for (int s = 0; s < 16; s++)
-        c->sc[s] = odd(p[s / 2] >> s % 2 * 4 & 15);
+    for (int s = 0; s < 8; s++) {
+        c->sc[2 * s] = odd(p[s] & 15);
+        c->sc[2 * s + 1] = odd(p[s] >> 4);
+    }
 }
 
 void linear_expand_iq2_xs(const uint8_t *p, int n_block, linear_columns *c) {
@@ -68,7 +64,7 @@ void linear_expand_iq2_xs(const uint8_t *p, int n_block, linear_columns *c) {
     nibble_scales(p + 66, c);
     for (int l = 0; l < 32; l++) {
         uint32_t q = load_u16(p + 2 + 2 * l);
-        put_signed(c->q + 8 * l, cpu_grid_iq2_xs[q & 511], cpu_signs7(q >> 9));
+        put_signed(c->q + 8 * l, cpu_grid_iq2_xs[q & 511], cpu_mask7[q >> 9]);
     }
 }
 
@@ -76,9 +72,12 @@ void linear_expand_iq2_s(const uint8_t *p, int n_block, linear_columns *c) {
     (void)n_block;
     c->d[0] = load_half(p) * 0.125f;
     nibble_scales(p + 74, c);
-    for (int l = 0; l < 32; l++) {
-        uint32_t index = p[2 + l] | (p[66 + l / 4] >> l % 4 * 2 & 3u) << 8;
-        put_signed(c->q + 8 * l, cpu_grid_iq2_s[index], p[34 + l]);
+    for (int s = 0; s < 8; s++) {
+        const uint8_t *q = p + 2 + 4 * s, *signs = p + 34 + 4 * s;
+        uint32_t h = (uint32_t)p[66 + s] << 8;
+        for (int l = 0; l < 4; l++)
+            put_signed(c->q + 32 * s + 8 * l, cpu_grid_iq2_s[q[l] | (h >> 2 * l & 0x300)],
+                       cpu_mask8[signs[l]]);
     }
 }
 
@@ -92,7 +91,7 @@ void linear_expand_iq3_xxs(const uint8_t *p, int n_block, linear_columns *c) {
         for (int l = 0; l < 4; l++) {
             uint64_t v = cpu_grid_iq3_xxs[q[2 * l]] | (uint64_t)cpu_grid_iq3_xxs[q[2 * l + 1]]
                                                           << 32;
-            put_signed(c->q + 32 * s + 8 * l, v, cpu_signs7(a >> 7 * l & 127));
+            put_signed(c->q + 32 * s + 8 * l, v, cpu_mask7[a >> 7 * l & 127]);
         }
     }
 }
@@ -107,15 +106,15 @@ void linear_expand_iq3_s(const uint8_t *p, int n_block, linear_columns *c) {
         for (int l = 0; l < 4; l++, h >>= 2) {
             uint32_t i0 = q[2 * l] | (h & 1) << 8, i1 = q[2 * l + 1] | (h & 2) << 7;
             uint64_t v = cpu_grid_iq3_s[i0] | (uint64_t)cpu_grid_iq3_s[i1] << 32;
-            put_signed(c->q + 32 * s + 8 * l, v, signs[l]);
+            put_signed(c->q + 32 * s + 8 * l, v, cpu_mask8[signs[l]]);
         }
     }
 }
 
 /* Eight elements of IQ1 as 8 element + 1 or - 1: bytes of -1, 0, 1 become -8, 0, 8 by shifting
  * (0xff << 3 is 0xf8 once the neighbour's bits are cleared), and no sum leaves its byte. */
-static void put_iq1(int8_t *q, uint32_t index, int is_minus) {
-    uint64_t e = cpu_grid_iq1[index] << 3 & 0xf8 * EACH, one = is_minus ? 0xff * EACH : EACH;
+static void put_iq1(int8_t *q, uint32_t index, uint32_t is_minus) {
+    uint64_t e = cpu_grid_iq1[index] << 3 & 0xf8 * EACH, one = (1 + 254 * is_minus) * EACH;
     uint64_t v = ((e & 0x7f * EACH) + (one & 0x7f * EACH)) ^ ((e ^ one) & 0x80 * EACH);
     memcpy(q, &v, 8);
 }
@@ -127,8 +126,7 @@ void linear_expand_iq1_s(const uint8_t *p, int n_block, linear_columns *c) {
         uint32_t h = load_u16(p + 34 + 2 * s);
         c->sc[2 * s] = c->sc[2 * s + 1] = odd(h >> 12 & 7);
         for (int l = 0; l < 4; l++)
-            put_iq1(c->q + 32 * s + 8 * l, p[2 + 4 * s + l] | (h >> 3 * l & 7) << 8,
-                    (int)(h >> 15));
+            put_iq1(c->q + 32 * s + 8 * l, p[2 + 4 * s + l] | (h >> 3 * l & 7) << 8, h >> 15);
     }
 }
 
@@ -139,8 +137,8 @@ void linear_expand_iq1_m(const uint8_t *p, int n_block, linear_columns *c) {
         uint32_t sc = load_u16(p + 48 + s / 4 * 2), h = p[32 + s];
         bits |= sc >> 12 << s / 4 * 4;
         c->sc[s] = odd(sc >> s % 4 * 3 & 7);
-        put_iq1(c->q + 16 * s, p[2 * s] | (h & 7) << 8, (int)(h >> 3 & 1));
-        put_iq1(c->q + 16 * s + 8, p[2 * s + 1] | (h & 0x70) << 4, (int)(h >> 7));
+        put_iq1(c->q + 16 * s, p[2 * s] | (h & 7) << 8, h >> 3 & 1);
+        put_iq1(c->q + 16 * s + 8, p[2 * s + 1] | (h & 0x70) << 4, h >> 7);
     }
     c->d[0] = ref_f16_to_f32((uint16_t)bits) * 0.125f;
 }
@@ -229,7 +227,7 @@ void linear_expand_q1_0(const uint8_t *p, int n_block, linear_columns *c) {
         for (int i = 0; i < 4; i++)
             c->d[4 * b + i] = load_half(p);
         for (int i = 0; i < 16; i++) /* 1 where set, -1 elsewhere */
-            put_signed(c->q + 128 * b + 8 * i, EACH, p[2 + i] ^ 255u);
+            put_signed(c->q + 128 * b + 8 * i, EACH, cpu_mask8[p[2 + i] ^ 255]);
     }
 }
 

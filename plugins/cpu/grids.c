@@ -53,3 +53,16 @@ const uint32_t cpu_grid_iq3_s[512] = {
 const int8_t cpu_code_iq4[16] = {-127, -104, -83, -65, -49, -35, -22, -10,
                                  1,    13,   25,  38,  53,  69,  89,  113};
 const int8_t cpu_code_fp4[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
+
+/* ---- masks ---- */
+
+#define BIT_MASK(i, k) ((uint64_t)((i) >> (k)&1) * 255)
+#define PARITY(i)      (((i) ^ (i) >> 1 ^ (i) >> 2 ^ (i) >> 3 ^ (i) >> 4 ^ (i) >> 5 ^ (i) >> 6) & 1)
+#define MASK8(i)       EIGHT(i, BIT_MASK),
+#define MASK7(i)       EIGHT((i) | PARITY(i) << 7, BIT_MASK),
+#define UP4(M, i)      M(i) M((i) + 1) M((i) + 2) M((i) + 3)
+#define UP16(M, i)     UP4(M, i) UP4(M, (i) + 4) UP4(M, (i) + 8) UP4(M, (i) + 12)
+#define UP64(M, i)     UP16(M, i) UP16(M, (i) + 16) UP16(M, (i) + 32) UP16(M, (i) + 48)
+
+const uint64_t cpu_mask8[256] = {UP64(MASK8, 0) UP64(MASK8, 64) UP64(MASK8, 128) UP64(MASK8, 192)};
+const uint64_t cpu_mask7[128] = {UP64(MASK7, 0) UP64(MASK7, 64)};

@@ -19,6 +19,10 @@ extern const uint32_t cpu_grid_iq3_xxs[256], cpu_grid_iq3_s[512];
 extern const int8_t cpu_code_iq4[16]; /* IQ4_NL, IQ4_XS */
 extern const int8_t cpu_code_fp4[16]; /* MXFP4, NVFP4: E2M1, twice the number */
 
+/* Byte k is 0xff where bit k of the index is set; the second table takes seven sign bits and adds
+ * the eighth. */
+extern const uint64_t cpu_mask8[256], cpu_mask7[128];
+
 /* Seven sign bits and an eighth that makes the number of set bits even. */
 static inline uint32_t cpu_signs7(uint32_t seven) {
     uint32_t x = seven ^ seven >> 4;

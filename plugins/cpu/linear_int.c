@@ -19,8 +19,8 @@
  * of 8 products of 31 * 127.  Q8_0 has no such room: int16 weights and vpmaddwd, half the rate.  So
  * have not the IQ types; their int16 weights hold the scale of the sub-block too, at most 32 * 127.
  *
- * Coded types come as bytes and scales from expand.c, a row at a time, and are transposed from
- * there; those with sixteen values or plain bit pairs are looked up W rows at a time instead. */
+ * Grid types come as bytes and scales from expand.c, a row at a time, and are transposed from
+ * there; types whose codes are arithmetic or of sixteen values are unpacked W rows at a time. */
 #include "simd.h"
 
 #include "expand.h"
@@ -394,23 +394,26 @@ static void unpack_mxfp4(const uint8_t *p, size_t s, int n_block, panel *o) {
     }
 }
 
+/* Scales 0 2 4 6 or, with sh moved down by 2, 1 3 5 7 of IQ4_XS as bytes: nibbles in `low`, two
+ * bits each at 0, 4, 8 and 12 of the upper half of sh. */
+SIMD_FN vi iq4_scales(vi low, vi sh) {
+    vi a = shuffle_dwords(sh, 0x80038002u), b = shuffle_dwords(vi_shr32(sh, 4), 0x03800280u);
+    vi top = vi_shl16(vi_and(vi_or(a, b), vi_set1_8(3)), 4);
+    return vi_add8(vi_or(vi_and(low, vi_set1_8(15)), top), vi_set1_8(-32));
+}
+
 /* IQ4_XS: f16 d, u16 of high bit pairs and 4 bytes of low nibbles of eight scales + 32, nibbles of
  * 8 times 32 columns. */
 static void unpack_iq4_xs(const uint8_t *p, size_t s, int n_block, panel *o) {
     (void)n_block;
-    int8_t scale[W][16];
-    for (int r = 0; r < W; r++) {
-        const uint8_t *row = p + (size_t)r * s;
-        uint32_t top = (uint32_t)(row[2] | row[3] << 8);
-        for (int j = 0; j < 8; j++, top >>= 2)
-            scale[r][j] = (int8_t)(((row[4 + j / 2] >> j % 2 * 4 & 15) | (top & 3) << 4) - 32);
-        memset(scale[r] + 8, 0, 8);
-    }
-    vi low = vi_set1_8(15), table = code_table(cpu_code_iq4), sc[4];
-    transpose_rows((const uint8_t *)scale, sizeof scale[0], sc);
+    vi low = vi_set1_8(15), table = code_table(cpu_code_iq4), v[4], sc[2];
+    load_rows(o, p, s, v);
+    vf_store(o->d, vf_f16_low(v[0]));
+    sc[0] = iq4_scales(v[1], v[0]);
+    sc[1] = iq4_scales(vi_shr16(v[1], 4), vi_shr32(v[0], 2));
 #pragma GCC unroll 8
     for (int b = 0; b < 8; b++) {
-        vi v[4], factor = twice_s8(sc[b / 4], (uint32_t)b % 4);
+        vi factor = twice_s8(sc[b % 2], (uint32_t)b / 2);
         load_rows(o, p + 8 + 16 * b, s, v);
 #pragma GCC unroll 4
         for (int j = 0; j < 4; j++) {
@@ -419,7 +422,76 @@ static void unpack_iq4_xs(const uint8_t *p, size_t s, int n_block, panel *o) {
             put16_scaled(o, b * 8 + 4 + j, vi_shuffle8(table, hi), factor);
         }
     }
-    take_half(o, 0, 0, p, s);
+}
+
+/* NVFP4: four E4M3 scales, then 8 bytes of nibbles per 16 columns.  A scale's bits in f32's place
+ * are its value times 2^-120; half is wanted; 0x7f is 0. */
+static void unpack_nvfp4(const uint8_t *p, size_t s, int n_block, panel *o) {
+    vi low = vi_set1_8(15), table = code_table(cpu_code_fp4), nan = vi_set1_8(0x7f);
+    for (int b = 0; b < n_block; b++, p += 36) {
+        vi e = gather_dword(p, s), v[4];
+        e = vi_and(vi_andnot(vi_eq0_8(vi_xor(e, nan)), e), nan);
+        for (int half = 0; half < 2; half++) {
+            load_rows(o, p + 4 + 16 * half, s, v);
+#pragma GCC unroll 4
+            for (int j = 0; j < 4; j++) { /* v[2 i], v[2 i + 1]: bytes of sub-block i */
+                int at = b * 16 + half * 8 + j / 2 * 4 + j % 2;
+                put16(o, at, vi_shuffle8(table, vi_and(v[j], low)));
+                put16(o, at + 2, vi_shuffle8(table, vi_and(vi_shr16(v[j], 4), low)));
+            }
+            vi one = vi_set1(127);
+            vf scale = vf_set1(0x1p119f);
+            float *d = o->d + (2 * b + half) * W, *m = o->m + (2 * b + half) * W;
+            vf_store(d, vf_mul(vf_bits(vi_shl32(vi_and(e, one), 20)), scale));
+            vf_store(m, vf_mul(vf_bits(vi_shl32(vi_and(vi_shr32(e, 8), one), 20)), scale));
+            e = vi_shr32(e, 16);
+        }
+    }
+}
+
+/* Q1_0: f16 d, 128 bits; 0 or 2. */
+static void unpack_q1_0(const uint8_t *p, size_t s, int n_block, panel *o) {
+    for (int b = 0; b < n_block; b++, p += 18) {
+        vi v[4];
+        load_rows(o, p + 2, s, v);
+#pragma GCC unroll 4
+        for (int i = 0; i < 4; i++) {
+#pragma GCC unroll 8
+            for (int j = 0; j < 8; j++)
+                put8(o, (4 * b + i) * 8 + j, vi_shr16(fifth_bits(v[i], j), 3));
+            take_half(o, 0, 4 * b + i, p, s);
+        }
+    }
+    widen_half(o, 0, 4 * n_block, o->d);
+}
+
+/* The next ternary digit of each byte of *x; what is left of the byte stays. */
+SIMD_FN vi next_digit(vi *x) {
+    vi low = vi_set1(0x00ff00ff), even = vi_and(*x, low), odd = vi_shr16(*x, 8);
+    even = vi_add16(even, vi_shl16(even, 1));
+    odd = vi_add16(odd, vi_shl16(odd, 1));
+    *x = vi_or(vi_and(even, low), vi_shl16(odd, 8));
+    return vi_or(vi_shr16(even, 8), vi_andnot(low, odd));
+}
+
+/* TQ1_0: 48 bytes of five digits, 4 bytes of four, d (ref_dequant_code.c). */
+static void unpack_tq1_0(const uint8_t *p, size_t s, int n_block, panel *o) {
+    (void)n_block;
+    vi v[4];
+    for (int part = 0; part < 3; part++) { /* 32 bytes as one run, then 16 */
+        load_rows(o, p + 16 * part, s, v);
+        int at = part < 2 ? 4 * part : 40, step = part < 2 ? 8 : 4;
+        for (int n = 0; n < 5; n++)
+#pragma GCC unroll 4
+            for (int j = 0; j < 4; j++)
+                put8(o, at + n * step + j, next_digit(&v[j]));
+    }
+    v[0] = gather_dword(p + 48, s);
+    for (int n = 0; n < 4; n++)
+        put8(o, 60 + n, next_digit(&v[0]));
+    for (int j = 0; j < 16; j++)
+        put_scale(o, j, vi_set1(0x00010001));
+    take_half(o, 0, 0, p + 52, s);
     widen_half(o, 0, 1, o->d);
 }
 
@@ -433,36 +505,40 @@ static void unpack_tq2_0(const uint8_t *p, size_t s, int n_block, panel *o) {
     widen_half(o, 0, 1, o->d);
 }
 
-/* Any type of expand.h: W rows of bytes and scales, transposed into the panel. */
-static void unpack_expanded(const linear_type *t, const uint8_t *p, size_t s, int n_block,
-                            panel *o) {
-    linear_columns c[W];
-    int n = n_block * t->block, is_scaled = t->span == 256;
-    vi sc[4], v[4], offset = vi_set1_8(t->offset);
-    for (int r = 0; r < W; r++) {
-        t->expand(p + (size_t)r * s, n_block, &c[r]);
-        for (int b = 0; b < (is_scaled ? 1 : n / 32); b++) {
-            o->d[b * W + r] = c[r].d[t->has_two ? 2 * b : b];
-            if (t->has_two) o->m[b * W + r] = c[r].d[2 * b + 1];
+/* Q2_0: f16 d, 64 bit pairs, four columns a byte. */
+static void unpack_q2_0(const uint8_t *p, size_t s, int n_block, panel *o) {
+    for (int b = 0; b < n_block; b++, p += 18) {
+        vi v[4];
+        load_rows(o, p + 2, s, v);
+        for (int k = 0; k < 16; k++) {
+            vi x = shuffle_dwords(v[k / 4], (uint32_t)(k % 4) * 0x01010101u);
+            vi low = vi_or(vi_and(x, vi_set1(3)), vi_and(vi_shr32(x, 2), vi_set1(0x300)));
+            vi high = vi_or(vi_and(vi_shr32(x, 4), vi_set1(0x30000)),
+                            vi_and(vi_shr32(x, 6), vi_set1(0x3000000)));
+            put8(o, b * 16 + k, vi_or(low, high));
         }
+        take_half(o, 0, 2 * b, p, s);
+        take_half(o, 0, 2 * b + 1, p, s);
     }
-    if (is_scaled) transpose_rows((const uint8_t *)c[0].sc, sizeof c[0], sc);
-    for (int i = 0; i < n / 16; i++) {
-        vi one = vi_set1(0x00010001), factor = one;
+    widen_half(o, 0, 2 * n_block, o->d);
+}
+
+/* A grid type: W rows of bytes and scales from expand.c, transposed into the panel. */
+static void unpack_grid(const linear_type *t, const uint8_t *p, size_t s, panel *o) {
+    linear_columns c[W];
+    vi sc[4];
+    for (int r = 0; r < W; r++) {
+        t->expand(p + (size_t)r * s, 1, &c[r]);
+        o->d[r] = c[r].d[0];
+    }
+    transpose_rows((const uint8_t *)c[0].sc, sizeof c[0], sc);
+#pragma GCC unroll 4
+    for (int i = 0; i < 16; i++) {
+        vi v[4], factor = twice_s8(sc[i / 4], (uint32_t)i % 4);
         transpose_rows((const uint8_t *)c[0].q + 16 * i, sizeof c[0], v);
-        if (is_scaled) {
-            static const uint32_t byte[4] = {0x00800080u, 0x01800180u, 0x02800280u, 0x03800380u};
-            factor = vi_sar16(shuffle_dwords(sc[i / 4], byte[i % 4]), 8);
-        }
-        if (!t->is_wide) put_scale(o, i, factor);
-        for (int j = 0; j < 4; j++) {
-            if (!t->is_wide)
-                put8(o, 4 * i + j, vi_add8(v[j], offset));
-            else if (is_scaled)
-                put16_scaled(o, 4 * i + j, v[j], factor);
-            else
-                put16(o, 4 * i + j, v[j]);
-        }
+#pragma GCC unroll 4
+        for (int j = 0; j < 4; j++)
+            put16_scaled(o, 4 * i + j, v[j], factor);
     }
 }
 
@@ -678,7 +754,7 @@ typedef void (*unpack_fn)(const uint8_t *p, size_t stride, int n_block, panel *o
 typedef void (*dot_fn)(const panel *p, const void *act, int n_tok, int n_span, float *acc);
 typedef struct kernel {
     uint16_t dtype;
-    unpack_fn unpack; /* NULL: unpack_expanded */
+    unpack_fn unpack; /* NULL: unpack_grid */
     dot_fn dot;
 } kernel;
 static const kernel kernels[] = {
@@ -696,10 +772,10 @@ static const kernel kernels[] = {
     {PERI_CPU_IQ4_XS, unpack_iq4_xs, dot_iq},
     {PERI_CPU_MXFP4, unpack_mxfp4, dot_q4_0},
     {PERI_CPU_TQ2_0, unpack_tq2_0, dot_q3_k},
-    {PERI_CPU_TQ1_0, NULL, dot_q3_k},
-    {PERI_CPU_Q1_0, NULL, dot_q4_0},
-    {PERI_CPU_Q2_0, NULL, dot_q4_0},
-    {PERI_CPU_NVFP4, NULL, dot_nvfp4},
+    {PERI_CPU_TQ1_0, unpack_tq1_0, dot_q3_k},
+    {PERI_CPU_Q1_0, unpack_q1_0, dot_q4_0},
+    {PERI_CPU_Q2_0, unpack_q2_0, dot_q4_0},
+    {PERI_CPU_NVFP4, unpack_nvfp4, dot_nvfp4},
     {PERI_CPU_IQ1_S, NULL, dot_iq},
     {PERI_CPU_IQ1_M, NULL, dot_iq},
     {PERI_CPU_IQ2_XXS, NULL, dot_iq},
@@ -721,7 +797,7 @@ static void rows_block(const linear_in *in, const kernel *k, panel *p, const uin
         if (k->unpack)
             k->unpack(w + (size_t)r * stride, stride, n_block, p);
         else
-            unpack_expanded(in->type, w + (size_t)r * stride, stride, n_block, p);
+            unpack_grid(in->type, w + (size_t)r * stride, stride, p);
         k->dot(p, in->act + (size_t)kb * in->kb_stride, in->n_tok, width / 32, acc + r);
     }
 }

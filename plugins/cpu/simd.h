@@ -476,6 +476,9 @@ SIMD_FN vi vi_unlo64(vi a, vi b) {
 SIMD_FN vi vi_unhi64(vi a, vi b) {
     return _mm512_unpackhi_epi64(a, b);
 }
+SIMD_FN vf vf_bits(vi a) {
+    return _mm512_castsi512_ps(a);
+}
 SIMD_FN vf vf_cvt(vi a) {
     return _mm512_cvtepi32_ps(a);
 }
@@ -585,6 +588,9 @@ SIMD_FN vi vi_unlo64(vi a, vi b) {
 }
 SIMD_FN vi vi_unhi64(vi a, vi b) {
     return _mm256_unpackhi_epi64(a, b);
+}
+SIMD_FN vf vf_bits(vi a) {
+    return _mm256_castsi256_ps(a);
 }
 SIMD_FN vf vf_cvt(vi a) {
     return _mm256_cvtepi32_ps(a);
