@@ -156,8 +156,8 @@ static int check_weight(check *c, uint32_t k, const peri_tensor *t) {
     ref_dtype type = ref_dtype_of(t->dtype);
     if (t->kind != PERI_T_WEIGHT) return no(c, "operand %u: not a weight", k);
     if (!type.name) return no(c, "weights of type number %u: unknown", t->dtype);
-    if (!ref_can_dequant(t->dtype))
-        return no(c, "weights of type %s: not supported yet", type.name);
+    if (!ref_can_dequant(t->dtype)) /* I8, I16, I32, I64 */
+        return no(c, "weights of type %s: integers, which no operation multiplies", type.name);
     if (t->dim[3] < 1 || t->dim[3] % type.n)
         return no(c, "operand %u: rows of %lld, not whole blocks of type %s", k,
                   (long long)t->dim[3], type.name);

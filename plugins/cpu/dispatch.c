@@ -14,7 +14,7 @@ static int supports(const peri_program *p, const peri_op *op, char numerics[28])
     case PERI_OP_LINEAR_EXPERTS:
         return linear_supports(p, op, numerics);
     case PERI_OP_GATE_UP_GLU:
-        return vec_has_act(p, op) && linear_supports(p, op, numerics);
+        return vec_has_act(p, op) ? linear_supports(p, op, numerics) : 0;
     }
     return vec_supports(p, op, numerics) || attn_supports(p, op, numerics);
 }

@@ -5,8 +5,9 @@
  *
  * The shell validates an op completely in supports(): operands, dtypes, shapes, strides, attributes
  * and their ranges.  Then it asks the level in use; a level that says no, or has no supports at
- * all, leaves the op to the reference code.  In run_op the shell resolves every operand to an
- * address and an actual shape, puts that in a cpu_job and calls the level's run, or the reference.
+ * all, leaves the op to the reference code, or has a fused op taken apart.  In run_op the shell
+ * resolves every operand to an address and an actual shape, puts that in a cpu_job and calls the
+ * level's run, or the reference.
  *
  * Rules for a level
  * - Its answer depends on the op: types, inner dimensions, attributes - never on T, R, S, B.  Then
@@ -68,12 +69,15 @@ uint32_t cpu_workers(const cpu_dev *d);
 void cpu_parallel(cpu_dev *d, uint32_t n, void (*fn)(void *arg, uint32_t i, uint32_t worker),
                   void *arg);
 
+enum { CPU_IN_PARTS = -1 };
+
 /* One instruction-set level. */
 typedef struct cpu_level {
     const char *name;          /* "scalar", "avx2", "avx512": value of cpu.isa, peri_dev_info.isa */
     int (*is_available)(void); /* can this processor run it? */
-    /* 1: run() takes this op, numerics filled ("act=q8/32 acc=i32").  0: the reference does.  May
-     * be NULL: 0 always. */
+    /* 1: run() takes this op, numerics filled ("act=q8/32 acc=i32").  0: the reference does.
+     * CPU_IN_PARTS: the shell declines this fused op, and the core asks for the ops it stands for.
+     * May be NULL: 0 always. */
     int (*supports)(const peri_program *p, const peri_op *op, char numerics[28]);
     int32_t (*run)(cpu_dev *d, const cpu_job *j, peri_error *e);
 } cpu_level;

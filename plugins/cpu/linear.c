@@ -16,6 +16,7 @@
  * at least 64 KB of weights each, so that an op below about 5 us stays on the calling thread. */
 #include <string.h>
 
+#include "expand.h"
 #include "fast.h"
 
 enum {
@@ -30,6 +31,8 @@ enum {
     QUANTIZE_ELEMENTS = 16384, /* activations quantised by one chunk, at least: about 5 us */
 };
 
+#define CODED(NAME, name, ...)                                                                     \
+    { .dtype = PERI_CPU_##NAME, .expand = linear_expand_##name, __VA_ARGS__ }
 static const linear_type types[] = {
     {.dtype = PERI_CPU_F32, .span = LINEAR_SPAN_F32, .block = 1, .block_bytes = 4},
     {.dtype = PERI_CPU_F16, .span = LINEAR_SPAN_F32, .block = 1, .block_bytes = 2},
@@ -49,6 +52,21 @@ static const linear_type types[] = {
     {.dtype = PERI_CPU_Q4_K, .span = 256, .block = 256, .block_bytes = 144, .min_sub = 32},
     {.dtype = PERI_CPU_Q5_K, .span = 256, .block = 256, .block_bytes = 176, .min_sub = 32},
     {.dtype = PERI_CPU_Q6_K, .span = 256, .block = 256, .block_bytes = 210, .offset = 32},
+    CODED(Q1_0, q1_0, .span = 32, .block = 128, .block_bytes = 18, .offset = 1),
+    CODED(Q2_0, q2_0, .span = 32, .block = 64, .block_bytes = 18, .offset = 1),
+    CODED(TQ1_0, tq1_0, .span = 256, .block = 256, .block_bytes = 54, .offset = 1),
+    CODED(TQ2_0, tq2_0, .span = 256, .block = 256, .block_bytes = 66, .offset = 1),
+    CODED(MXFP4, mxfp4, .span = 32, .block = 32, .block_bytes = 17, .offset = 12),
+    CODED(NVFP4, nvfp4, .span = 32, .block = 64, .block_bytes = 36, .is_wide = 1, .has_two = 1),
+    CODED(IQ1_S, iq1_s, .span = 256, .block = 256, .block_bytes = 50, .is_wide = 1),
+    CODED(IQ1_M, iq1_m, .span = 256, .block = 256, .block_bytes = 56, .is_wide = 1),
+    CODED(IQ2_XXS, iq2_xxs, .span = 256, .block = 256, .block_bytes = 66, .is_wide = 1),
+    CODED(IQ2_XS, iq2_xs, .span = 256, .block = 256, .block_bytes = 74, .is_wide = 1),
+    CODED(IQ2_S, iq2_s, .span = 256, .block = 256, .block_bytes = 82, .is_wide = 1),
+    CODED(IQ3_XXS, iq3_xxs, .span = 256, .block = 256, .block_bytes = 98, .is_wide = 1),
+    CODED(IQ3_S, iq3_s, .span = 256, .block = 256, .block_bytes = 110, .is_wide = 1),
+    CODED(IQ4_NL, iq4_nl, .span = 32, .block = 32, .block_bytes = 18, .is_wide = 1),
+    CODED(IQ4_XS, iq4_xs, .span = 256, .block = 256, .block_bytes = 136, .is_wide = 1),
 };
 
 const linear_type *linear_type_of(uint32_t dtype) {
@@ -65,20 +83,22 @@ static const char *numerics_of(const linear_type *t) {
                             : "act=f32 acc=f32";
 }
 
-/* Weights of one op must agree on numerics: the declaration holds for all outputs. */
+/* Weights of one op must agree on numerics: the declaration holds for all outputs.  Where they do
+ * not, an op for each is what the level can do: CPU_IN_PARTS. */
 int linear_supports(const peri_program *p, const peri_op *op, char numerics[28]) {
     uint32_t first = 1, count = op->code == PERI_OP_LINEAR_QKV    ? 3
                                 : op->code == PERI_OP_GATE_UP_GLU ? 2
                                                                   : 1;
     const char *text = NULL;
+    int rc = 1;
     for (uint32_t k = first; k < first + count; k++) {
         const linear_type *t = linear_type_of(peri_operand(p, op, k)->dtype);
         if (!t) return 0;
-        if (text && numerics_of(t) != text) return 0;
+        if (text && numerics_of(t) != text) rc = CPU_IN_PARTS;
         text = numerics_of(t);
     }
     snprintf(numerics, 28, "%s", text);
-    return 1;
+    return rc;
 }
 
 /* ---- an op as products ---- */

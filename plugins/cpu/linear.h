@@ -11,6 +11,7 @@
  *   span 32    acc = fma(fl(f32(isum) * d), dx, acc)                              per 32-block,
  * rising
  *   ... min    acc = fma(fma(f32(sum a), m, fl(f32(isum) * d)), dx, acc)          Q4_1, Q5_1
+ *   ... 2 d    acc = fma(fma(f32(isum2), d2, fl(f32(isum1) * d1)), dx, acc)       NVFP4: per 16
  *   span 256   acc = fma(fnma(f32(u), dmin, fl(f32(t) * d)), dx, acc)             per superblock,
  * rising; t = sum_j sc_j sum_k q a,  u = sum_j mn_j sum_k a; without minima the fnma is left out
  *   f32        16 sums over k mod 16, each an FMA chain, then the tree of v16_sum; a short tail
@@ -35,12 +36,15 @@ typedef struct act8 {
     int32_t sum[8];
 } act8;
 
-/* The same for 8-bit weights, whose products leave int16: int16, each four reordered 0 2 1 3. */
+/* The same for weights of 8 bits and more, whose products leave int16: int16, each four reordered 0
+ * 2 1 3. */
 typedef struct act16 {
     int16_t q[LINEAR_K];
     float dx[8];
     int32_t pad[8];
 } act16;
+
+struct linear_columns; /* expand.h */
 
 typedef struct linear_type {
     uint16_t dtype;
@@ -50,6 +54,9 @@ typedef struct linear_type {
     int16_t offset;  /* subtracted from the unsigned weights inside the integer sum */
     int16_t min_sub; /* elements per minimum; 0: no minima */
     int16_t is_wide; /* activations as act16 */
+    int16_t has_two; /* span 32: two scales, one per 16 columns */
+    /* Types of expand.h: 256 columns at most of a row to bytes and scales; else NULL. */
+    void (*expand)(const uint8_t *p, int n_block, struct linear_columns *c);
 } linear_type;
 
 /* NULL: the reference computes it. */

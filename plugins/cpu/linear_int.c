@@ -16,10 +16,16 @@
  * * 15 * 127 = 30480 fits.  With the offset inside the sum, (q - 8) or (q - 16): at most 16 * 16 *
  * 127 = 32512 in the end; wrapping on the way does no harm, and a single vpmaddubsw stays below 2 *
  * 63 * 127 = 16002.  Q6_K: 8 products of (q - 32), 32512 again, per scale.  Q5_K: two lanes' worth
- * of 8 products of 31 * 127.  Q8_0 has no such room: int16 weights and vpmaddwd, half the rate. */
+ * of 8 products of 31 * 127.  Q8_0 has no such room: int16 weights and vpmaddwd, half the rate.  So
+ * have not the IQ types; their int16 weights hold the scale of the sub-block too, at most 32 * 127.
+ *
+ * Grid types come as bytes and scales from expand.c, a row at a time, and are transposed from
+ * there; types whose codes are arithmetic or of sixteen values are unpacked W rows at a time. */
 #include "simd.h"
 
+#include "expand.h"
 #include "fast.h"
+#include "grids.h"
 
 enum { Q8_0_BYTES = 34 };
 
@@ -38,7 +44,7 @@ typedef struct panel {
 } panel __attribute__((aligned(64)));
 
 /* v[j] = bytes 4j .. 4j+3 of the 16 at p, for W rows `s` bytes apart. */
-SIMD_FN void load_rows(panel *o, const uint8_t *p, size_t s, vi v[4]) {
+SIMD_FN void transpose_rows(const uint8_t *p, size_t s, vi v[4]) {
     vi a = vi_rows(p, s), b = vi_rows(p + s, s);
     vi c = vi_rows(p + 2 * s, s), d = vi_rows(p + 3 * s, s);
     vi t0 = vi_unlo32(a, b), t1 = vi_unhi32(a, b), t2 = vi_unlo32(c, d), t3 = vi_unhi32(c, d);
@@ -46,6 +52,11 @@ SIMD_FN void load_rows(panel *o, const uint8_t *p, size_t s, vi v[4]) {
     v[1] = vi_unhi64(t0, t2);
     v[2] = vi_unlo64(t1, t3);
     v[3] = vi_unhi64(t1, t3);
+}
+
+/* The same, of weights in memory. */
+SIMD_FN void load_rows(panel *o, const uint8_t *p, size_t s, vi v[4]) {
+    transpose_rows(p, s, v);
     for (int i = 0; i < NL; i++)
         _mm_prefetch((const char *)o->prefetch + 64 * i, _MM_HINT_T0);
     o->prefetch += o->prefetch_step;
@@ -128,17 +139,27 @@ static void unpack_q5_1(const uint8_t *p, size_t s, int n_block, panel *o) {
     unpack_nibbles(p, s, n_block, o, 1, 1);
 }
 
+/* Four signed bytes of each row, columns 4 i .. 4 i + 3, as int16. */
+SIMD_FN void put16(panel *o, int i, vi x) {
+    int16_t *out = o->w.s16 + (size_t)i * W * 4;
+    vi_store(out, vi_sar16(vi_shl16(x, 8), 8));
+    vi_store(out + (size_t)W * 2, vi_sar16(x, 8));
+}
+/* The same times int16 factors. */
+SIMD_FN void put16_scaled(panel *o, int i, vi x, vi factor) {
+    int16_t *out = o->w.s16 + (size_t)i * W * 4;
+    vi_store(out, vi_mul16(vi_sar16(vi_shl16(x, 8), 8), factor));
+    vi_store(out + (size_t)W * 2, vi_mul16(vi_sar16(x, 8), factor));
+}
+
 static void unpack_q8_0(const uint8_t *p, size_t s, int n_block, panel *o) {
     for (int b = 0; b < n_block; b++, p += Q8_0_BYTES) {
         for (int part = 0; part < 2; part++) {
             vi v[4];
             load_rows(o, p + 2 + 16 * part, s, v);
-            int16_t *out = o->w.s16 + (size_t)(b * 16 + part * 8) * W * 2;
 #pragma GCC unroll 4
-            for (int j = 0; j < 4; j++) {
-                vi_store(out + (size_t)(2 * j) * W * 2, vi_sar16(vi_shl16(v[j], 8), 8));
-                vi_store(out + (size_t)(2 * j + 1) * W * 2, vi_sar16(v[j], 8));
-            }
+            for (int j = 0; j < 4; j++)
+                put16(o, b * 8 + part * 4 + j, v[j]);
         }
         take_half(o, 0, b, p, s);
     }
@@ -335,6 +356,192 @@ static void unpack_q3_k(const uint8_t *p, size_t s, int n_block, panel *o) {
     vf_store(o->d, vf_f16_low(vi_shr32(v[3], 16)));
 }
 
+/* ---- coded types ---- */
+
+SIMD_FN vi code_table(const int8_t *code) {
+    return vi_lane(_mm_loadu_si128((const __m128i *)code));
+}
+
+/* IQ4_NL: f16 d, 16 bytes of nibbles. */
+static void unpack_iq4_nl(const uint8_t *p, size_t s, int n_block, panel *o) {
+    vi low = vi_set1_8(15), table = code_table(cpu_code_iq4);
+    for (int b = 0; b < n_block; b++, p += 18) {
+        vi v[4];
+        load_rows(o, p + 2, s, v);
+#pragma GCC unroll 4
+        for (int j = 0; j < 4; j++) {
+            put16(o, b * 8 + j, vi_shuffle8(table, vi_and(v[j], low)));
+            put16(o, b * 8 + 4 + j, vi_shuffle8(table, vi_and(vi_shr16(v[j], 4), low)));
+        }
+        take_half(o, 0, b, p, s);
+    }
+    widen_half(o, 0, n_block, o->d);
+}
+
+/* MXFP4: E8M0 scale, 16 bytes of nibbles; values -12..12 become 0..24. */
+static void unpack_mxfp4(const uint8_t *p, size_t s, int n_block, panel *o) {
+    vi low = vi_set1_8(15), table = vi_add8(code_table(cpu_code_fp4), vi_set1_8(12));
+    for (int b = 0; b < n_block; b++, p += 17) {
+        vi v[4];
+        load_rows(o, p + 1, s, v);
+#pragma GCC unroll 4
+        for (int j = 0; j < 4; j++) {
+            put8(o, b * 8 + j, vi_shuffle8(table, vi_and(v[j], low)));
+            put8(o, b * 8 + 4 + j, vi_shuffle8(table, vi_and(vi_shr16(v[j], 4), low)));
+        }
+        for (int r = 0; r < W; r++)
+            o->d[b * W + r] = cpu_e8m0_half(p[(size_t)r * s]);
+    }
+}
+
+/* Scales 0 2 4 6 or, with sh moved down by 2, 1 3 5 7 of IQ4_XS as bytes: nibbles in `low`, two
+ * bits each at 0, 4, 8 and 12 of the upper half of sh. */
+SIMD_FN vi iq4_scales(vi low, vi sh) {
+    vi a = shuffle_dwords(sh, 0x80038002u), b = shuffle_dwords(vi_shr32(sh, 4), 0x03800280u);
+    vi top = vi_shl16(vi_and(vi_or(a, b), vi_set1_8(3)), 4);
+    return vi_add8(vi_or(vi_and(low, vi_set1_8(15)), top), vi_set1_8(-32));
+}
+
+/* IQ4_XS: f16 d, u16 of high bit pairs and 4 bytes of low nibbles of eight scales + 32, nibbles of
+ * 8 times 32 columns. */
+static void unpack_iq4_xs(const uint8_t *p, size_t s, int n_block, panel *o) {
+    (void)n_block;
+    vi low = vi_set1_8(15), table = code_table(cpu_code_iq4), v[4], sc[2];
+    load_rows(o, p, s, v);
+    vf_store(o->d, vf_f16_low(v[0]));
+    sc[0] = iq4_scales(v[1], v[0]);
+    sc[1] = iq4_scales(vi_shr16(v[1], 4), vi_shr32(v[0], 2));
+#pragma GCC unroll 8
+    for (int b = 0; b < 8; b++) {
+        vi factor = twice_s8(sc[b % 2], (uint32_t)b / 2);
+        load_rows(o, p + 8 + 16 * b, s, v);
+#pragma GCC unroll 4
+        for (int j = 0; j < 4; j++) {
+            vi hi = vi_and(vi_shr16(v[j], 4), low);
+            put16_scaled(o, b * 8 + j, vi_shuffle8(table, vi_and(v[j], low)), factor);
+            put16_scaled(o, b * 8 + 4 + j, vi_shuffle8(table, hi), factor);
+        }
+    }
+}
+
+/* NVFP4: four E4M3 scales, then 8 bytes of nibbles per 16 columns.  A scale's bits in f32's place
+ * are its value times 2^-120; half is wanted; 0x7f is 0. */
+static void unpack_nvfp4(const uint8_t *p, size_t s, int n_block, panel *o) {
+    vi low = vi_set1_8(15), table = code_table(cpu_code_fp4), nan = vi_set1_8(0x7f);
+    for (int b = 0; b < n_block; b++, p += 36) {
+        vi e = gather_dword(p, s), v[4];
+        e = vi_and(vi_andnot(vi_eq0_8(vi_xor(e, nan)), e), nan);
+        for (int half = 0; half < 2; half++) {
+            load_rows(o, p + 4 + 16 * half, s, v);
+#pragma GCC unroll 4
+            for (int j = 0; j < 4; j++) { /* v[2 i], v[2 i + 1]: bytes of sub-block i */
+                int at = b * 16 + half * 8 + j / 2 * 4 + j % 2;
+                put16(o, at, vi_shuffle8(table, vi_and(v[j], low)));
+                put16(o, at + 2, vi_shuffle8(table, vi_and(vi_shr16(v[j], 4), low)));
+            }
+            vi one = vi_set1(127);
+            vf scale = vf_set1(0x1p119f);
+            float *d = o->d + (2 * b + half) * W, *m = o->m + (2 * b + half) * W;
+            vf_store(d, vf_mul(vf_bits(vi_shl32(vi_and(e, one), 20)), scale));
+            vf_store(m, vf_mul(vf_bits(vi_shl32(vi_and(vi_shr32(e, 8), one), 20)), scale));
+            e = vi_shr32(e, 16);
+        }
+    }
+}
+
+/* Q1_0: f16 d, 128 bits; 0 or 2. */
+static void unpack_q1_0(const uint8_t *p, size_t s, int n_block, panel *o) {
+    for (int b = 0; b < n_block; b++, p += 18) {
+        vi v[4];
+        load_rows(o, p + 2, s, v);
+#pragma GCC unroll 4
+        for (int i = 0; i < 4; i++) {
+#pragma GCC unroll 8
+            for (int j = 0; j < 8; j++)
+                put8(o, (4 * b + i) * 8 + j, vi_shr16(fifth_bits(v[i], j), 3));
+            take_half(o, 0, 4 * b + i, p, s);
+        }
+    }
+    widen_half(o, 0, 4 * n_block, o->d);
+}
+
+/* The next ternary digit of each byte of *x; what is left of the byte stays. */
+SIMD_FN vi next_digit(vi *x) {
+    vi low = vi_set1(0x00ff00ff), even = vi_and(*x, low), odd = vi_shr16(*x, 8);
+    even = vi_add16(even, vi_shl16(even, 1));
+    odd = vi_add16(odd, vi_shl16(odd, 1));
+    *x = vi_or(vi_and(even, low), vi_shl16(odd, 8));
+    return vi_or(vi_shr16(even, 8), vi_andnot(low, odd));
+}
+
+/* TQ1_0: 48 bytes of five digits, 4 bytes of four, d (ref_dequant_code.c). */
+static void unpack_tq1_0(const uint8_t *p, size_t s, int n_block, panel *o) {
+    (void)n_block;
+    vi v[4];
+    for (int part = 0; part < 3; part++) { /* 32 bytes as one run, then 16 */
+        load_rows(o, p + 16 * part, s, v);
+        int at = part < 2 ? 4 * part : 40, step = part < 2 ? 8 : 4;
+        for (int n = 0; n < 5; n++)
+#pragma GCC unroll 4
+            for (int j = 0; j < 4; j++)
+                put8(o, at + n * step + j, next_digit(&v[j]));
+    }
+    v[0] = gather_dword(p + 48, s);
+    for (int n = 0; n < 4; n++)
+        put8(o, 60 + n, next_digit(&v[0]));
+    for (int j = 0; j < 16; j++)
+        put_scale(o, j, vi_set1(0x00010001));
+    take_half(o, 0, 0, p + 52, s);
+    widen_half(o, 0, 1, o->d);
+}
+
+/* TQ2_0: bit pairs as Q2_K, d. */
+static void unpack_tq2_0(const uint8_t *p, size_t s, int n_block, panel *o) {
+    (void)n_block;
+    unpack_pairs(p, NULL, s, o);
+    for (int j = 0; j < 16; j++)
+        put_scale(o, j, vi_set1(0x00010001));
+    take_half(o, 0, 0, p + 64, s);
+    widen_half(o, 0, 1, o->d);
+}
+
+/* Q2_0: f16 d, 64 bit pairs, four columns a byte. */
+static void unpack_q2_0(const uint8_t *p, size_t s, int n_block, panel *o) {
+    for (int b = 0; b < n_block; b++, p += 18) {
+        vi v[4];
+        load_rows(o, p + 2, s, v);
+        for (int k = 0; k < 16; k++) {
+            vi x = shuffle_dwords(v[k / 4], (uint32_t)(k % 4) * 0x01010101u);
+            vi low = vi_or(vi_and(x, vi_set1(3)), vi_and(vi_shr32(x, 2), vi_set1(0x300)));
+            vi high = vi_or(vi_and(vi_shr32(x, 4), vi_set1(0x30000)),
+                            vi_and(vi_shr32(x, 6), vi_set1(0x3000000)));
+            put8(o, b * 16 + k, vi_or(low, high));
+        }
+        take_half(o, 0, 2 * b, p, s);
+        take_half(o, 0, 2 * b + 1, p, s);
+    }
+    widen_half(o, 0, 2 * n_block, o->d);
+}
+
+/* A grid type: W rows of bytes and scales from expand.c, transposed into the panel. */
+static void unpack_grid(const linear_type *t, const uint8_t *p, size_t s, panel *o) {
+    linear_columns c[W];
+    vi sc[4];
+    for (int r = 0; r < W; r++) {
+        t->expand(p + (size_t)r * s, 1, &c[r]);
+        o->d[r] = c[r].d[0];
+    }
+    transpose_rows((const uint8_t *)c[0].sc, sizeof c[0], sc);
+#pragma GCC unroll 4
+    for (int i = 0; i < 16; i++) {
+        vi v[4], factor = twice_s8(sc[i / 4], (uint32_t)i % 4);
+        transpose_rows((const uint8_t *)c[0].q + 16 * i, sizeof c[0], v);
+#pragma GCC unroll 4
+        for (int j = 0; j < 4; j++)
+            put16_scaled(o, 4 * i + j, v[j], factor);
+    }
+}
+
 /* ---- products of a panel with tokens ---- */
 
 SIMD_FN vi four(const void *p) {
@@ -414,6 +621,60 @@ SIMD_FN void dot_wide_tokens(const panel *p, const act16 *a, int n_block, float 
         vf_store(acc + i * LINEAR_ROWS, c[i]);
 }
 
+/* Span 32, int16 weights, a scale per 16 columns: those of the second 16 are in m. */
+SIMD_FN void dot_two_tokens(const panel *p, const act16 *a, int n_block, float *acc, int n_tok) {
+    vf c[TOKENS];
+#pragma GCC unroll 4
+    for (int i = 0; i < n_tok; i++)
+        c[i] = vf_load(acc + i * LINEAR_ROWS);
+    for (int b = 0; b < n_block; b++) {
+        vf x[TOKENS];
+        for (int half = 0; half < 2; half++) {
+            vi s[TOKENS];
+#pragma GCC unroll 8
+            for (int k = 0; k < 8; k++) {
+                vi w = vi_load(p->w.s16 + (size_t)(b * 16 + half * 8 + k) * W * 2);
+#pragma GCC unroll 4
+                for (int i = 0; i < n_tok; i++) {
+                    vi y = vi_madd16(w, four(a[i].q + b * 32 + half * 16 + k * 2));
+                    s[i] = k ? vi_add32(s[i], y) : y;
+                }
+            }
+#pragma GCC unroll 4
+            for (int i = 0; i < n_tok; i++)
+                x[i] = half ? vf_fma(vf_cvt(s[i]), vf_load(p->m + b * W), x[i])
+                            : vf_mul(vf_cvt(s[i]), vf_load(p->d + b * W));
+        }
+#pragma GCC unroll 4
+        for (int i = 0; i < n_tok; i++)
+            c[i] = vf_fma(x[i], vf_set1(a[i].dx[b]), c[i]);
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < n_tok; i++)
+        vf_store(acc + i * LINEAR_ROWS, c[i]);
+}
+
+/* Span 256, int16 weights that hold their scale. */
+SIMD_FN void dot_wide256_tokens(const panel *p, const act16 *a, float *acc, int n_tok) {
+    vi t[TOKENS];
+    vf d = vf_load(p->d);
+#pragma GCC unroll 4
+    for (int i = 0; i < n_tok; i++)
+        t[i] = vi_set1(0);
+#pragma GCC unroll 8
+    for (int k = 0; k < LINEAR_K / 2; k++) {
+        vi w = vi_load(p->w.s16 + (size_t)k * W * 2);
+#pragma GCC unroll 4
+        for (int i = 0; i < n_tok; i++)
+            t[i] = vi_add32(t[i], vi_madd16(w, four(a[i].q + k * 2)));
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < n_tok; i++) {
+        float *c = acc + i * LINEAR_ROWS;
+        vf_store(c, vf_fma(vf_mul(vf_cvt(t[i]), d), vf_set1(a[i].dx[0]), vf_load(c)));
+    }
+}
+
 /* How the 256 columns of a type are summed; a literal everywhere. */
 typedef struct scheme {
     int sub;       /* columns summed in int16 lanes before the scale is applied */
@@ -482,24 +743,46 @@ DOT(dot_q4_0, act8, dot32_tokens(p, a, n_block, acc, N, 0, 0))
 DOT(dot_q4_1, act8, dot32_tokens(p, a, n_block, acc, N, 1, 0))
 DOT(dot_q5_1, act8, dot32_tokens(p, a, n_block, acc, N, 1, 16))
 DOT(dot_q8_0, act16, dot_wide_tokens(p, a, n_block, acc, N))
+DOT(dot_nvfp4, act16, dot_two_tokens(p, a, n_block, acc, N))
+DOT(dot_iq, act16, dot_wide256_tokens(p, a, acc, N))
 DOT(dot_q2_k, act8, dot256_tokens(p, a, acc, N, SCHEME(16, 16, 0, 8)))
 DOT(dot_q3_k, act8, dot256_tokens(p, a, acc, N, SCHEME(16, 16, 1, 0)))
 DOT(dot_q4_k, act8, dot256_tokens(p, a, acc, N, SCHEME(32, 32, 0, 4)))
 DOT(dot_q5_k, act8, dot256_tokens(p, a, acc, N, SCHEME(16, 32, 0, 4)))
 
 typedef void (*unpack_fn)(const uint8_t *p, size_t stride, int n_block, panel *out);
-typedef void (*dot_fn)(const panel *p, const void *act, int n_tok, int n_block, float *acc);
+typedef void (*dot_fn)(const panel *p, const void *act, int n_tok, int n_span, float *acc);
 typedef struct kernel {
     uint16_t dtype;
-    unpack_fn unpack;
+    unpack_fn unpack; /* NULL: unpack_grid */
     dot_fn dot;
 } kernel;
 static const kernel kernels[] = {
-    {PERI_CPU_Q4_0, unpack_q4_0, dot_q4_0}, {PERI_CPU_Q4_1, unpack_q4_1, dot_q4_1},
-    {PERI_CPU_Q5_0, unpack_q5_0, dot_q4_0}, {PERI_CPU_Q5_1, unpack_q5_1, dot_q5_1},
-    {PERI_CPU_Q8_0, unpack_q8_0, dot_q8_0}, {PERI_CPU_Q2_K, unpack_q2_k, dot_q2_k},
-    {PERI_CPU_Q3_K, unpack_q3_k, dot_q3_k}, {PERI_CPU_Q4_K, unpack_q4_k, dot_q4_k},
-    {PERI_CPU_Q5_K, unpack_q5_k, dot_q5_k}, {PERI_CPU_Q6_K, unpack_q6_k, dot_q3_k},
+    {PERI_CPU_Q4_0, unpack_q4_0, dot_q4_0},
+    {PERI_CPU_Q4_1, unpack_q4_1, dot_q4_1},
+    {PERI_CPU_Q5_0, unpack_q5_0, dot_q4_0},
+    {PERI_CPU_Q5_1, unpack_q5_1, dot_q5_1},
+    {PERI_CPU_Q8_0, unpack_q8_0, dot_q8_0},
+    {PERI_CPU_Q2_K, unpack_q2_k, dot_q2_k},
+    {PERI_CPU_Q3_K, unpack_q3_k, dot_q3_k},
+    {PERI_CPU_Q4_K, unpack_q4_k, dot_q4_k},
+    {PERI_CPU_Q5_K, unpack_q5_k, dot_q5_k},
+    {PERI_CPU_Q6_K, unpack_q6_k, dot_q3_k},
+    {PERI_CPU_IQ4_NL, unpack_iq4_nl, dot_q8_0},
+    {PERI_CPU_IQ4_XS, unpack_iq4_xs, dot_iq},
+    {PERI_CPU_MXFP4, unpack_mxfp4, dot_q4_0},
+    {PERI_CPU_TQ2_0, unpack_tq2_0, dot_q3_k},
+    {PERI_CPU_TQ1_0, unpack_tq1_0, dot_q3_k},
+    {PERI_CPU_Q1_0, unpack_q1_0, dot_q4_0},
+    {PERI_CPU_Q2_0, unpack_q2_0, dot_q4_0},
+    {PERI_CPU_NVFP4, unpack_nvfp4, dot_nvfp4},
+    {PERI_CPU_IQ1_S, NULL, dot_iq},
+    {PERI_CPU_IQ1_M, NULL, dot_iq},
+    {PERI_CPU_IQ2_XXS, NULL, dot_iq},
+    {PERI_CPU_IQ2_XS, NULL, dot_iq},
+    {PERI_CPU_IQ2_S, NULL, dot_iq},
+    {PERI_CPU_IQ3_XXS, NULL, dot_iq},
+    {PERI_CPU_IQ3_S, NULL, dot_iq},
 };
 
 enum { KB_BYTES_MAX = 8 * Q8_0_BYTES, PREFETCH_TOKENS = 16 };
@@ -509,10 +792,13 @@ enum { KB_BYTES_MAX = 8 * Q8_0_BYTES, PREFETCH_TOKENS = 16 };
 static void rows_block(const linear_in *in, const kernel *k, panel *p, const uint8_t *w,
                        size_t stride, int64_t kb, float *acc) {
     int64_t left = in->n - kb * LINEAR_K;
-    int n_block = left < LINEAR_K ? (int)(left / in->type->block) : LINEAR_K / in->type->block;
+    int width = left < LINEAR_K ? (int)left : LINEAR_K, n_block = width / in->type->block;
     for (int r = 0; r < LINEAR_ROWS; r += W) {
-        k->unpack(w + (size_t)r * stride, stride, n_block, p);
-        k->dot(p, in->act + (size_t)kb * in->kb_stride, in->n_tok, n_block, acc + r);
+        if (k->unpack)
+            k->unpack(w + (size_t)r * stride, stride, n_block, p);
+        else
+            unpack_grid(in->type, w + (size_t)r * stride, stride, p);
+        k->dot(p, in->act + (size_t)kb * in->kb_stride, in->n_tok, width / 32, acc + r);
     }
 }
 

@@ -4,16 +4,18 @@
  * numerics of linear.h written out, for processors without AVX2, and the independent check of
  * linear_int.c.
  *
- * A row's 256 columns are unpacked to integers once and multiplied with every token. */
+ * A row's 256 columns are unpacked to integers once and multiplied with every token.  Coded types
+ * are unpacked by expand.c on every level. */
 #include "simd.h"
 
+#include "expand.h"
 #include "fast.h"
 
 /* 256 columns of one row.  span 32: q, d, m per block; span 256: q, d[0], m[0], sc and mn per `sub`
  * columns. */
 typedef struct columns {
     int8_t q[LINEAR_K];
-    float d[8], m[8];
+    float d[16], m[8];
     int8_t sc[16];
     uint8_t mn[16];
     int sub;
@@ -119,8 +121,21 @@ static void q3_k(const uint8_t *p, columns *c) {
     }
 }
 
-static void unpack(uint16_t dtype, const uint8_t *p, int n_block, columns *c) {
-    switch (dtype) {
+static void expanded(const linear_type *t, const uint8_t *p, int n_block, columns *c) {
+    linear_columns x;
+    t->expand(p, n_block, &x);
+    memcpy(c->q, x.q, sizeof c->q);
+    memcpy(c->d, x.d, sizeof c->d);
+    memcpy(c->sc, x.sc, sizeof c->sc);
+    c->sub = 16;
+}
+
+static void unpack(const linear_type *t, const uint8_t *p, int n_block, columns *c) {
+    if (t->expand) {
+        expanded(t, p, n_block, c);
+        return;
+    }
+    switch (t->dtype) {
     case PERI_CPU_Q4_0:
         nibbles(p, n_block, 8, 0, 0, c);
         break;
@@ -176,15 +191,35 @@ static float add_span32(const columns *c, const act8 *a, int n_block, int has_mi
     return acc;
 }
 
-static float add_wide(const columns *c, const act16 *a, int n_block, float acc) {
+/* n columns from column k on, with activations in the order of act16. */
+static int32_t dot_wide(const columns *c, const act16 *a, int k, int n) {
     static const uint8_t order[4] = {0, 2, 1, 3};
+    int32_t s = 0;
+    for (int i = k; i < k + n; i++)
+        s += c->q[i] * a->q[i / 4 * 4 + order[i % 4]];
+    return s;
+}
+
+static float add_wide32(const columns *c, const act16 *a, int n_block, float acc) {
+    for (int b = 0; b < n_block; b++)
+        acc = fmaf((float)dot_wide(c, a, 32 * b, 32) * c->d[b], a->dx[b], acc);
+    return acc;
+}
+
+static float add_wide_two(const columns *c, const act16 *a, int n_block, float acc) {
     for (int b = 0; b < n_block; b++) {
-        int32_t s = 0;
-        for (int i = 32 * b; i < 32 * b + 32; i++)
-            s += c->q[i] * a->q[i / 4 * 4 + order[i % 4]];
-        acc = fmaf((float)s * c->d[b], a->dx[b], acc);
+        float x = (float)dot_wide(c, a, 32 * b, 16) * c->d[2 * b];
+        x = fmaf((float)dot_wide(c, a, 32 * b + 16, 16), c->d[2 * b + 1], x);
+        acc = fmaf(x, a->dx[b], acc);
     }
     return acc;
+}
+
+static float add_wide256(const columns *c, const act16 *a, float acc) {
+    int32_t t = 0;
+    for (int j = 0; j < LINEAR_K / 16; j++)
+        t += c->sc[j] * dot_wide(c, a, 16 * j, 16);
+    return fmaf((float)t * c->d[0], a->dx[0], acc);
 }
 
 static float add_span256(const columns *c, const act8 *a, int has_min, float acc) {
@@ -198,6 +233,18 @@ static float add_span256(const columns *c, const act8 *a, int has_min, float acc
     return fmaf(x, a->dx[0], acc);
 }
 
+/* acc plus the columns' products with the activations of token i; n_span 32-blocks of columns. */
+static float add_columns(const linear_type *t, const columns *c, const uint8_t *act, int32_t i,
+                         int n_span, float acc) {
+    const act16 *wide = (const act16 *)act + i;
+    const act8 *a = (const act8 *)act + i;
+    if (t->is_wide && t->span == 256) return add_wide256(c, wide, acc);
+    if (t->has_two) return add_wide_two(c, wide, n_span, acc);
+    if (t->is_wide) return add_wide32(c, wide, n_span, acc);
+    if (t->span == 32) return add_span32(c, a, n_span, t->min_sub != 0, acc);
+    return add_span256(c, a, t->min_sub != 0, acc);
+}
+
 static void rows_int(const linear_in *in, int64_t row0, int32_t rows, float *acc) {
     const linear_type *t = in->type;
     columns c;
@@ -205,18 +252,14 @@ static void rows_int(const linear_in *in, int64_t row0, int32_t rows, float *acc
     for (int32_t r = 0; r < rows; r++) {
         const uint8_t *w = in->w + (size_t)(row0 + r) * in->row_bytes;
         for (int64_t k = 0; k < in->n; k += LINEAR_K) {
-            int n_block = (int)((in->n - k < LINEAR_K ? in->n - k : LINEAR_K) / t->block);
+            int width = (int)(in->n - k < LINEAR_K ? in->n - k : LINEAR_K);
+            int n_block = width / t->block;
             const uint8_t *act = in->act + (size_t)(k / LINEAR_K) * in->kb_stride;
-            unpack(t->dtype, w, n_block, &c);
+            unpack(t, w, n_block, &c);
             w += (size_t)n_block * (size_t)t->block_bytes;
             for (int32_t i = 0; i < in->n_tok; i++) {
                 float *o = &acc[i * LINEAR_ROWS + r];
-                if (t->is_wide)
-                    *o = add_wide(&c, (const act16 *)act + i, n_block, *o);
-                else if (t->span == 32)
-                    *o = add_span32(&c, (const act8 *)act + i, n_block, t->min_sub != 0, *o);
-                else
-                    *o = add_span256(&c, (const act8 *)act + i, t->min_sub != 0, *o);
+                *o = add_columns(t, &c, act, i, width / 32, *o);
             }
         }
     }

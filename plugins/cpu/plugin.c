@@ -209,7 +209,7 @@ ref_op_fn ref_op(uint16_t code) {
 /* Does the level take the op?  The op has been checked. */
 static int level_takes(const peri_dev *d, const peri_program *p, const peri_op *op,
                        char numerics[28]) {
-    return d->level && d->level->supports && d->level->supports(p, op, numerics);
+    return d->level && d->level->supports ? d->level->supports(p, op, numerics) : 0;
 }
 
 static int32_t supports(peri_dev *d, const peri_program *p, uint32_t op, const peri_bucket *b,
@@ -217,8 +217,12 @@ static int32_t supports(peri_dev *d, const peri_program *p, uint32_t op, const p
     peri_support s = {.size = sizeof s};
     (void)e;
     s.yes = cpu_check(p, op, b, s.why);
-    if (s.yes && !level_takes(d, p, peri_op_at(p, op), s.numerics))
-        snprintf(s.numerics, sizeof s.numerics, "act=f32 acc=f32");
+    int takes = s.yes ? level_takes(d, p, peri_op_at(p, op), s.numerics) : 0;
+    if (s.yes && takes == 0) snprintf(s.numerics, sizeof s.numerics, "act=f32 acc=f32");
+    if (takes == CPU_IN_PARTS) {
+        s = (peri_support){.size = sizeof s};
+        snprintf(s.why, sizeof s.why, "weights of several numerics: faster as an op for each");
+    }
     peri_put(out, &s, sizeof s);
     return PERI_OK;
 }
@@ -244,7 +248,7 @@ static int32_t run_op(peri_dev *d, const peri_program *p, uint32_t op, const per
     if (!fn || j.op->n_in + j.op->n_out > PERI_CPU_MAX_OPERANDS)
         return peri_plugin_fail(e, PERI_E_UNSUPPORTED, "cpu: operation 0x%04x", j.op->code);
     resolve(&j);
-    if (level_takes(d, p, j.op, numerics)) return d->level->run(d, &j, e);
+    if (level_takes(d, p, j.op, numerics) == 1) return d->level->run(d, &j, e);
     return fn(d, &j, e);
 }
 

@@ -23,7 +23,7 @@ typedef struct ref_dtype {
 } ref_dtype;
 ref_dtype ref_dtype_of(uint32_t dtype);
 
-/* ---- ref_dequant.c ---- */
+/* ---- ref_dequant.c, ref_dequant_code.c ---- */
 
 /* Can rows of this type be decoded? */
 int ref_can_dequant(uint32_t dtype);

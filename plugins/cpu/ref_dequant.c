@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * ref_dequant.c - decoders of the weight types, one per block layout.
+ * ref_dequant.c - decoders of the weight types, one per block layout: plain numbers and linear
+ * codes; those with tables are in ref_dequant_code.c.
  *
  * A row is a run of blocks (dtype.def gives their sizes).  All numbers are little endian; f16 is
  * IEEE binary16. Blocks are read bytewise: nothing is assumed of their alignment.  In every formula
@@ -10,9 +11,7 @@
  * Bit positions count from the least significant bit; `lo(b)` is bits 0-3 of byte b, `hi(b)` bits
  * 4-7. Checked: tests/peer/dequant.py against the peer's decoder, tests/unit/test_dequant.c by
  * hand. */
-#include <string.h>
-
-#include "ref.h"
+#include "ref_block.h"
 
 enum { SMALL = 32, SUPER = 256 }; /* elements of the two block families */
 
@@ -58,18 +57,6 @@ uint16_t ref_f32_to_bf16(float f) {
     memcpy(&u, &f, sizeof u);
     if ((u & 0x7fffffff) > 0x7f800000u) return (uint16_t)(u >> 16 | 0x40);
     return (uint16_t)((u + 0x7fff + (u >> 16 & 1)) >> 16);
-}
-
-static uint16_t load_u16(const uint8_t *p) {
-    return (uint16_t)(p[0] | p[1] << 8);
-}
-
-static float load_f16(const uint8_t *p) {
-    return ref_f16_to_f32(load_u16(p));
-}
-
-static uint32_t load_u32(const uint8_t *p) {
-    return p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
 }
 
 static float load_f32(const uint8_t *p) {
@@ -271,9 +258,7 @@ static void q8_k_block(const uint8_t *b, float *y) {
 
 /* ---- all types ---- */
 
-typedef void (*block_fn)(const uint8_t *b, float *y);
-
-static block_fn decoder(uint32_t dtype) {
+static ref_block_fn decoder(uint32_t dtype) {
     switch (dtype) {
     case PERI_CPU_F32:
         return f32_block;
@@ -308,7 +293,7 @@ static block_fn decoder(uint32_t dtype) {
     case PERI_CPU_Q8_K:
         return q8_k_block;
     }
-    return NULL;
+    return ref_code_decoder(dtype);
 }
 
 ref_dtype ref_dtype_of(uint32_t dtype) {
@@ -328,7 +313,7 @@ int ref_can_dequant(uint32_t dtype) {
 
 void ref_dequant_row(uint32_t dtype, const void *src, float *dst, int64_t n) {
     ref_dtype type = ref_dtype_of(dtype);
-    block_fn decode = decoder(dtype);
+    ref_block_fn decode = decoder(dtype);
     const uint8_t *b = src;
     if (dtype == PERI_CPU_F32) { /* the common plain types without a call per element */
         memcpy(dst, src, (size_t)n * sizeof *dst);

@@ -455,6 +455,9 @@ SIMD_FN vi vi_maddubs(vi a, vi b) {
 SIMD_FN vi vi_madd16(vi a, vi b) {
     return _mm512_madd_epi16(a, b);
 }
+SIMD_FN vi vi_mul16(vi a, vi b) {
+    return _mm512_mullo_epi16(a, b);
+}
 SIMD_FN vi vi_shuffle8(vi a, vi idx) {
     return _mm512_shuffle_epi8(a, idx);
 }
@@ -472,6 +475,9 @@ SIMD_FN vi vi_unlo64(vi a, vi b) {
 }
 SIMD_FN vi vi_unhi64(vi a, vi b) {
     return _mm512_unpackhi_epi64(a, b);
+}
+SIMD_FN vf vf_bits(vi a) {
+    return _mm512_castsi512_ps(a);
 }
 SIMD_FN vf vf_cvt(vi a) {
     return _mm512_cvtepi32_ps(a);
@@ -562,6 +568,9 @@ SIMD_FN vi vi_maddubs(vi a, vi b) {
 SIMD_FN vi vi_madd16(vi a, vi b) {
     return _mm256_madd_epi16(a, b);
 }
+SIMD_FN vi vi_mul16(vi a, vi b) {
+    return _mm256_mullo_epi16(a, b);
+}
 SIMD_FN vi vi_shuffle8(vi a, vi idx) {
     return _mm256_shuffle_epi8(a, idx);
 }
@@ -579,6 +588,9 @@ SIMD_FN vi vi_unlo64(vi a, vi b) {
 }
 SIMD_FN vi vi_unhi64(vi a, vi b) {
     return _mm256_unpackhi_epi64(a, b);
+}
+SIMD_FN vf vf_bits(vi a) {
+    return _mm256_castsi256_ps(a);
 }
 SIMD_FN vf vf_cvt(vi a) {
     return _mm256_cvtepi32_ps(a);

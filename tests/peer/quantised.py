@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: MIT
 """quantised.py --perigee PROGRAM [--preset P] [--layers N] [--types q8_0,q4_k_m,...] - logits of quantised files.
 
-Without --layers: all types on 2 layers, and when PERI_LONG is set two of them on 12.
+Without --layers: all types on 2 layers, and when PERI_LONG is set two of them on 12. A type of the list BLOCKS is given to the
+matrices of the layers, with embedding and output in Q8_0: those types take the peer long to quantise.
 
 A random model is quantised by the peer, and turned back into F32 by the peer's dequantisation. Then, over a random sequence:
 
@@ -25,7 +26,9 @@ from compare import SKIP, Distance, call, is_long, our_logits, peer, peer_logits
 N_TOK = 64
 FAST, RATIO = 6e-2, 1.3
 PURE = ("q4_0", "q4_1", "q5_0", "q5_1", "q8_0")
-TYPES = (*PURE, "q2_k", "q3_k_m", "q4_k_m", "q5_k_m", "q6_k")
+BLOCKS = ("iq1_s", "iq1_m", "iq2_xxs", "iq2_xs", "iq2_s", "iq3_xxs", "iq3_s", "iq4_nl", "iq4_xs", "tq1_0", "tq2_0", "mxfp4", "nvfp4",
+          "q1_0", "q2_0")
+TYPES = (*PURE, "q2_k", "q3_k_m", "q4_k_m", "q5_k_m", "q6_k", *BLOCKS)
 
 
 def relative(a, b):
@@ -50,20 +53,31 @@ def check(perigee, tmp, kind, quantised, tokens):
     return good
 
 
+def quantise(model, quantised, kind):
+    """The peer's model with weights of that type."""
+    options, name = [], kind
+    if kind in PURE:
+        options = ["--pure"]
+    if kind in BLOCKS:
+        options, name = ["--imatrix", model + ".imatrix", "--tensor-type", r"blk\..*=" + kind], "q8_0"
+    call([peer(), "llama-quantize", *options, model, quantised, name])
+
+
 def check_shape(perigee, preset, layers, types):
     """The number of types that failed."""
     bad = 0
     with tempfile.TemporaryDirectory() as tmp:
         script = shutil.copy(make_model(), tmp)     # the peer sees the folder of temporary files
-        shutil.copy(os.path.join(os.path.dirname(os.path.abspath(__file__)), "to_f32.py"), tmp)
+        for name in ("to_f32.py", "ggml_c.py", "imatrix.py"):
+            shutil.copy(os.path.join(os.path.dirname(os.path.abspath(__file__)), name), tmp)
         model, quantised = os.path.join(tmp, "model.gguf"), os.path.join(tmp, "quantised.gguf")
         call([peer(), "python3", script, preset, model, "--layers", str(layers), "--type", "f16", "--seed", str(seed())])
+        call([peer(), "python3", os.path.join(tmp, "imatrix.py"), model, model + ".imatrix"])
         print(f"{preset}, {layers} layers, seed {seed()}, {N_TOK} tokens")
         print(f"{'type':8} {'reference':>10} {'best tokens':>12} {'fast':>10} {'peer fast':>10} {'ratio':>7}")
         width = None
         for kind in types:
-            pure = ["--pure"] if kind in PURE else []
-            call([peer(), "llama-quantize", *pure, model, quantised, kind])
+            quantise(model, quantised, kind)
             if width is None:
                 width = len(our_logits(perigee, quantised, [0], os.path.join(tmp, "width.bin")))
             try:

@@ -153,7 +153,7 @@ static void bench_one(const options *o, const cpu_isa *isa, uint32_t dtype, int6
         read += p / o->repeats;
     }
     double s = median(time, o->repeats), total = (double)b.n_copy * (double)bytes;
-    printf("%-7s %-5s %6lldx%-5lld M=%-4d %7.2f GB/s %8.1f GMAC/s", isa->name,
+    printf("%-7s %-7s %6lldx%-5lld M=%-4d %7.2f GB/s %8.1f GMAC/s", isa->name,
            ref_dtype_of(dtype).name, (long long)m, (long long)n, (int)n_tok, total / s * 1e-9,
            (double)b.n_copy * (double)m * (double)n * n_tok / s * 1e-9);
     if (n_tok <= 16)
@@ -166,10 +166,13 @@ static void bench_one(const options *o, const cpu_isa *isa, uint32_t dtype, int6
 }
 
 static void bench_types(const options *o, const cpu_isa *isa, int64_t m, int64_t n, uint8_t *w) {
-    static const uint32_t types[] = {PERI_CPU_Q4_0, PERI_CPU_Q8_0, PERI_CPU_Q4_K, PERI_CPU_Q6_K,
-                                     PERI_CPU_F16,  PERI_CPU_BF16, PERI_CPU_F32,  PERI_CPU_Q4_1,
-                                     PERI_CPU_Q5_0, PERI_CPU_Q5_1, PERI_CPU_Q2_K, PERI_CPU_Q3_K,
-                                     PERI_CPU_Q5_K};
+    static const uint32_t types[] = {
+        PERI_CPU_Q4_0,    PERI_CPU_Q8_0,   PERI_CPU_Q4_K,  PERI_CPU_Q6_K,    PERI_CPU_F16,
+        PERI_CPU_BF16,    PERI_CPU_F32,    PERI_CPU_Q4_1,  PERI_CPU_Q5_0,    PERI_CPU_Q5_1,
+        PERI_CPU_Q2_K,    PERI_CPU_Q3_K,   PERI_CPU_Q5_K,  PERI_CPU_IQ1_S,   PERI_CPU_IQ1_M,
+        PERI_CPU_IQ2_XXS, PERI_CPU_IQ2_XS, PERI_CPU_IQ2_S, PERI_CPU_IQ3_XXS, PERI_CPU_IQ3_S,
+        PERI_CPU_IQ4_NL,  PERI_CPU_IQ4_XS, PERI_CPU_TQ1_0, PERI_CPU_TQ2_0,   PERI_CPU_MXFP4,
+        PERI_CPU_NVFP4,   PERI_CPU_Q1_0,   PERI_CPU_Q2_0};
     static const int32_t tokens[] = {1, 2, 4, 8, 16, 512};
     for (size_t k = 0; k < sizeof types / sizeof types[0]; k++) {
         ref_dtype t = ref_dtype_of(types[k]);

@@ -361,14 +361,28 @@ static void put_scale(unsigned char *out, uint64_t random) {
     out[1] = (unsigned char)(bits >> 8);
 }
 
+/* Scales of the types that keep them elsewhere than in an f16. */
+static void put_odd_scale(uint32_t dtype, unsigned char *block, uint64_t random) {
+    unsigned char half[2];
+    put_scale(half, random);
+    if (dtype == 39) block[0] = (unsigned char)(119 + random % 4); /* MXFP4: E8M0 */
+    for (int i = 0; i < 4 && dtype == 40; i++)                     /* NVFP4: E4M3 */
+        block[i] = (unsigned char)(block[i] & 0x1f);
+    for (int i = 0; i < 4 && dtype == 29; i++) /* IQ1_M: a nibble on top of each word at 48 */
+        block[49 + 2 * i] =
+            (unsigned char)((block[49 + 2 * i] & 15) | (half[i / 2] >> i % 2 * 4 & 15) << 4);
+}
+
 void prog_blocks(uint32_t dtype, unsigned char *out, int64_t n_block, uint64_t seed) {
     static const struct {
         uint32_t dtype;
         int at[2];
     } scales[] = {/* byte offsets of f16 scales, -1: none */
-                  {1, {0, -1}},    {2, {0, -1}}, {3, {0, 2}},  {6, {0, -1}},
-                  {7, {0, 2}},     {8, {0, -1}}, {9, {0, 2}},  {10, {80, 82}},
-                  {11, {108, -1}}, {12, {0, 2}}, {13, {0, 2}}, {14, {208, -1}}};
+                  {1, {0, -1}},   {2, {0, -1}},    {3, {0, 2}},    {6, {0, -1}},    {7, {0, 2}},
+                  {8, {0, -1}},   {9, {0, 2}},     {10, {80, 82}}, {11, {108, -1}}, {12, {0, 2}},
+                  {13, {0, 2}},   {14, {208, -1}}, {16, {0, -1}},  {17, {0, -1}},   {18, {0, -1}},
+                  {19, {0, -1}},  {20, {0, -1}},   {21, {0, -1}},  {22, {0, -1}},   {23, {0, -1}},
+                  {34, {52, -1}}, {35, {64, -1}},  {41, {0, -1}},  {42, {0, -1}}};
     int64_t bytes;
     block_elements(dtype, &bytes);
     for (int64_t b = 0; b < n_block; b++, out += bytes) {
@@ -384,6 +398,7 @@ void prog_blocks(uint32_t dtype, unsigned char *out, int64_t n_block, uint64_t s
         if (dtype == 0 || dtype == 15) memcpy(out, &f, 4);     /* F32, Q8_K */
         if (dtype == 30) memcpy(out, (const char *)&f + 2, 2); /* BF16 */
         if (dtype == 28) memcpy(out, &wide, 8);                /* F64 */
+        put_odd_scale(dtype, out, mix(key + 400));
     }
 }
 

@@ -47,10 +47,14 @@ static void supports_names_the_type_it_cannot_decode(void **state) {
     peri_dev *d = open_cpu(NULL, 1);
     accepted(new_linear(d, F32));
     accepted(new_linear(d, PERI_CPU_Q4_0));
-    refused(new_linear(d, PERI_CPU_NVFP4), "weights of type NVFP4: not supported yet");
-    refused(new_linear(d, PERI_CPU_IQ4_NL), "weights of type IQ4_NL: not supported yet");
+    accepted(new_linear(d, PERI_CPU_IQ4_NL));
+    accepted(new_linear(d, PERI_CPU_MXFP4));
+    refused(new_linear(d, PERI_CPU_I8),
+            "weights of type I8: integers, which no operation multiplies");
+    refused(new_linear(d, PERI_CPU_I64), "weights of type I64: integers");
     refused(new_linear(d, 5), "weights of type number 5: unknown");
     refused(new_linear(d, PERI_CPU_Q4_K), "not whole blocks of type Q4_K");
+    refused(new_linear(d, PERI_CPU_IQ2_XXS), "not whole blocks of type IQ2_XXS");
     close_cpu(d);
 }
 

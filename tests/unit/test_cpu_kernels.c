@@ -18,10 +18,13 @@
 #include "op_case.h"
 #include "prog.h"
 
-static const uint32_t types[] = {PERI_CPU_F32,  PERI_CPU_F16,  PERI_CPU_BF16, PERI_CPU_Q4_0,
-                                 PERI_CPU_Q4_1, PERI_CPU_Q5_0, PERI_CPU_Q5_1, PERI_CPU_Q8_0,
-                                 PERI_CPU_Q2_K, PERI_CPU_Q3_K, PERI_CPU_Q4_K, PERI_CPU_Q5_K,
-                                 PERI_CPU_Q6_K};
+static const uint32_t types[] = {
+    PERI_CPU_F32,     PERI_CPU_F16,    PERI_CPU_BF16,  PERI_CPU_Q4_0,    PERI_CPU_Q4_1,
+    PERI_CPU_Q5_0,    PERI_CPU_Q5_1,   PERI_CPU_Q8_0,  PERI_CPU_Q2_K,    PERI_CPU_Q3_K,
+    PERI_CPU_Q4_K,    PERI_CPU_Q5_K,   PERI_CPU_Q6_K,  PERI_CPU_IQ1_S,   PERI_CPU_IQ1_M,
+    PERI_CPU_IQ2_XXS, PERI_CPU_IQ2_XS, PERI_CPU_IQ2_S, PERI_CPU_IQ3_XXS, PERI_CPU_IQ3_S,
+    PERI_CPU_IQ4_NL,  PERI_CPU_IQ4_XS, PERI_CPU_TQ1_0, PERI_CPU_TQ2_0,   PERI_CPU_MXFP4,
+    PERI_CPU_NVFP4,   PERI_CPU_Q1_0,   PERI_CPU_Q2_0};
 enum { N_TYPE = sizeof types / sizeof types[0], TOK_MAX = 128, ISA_MAX = 3 };
 
 /* The instruction sets this processor has; scalar first. */
@@ -119,7 +122,7 @@ static void assert_same(const product *p, const char *isa, const char *what, con
 static int64_t awkward(uint32_t dtype, int large) {
     int64_t block = linear_type_of(dtype)->block;
     if (block == 256) return large ? 1024 : 256;
-    if (block == 32) return large ? 32 * 35 : 32 * 9;
+    if (block > 1) return large ? 32 * 36 : block == 128 ? 128 * 3 : block * 9;
     return large ? 1037 : 19;
 }
 
@@ -200,6 +203,39 @@ static void sums_follow_the_declared_numerics(void **state) {
     }
 }
 
+/* The bytes of a block that hold its scales. */
+static void scales_of(const linear_type *t, int *at, size_t *n) {
+    *at = 0;
+    *n = t->min_sub ? 4 : 2;
+    switch (t->dtype) {
+    case PERI_CPU_Q2_K:
+        *at = 80;
+        break;
+    case PERI_CPU_Q3_K:
+        *at = 108;
+        break;
+    case PERI_CPU_Q6_K:
+        *at = 208;
+        break;
+    case PERI_CPU_TQ1_0:
+        *at = 52;
+        break;
+    case PERI_CPU_TQ2_0:
+        *at = 64;
+        break;
+    case PERI_CPU_IQ1_M:
+        *at = 48;
+        *n = 8;
+        break;
+    case PERI_CPU_MXFP4:
+        *n = 1;
+        break;
+    case PERI_CPU_NVFP4:
+        *n = 4;
+        break;
+    }
+}
+
 /* Extremes: every weight and activation at its largest, where int16 sums would wrap first. */
 static void sums_do_not_wrap_at_the_extremes(void **state) {
     const cpu_isa *set[ISA_MAX];
@@ -216,12 +252,10 @@ static void sums_do_not_wrap_at_the_extremes(void **state) {
                 uint8_t *at = p.w + b * p.type->block_bytes, kept[256];
                 memcpy(kept, at, (size_t)p.type->block_bytes);
                 memset(at, value[fill], (size_t)p.type->block_bytes);
-                int d = types[k] == PERI_CPU_Q2_K   ? 80
-                        : types[k] == PERI_CPU_Q3_K ? 108
-                        : types[k] == PERI_CPU_Q6_K ? 208
-                                                    : 0;
-                int has_min = p.type->min_sub != 0;
-                memcpy(at + d, kept + d, has_min ? 4 : 2);
+                int d;
+                size_t n_scale;
+                scales_of(p.type, &d, &n_scale);
+                memcpy(at + d, kept + d, n_scale);
             }
             for (int64_t i = 0; i < p.n_tok * p.n; i++)
                 p.x[i] = i < p.n ? 1.0f : i % 2 ? 1.0f : -1.0f;
@@ -307,12 +341,14 @@ static void run_large(const large *u, const char *isa, uint32_t n_worker, int32_
 
 static void chunks_workers_and_levels_do_not_change_a_bit(void **state) {
     static const uint16_t codes[] = {PERI_OP_LINEAR, PERI_OP_GATE_UP_GLU, PERI_OP_LINEAR_EXPERTS};
-    static const uint32_t dtypes[] = {PERI_CPU_Q4_0, PERI_CPU_Q4_K, PERI_CPU_F16};
+    static const uint32_t dtypes[] = {PERI_CPU_Q4_0, PERI_CPU_Q4_K, PERI_CPU_F16, PERI_CPU_NVFP4,
+                                      PERI_CPU_IQ3_S};
+    enum { N_DTYPE = sizeof dtypes / sizeof dtypes[0] };
     size_t bytes = (size_t)T * M * sizeof(float);
     float *want = must(malloc(bytes)), *got = must(malloc(bytes));
     (void)state;
-    for (int c = 0; c < 9; c++) {
-        large u = {.code = codes[c / 3], .dtype = dtypes[c % 3]};
+    for (int c = 0; c < 3 * N_DTYPE; c++) {
+        large u = {.code = codes[c / N_DTYPE], .dtype = dtypes[c % N_DTYPE]};
         ref_dtype t = ref_dtype_of(u.dtype);
         for (int i = 0; i < 2; i++) {
             u.w[i] = must(malloc((size_t)(M * N / t.n * t.bytes)));

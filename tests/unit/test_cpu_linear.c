@@ -11,10 +11,14 @@
 #include "ref.h"
 
 enum { N_TOK = 33 };
-static const uint32_t types[] = {PERI_CPU_F32,  PERI_CPU_F16,  PERI_CPU_BF16, PERI_CPU_F64,
-                                 PERI_CPU_Q4_0, PERI_CPU_Q4_1, PERI_CPU_Q5_0, PERI_CPU_Q5_1,
-                                 PERI_CPU_Q8_0, PERI_CPU_Q8_1, PERI_CPU_Q2_K, PERI_CPU_Q3_K,
-                                 PERI_CPU_Q4_K, PERI_CPU_Q5_K, PERI_CPU_Q6_K, PERI_CPU_Q8_K};
+static const uint32_t types[] = {
+    PERI_CPU_F32,   PERI_CPU_F16,     PERI_CPU_BF16,  PERI_CPU_F64,     PERI_CPU_Q4_0,
+    PERI_CPU_Q4_1,  PERI_CPU_Q5_0,    PERI_CPU_Q5_1,  PERI_CPU_Q8_0,    PERI_CPU_Q8_1,
+    PERI_CPU_Q2_K,  PERI_CPU_Q3_K,    PERI_CPU_Q4_K,  PERI_CPU_Q5_K,    PERI_CPU_Q6_K,
+    PERI_CPU_Q8_K,  PERI_CPU_IQ1_S,   PERI_CPU_IQ1_M, PERI_CPU_IQ2_XXS, PERI_CPU_IQ2_XS,
+    PERI_CPU_IQ2_S, PERI_CPU_IQ3_XXS, PERI_CPU_IQ3_S, PERI_CPU_IQ4_NL,  PERI_CPU_IQ4_XS,
+    PERI_CPU_TQ1_0, PERI_CPU_TQ2_0,   PERI_CPU_MXFP4, PERI_CPU_NVFP4,   PERI_CPU_Q1_0,
+    PERI_CPU_Q2_0};
 enum { N_TYPE = sizeof types / sizeof types[0] };
 
 /* A weight matrix: [n_expert * m] rows of n. */
@@ -46,7 +50,7 @@ static double dot_row(const matrix *w, int64_t row, const float *x) {
 /* Rows that are no multiple of any vector width, where the type allows. */
 static int64_t awkward_n(uint32_t dtype) {
     int64_t block = ref_dtype_of(dtype).n;
-    return block == 1 ? 301 : block == 32 ? 32 * 9 : 512;
+    return block == 1 ? 301 : block == 256 ? 512 : block == 128 ? 128 * 3 : block * 9;
 }
 
 /* ---- LINEAR ---- */
@@ -142,7 +146,7 @@ static void build_embed(prog *p, const void *user, int32_t t0) {
 static void expect_embed(const void *user, int32_t t, uint32_t k, double *out) {
     const embed *u = user;
     ref_dtype type = ref_dtype_of(u->w.dtype);
-    float v[512];
+    float v[576];
     (void)k;
     ref_dequant_row(u->w.dtype, u->w.data + token_of(t) * (u->w.n / type.n * type.bytes), v,
                     u->w.n);
@@ -209,13 +213,38 @@ static void linear_qkv_is_three_linears_of_mixed_types(void **state) {
     qkv *u = calloc(1, sizeof *u);
     assert_non_null(u);
     u->w[0] = new_matrix(PERI_CPU_Q4_0, 40, 288, 1);
-    u->w[1] = new_matrix(PERI_CPU_F16, 17, 288, 2);
-    u->w[2] = new_matrix(PERI_CPU_Q8_0, 1, 288, 3);
+    u->w[1] = new_matrix(PERI_CPU_MXFP4, 17, 288, 2);
+    u->w[2] = new_matrix(PERI_CPU_IQ4_NL, 1, 288, 3);
     prog_fill(u->x, N_TOK * 288, 4, 1);
     prog_fill(u->bias, 64, 5, 1);
     prog_fill(u->scale, 3, 6, 2);
     op_case c = {"LINEAR_QKV", N_TOK, build_qkv, expect_qkv, {40, 17, 1}, 0, u, 0, NULL};
     check_case(&c);
+    for (int i = 0; i < 3; i++)
+        free(u->w[i].data);
+    free(u);
+}
+
+/* A fused op declares one numerics; weights of several go to an op each, but for the reference. */
+static void linear_qkv_of_several_numerics_is_left_to_its_parts(void **state) {
+    (void)state;
+    qkv *u = calloc(1, sizeof *u);
+    assert_non_null(u);
+    u->w[0] = new_matrix(PERI_CPU_Q4_0, 40, 288, 1);
+    u->w[1] = new_matrix(PERI_CPU_F16, 17, 288, 2);
+    u->w[2] = new_matrix(PERI_CPU_Q8_0, 1, 288, 3);
+    for (int is_reference = 0; is_reference < 2; is_reference++) {
+        peri_dev *d = open_cpu(is_reference ? "reference" : "scalar", 1);
+        prog *p = prog_new(d, 2);
+        build_qkv(p, u, 0);
+        assert_int_equal(prog_supports(p), is_reference);
+        if (is_reference)
+            assert_string_equal(p->numerics, "act=f32 acc=f32");
+        else
+            assert_string_equal(p->why, "weights of several numerics: faster as an op for each");
+        prog_free(p);
+        close_cpu(d);
+    }
     for (int i = 0; i < 3; i++)
         free(u->w[i].data);
     free(u);
@@ -350,6 +379,7 @@ int main(void) {
         cmocka_unit_test(embed_reads_the_row_of_token_or_position),
         cmocka_unit_test(embed_refuses_a_token_past_the_table),
         cmocka_unit_test(linear_qkv_is_three_linears_of_mixed_types),
+        cmocka_unit_test(linear_qkv_of_several_numerics_is_left_to_its_parts),
         cmocka_unit_test(gate_up_glu_is_glu_of_two_linears),
         cmocka_unit_test(linear_experts_uses_the_rows_of_each_slots_expert),
     };

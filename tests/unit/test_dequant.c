@@ -211,14 +211,212 @@ static void dequant_q6_k(void **state) {
     value_is(255, -256 * (7 + 48 - 32));
 }
 
-static void dequant_knows_the_types_of_this_version(void **state) {
+static void dequant_sixteen_values(void **state) {
     (void)state;
-    int n = 0;
-    for (uint32_t i = 0; i < 300; i++)
-        n += ref_can_dequant(i);
-    assert_int_equal(n, 16);
-    assert_false(ref_can_dequant(PERI_CPU_IQ2_XS));
-    assert_false(ref_can_dequant(PERI_CPU_I32));
+    unsigned char b[136] = {0};
+    put16(b, HALF_2);
+    b[2] = 0xf7; /* elements 0: code 7, 16: code 15 */
+    b[17] = 0x80;
+    decode(PERI_CPU_IQ4_NL, b);
+    value_is(0, -20);
+    value_is(16, 226);
+    value_is(1, -254);
+    value_is(31, 2);
+    memset(b, 0, sizeof b);
+    put16(b, HALF_025);
+    b[2] = 0x0d; /* top bits of scales 0: 1, 1: 3 */
+    b[3] = 0x80; /* of scale 7: 2 */
+    b[4] = 0x21; /* low bits of scales 0: 1, 1: 2 */
+    b[7] = 0x50; /* of scale 7: 5 */
+    b[8] = 0x98; /* sub-block 0: elements 0: code 8, 16: code 9 */
+    b[8 + 16] = 0xa0;
+    b[135] = 0xb0; /* element 255: code 11 */
+    decode(PERI_CPU_IQ4_XS, b);
+    value_is(0, 0.25 * (17 - 32) * 1);
+    value_is(16, 0.25 * (17 - 32) * 13);
+    value_is(32, 0.25 * (50 - 32) * -127);
+    value_is(48, 0.25 * (50 - 32) * 25);
+    value_is(255, 0.25 * (37 - 32) * 38);
+}
+
+static void dequant_four_bit_floats(void **state) {
+    (void)state;
+    unsigned char b[36] = {0};
+    b[0] = 129;  /* 2^2 times half a code */
+    b[1] = 0xf7; /* elements 0: 6, 16: -6 */
+    b[16] = 0x19;
+    decode(PERI_CPU_MXFP4, b);
+    value_is(0, 4 * 6);
+    value_is(16, 4 * -6);
+    value_is(15, 4 * -0.5);
+    value_is(31, 4 * 0.5);
+    value_is(1, 0);
+    b[0] = 0;
+    decode(PERI_CPU_MXFP4, b);
+    value_is(0, 6 * 0x1p-127);
+    memset(b, 0, sizeof b);
+    b[0] = 0x38;      /* 1 */
+    b[1] = 0x41;      /* 2 * (1 + 1/8) */
+    b[2] = 0x7f;      /* counts as 0 */
+    b[3] = 0x01;      /* 2^-9 */
+    b[4] = 0xa3;      /* elements 0: 1.5, 8: -1 */
+    b[4 + 8] = 0x50;  /* elements 16: 0, 24: 3 */
+    b[4 + 16] = 0x77; /* element 32 */
+    b[4 + 31] = 0x60; /* element 63: 4 */
+    decode(PERI_CPU_NVFP4, b);
+    value_is(0, 1.5);
+    value_is(8, -1);
+    value_is(16, 0);
+    value_is(24, 2.25 * 3);
+    value_is(32, 0);
+    value_is(63, 4 * 0x1p-9);
+}
+
+static void dequant_ternary_and_binary(void **state) {
+    (void)state;
+    unsigned char b[66] = {0};
+    put16(b, HALF_M05);
+    b[2] = 0x02;  /* element 1 */
+    b[17] = 0x80; /* element 127 */
+    decode(PERI_CPU_Q1_0, b);
+    value_is(0, 0.5);
+    value_is(1, -0.5);
+    value_is(126, 0.5);
+    value_is(127, -0.5);
+    decode(PERI_CPU_Q2_0, b); /* the same bytes: element 0: 2, 63: 2 */
+    value_is(0, -0.5);
+    value_is(1, 0.5);
+    value_is(62, 0.5);
+    value_is(63, -0.5);
+    memset(b, 0, sizeof b);
+    put16(b + 64, HALF_2);
+    b[0] = 0xe4;  /* elements 0, 32, 64, 96: 0 1 2 3 */
+    b[63] = 0x80; /* element 255: 2 */
+    decode(PERI_CPU_TQ2_0, b);
+    value_is(0, -2);
+    value_is(32, 0);
+    value_is(64, 2);
+    value_is(96, 4);
+    value_is(254, -2);
+    value_is(255, 2);
+    memset(b, 0, sizeof b);
+    put16(b + 52, HALF_1);
+    b[1] = 0xff;  /* five times 2 */
+    b[0] = 0x80;  /* 0.5 = 0.11111 in base 3: five times 1 */
+    b[47] = 0x56; /* a little over 1/3: 1 0 0 .. */
+    b[51] = 0xab; /* a little over 2/3: 2 0 0 0 */
+    decode(PERI_CPU_TQ1_0, b);
+    value_is(0, 0);
+    value_is(128, 0);
+    value_is(1, 1);
+    value_is(129, 1);
+    value_is(2, -1);
+    value_is(160 + 15, 0);
+    value_is(160 + 31, -1);
+    value_is(243, 1);
+    value_is(247, -1);
+    value_is(255, -1);
+}
+
+/* Entry 1 of IQ2_XXS and IQ2_XS: element 0 is 43, the others 8; entry 0: all 8. */
+static void dequant_iq2(void **state) {
+    (void)state;
+    unsigned char b[82] = {0};
+    put16(b, HALF_2);
+    b[2] = 1; /* sub-block 0, run 0: entry 1 */
+    b[6] =
+        0x81; /* signs of run 0: element 0, and by parity 7; of run 1: element 0 (bit 7), and 7 */
+    b[9] = 0x30; /* scale 3 */
+    decode(PERI_CPU_IQ2_XXS, b);
+    value_is(0, -2 * 3.5 * 0.25 * 43);
+    value_is(1, 2 * 3.5 * 0.25 * 8);
+    value_is(7, -2 * 3.5 * 0.25 * 8);
+    value_is(8, -2 * 3.5 * 0.25 * 8);
+    value_is(9, 2 * 3.5 * 0.25 * 8);
+    value_is(32, 2 * 0.5 * 0.25 * 8);
+    memset(b, 0, sizeof b);
+    put16(b, HALF_1);
+    b[2] = 1, b[3] = 0x06; /* entry 1; signs 3: elements 0 and 1 */
+    b[66] = 0x91;          /* scales 0: 1, 1: 9 */
+    decode(PERI_CPU_IQ2_XS, b);
+    value_is(0, -1.5 * 0.25 * 43);
+    value_is(1, -1.5 * 0.25 * 8);
+    value_is(2, 1.5 * 0.25 * 8);
+    value_is(16, 9.5 * 0.25 * 8);
+    memset(b, 0, sizeof b);
+    put16(b, HALF_1);
+    b[2 + 31] = 0xff; /* the last run: entry 0x3ff, eight times 43 */
+    b[66 + 7] = 0xc0;
+    b[34 + 31] = 0x80;
+    b[74 + 7] = 0x20;
+    decode(PERI_CPU_IQ2_S, b);
+    value_is(248, 2.5 * 0.25 * 43);
+    value_is(255, -2.5 * 0.25 * 43);
+    value_is(0, 0.5 * 0.25 * 8);
+}
+
+/* Entry 1 of IQ3_XXS: 20 4 4 4; entry 511 of IQ3_S: 1 1 15 15; entry 0: all 4, all 1. */
+static void dequant_iq3(void **state) {
+    (void)state;
+    unsigned char b[110] = {0};
+    put16(b, HALF_2);
+    b[3] = 1;     /* elements 4-7: entry 1 */
+    b[66] = 0x10; /* signs of elements 0-7: element 4, and by parity 7 */
+    b[69] = 0x20; /* scale 2 */
+    decode(PERI_CPU_IQ3_XXS, b);
+    value_is(0, 2 * 2.5 * 0.5 * 4);
+    value_is(4, -2 * 2.5 * 0.5 * 20);
+    value_is(5, 2 * 2.5 * 0.5 * 4);
+    value_is(7, -2 * 2.5 * 0.5 * 4);
+    value_is(32, 2 * 0.5 * 0.5 * 4);
+    memset(b, 0, sizeof b);
+    put16(b, HALF_1);
+    b[2 + 63] = 0xff; /* the last four: entry 511 */
+    b[66 + 7] = 0x80;
+    b[74] = 0x10;  /* sign of element 4 */
+    b[106] = 0x04; /* scale of sub-block 0: 4 */
+    b[109] = 0x70; /* of sub-block 7: 7 */
+    decode(PERI_CPU_IQ3_S, b);
+    value_is(0, 9);
+    value_is(4, -9);
+    value_is(32, 1);
+    value_is(255, 15 * 15);
+}
+
+/* Entry 0 of IQ1: eight times -1; entry 2047: eight times 1. */
+static void dequant_iq1(void **state) {
+    (void)state;
+    unsigned char b[56] = {0};
+    put16(b, HALF_2);
+    b[2 + 1] = 0xff; /* run 1: entry 0x7ff */
+    b[34] = 0x38;    /* its three bits on top */
+    b[35] = 0xa0;    /* sub-block 0: scale 2, delta negative */
+    decode(PERI_CPU_IQ1_S, b);
+    value_is(0, 2 * 5 * (-1 - 0.125));
+    value_is(8, 2 * 5 * (1 - 0.125));
+    value_is(32, 2 * (-1 + 0.125));
+    memset(b, 0, sizeof b);
+    b[31] = 0xff; /* the last run: entry 0x7ff, delta negative */
+    b[32 + 15] = 0xf0;
+    b[48 + 6] = 0x00; /* scale of the last 16 elements: 5 */
+    b[48 + 7] = 0x3a; /* 5 << 9, top nibble of d = 3 */
+    b[48 + 5] = 0xc0; /* d = 0x3c00 */
+    b[48] = 0x03;     /* scale of the first 16: 3 */
+    decode(PERI_CPU_IQ1_M, b);
+    value_is(0, 7 * (-1 + 0.125));
+    value_is(16, -1 + 0.125);
+    value_is(248, 11 * (1 - 0.125));
+    value_is(240, 11 * (-1 + 0.125));
+}
+
+static void dequant_knows_all_types_but_integers(void **state) {
+    (void)state;
+    for (uint32_t i = 0; i < 300; i++) {
+        int is_integer =
+            i == PERI_CPU_I8 || i == PERI_CPU_I16 || i == PERI_CPU_I32 || i == PERI_CPU_I64;
+        if (ref_can_dequant(i) != (ref_dtype_of(i).name && !is_integer))
+            fail_msg("type %u: %d", i, ref_can_dequant(i));
+    }
 }
 
 /* ---- half precision ---- */
@@ -288,7 +486,13 @@ int main(void) {
         cmocka_unit_test(dequant_q3_k),
         cmocka_unit_test(dequant_q4_k_and_q5_k),
         cmocka_unit_test(dequant_q6_k),
-        cmocka_unit_test(dequant_knows_the_types_of_this_version),
+        cmocka_unit_test(dequant_sixteen_values),
+        cmocka_unit_test(dequant_four_bit_floats),
+        cmocka_unit_test(dequant_ternary_and_binary),
+        cmocka_unit_test(dequant_iq2),
+        cmocka_unit_test(dequant_iq3),
+        cmocka_unit_test(dequant_iq1),
+        cmocka_unit_test(dequant_knows_all_types_but_integers),
         cmocka_unit_test(half_widens_to_its_value),
         cmocka_unit_test(half_rounds_to_nearest_even),
         cmocka_unit_test(bf16_rounds_to_nearest_even),
