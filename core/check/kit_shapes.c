@@ -25,7 +25,8 @@
 #define ATTN            "a1thk pbcgk pbcgv v111h? o1thv"
 #define ROPE            "a1thd v111f? o1thd"
 #define ROUTE           "a11te v111e? n11tk o11tk"
-#define QKV             "a11tn w11xn w11yn w11yn v111x? v111y? v111y? v1111? v1111? v1111? o11tx o11ty o11ty"
+#define QKV_IN          "a11tn w11xn w11yn w11yn v111x? v111y? v111y? v1111? v1111? v1111?"
+#define QKV             QKV_IN " o11tx o11ty o11ty"
 #define LINEAR          "a11tn w11mn v111m? v1111? o11tm"
 
 static const kit_shape shapes[] = {

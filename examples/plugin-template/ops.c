@@ -180,7 +180,7 @@ static double activate(const peri_act_attr *a, double x) {
     // clang-format off
     switch (a->act) {
     case PERI_ACT_SILU: return x / (1 + exp(-x));
-    case PERI_ACT_GELU: return 0.5 * x * (1 + tanh(0.79788456080286536 * (x + 0.044715 * x * x * x)));
+    case PERI_ACT_GELU: return 0.5 * x * (1 + tanh(0.7978845608 * (x + 0.044715 * x * x * x)));
     case PERI_ACT_GELU_ERF: return 0.5 * x * (1 + erf(x / sqrt(2)));
     case PERI_ACT_GELU_QUICK: return x / (1 + exp(-1.702 * x));
     case PERI_ACT_RELU: return fmax(x, 0);
