@@ -20,7 +20,8 @@ CORE = {
     "core/net": ["core/base"],
     "core/script": ["core/base", "core/plugin", "core/model", "core/graph", "core/run", "core/net"],
     "core/serve": ["core/base", "core/plugin", "core/model", "core/graph", "core/run", "core/net", "core/script"],
-    "core/api": ["core/base", "core/plugin", "core/model", "core/graph", "core/run", "core/net", "core/script"],
+    "core/check": ["core/base", "core/plugin", "core/model", "core/graph", "core/run"],
+    "core/api": ["core/base", "core/plugin", "core/model", "core/graph", "core/run", "core/net", "core/script", "core/check"],
     "core/app": [],   # the program: the public interface only
 }
 # Foreign headers: which folders may see them.
@@ -29,14 +30,15 @@ FOREIGN = {
     r"hwloc.*\.h|link\.h|elf\.h": ["core/plugin"],
     r"dlfcn\.h": ["core/plugin", "core/api"],   # api: dladdr, to find the folder of the library
     r"pcre2\.h|utf8proc\.h": ["core/model"],
-    r"jansson\.h": ["core/base", "core/plugin", "core/model", "core/run", "core/script", "core/api", "core/app"],
+    r"jansson\.h": ["core/base", "core/plugin", "core/model", "core/run", "core/script", "core/check", "core/api",
+                    "core/app"],
     r"event2/.*|curl/.*": ["core/net"],
     r"openssl/.*": ["core/base", "core/net"],
     r"histedit\.h|editline/.*": ["core/app"],
 }
 # Single public headers a folder may see: all but the engine's interface, which core/api implements and the program uses.
 PUBLIC = ["types.h", "dtype.def", "op.def"]
-ABI = ["core/plugin", "core/graph", "core/run", "core/api", "core/script"]     # may see plugin.h
+ABI = ["core/plugin", "core/graph", "core/run", "core/api", "core/script", "core/check"]     # may see plugin.h
 ENGINE = ["core/api", "core/app"]                                              # may see perigee.h
 # Pure tables, without code, that a folder may see besides what CORE gives it.
 TABLES = {"core/run/sampling.def": ["core/app"]}

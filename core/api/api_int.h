@@ -15,7 +15,7 @@
 struct peri_runtime {
     peri_topology *topology;
     peri_registry *registry;
-    char *script_dir;
+    char *script_dir, *check_program;
     char **setting; /* [n_setting] "key=value" copies */
     size_t n_setting;
     bool is_strict;

@@ -12,6 +12,7 @@
 #include "base/io.h"
 #include "base/log.h"
 #include "base/status.h"
+#include "check/check.h"
 
 #include "base/compiler.h"
 
@@ -113,6 +114,10 @@ peri_status peri_runtime_new_in(const peri_runtime_options *opts, const char *li
     }
     if (!st) st = find_scripts(rt, o.script_dir, lib, err);
     if (!st) st = find_plugins(rt, &o, lib, err);
+    if (!st) {
+        rt->check_program = peri_strf("%s/perigee/0/perigee-check", lib);
+        if (!rt->check_program) st = peri_fail(err, PERI_E_NOMEM, "out of memory");
+    }
     peri_free(lib);
     if (st) {
         peri_runtime_free(rt);
@@ -136,6 +141,7 @@ void peri_runtime_free(peri_runtime *rt) {
         peri_free(rt->setting[i]);
     peri_free(rt->setting);
     peri_free(rt->script_dir);
+    peri_free(rt->check_program);
     peri_free(rt);
 }
 
@@ -156,4 +162,23 @@ peri_status peri_runtime_arch(const peri_runtime *rt, const char *name, char **t
                               peri_error *err) {
     const peri_spec_source s = {rt->script_dir};
     return peri_lua_arch_text(&s, name, text, err);
+}
+
+peri_status peri_plugin_check(const peri_runtime *rt, const char *file,
+                              const peri_plugin_check_options *opts, char **json, bool *passed,
+                              peri_error *err) {
+    peri_plugin_check_options o;
+    peri_options_copy(&o, sizeof o, opts);
+    peri_check_options co = {.program = rt->check_program,
+                             .plugin = file,
+                             .setting = (const char *const *)rt->setting,
+                             .n_setting = rt->n_setting,
+                             .only = o.only,
+                             .n_only = o.n_only,
+                             .skip = o.skip,
+                             .n_skip = o.n_skip,
+                             .op = o.op,
+                             .device = o.device,
+                             .timeout_ms = o.timeout_ms};
+    return peri_check_run(&co, json, passed, err);
 }

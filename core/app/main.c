@@ -14,8 +14,9 @@
 #include "perigee/perigee.h"
 
 static const peri_command *const commands[] = {
-    &peri_cmd_run,    &peri_cmd_show,     &peri_cmd_devices,    &peri_cmd_explain, &peri_cmd_bench,
-    &peri_cmd_logits, &peri_cmd_tokenize, &peri_cmd_detokenize, &peri_cmd_render,  &peri_cmd_test,
+    &peri_cmd_run,    &peri_cmd_show,   &peri_cmd_devices,      &peri_cmd_explain,
+    &peri_cmd_bench,  &peri_cmd_logits, &peri_cmd_tokenize,     &peri_cmd_detokenize,
+    &peri_cmd_render, &peri_cmd_test,   &peri_cmd_plugin_check,
 };
 enum { N_COMMAND = sizeof commands / sizeof commands[0] };
 
@@ -35,7 +36,7 @@ static void print_help(FILE *to) {
     peri_opts_print_text(to, about, 2);
     fputs("\nCOMMANDS\n", to);
     for (int i = 0; i < N_COMMAND; i++)
-        fprintf(to, "  %-11s %s\n", commands[i]->name, commands[i]->summary);
+        fprintf(to, "  %-12s %s\n", commands[i]->name, commands[i]->summary);
     fprintf(to, "\nENVIRONMENT\n%s", environment);
     fputs("\nEXIT STATUS\n  0 success, 1 an error, 2 wrong usage, 130 interrupted by Ctrl-C.\n"
           "\nResults go to stdout and everything else to stderr. With --json, stdout is one JSON\n"

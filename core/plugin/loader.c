@@ -82,8 +82,8 @@ static peri_status loading_failed(const char *path, peri_error *err) {
     return peri_fail(err, PERI_E_OTHER, "cannot be loaded: %s", text);
 }
 
-peri_status peri_loader_open(const char *path, void (*stage)(const char *what), peri_library *out,
-                             peri_error *err) {
+peri_status peri_loader_open(const char *path, const peri_host *host,
+                             void (*stage)(const char *what), peri_library *out, peri_error *err) {
     entry_fn entry = NULL;
     peri_error e = {0};
     *out = (peri_library){0};
@@ -98,7 +98,7 @@ peri_status peri_loader_open(const char *path, void (*stage)(const char *what), 
         return status;
     }
     if (stage != NULL) stage("entry");
-    const peri_plugin *table = entry(peri_host_get(), &e);
+    const peri_plugin *table = entry(host, &e);
     if (table == NULL)
         return peri_fail(err, e.code < 0 ? e.code : PERI_E_OTHER, "%s", text_of(&e, PERI_E_OTHER));
     return normalise(table, &out->api, err);
@@ -136,8 +136,8 @@ static peri_status check_info(const peri_dev_info *info, uint32_t index, peri_er
     return PERI_OK;
 }
 
-peri_status peri_loader_device(const peri_plugin *api, uint32_t index, peri_dev_info *out,
-                               peri_error *err) {
+peri_status peri_loader_device(const peri_plugin *api, const peri_host *host, uint32_t index,
+                               peri_dev_info *out, peri_error *err) {
     enum { GUARD_BYTES = 512, GUARD = 0xa5 };
     struct {
         peri_dev_info info;
@@ -147,7 +147,7 @@ peri_status peri_loader_device(const peri_plugin *api, uint32_t index, peri_dev_
     memset(&room, 0, sizeof room);
     memset(room.guard, GUARD, sizeof room.guard);
     room.info.size = sizeof room.info;
-    int32_t status = api->device(peri_host_get(), index, &room.info, &e);
+    int32_t status = api->device(host, index, &room.info, &e);
     for (size_t i = 0; i < sizeof room.guard; i++)
         if (room.guard[i] != GUARD)
             return peri_fail(err, PERI_E_ABI, "device %u: it wrote past the room it was given",

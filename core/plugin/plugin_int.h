@@ -15,13 +15,13 @@
 #include "base/json.h"
 #include "base/status.h"
 #include "base/text.h"
+#include "plugin/loader.h"
 #include "plugin/registry.h"
 
 enum {
-    PERI_NODE_MAX = 64,          /* memory nodes told to plugins */
-    PERI_PLUGIN_DEVICE_MAX = 64, /* devices of one plugin; more means a list without end */
-    PERI_ASKED_MAX = 32,         /* options one plugin may ask for while it is examined */
-    PERI_OPTION_KEY_MAX = 63,    /* bytes */
+    PERI_NODE_MAX = 64,       /* memory nodes told to plugins */
+    PERI_ASKED_MAX = 32,      /* options one plugin may ask for while it is examined */
+    PERI_OPTION_KEY_MAX = 63, /* bytes */
     PERI_REASON_BYTES = 240,
     PERI_PROBE_PROTOCOL = 1, /* raised when the child's answer or its checks change */
     PERI_PROBE_FD = 3,       /* the child's socket */
@@ -36,17 +36,6 @@ typedef struct peri_cgroup {
 /* root and self as in peri_topology_options.  Files that are missing or odd mean no limit; only
  * NOMEM fails. */
 peri_status peri_cgroup_read(const char *root, const char *self, peri_cgroup *out, peri_error *err);
-
-/* ---- note.c
- * -------------------------------------------------------------------------------------- */
-typedef struct peri_note {
-    uint32_t abi_major, abi_minor;
-    char abi[24], name[32], arch[16], needs[128], pci[64];
-} peri_note;
-/* Read and check the note.  The error's text is the reason, without the file's name.  PERI_E_ABI
- * for another major or processor, PERI_E_CORRUPT for no usable ELF file or note, PERI_E_IO,
- * PERI_E_NOMEM. What was read before the failure stays in *out. */
-peri_status peri_note_read(const char *path, peri_note *out, peri_error *err);
 
 /* ---- host.c: the services plugins get
  * ------------------------------------------------------------- */
@@ -69,19 +58,6 @@ peri_status peri_host_add_device(peri_dev *d, peri_pool *pool, peri_error *err);
 void peri_host_remove_device(peri_dev *d);
 /* A key of [a-z0-9._-] of at most PERI_OPTION_KEY_MAX bytes? */
 bool peri_option_key_is_valid(const char *key);
-
-/* ---- loader.c: a plugin in this process
- * ----------------------------------------------------------- */
-typedef struct peri_library {
-    peri_plugin api; /* normalised: what the plugin's table lacks is NULL; strings are never NULL */
-} peri_library;
-/* dlopen, look the symbol up, call it, check and normalise the table.  stage(user, "load" or
- * "entry") is called before each step that runs foreign code; may be NULL. */
-peri_status peri_loader_open(const char *path, void (*stage)(const char *what), peri_library *out,
-                             peri_error *err);
-/* device(index), distrusting what it writes. */
-peri_status peri_loader_device(const peri_plugin *api, uint32_t index, peri_dev_info *out,
-                               peri_error *err);
 
 /* ---- json.c
  * ------------------------------------------------------------------------------------------ */

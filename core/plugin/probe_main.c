@@ -175,7 +175,7 @@ static peri_status list_devices(const peri_plugin *api, json_t *devices, peri_er
         peri_error own = {0};
         snprintf(stage, sizeof stage, "device %u", i);
         tell_stage(stage);
-        peri_status status = peri_loader_device(api, i, &info, &own);
+        peri_status status = peri_loader_device(api, peri_host_get(), i, &info, &own);
         if (status == PERI_E_NO_DEVICE && i > 0) return PERI_OK;
         if (status != PERI_OK) return peri_fail(err, status, "%s", own.text);
         if (i == PERI_PLUGIN_DEVICE_MAX)
@@ -189,7 +189,7 @@ static peri_status list_devices(const peri_plugin *api, json_t *devices, peri_er
 static peri_status examine(const char *path, json_t *answer, int pipe_fd, peri_error *err) {
     peri_library lib;
     char name[32], version[64], license[32];
-    peri_status status = peri_loader_open(path, tell_stage, &lib, err);
+    peri_status status = peri_loader_open(path, peri_host_get(), tell_stage, &lib, err);
     if (status == PERI_OK) status = list_devices(&lib.api, json_object_get(answer, "devices"), err);
     peri_status printed = check_output(pipe_fd, err);
     if (printed != PERI_OK || status != PERI_OK) return printed != PERI_OK ? printed : status;

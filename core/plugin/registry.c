@@ -402,7 +402,7 @@ static peri_status load_plugin(peri_file *f, peri_error *err) {
         st.st_mtim.tv_sec != f->st.st_mtim.tv_sec || st.st_mtim.tv_nsec != f->st.st_mtim.tv_nsec ||
         st.st_ctim.tv_sec != f->st.st_ctim.tv_sec || st.st_ctim.tv_nsec != f->st.st_ctim.tv_nsec)
         return peri_fail(err, PERI_E_OTHER, "its file has changed since it was examined");
-    peri_status status = peri_loader_open(f->show.path, NULL, &f->library, err);
+    peri_status status = peri_loader_open(f->show.path, peri_host_get(), NULL, &f->library, err);
     f->is_loaded = status == PERI_OK;
     return status;
 }
@@ -410,7 +410,7 @@ static peri_status load_plugin(peri_file *f, peri_error *err) {
 /* Is the device still the one it was when examined? */
 static peri_status recheck(const peri_plugin *api, const peri_device *d, peri_dev_info *now,
                            peri_error *err) {
-    peri_status status = peri_loader_device(api, d->index, now, err);
+    peri_status status = peri_loader_device(api, peri_host_get(), d->index, now, err);
     if (status != PERI_OK) return status;
     if (strcmp(now->name, d->info.name) != 0 || strcmp(now->location, d->info.location) != 0 ||
         now->flags != d->info.flags || now->mem_total != d->info.mem_total)

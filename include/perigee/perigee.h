@@ -64,6 +64,22 @@ PERI_API peri_status peri_runtime_new(const peri_runtime_options *opts, peri_run
 PERI_API void peri_runtime_free(peri_runtime *rt);
 /* Machine, plugin files, devices and reasons, as `perigee devices --json` prints them. */
 PERI_API peri_status peri_runtime_devices(const peri_runtime *rt, char **json, peri_error *err);
+
+typedef struct peri_plugin_check_options {
+    uint32_t size;
+    uint32_t device;                       /* index among the plugin's devices */
+    const char *const *only, *const *skip; /* names of stages; no `only`: all */
+    size_t n_only, n_skip;
+    const char *op;      /* one operation of op.def, "LINEAR"; NULL: all */
+    uint32_t timeout_ms; /* without a sign of life, and ten times that for a stage; 0 = 10000 */
+} peri_plugin_check_options;
+
+/* Run the conformance kit over a plugin file, each stage in a child process.  *json: the report
+ * that `perigee plugin-check --json` prints.  Findings are no failure: *passed is false then.  opts
+ * may be NULL.  PERI_E_INVALID for an unknown stage or operation. */
+PERI_API peri_status peri_plugin_check(const peri_runtime *rt, const char *file,
+                                       const peri_plugin_check_options *opts, char **json,
+                                       bool *passed, peri_error *err);
 /* A spec of scripts/arch by architecture name, parent merged, as text. */
 PERI_API peri_status peri_runtime_arch(const peri_runtime *rt, const char *name, char **text,
                                        peri_error *err);

@@ -1,0 +1,370 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * kit_stage_model.c - a small random model from end to end: two sequences are prefilled together
+ * and then decoded for some steps, on the device through the core's own plan and arena, and in f64
+ * by the kit's formulas.  Their logits are compared row by row.
+ *
+ * What this finds and single operations do not: views, reuse of the arena, keys of earlier steps,
+ * fused operations beside their pieces, numerics that add up.  With integer activations a
+ * last-place difference may round to the next integer, so the gate there is wider. */
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/status.h"
+#include "check/kit.h"
+#include "model/dtype.h"
+#include "run/plan.h"
+
+#include "base/compiler.h"
+
+enum {
+    N_LAYER = 2,
+    N_VOCAB = 96,
+    D_MODEL = 64,
+    N_HEAD = 4,
+    N_KV = 2,
+    D_HEAD = 16,
+    D_FF = 96,
+    BLOCK = 16,
+    N_BLOCK = 7,
+    N_SEQ = 2,
+    N_DECODE = 6,
+    WEIGHT_MAX = 32,
+    POOL_MAX = 2 * N_LAYER,
+    N_PROMPT = 19 /* tokens of the first sequence; the second has 5 fewer */
+};
+
+/* By the roughest rounding in between: none, a cache of F16 (a last-place difference may round to
+ * the next half; measured 1e-9), integer or half activations. */
+static const double GATE_F32 = 1e-10, GATE_F16 = 1e-7, GATE_ROUGH = 1e-3;
+
+typedef struct weight {
+    uint32_t dtype;
+    int64_t dim[4];
+    unsigned char *bits;
+    double *v;
+} weight;
+
+typedef struct world {
+    kit_plugin *p;
+    peri_graph g;
+    peri_plan *plan;
+    uint32_t logits, dtype, kv_dtype;
+    weight w[WEIGHT_MAX];
+    peri_buf *weight_at[WEIGHT_MAX], *pool_at[1];
+    uint32_t n_weight;
+    uint32_t weight_tensor[WEIGHT_MAX];
+    double **value; /* [n_tensor], by storage root */
+    unsigned char *arena, *pool;
+    bool is_out_of_memory;
+} world;
+
+/* ---- building
+ * -------------------------------------------------------------------------------------- */
+
+/* A weight of random numbers of size 1 / sqrt(n), or a vector about 1. */
+static uint32_t add_weight(world *w, uint32_t dtype, int64_t m, int64_t n) {
+    weight *x = &w->w[w->n_weight];
+    const peri_dtype_info *t = peri_dtype_get(dtype);
+    int64_t n_block = m * n / t->block_elements;
+    *x = (weight){.dtype = dtype, .dim = {1, 1, m, n}};
+    x->bits = peri_alloc_aligned((size_t)n_block * t->block_bytes, 64);
+    x->v = peri_alloc_array((size_t)(m * n), sizeof *x->v);
+    if (!x->bits || !x->v) {
+        w->is_out_of_memory = true;
+        return 0;
+    }
+    kit_random_blocks(dtype, x->bits, n_block, 77 + w->n_weight);
+    for (int64_t i = 0; i < m * n && dtype == PERI_DT_F32; i++) {
+        float f;
+        memcpy(&f, x->bits + i * 4, 4);
+        f = m == 1 ? 1 + f / 4 : f / sqrtf((float)n);
+        memcpy(x->bits + i * 4, &f, 4);
+    }
+    kit_decode(dtype, x->bits, m * n, x->v);
+    w->weight_at[w->n_weight] = (peri_buf *)x->bits;
+    w->weight_tensor[w->n_weight] = peri_graph_weight(&w->g, w->n_weight, dtype, x->dim);
+    return w->weight_tensor[w->n_weight++];
+}
+
+static uint32_t act(world *w, int64_t rows, int64_t n) {
+    return peri_graph_act(&w->g, PERI_DT_F32, (const int64_t[]){rows, n}, 2);
+}
+
+static uint32_t heads(world *w, uint32_t x, int64_t n_head) {
+    return peri_graph_view(&w->g, x, (const int64_t[]){-PERI_SYM_T, n_head, D_HEAD}, 3, 0);
+}
+
+static void add(world *w, uint16_t code, const uint32_t *x, int n_in, int n_out, const void *attr) {
+    uint32_t size = 0;
+    if (attr) memcpy(&size, attr, sizeof size);
+    peri_graph_add(&w->g, code, x, n_in, n_out, attr, size);
+}
+
+static uint32_t linear(world *w, uint32_t x, int64_t rows, int64_t m, int64_t n) {
+    static const peri_linear_attr attr = {.size = sizeof attr};
+    uint32_t y = act(w, rows, m), weights = add_weight(w, w->dtype, m, n);
+    add(w, PERI_OP_LINEAR, (const uint32_t[]){x, weights, PERI_NONE, PERI_NONE, y}, 4, 1, &attr);
+    return y;
+}
+
+static uint32_t attention(world *w, uint32_t x, int il) {
+    static const peri_rope_attr rope = {.size = sizeof rope,
+                                        .pairs = PERI_ROPE_NEOX,
+                                        .n_rot = D_HEAD,
+                                        .base = 1e4f,
+                                        .freq_scale = 1,
+                                        .magnitude = 1};
+    static const peri_attn_attr attn = {.size = sizeof attn, .scale = 0.25f};
+    const int64_t T = -PERI_SYM_T, dim[4] = {N_BLOCK, BLOCK, N_KV, D_HEAD};
+    uint64_t bytes =
+        (uint64_t)N_BLOCK * BLOCK * N_KV * D_HEAD * peri_dtype_get(w->kv_dtype)->block_bytes;
+    uint32_t wq = add_weight(w, w->dtype, N_HEAD * D_HEAD, D_MODEL);
+    uint32_t wk = add_weight(w, w->dtype, N_KV * D_HEAD, D_MODEL);
+    uint32_t wv = add_weight(w, w->dtype, N_KV * D_HEAD, D_MODEL), none = PERI_NONE;
+    uint32_t q = act(w, T, N_HEAD * D_HEAD), k = act(w, T, N_KV * D_HEAD),
+             v = act(w, T, N_KV * D_HEAD), y = act(w, T, N_HEAD * D_HEAD);
+    uint32_t kp = peri_graph_pool(&w->g, 0, w->kv_dtype, dim, (uint64_t)(2 * il) * bytes);
+    uint32_t vp = peri_graph_pool(&w->g, 0, w->kv_dtype, dim, (uint64_t)(2 * il + 1) * bytes);
+    add(w, PERI_OP_LINEAR_QKV,
+        (const uint32_t[]){x, wq, wk, wv, none, none, none, none, none, none, q, k, v}, 10, 3,
+        NULL);
+    uint32_t qh = heads(w, q, N_HEAD), kh = heads(w, k, N_KV), vh = heads(w, v, N_KV);
+    add(w, PERI_OP_ROPE, (const uint32_t[]){qh, none, qh}, 2, 1, &rope);
+    add(w, PERI_OP_ROPE, (const uint32_t[]){kh, none, kh}, 2, 1, &rope);
+    add(w, PERI_OP_KV_APPEND, (const uint32_t[]){kh, vh, kp, vp}, 4, 0, NULL);
+    add(w, PERI_OP_ATTN, (const uint32_t[]){qh, kp, vp, none, heads(w, y, N_HEAD)}, 4, 1, &attn);
+    return linear(w, y, T, D_MODEL, N_HEAD * D_HEAD);
+}
+
+static void build(world *w) {
+    static const peri_embed_attr embed = {.size = sizeof embed, .scale = 1};
+    static const peri_norm_attr rms = {.size = sizeof rms, .kind = PERI_NORM_RMS, .eps = 1e-6f};
+    static const peri_act_attr silu = {.size = sizeof silu, .act = PERI_ACT_SILU};
+    const int64_t T = -PERI_SYM_T;
+    const uint32_t none = PERI_NONE;
+    peri_graph_init(&w->g);
+    uint32_t x = act(w, T, D_MODEL);
+    uint32_t table = add_weight(w, w->dtype, N_VOCAB, D_MODEL);
+    add(w, PERI_OP_EMBED, (const uint32_t[]){table, x}, 1, 1, &embed);
+    for (int il = 0; il < N_LAYER; il++) {
+        uint32_t n1 = act(w, T, D_MODEL), n2 = act(w, T, D_MODEL), ff = act(w, T, D_FF);
+        w->g.layer = (uint16_t)il;
+        uint32_t w1 = add_weight(w, PERI_DT_F32, 1, D_MODEL);
+        add(w, PERI_OP_NORM, (const uint32_t[]){x, w1, none, n1}, 3, 1, &rms);
+        uint32_t a = attention(w, n1, il), w2 = add_weight(w, PERI_DT_F32, 1, D_MODEL);
+        add(w, PERI_OP_ADD_NORM, (const uint32_t[]){x, a, w2, none, x, n2}, 4, 2, &rms);
+        uint32_t gate = add_weight(w, w->dtype, D_FF, D_MODEL),
+                 up = add_weight(w, w->dtype, D_FF, D_MODEL);
+        add(w, PERI_OP_GATE_UP_GLU, (const uint32_t[]){n2, gate, up, ff}, 3, 1, &silu);
+        uint32_t down = linear(w, ff, T, D_MODEL, D_FF);
+        add(w, PERI_OP_ADD, (const uint32_t[]){x, down, x}, 2, 1, NULL);
+    }
+    w->g.layer = 0xffff;
+    uint32_t rows = act(w, -PERI_SYM_R, D_MODEL), last = act(w, -PERI_SYM_R, D_MODEL);
+    add(w, PERI_OP_ROWS, (const uint32_t[]){x, rows}, 1, 1, NULL);
+    uint32_t w3 = add_weight(w, PERI_DT_F32, 1, D_MODEL);
+    add(w, PERI_OP_NORM, (const uint32_t[]){rows, w3, none, last}, 3, 1, &rms);
+    w->logits = linear(w, last, -PERI_SYM_R, N_VOCAB, D_MODEL);
+}
+
+/* ---- running
+ * ----------------------------------------------------------------------------------------- */
+
+/* Tokens n0 .. of each sequence: the prompts at the first step, then one each. */
+static void make_step(kit_step *s, int step) {
+    static const int32_t table[N_SEQ * 2] = {5, 1, 3, 6}; /* two blocks each, in no order */
+    int32_t t = 0;
+    *s = (kit_step){.n = {0, 0, N_SEQ, N_SEQ, 2}};
+    for (int32_t q = 0; q < N_SEQ; q++) {
+        int32_t n = N_PROMPT - 5 * q, first = step ? n + step - 1 : 0, end = n + step;
+        for (int32_t pos = first; pos < end; pos++, t++) {
+            s->tok[t] = (int32_t)kit_pick(9, (uint64_t)(q * 100 + pos), N_VOCAB);
+            s->pos[t] = pos;
+            s->seq[t] = q;
+            s->slot[t] = table[q * 2 + pos / BLOCK] * BLOCK + pos % BLOCK;
+        }
+        s->ctx[q] = end;
+        s->out_row[q] = t - 1;
+    }
+    memcpy(s->table, table, sizeof table);
+    s->n[PERI_SYM_T] = t;
+}
+
+typedef struct step_block {
+    peri_step head;
+    kit_step data;
+} step_block;
+
+static bool run_device(world *w, const kit_step *s, int step, peri_error *e) {
+#define AT(field) offsetof(step_block, data) + offsetof(kit_step, field)
+    step_block block = {.head = {.size = sizeof block.head,
+                                 .bytes = sizeof block,
+                                 .number = (uint64_t)step + 1,
+                                 .tok = AT(tok),
+                                 .pos = AT(pos),
+                                 .seq = AT(seq),
+                                 .slot = AT(slot),
+                                 .ctx = AT(ctx),
+                                 .table = AT(table),
+                                 .out_row = AT(out_row)},
+                        .data = *s};
+#undef AT
+    memcpy(block.head.n, s->n, sizeof s->n);
+    peri_bind bind = {.size = sizeof bind,
+                      .n_weights = w->n_weight,
+                      .n_pools = 1,
+                      .arena = (peri_buf *)w->arena,
+                      .weights = w->weight_at,
+                      .pools = w->pool_at};
+    peri_backend b = {.api = w->p->api, .dev = w->p->dev, .info = w->p->info, .host = &kit_host};
+    memset(w->arena, 0xff, w->plan->program->arena_bytes);
+    kit_place("a small model", NULL);
+    kit_count();
+    return peri_plan_run(w->plan, &b, &bind, &block.head, e) == PERI_OK;
+}
+
+static void run_reference(world *w, const kit_step *s) {
+    const peri_program *p = w->plan->program;
+    for (uint32_t i = 0; i < p->n_ops; i++) {
+        const peri_op *op = peri_op_at(p, i);
+        kit_op o = {.code = op->code,
+                    .n_in = op->n_in,
+                    .n_out = op->n_out,
+                    .attr = peri_attr(p, op),
+                    .step = s};
+        kit_numerics_parse(w->plan->numerics[i], &o.num);
+        for (uint32_t k = 0; k < o.n_in + o.n_out; k++) {
+            uint32_t id = peri_arg(p, op, k);
+            if (id == PERI_NONE) continue;
+            const peri_tensor *t = peri_tensor_at(p, id);
+            o.v[k] = w->value[w->g.tensor[id].root];
+            o.dtype[k] = t->dtype;
+            for (int d = 0; d < 4; d++)
+                o.dim[k][d] = peri_dim(t, d, s->n);
+        }
+        kit_ref_run(&o);
+    }
+}
+
+/* Largest error of a row of logits. */
+static bool compare(world *w, int step, double gate) {
+    const peri_tensor *t = peri_tensor_at(w->plan->program, w->logits);
+    const double *want = w->value[w->logits];
+    for (int32_t r = 0; r < N_SEQ; r++) {
+        double error = 0, size = 0, most = -1;
+        kit_spot at = {.row = r};
+        for (int32_t i = 0; i < N_VOCAB; i++) {
+            float f;
+            memcpy(&f, w->arena + t->off + (size_t)r * (size_t)t->stride[2] + (size_t)i * 4, 4);
+            double d = (double)f - want[r * N_VOCAB + i];
+            error += d * d;
+            size += want[r * N_VOCAB + i] * want[r * N_VOCAB + i];
+            if (fabs(d) <= most) continue;
+            most = isnan(d) ? INFINITY : fabs(d);
+            at.element = i;
+            at.found = (double)f;
+            at.expected = want[r * N_VOCAB + i];
+        }
+        if (error / size <= gate) continue;
+        kit_find_at(
+            NULL, &at,
+            "small model, weights %s, cache %s, step %d, logits of sequence %d: error %.3g, "
+            "gate %g",
+            peri_dtype_get(w->dtype)->name, peri_dtype_get(w->kv_dtype)->name, step, (int)r,
+            error / size, gate);
+        return false;
+    }
+    return true;
+}
+
+static bool is_rough(const world *w) {
+    for (uint32_t i = 0; i < w->plan->program->n_ops; i++) {
+        kit_numerics n;
+        if (!kit_numerics_parse(w->plan->numerics[i], &n) || n.act < 32 || n.is_f16_sum)
+            return true;
+    }
+    return false;
+}
+
+static bool prepare(world *w) {
+    size_t pool = (size_t)2 * N_LAYER * N_BLOCK * BLOCK * N_KV * D_HEAD * 4;
+    w->value = peri_calloc(w->g.n_tensor, sizeof *w->value);
+    w->arena = peri_alloc_aligned(w->plan->program->arena_bytes, 64);
+    w->pool = peri_alloc_aligned(pool, 64);
+    if (!w->value || !w->arena || !w->pool) return false;
+    memset(w->pool, 0xff, pool);
+    w->pool_at[0] = (peri_buf *)w->pool;
+    for (uint32_t i = 0; i < w->g.n_tensor; i++) {
+        const peri_tensor *t = &w->g.tensor[i].t;
+        int64_t n = 1;
+        if (w->g.tensor[i].root != i || t->kind == PERI_T_WEIGHT) continue;
+        for (int d = 0; d < 4; d++)
+            n *= t->dim[d] < 0 ? KIT_TOKENS : t->dim[d];
+        w->value[i] = peri_calloc((size_t)n, sizeof **w->value);
+        if (!w->value[i]) return false;
+    }
+    for (uint32_t i = 0; i < w->n_weight; i++)
+        w->value[w->weight_tensor[i]] = w->w[i].v;
+    return true;
+}
+
+static void finish(world *w) {
+    for (uint32_t i = 0; w->value && i < w->g.n_tensor; i++)
+        if (w->g.tensor[i].t.kind != PERI_T_WEIGHT) peri_free(w->value[i]);
+    for (uint32_t i = 0; i < w->n_weight; i++) {
+        peri_free(w->w[i].bits);
+        peri_free(w->w[i].v);
+    }
+    peri_free(w->value);
+    peri_free(w->arena);
+    peri_free(w->pool);
+    peri_plan_free(w->plan);
+    peri_graph_fini(&w->g);
+}
+
+static void run_model(kit_plugin *p, uint32_t dtype, uint32_t kv_dtype) {
+    world w = {.p = p, .dtype = dtype, .kv_dtype = kv_dtype};
+    peri_bucket b = {.size = sizeof b, .lo = {0, 1, 1, 1, 1}, .hi = {0, KIT_TOKENS, 4, 4, 4}};
+    peri_backend backend = {.api = p->api, .dev = p->dev, .info = p->info, .host = &kit_host};
+    peri_error e = {0};
+    build(&w);
+    kit_place("supports, for a small model", NULL);
+    if (w.is_out_of_memory ||
+        (peri_plan_new(&backend, &w.g, w.logits, &b, &w.plan, &e) != PERI_OK &&
+         e.code == PERI_E_NOMEM)) {
+        kit_find(NULL, "the kit is out of memory");
+    } else if (!w.plan) {
+        kit_note("small model, weights %s, cache %s: not run: %s", peri_dtype_get(dtype)->name,
+                 peri_dtype_get(kv_dtype)->name, e.text);
+    } else if (!prepare(&w)) {
+        kit_find(NULL, "the kit is out of memory");
+    } else {
+        double gate = is_rough(&w) ? GATE_ROUGH : kv_dtype == PERI_DT_F16 ? GATE_F16 : GATE_F32;
+        bool is_good = true;
+        for (int step = 0; step <= N_DECODE && is_good; step++) {
+            kit_step s;
+            make_step(&s, step);
+            is_good = run_device(&w, &s, step, &e);
+            if (!is_good) kit_find(NULL, "small model, step %d: %s", step, e.text);
+            if (is_good) run_reference(&w, &s);
+            if (is_good) is_good = compare(&w, step, gate);
+        }
+    }
+    finish(&w);
+}
+
+void kit_stage_model(kit_plugin *p) {
+    static const uint32_t types[] = {PERI_DT_F32, PERI_DT_F16, PERI_DT_Q8_0, PERI_DT_Q4_0};
+    if (p->only_op) {
+        kit_note("not run: --op asks for one operation");
+        return;
+    }
+    kit_host_now.n_worker = KIT_WORKERS;
+    if (!kit_open(p)) return;
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++)
+        run_model(p, types[i], i % 2 ? PERI_DT_F32 : PERI_DT_F16);
+    kit_close(p);
+}

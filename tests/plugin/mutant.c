@@ -1,0 +1,294 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * mutant.c - a sound plugin with one planted bug, for testing perigee plugin-check.
+ *
+ *   mutant.base   path of the sound plugin, which does the work
+ *   mutant.bug    name of the bug, see bugs[]
+ *
+ * Bugs in what an operation computes spoil the result of the base; most strike one operation and
+ * one type of weights only, as real ones do. */
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "perigee/plugin.h"
+
+enum { F32 = 0, F16 = 1, Q5_1 = 7, Q8_0 = 8 };
+
+struct peri_dev; /* the base's */
+static const peri_host *host;
+static peri_plugin base;
+static const char *bug = "";
+
+static int has(const char *name) {
+    return strcmp(bug, name) == 0;
+}
+
+/* One call of run_op, for the bugs to spoil. */
+typedef struct call {
+    peri_dev *d;
+    const peri_program *p;
+    uint32_t op;
+    const peri_op *o;
+    const peri_bind *m;
+    const peri_step *s;
+} call;
+
+static const peri_tensor *tensor(const call *c, uint32_t k) {
+    return peri_operand(c->p, c->o, k);
+}
+static int64_t extent(const call *c, uint32_t k, int i) {
+    return peri_dim(tensor(c, k), i, c->s->n);
+}
+static int64_t n_row(const call *c, uint32_t k) {
+    return extent(c, k, 0) * extent(c, k, 1) * extent(c, k, 2);
+}
+static float *row(const call *c, uint32_t k, int64_t r) {
+    const peri_tensor *t = tensor(c, k);
+    int64_t n1 = extent(c, k, 1), n2 = extent(c, k, 2);
+    return (float *)((char *)peri_ptr(c->m, t) + r / n2 / n1 * t->stride[0] +
+                     r / n2 % n1 * t->stride[1] + r % n2 * t->stride[2]);
+}
+static int is_op(const call *c, uint16_t code) {
+    return c->o->code == code;
+}
+static int is_linear(const call *c, uint16_t dtype) {
+    return is_op(c, PERI_OP_LINEAR) && tensor(c, 1)->dtype == dtype;
+}
+
+/* ---- wrong results: after the base has run ---- */
+
+static void dropped_product(const call *c) { /* the last term of every sum of row 3 */
+    if (!is_linear(c, F32) || extent(c, 1, 2) < 4) return;
+    int64_t n = extent(c, 1, 3);
+    const float *w = (const float *)peri_ptr(c->m, tensor(c, 1)) + 3 * n;
+    float scale = tensor(c, 3) ? row(c, 3, 0)[0] : 1;
+    for (int64_t t = 0; t < n_row(c, 0); t++)
+        row(c, 4, t)[3] -= scale * w[n - 1] * row(c, 0, t)[n - 1];
+}
+
+static void wrong_row(const call *c) { /* the last token gets the embedding of the one before */
+    int64_t n = is_op(c, PERI_OP_EMBED) ? n_row(c, 1) : 0;
+    if (n > 1) memcpy(row(c, 1, n - 1), row(c, 1, n - 2), (size_t)extent(c, 1, 3) * 4);
+}
+
+static void wrong_scale(const call *c) { /* one output row of many, by 1 % */
+    if (!is_linear(c, Q5_1)) return;
+    for (int64_t t = 0; t < n_row(c, 4); t++)
+        row(c, 4, t)[extent(c, 4, 3) - 1] *= 1.01f;
+}
+
+static void past_padding(const call *c) { /* what lies behind the last row enters a sum */
+    if (!is_op(c, PERI_OP_EXPERT_SUM)) return;
+    const float *behind = row(c, 0, n_row(c, 0) - 1) + extent(c, 0, 3);
+    row(c, 2, 0)[0] += 0 * behind[0];
+}
+
+static void past_end(const call *c) { /* one element behind the last row */
+    if (is_op(c, PERI_OP_GLU)) row(c, 2, n_row(c, 2) - 1)[extent(c, 2, 3)] = 1;
+}
+
+static void past_weights(const call *c) { /* a vector load that reaches behind the weights */
+    char sum = 0;
+    if (!is_linear(c, F16)) return;
+    volatile const char *w = peri_ptr(c->m, tensor(c, 1));
+    for (int i = 0; i < 64; i++)
+        sum = (char)(sum + w[extent(c, 1, 2) * extent(c, 1, 3) * 2 + i]);
+    (void)sum;
+}
+
+static void wrong_tie(const call *c) { /* equal experts in the wrong order */
+    if (!is_op(c, PERI_OP_ROUTE)) return;
+    int64_t n_used = extent(c, 2, 3);
+    for (int64_t t = 0; t < n_row(c, 0); t++) {
+        int32_t *id = (int32_t *)row(c, 2, t);
+        const float *l = row(c, 0, t);
+        for (int64_t k = 0; k + 1 < n_used; k++)
+            if (l[id[k]] == l[id[k + 1]] && id[k] < id[k + 1]) {
+                int32_t other = id[k];
+                id[k] = id[k + 1];
+                id[k + 1] = other;
+            }
+    }
+}
+
+static void wrong_rounding(const call *c) { /* one more than the nearest half, now and then */
+    const int32_t *slot = peri_step_array(c->s, c->s->slot);
+    if (!is_op(c, PERI_OP_KV_APPEND) || tensor(c, 2)->dtype != F16 || slot[0] < 0) return;
+    uint16_t *k = peri_ptr(c->m, tensor(c, 2));
+    k[slot[0] * extent(c, 2, 2) * extent(c, 2, 3)] ^= 1;
+}
+
+static void wrong_angle(const call *c) { /* one pair too many is turned */
+    if (is_op(c, PERI_OP_ROPE)) row(c, 2, 0)[extent(c, 2, 3) - 1] *= 0.999f;
+}
+
+static void batch_order(const call *c) { /* the last bit depends on the number of tokens */
+    if (!is_op(c, PERI_OP_NORM) || n_row(c, 0) % 2 == 0) return;
+    float *y = row(c, 3, 0);
+    uint32_t bits;
+    memcpy(&bits, y, 4);
+    bits ^= 1;
+    memcpy(y, &bits, 4);
+}
+
+static void leak(const call *c) {
+    if (is_op(c, PERI_OP_SCALE)) (void)!host->alloc(40, 16, -1);
+}
+
+static void heap_leak(const call *c) { /* not through the host */
+    static void *kept;
+    if (!is_op(c, PERI_OP_SCALE)) return;
+    void **p = malloc(64);
+    if (p) *p = kept; /* a list, so that no leak checker is needed to find it */
+    kept = p;
+}
+
+/* ---- results that change: after the base has run, too ---- */
+
+static void add_item(void *arg, uint32_t i, uint32_t worker) { /* whoever comes first */
+    static char lock;
+    float *sum = arg;
+    (void)worker;
+    while (__atomic_test_and_set(&lock, __ATOMIC_ACQUIRE))
+        sched_yield();
+    *sum += 1.0f / (float)(3 * i + 1);
+    __atomic_clear(&lock, __ATOMIC_RELEASE);
+}
+
+static void unordered_sum(const call *c) { /* a last bit depends on the order of arrival */
+    float sum = 0, ordered = 0;
+    if (!is_op(c, PERI_OP_ADD_NORM) && !is_op(c, PERI_OP_NORM)) return;
+    for (uint32_t i = 0; i < 64; i++)
+        add_item(&ordered, i, 0);
+    host->parallel(c->d, 64, add_item, &sum);
+    for (int64_t r = 0; r < n_row(c, c->o->n_in); r++)
+        row(c, c->o->n_in, r)[0] *= 1 + (sum - ordered);
+}
+
+typedef struct blocks {
+    const call *c;
+    float shared; /* every worker's own, had it been written well */
+} blocks;
+
+static void race_item(void *arg, uint32_t i, uint32_t worker) {
+    blocks *b = arg;
+    volatile float *shared = &b->shared;
+    (void)worker;
+    *shared = row(b->c, 0, i)[0];
+    nanosleep(&(struct timespec){.tv_nsec = 300000}, NULL); /* as if a queue were waited for */
+    row(b->c, 2, i)[0] = *shared + row(b->c, 1, 0)[0];
+}
+
+static void race(const call *c) { /* items share scratch */
+    blocks b = {c, 0};
+    if (is_op(c, PERI_OP_ADD) && tensor(c, 1)->kind == PERI_T_WEIGHT && n_row(c, 0) > 1)
+        host->parallel(c->d, (uint32_t)n_row(c, 0), race_item, &b);
+}
+
+typedef struct bug_row {
+    const char *name;
+    void (*spoil)(const call *c); /* after the base; NULL: elsewhere */
+} bug_row;
+
+static const bug_row bugs[] = {
+    {"dropped_product", dropped_product},
+    {"wrong_row", wrong_row},
+    {"wrong_scale", wrong_scale},
+    {"past_padding", past_padding},
+    {"past_end", past_end},
+    {"past_weights", past_weights},
+    {"wrong_tie", wrong_tie},
+    {"wrong_rounding", wrong_rounding},
+    {"wrong_angle", wrong_angle},
+    {"batch_order", batch_order},
+    {"leak", leak},
+    {"heap_leak", heap_leak},
+    {"unordered_sum", unordered_sum},
+    {"race", race},
+};
+
+/* Keys are read from the blocks in rising order, whatever the table says. */
+static int32_t ignore_table(const call *c, peri_error *e) {
+    char copy[1 << 14];
+    if (c->s->bytes > sizeof copy)
+        return peri_plugin_fail(e, PERI_E_RANGE, "a step of %u bytes", c->s->bytes);
+    memcpy(copy, c->s, c->s->bytes);
+    int32_t *table = (int32_t *)(copy + c->s->table), n = c->s->n[PERI_SYM_S] * c->s->n[PERI_SYM_B];
+    for (int32_t i = 0, next = 0; i < n; i++)
+        if (table[i] >= 0) table[i] = next++;
+    return base.run_op(c->d, c->p, c->op, c->m, (const peri_step *)(void *)copy, e);
+}
+
+static int32_t run_op(peri_dev *d, const peri_program *p, uint32_t op, const peri_bind *m,
+                      const peri_step *s, peri_error *e) {
+    call c = {d, p, op, peri_op_at(p, op), m, s};
+    if (has("lying_supports") && is_op(&c, PERI_OP_MUL) && n_row(&c, 0) > 4)
+        return peri_plugin_fail(e, PERI_E_UNSUPPORTED, "more than 4 rows");
+    if (has("crash") && is_op(&c, PERI_OP_LINEAR_EXPERTS)) __builtin_trap();
+    if (has("ignored_table") && is_op(&c, PERI_OP_ATTN)) return ignore_table(&c, e);
+    if (has("prints") && is_op(&c, PERI_OP_SCALE)) fputs("scaling\n", stderr);
+    int32_t status = base.run_op(d, p, op, m, s, e);
+    for (size_t i = 0; i < sizeof bugs / sizeof *bugs && status == PERI_OK; i++)
+        if (has(bugs[i].name)) bugs[i].spoil(&c);
+    return status;
+}
+
+/* ---- wrong answers ---- */
+
+static int32_t device(const peri_host *h, uint32_t index, peri_dev_info *out, peri_error *e) {
+    static uint32_t n_asked;
+    int32_t status = base.device(h, index, out, e);
+    if (has("crash_in_list") && index > 0) __builtin_trap();
+    if (has("unstable_list") && status == PERI_OK && n_asked++ > 1)
+        snprintf(out->location, sizeof out->location, "elsewhere");
+    return status;
+}
+
+static int32_t supports(peri_dev *d, const peri_program *p, uint32_t op, const peri_bucket *b,
+                        peri_support *out, peri_error *e) {
+    static int n_asked;
+    uint16_t code = peri_op_at(p, op)->code;
+    while (has("hang") && code == 0x0eee)
+        __asm__ volatile("");
+    int32_t status = base.supports(d, p, op, b, out, e);
+    if (has("unknown_yes") && code == 0x0eee) out->yes = 1;
+    if (has("moody_supports") && code == PERI_OP_ACT) out->yes = n_asked++ % 2;
+    if (has("silent_no") && !out->yes) memset(out->why, 0, sizeof out->why);
+    if (has("silent_no") && code == PERI_OP_ACT) out->yes = 0;
+    return status;
+}
+
+static void close_device(peri_dev *d) {
+    if (!has("unclosed")) base.close(d);
+}
+
+const peri_plugin *perigee_plugin_v0(const peri_host *h, peri_error *e) {
+    static peri_plugin table;
+    const char *path = h->option("mutant.base"), *wanted = h->option("mutant.bug");
+    const peri_plugin *(*entry)(const peri_host *, peri_error *);
+    void *handle = path ? dlopen(path, RTLD_NOW | RTLD_LOCAL) : NULL;
+    void *symbol = handle ? dlsym(handle, PERI_PLUGIN_SYMBOL) : NULL;
+    if (!symbol) {
+        peri_plugin_fail(e, PERI_E_OTHER, "option mutant.base is no plugin");
+        return NULL;
+    }
+    memcpy(&entry, &symbol, sizeof entry);
+    const peri_plugin *sound = entry(h, e);
+    if (!sound) return NULL;
+    host = h;
+    base = *sound;
+    if (wanted) bug = wanted;
+    table = base;
+    table.name = "mutant";
+    table.device = device;
+    table.supports = supports;
+    table.run_op = run_op;
+    table.close = close_device;
+    return &table;
+}
+
+PERI_PLUGIN_NOTE("abi=0.1 name=mutant arch=any needs=");
