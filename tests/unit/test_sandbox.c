@@ -37,17 +37,22 @@ static bool head_line(const char *text, const char *key, char *out, size_t room)
     return true;
 }
 
+/* A script that is to end by itself, with an error or its memory used up, gets a slice that a slow
+ * machine does not use up first; one that is to be stopped gets a short one. */
 static void stop_one(const char *path) {
     char *text, want[256], status[32];
     size_t size;
     lua_State *co = NULL;
     int n;
     world w;
-    open_world(&w, (peri_lua_options){.slice_ms = 100});
-    assert_ok(peri_file_read(path, 1 << 20, &text, &size, &w.err), w.err);
+    peri_error err;
+    assert_ok(peri_file_read(path, 1 << 20, &text, &size, &err), err);
     if (!head_line(text, "expect", want, sizeof want)) fail_msg("%s: no line \"-- expect:\"", path);
     if (!head_line(text, "status", status, sizeof status))
         snprintf(status, sizeof status, "TIMEOUT");
+    peri_free(text);
+    bool is_stopped = strstr(status, "TIMEOUT") != NULL;
+    open_world(&w, (peri_lua_options){.slice_ms = is_stopped ? 100 : 10000});
     double before = cpu_seconds();
     peri_status got = peri_lua_load_user(w.l, path, &w.err);
     if (got == PERI_OK) got = run_top(&w, &co, &n);
@@ -56,14 +61,13 @@ static void stop_one(const char *path) {
     if (strstr(status, peri_status_name(got)) == NULL || strstr(said, want) == NULL)
         fail_msg("%s: %s \"%s\", expected %s \"%s\"", path, peri_status_name(got), said, status,
                  want);
-    if (took > 1.0) fail_msg("%s: %.2f s of processor time", path, took);
+    if (is_stopped && took > 1.0) fail_msg("%s: %.2f s of processor time", path, took);
     if (w.out.data != NULL && strstr(w.out.data, "swallowed") != NULL)
         fail_msg("%s: went on after its end: %s", path, w.out.data);
     lua_settop(peri_lua_main(w.l), 0);
     lua_gc(peri_lua_main(w.l), LUA_GCCOLLECT);
     world_is_fine(&w);
     close_world(&w);
-    peri_free(text);
 }
 
 static int by_name(const void *a, const void *b) {
