@@ -342,4 +342,14 @@ function M.shallow(t)
   return out
 end
 
+-- pcall for a question about a value: that memory ran out is no answer to it and stays an error.
+---@param f function
+---@return boolean ok
+---@return any ...
+function M.try(f, ...)
+  local ok, result, more = pcall(f, ...)
+  if not ok and result == "not enough memory" then error(result, 0) end
+  return ok, result, more
+end
+
 return M

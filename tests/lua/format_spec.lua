@@ -1,5 +1,6 @@
 -- SPDX-License-Identifier: MIT
 -- Replies become the same events however they are split.
+local check = require "perigee.check"
 local derive = require "perigee.formats.derive"
 local format = require "perigee.format"
 local hermes = require "perigee.formats.hermes"
@@ -68,6 +69,11 @@ local SAMPLES <const> = {
   { "thinking never opened", "hm\n</think>\nyes", "text||||hm\nmoved||||\ntext||||yes" },
   { "UTF-8", "grüß <tool_calls> – ende", "text||||grüß <tool_calls> – ende" },
 }
+
+function T.test_lack_of_memory_is_no_answer_about_a_format()
+  lu.assertErrorMsgEquals("not enough memory", check.try, error, "not enough memory", 0)
+  lu.assertFalse((check.try(error, "malformed pattern", 0)))
+end
 
 function T.test_samples()
   for _, sample in ipairs(SAMPLES) do

@@ -66,7 +66,7 @@ local function read_markers(fields, ...)
 end
 
 local function read_pattern(v, path)
-  local ok, text = pcall(string.find, "", v)
+  local ok, text = check.try(string.find, "", v)
   if not ok then return nil, check.wrong(path, v, "a Lua pattern (" .. tostring(text) .. ")") end
   return v
 end
@@ -132,7 +132,7 @@ local function read_list(v, path)
 end
 
 local function read_form(v, path)
-  local ok, made = pcall(string.format, v, 1)
+  local ok, made = check.try(string.format, v, 1)
   if ok and made ~= v then return v end
   return nil, check.wrong(path, v, "a text with one number in it, like call%05d")
 end

@@ -81,7 +81,7 @@ end
 
 -- A reader that came with the format.
 local function read_own(call, body)
-  local ok, value, err = pcall(call.parse, body)
+  local ok, value, err = check.try(call.parse, body)
   if not ok then value, err = nil, type(value) == "string" and value or "its reader failed" end
   if value == nil then
     return { { text = "the call is no JSON: " .. (err or "nothing could be read") } }
