@@ -49,6 +49,7 @@ peri_status peri_script_run(peri_runtime *rt, const peri_script_options *opts, i
                                .progress = o.host.progress};
     st = peri_lua_script_run(&setup, exit_status, err);
     atomic_store(&rt->is_script_running, false);
+    peri_signal_take(atomic_load(&rt->interrupt)); /* came when it was over: not the next one's */
     return st;
 }
 

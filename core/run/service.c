@@ -107,15 +107,11 @@ void peri_service_free(peri_service *s) {
     peri_free(s);
 }
 
-peri_status peri_service_submit(peri_service *s, const peri_request *r, uint64_t *id,
-                                peri_error *err) {
-    peri_job *j;
-    peri_status st = peri_job_new(r, 0, &j, err);
-    if (st) return st;
+/* false: the box is closed, and j still the caller's. */
+static bool put(peri_service *s, peri_job *j, uint64_t *id) {
     pthread_mutex_lock(&s->lock);
-    if (s->is_closed) {
-        st = PERI_E_CANCELLED;
-    } else {
+    bool is_open = !s->is_closed;
+    if (is_open) {
         j->id = ++s->last_id;
         if (id) *id = j->id;
         if (s->last)
@@ -126,7 +122,35 @@ peri_status peri_service_submit(peri_service *s, const peri_request *r, uint64_t
         pthread_cond_signal(&s->news);
     }
     pthread_mutex_unlock(&s->lock);
-    if (!st) return PERI_OK;
+    return is_open;
+}
+
+peri_status peri_service_submit(peri_service *s, const peri_request *r, uint64_t *id,
+                                peri_error *err) {
+    peri_job *j;
+    peri_status st = peri_job_new(r, 0, &j, err);
+    if (st || put(s, j, id)) return st;
     peri_job_free(j);
-    return peri_fail(err, st, "the service is closing");
+    return peri_fail(err, PERI_E_CANCELLED, "the service is closing");
+}
+
+/* A peri_job under another name: nothing is added. */
+peri_status peri_prepare(peri_request_kind kind, peri_prepared **out, peri_error *err) {
+    peri_job *j;
+    peri_status st = peri_job_new(&(peri_request){.kind = kind}, 0, &j, err);
+    *out = (peri_prepared *)j;
+    return st;
+}
+
+void peri_prepared_free(peri_prepared *p) {
+    peri_job_free((peri_job *)p);
+}
+
+void peri_service_send(peri_service *s, peri_prepared *p, const peri_request *r) {
+    peri_job *j = (peri_job *)p;
+    j->r.session = r->session;
+    j->r.mark = r->mark;
+    j->r.target = r->target;
+    j->r.tag = r->tag;
+    if (!put(s, j, NULL)) peri_job_free(j);
 }

@@ -12,6 +12,7 @@
 #include "run/request.h"
 
 typedef struct peri_service peri_service;
+typedef struct peri_prepared peri_prepared; /* a request for later */
 
 /* Start the thread.  e, t (NULL: events carry no text) and user must outlive the service.
  * event() is called on the engine thread; everything in it is borrowed for the call; it must not
@@ -26,5 +27,12 @@ void peri_service_free(peri_service *s);
  * closing) means that no event follows. */
 peri_status peri_service_submit(peri_service *s, const peri_request *r, uint64_t *id,
                                 peri_error *err);
+
+/* What must not be lost for lack of memory is prepared while there is some. */
+peri_status peri_prepare(peri_request_kind kind, peri_prepared **out, peri_error *err);
+void peri_prepared_free(peri_prepared *p); /* accepts NULL */
+/* Queue it with the session, mark, target and tag of r; it becomes the service's.  A service that
+ * is closing drops it: then no event follows.  Any thread. */
+void peri_service_send(peri_service *s, peri_prepared *p, const peri_request *r);
 
 #endif

@@ -366,6 +366,8 @@ peri_status peri_lua_open(const peri_lua_options *o, peri_lua **out, peri_error 
     size_t max_bytes = o->max_bytes != 0 ? o->max_bytes : (size_t)DEFAULT_MIB << 20;
     if (status == PERI_OK) {
         l->L = peri_lua_new(&l->budget, max_bytes, 0);
+        l->budget.is_endless = lua_is_endless;
+        l->budget.owner = l;
         if (l->L == NULL) status = peri_fail(err, PERI_E_NOMEM, "Lua: out of memory");
     }
     for (size_t i = 0; status == PERI_OK && i < sizeof modules / sizeof *modules; i++)

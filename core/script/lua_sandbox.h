@@ -19,7 +19,7 @@
  * has reached the host, which gets PERI_E_TIMEOUT and may go on with other coroutines of the state.
  *
  * One loop inside liblua looks at nothing: calls through a chain of tables that are each other's
- * __call.  It is broken when its stack has to grow next, which may take up to four slices in all.
+ * __call.  It is broken when its stack has to grow, after at most a slice.
  *
  * Threads: one thread at a time uses a state; the timer follows to the thread that runs it. */
 #ifndef PERI_SCRIPT_LUA_SANDBOX_H

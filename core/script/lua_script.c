@@ -64,7 +64,6 @@ static peri_status open_lua(script *p, peri_error *err) {
 static peri_status begin(script *p, peri_error *err) {
     peri_lua_host *h = &p->host;
     h->o = p->o;
-    peri_signal_take(p->o->interrupt);
     peri_status st = peri_loop_new(&h->loop, err);
     if (!st) st = open_lua(p, err);
     if (!st) st = peri_lua_loop_new(h->lua, h->loop, on_report, p, &h->s, err);

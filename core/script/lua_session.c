@@ -17,6 +17,7 @@
 typedef struct session {
     peri_shared *m; /* NULL once closed */
     uint64_t id;
+    peri_prepared *undo; /* closes it */
 } session;
 
 enum { USER_PARAMS = 1 }; /* user value of a session: its sampling parameters as given */
@@ -29,6 +30,7 @@ typedef struct stream {
 typedef struct mark {
     peri_shared *m;
     uint64_t session, id;
+    peri_prepared *undo;
 } mark;
 
 static session *check_session(lua_State *L, int idx) {
@@ -91,7 +93,7 @@ CONTINUATION(true_k, push_true)
 
 static session *push_session(lua_State *L) {
     session *s = lua_newuserdatauv(L, sizeof *s, 1);
-    *s = (session){NULL, 0};
+    *s = (session){NULL, 0, NULL};
     luaL_setmetatable(L, SESSION_CLASS);
     return s;
 }
@@ -99,9 +101,8 @@ static session *push_session(lua_State *L) {
 /* The session that a call has made; its parameters are at index 2 of the stack. */
 static int push_made(lua_State *L, peri_call *c) {
     session *s = push_session(L);
-    *s = (session){c->m, c->final.session};
+    *s = (session){c->m, c->final.session, peri_call_adopt(c)};
     peri_shared_hold(c->m);
-    c->is_adopted = true;
     lua_pushvalue(L, 2);
     lua_setiuservalue(L, -2, USER_PARAMS);
     return 1;
@@ -151,7 +152,7 @@ int session_restore(lua_State *L) {
 static int session_close(lua_State *L) {
     session *s = luaL_checkudata(L, 1, SESSION_CLASS);
     if (s->m) {
-        peri_shared_close_session(s->m, s->id);
+        peri_shared_send(s->m, s->undo, &(peri_request){.session = s->id});
         peri_shared_drop(s->m);
     }
     s->m = NULL;
@@ -299,8 +300,8 @@ static int session_sampling(lua_State *L) {
 
 static int mark_close(lua_State *L) {
     mark *k = luaL_checkudata(L, 1, MARK_CLASS);
-    peri_request r = {.kind = PERI_REQUEST_UNMARK, .session = k->session, .mark = k->id};
-    if (k->m) peri_shared_submit(k->m, &r);
+    peri_request r = {.session = k->session, .mark = k->id};
+    if (k->m) peri_shared_send(k->m, k->undo, &r);
     peri_shared_drop(k->m);
     k->m = NULL;
     return 0;
@@ -308,10 +309,9 @@ static int mark_close(lua_State *L) {
 
 static int push_mark(lua_State *L, peri_call *c) {
     mark *k = lua_newuserdatauv(L, sizeof *k, 0);
-    *k = (mark){c->m, c->final.session, c->final.mark};
+    *k = (mark){c->m, c->final.session, c->final.mark, peri_call_adopt(c)};
     luaL_setmetatable(L, MARK_CLASS);
     peri_shared_hold(c->m);
-    c->is_adopted = true;
     return 1;
 }
 CONTINUATION(mark_k, push_mark)

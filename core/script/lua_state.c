@@ -17,6 +17,8 @@ static void *lua_resize(void *user, void *p, size_t old_bytes, size_t bytes) {
         b->used_bytes -= held;
         return NULL;
     }
+    if (bytes > held && bytes > LARGE && b->is_endless && b->is_endless(b->owner, bytes))
+        b->is_over = 1;
     if (bytes > held &&
         (b->used_bytes + (bytes - held) > b->max_bytes || (b->is_over && bytes > LARGE))) {
         b->is_system_out = false;

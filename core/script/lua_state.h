@@ -16,6 +16,9 @@ typedef struct peri_lua_budget {
     size_t used_bytes, max_bytes;
     volatile sig_atomic_t is_over; /* blocks above 64 KiB are refused: see lua_run.c */
     bool is_system_out;            /* what was refused last, the system refused, not max_bytes */
+    /* Asked before a block above 64 KiB is made or grows: true refuses it.  May be NULL. */
+    bool (*is_endless)(void *owner, size_t bytes);
+    void *owner;
 } peri_lua_budget;
 
 /* A bare state without libraries.  Allocation beyond max_bytes fails as LUA_ERRMEM; after

@@ -44,29 +44,45 @@ struct peri_loading {
 /* ---- requests -----------------------------------------------------------------------------------
  */
 
-void peri_shared_submit(peri_shared *m, const peri_request *r) {
-    peri_error err;
-    uint64_t id;
-    if (m->service) peri_service_submit(m->service, r, &id, &err);
-}
-
-void peri_shared_close_session(peri_shared *m, uint64_t session) {
-    peri_shared_submit(m, &(peri_request){.kind = PERI_REQUEST_CLOSE, .session = session});
-}
-
-/* What the request has made and nobody took. */
-static void undo(const peri_call *c) {
-    if (!c->has_made || c->is_adopted) return;
-    peri_request unmark = {
-        .kind = PERI_REQUEST_UNMARK, .session = c->final.session, .mark = c->final.mark};
-    if (c->kind == PERI_REQUEST_MARK)
-        peri_shared_submit(c->m, &unmark);
+void peri_shared_send(peri_shared *m, peri_prepared *undo, const peri_request *r) {
+    if (m->service)
+        peri_service_send(m->service, undo, r);
     else
-        peri_shared_close_session(c->m, c->final.session);
+        peri_prepared_free(undo);
+}
+
+/* How a request of that kind is undone. */
+static peri_request_kind undo_kind(peri_request_kind k) {
+    switch (k) {
+    case PERI_REQUEST_OPEN:
+    case PERI_REQUEST_FORK:
+    case PERI_REQUEST_RESTORE:
+        return PERI_REQUEST_CLOSE;
+    case PERI_REQUEST_MARK:
+        return PERI_REQUEST_UNMARK;
+    default:
+        return PERI_REQUEST_CANCEL;
+    }
+}
+
+peri_prepared *peri_call_adopt(peri_call *c) {
+    return atomic_exchange(&c->undo, NULL);
+}
+
+/* Cancel the request, once; any thread. */
+static void cancel(peri_call *c, uint64_t id) {
+    if (undo_kind(c->kind) != PERI_REQUEST_CANCEL) return;
+    peri_prepared *undo = atomic_exchange(&c->undo, NULL);
+    if (undo) peri_shared_send(c->m, undo, &(peri_request){.target = id});
 }
 
 static void free_call(peri_call *c) {
-    undo(c);
+    peri_prepared *undo = peri_call_adopt(c);
+    peri_request made = {.session = c->final.session, .mark = c->final.mark};
+    if (undo && !c->final.status && undo_kind(c->kind) != PERI_REQUEST_CANCEL)
+        peri_shared_send(c->m, undo, &made); /* nobody took it */
+    else
+        peri_prepared_free(undo);
     for (peri_note *n = peri_call_take(c); n; n = peri_call_take(c))
         peri_free(n);
     peri_free((char *)(uintptr_t)c->final.text);
@@ -126,11 +142,6 @@ static peri_note *copy_note(const peri_event *ev) {
     return n;
 }
 
-static bool makes_something(peri_request_kind k) {
-    return k == PERI_REQUEST_OPEN || k == PERI_REQUEST_FORK || k == PERI_REQUEST_RESTORE ||
-           k == PERI_REQUEST_MARK;
-}
-
 static void keep_final(peri_call *c, const peri_event *ev) {
     c->final = *ev;
     c->final.text = NULL;
@@ -138,7 +149,6 @@ static void keep_final(peri_call *c, const peri_event *ev) {
     c->final.top = NULL;
     c->final.error = "";
     c->error.code = ev->status;
-    c->has_made = !ev->status && makes_something(c->kind);
     if (ev->status) peri_fail(&c->error, ev->status, "%s", ev->error);
     if (ev->text_size) {
         c->final.text = peri_str_dup((peri_str){ev->text, ev->text_size});
@@ -171,7 +181,7 @@ static void on_event(void *user, const peri_event *ev) {
         peri_loop_post(m->all->loop, &n->post);
     } else if (!c->is_lost) { /* a text with a hole is worth nothing */
         c->is_lost = true;
-        peri_shared_submit(m, &(peri_request){.kind = PERI_REQUEST_CANCEL, .target = ev->request});
+        cancel(c, ev->request);
     }
 }
 
@@ -185,9 +195,13 @@ peri_status peri_call_new(peri_shared *m, const peri_request *r, peri_call **out
     c->kind = r->kind;
     c->end = &c->first;
     peri_request mine = *r;
+    peri_prepared *undo;
     mine.tag = (uint64_t)(uintptr_t)c;
-    peri_status st = peri_service_submit(m->service, &mine, &c->id, err);
+    peri_status st = peri_prepare(undo_kind(r->kind), &undo, err);
+    atomic_init(&c->undo, undo);
+    if (!st) st = peri_service_submit(m->service, &mine, &c->id, err);
     if (st) {
+        peri_prepared_free(undo);
         peri_free(c);
         return st;
     }
@@ -198,8 +212,7 @@ peri_status peri_call_new(peri_shared *m, const peri_request *r, peri_call **out
 }
 
 void peri_call_cancel(peri_call *c) {
-    if (!c->is_final)
-        peri_shared_submit(c->m, &(peri_request){.kind = PERI_REQUEST_CANCEL, .target = c->id});
+    if (!c->is_final) cancel(c, c->id);
 }
 
 void peri_call_close(peri_call *c) {

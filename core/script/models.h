@@ -9,6 +9,8 @@
 #ifndef PERI_SCRIPT_MODELS_H
 #define PERI_SCRIPT_MODELS_H
 
+#include <stdatomic.h>
+
 #include "net/worker.h"
 #include "run/load.h"
 #include "run/service.h"
@@ -80,10 +82,10 @@ typedef struct peri_call {
     bool is_final;
     peri_event final; /* text and tok belong to the call; error: see below */
     peri_error error; /* of the final event */
-    /* The session or mark that this request has made was given to somebody; else it is closed. */
-    bool is_adopted;
-    /* Private. */
-    bool is_closed, is_lost, has_made;
+    /* Private.  undo: CLOSE or UNMARK of what the request makes, or CANCEL of the request itself,
+     * prepared beforehand; whoever takes it out sends it or frees it. */
+    bool is_closed, is_lost;
+    _Atomic(peri_prepared *) undo;
     peri_post post;
 } peri_call;
 
@@ -94,9 +96,10 @@ peri_note *peri_call_take(peri_call *c);
 void peri_call_cancel(peri_call *c); /* its final event says so */
 /* Accepts NULL.  Wakes who waits for events; cancels FEED and GENERATE when they still run. */
 void peri_call_close(peri_call *c);
-/* Submit a request whose end nobody waits for, such as UNMARK; failing is ignored. */
-void peri_shared_submit(peri_shared *m, const peri_request *r);
-/* Close a session of the model, likewise. */
-void peri_shared_close_session(peri_shared *m, uint64_t session);
+/* Take over what an ended OPEN, FORK, RESTORE or MARK has made, which the call undoes at its end
+ * otherwise: the CLOSE or UNMARK for it, to be sent or freed.  Once for each call. */
+peri_prepared *peri_call_adopt(peri_call *c);
+/* Send it, with the session and mark of r.  Cannot fail. */
+void peri_shared_send(peri_shared *m, peri_prepared *undo, const peri_request *r);
 
 #endif

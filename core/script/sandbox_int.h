@@ -42,6 +42,10 @@ struct peri_lua {
     timer_t timer;
     pthread_t owner; /* whom the timer signals */
     bool has_timer;
+    /* The last large block asked for: the coroutine, the values of its frame, and how many of them
+     * the block would hold more if it were its stack. */
+    lua_State *grown;
+    int64_t n_grown, n_more;
     peri_lua *outer;     /* whose slice this one interrupted on the same thread */
     char stop_text[240]; /* where the slice ended; empty until the first raise */
     peri_text trace;     /* peri_lua_error_text */
@@ -75,6 +79,9 @@ void lua_frame_push(peri_lua *l, lua_frame *f, lua_State *L);
 void lua_frame_pop(peri_lua *l, lua_frame *f);
 _Noreturn void lua_raise_expired(lua_State *L);
 void lua_slice_drop(peri_lua *l); /* delete the timer */
+/* Of a peri_lua, for its budget: does a chain of __call without end ask for that block as its next
+ * stack?  Then the slice is over. */
+bool lua_is_endless(void *owner, size_t bytes);
 /* Did the coroutine die when its slice was over?  Then hooks are off in it for good. */
 bool lua_is_stopped(lua_State *co);
 /* A coroutine of the script that waits for the host: bit 0 of its extra space, which otherwise

@@ -255,6 +255,43 @@ static void without_memory_there_is_no_service_and_no_leak(void **state) {
     peri_fault_alloc_remove();
 }
 
+static void a_prepared_request_needs_no_memory(void **state) {
+    (void)state;
+    enum { N = 2 };
+    peri_fault *f = peri_fault_alloc_install();
+    rig *g = open_rig(N);
+    peri_error err;
+    uint64_t session[N];
+    peri_prepared *closing[N];
+    for (int i = 0; i < N; i++) {
+        session[i] =
+            ask(g, (peri_request){.kind = PERI_REQUEST_OPEN, .sampling = &warm})->final.session;
+        assert_ok(peri_prepare(PERI_REQUEST_CLOSE, &closing[i], &err), err);
+    }
+    for (int i = 0; i < N; i++) {
+        pthread_mutex_lock(&g->lock);
+        peri_request r = {.session = session[i], .tag = sr_tag(&g->r)};
+        pthread_mutex_unlock(&g->lock);
+        f->calls = 0;
+        f->fail_at = 1;
+        f->persistent = true;
+        peri_service_send(g->s, closing[i], &r);
+        const sr_record *x = wait_for(g, g->r.record[r.tag]);
+        f->fail_at = 0;
+        assert_int_equal(x->final.status, PERI_OK);
+    }
+    for (int i = 0; i < N; i++) {
+        const sr_record *x =
+            ask(g, (peri_request){.kind = PERI_REQUEST_TOKENS, .session = session[i]});
+        assert_int_equal(x->final.status, PERI_E_NOT_FOUND);
+    }
+    assert_ok(peri_prepare(PERI_REQUEST_CLOSE, &closing[0], &err), err);
+    peri_prepared_free(closing[0]);
+    close_rig(g);
+    assert_int_equal(f->live, 0);
+    peri_fault_alloc_remove();
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(threads_share_the_engine_and_hear_their_own),
@@ -263,6 +300,7 @@ int main(void) {
         cmocka_unit_test(events_may_submit),
         cmocka_unit_test(a_model_is_driven_one_way_at_a_time),
         cmocka_unit_test(without_memory_there_is_no_service_and_no_leak),
+        cmocka_unit_test(a_prepared_request_needs_no_memory),
     };
     int rc = peri_run_tests(tests);
     rig_end();
