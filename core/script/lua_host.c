@@ -329,7 +329,18 @@ static bool begins_as_gguf(const char *path) {
     return n == (ssize_t)sizeof head && memcmp(head, "GGUF", sizeof head) == 0;
 }
 
-/* host.look(path) -> { kind =, path =, is_gguf =, names? = }, or nil and err */
+/* Set "stamp" of the table on top to a text that differs when the file was changed or replaced. */
+static void set_stamp(lua_State *L, const struct stat *st) {
+    char text[160];
+    snprintf(text, sizeof text, "%llu:%llu:%lld:%lld.%09ld:%lld.%09ld",
+             (unsigned long long)st->st_dev, (unsigned long long)st->st_ino, (long long)st->st_size,
+             (long long)st->st_mtim.tv_sec, st->st_mtim.tv_nsec, (long long)st->st_ctim.tv_sec,
+             st->st_ctim.tv_nsec);
+    lua_pushstring(L, text);
+    lua_setfield(L, -2, "stamp");
+}
+
+/* host.look(path) -> { kind =, path =, is_gguf =, stamp =, names? = }, or nil and err */
 static int host_look(lua_State *L) {
     const char *path = luaL_checkstring(L, 1);
     char real[PATH_MAX];
@@ -349,6 +360,7 @@ static int host_look(lua_State *L) {
     lua_setfield(L, -2, "kind");
     lua_pushboolean(L, S_ISREG(st.st_mode) && begins_as_gguf(real));
     lua_setfield(L, -2, "is_gguf");
+    set_stamp(L, &st);
     if (S_ISDIR(st.st_mode)) set_names(L, real);
     return 1;
 }
@@ -381,6 +393,11 @@ static int open_host(lua_State *L) {
     lua_setfield(L, -2, "seed");
     lua_pushstring(L, getenv("HOME"));
     lua_setfield(L, -2, "home");
+    const char *data = getenv("XDG_DATA_HOME");
+    lua_pushstring(L, data && data[0] == '/' ? data : NULL);
+    lua_setfield(L, -2, "data_home");
+    lua_pushstring(L, p->lua->script_dir);
+    lua_setfield(L, -2, "scripts");
     return 1;
 }
 

@@ -13,7 +13,8 @@
 --               "trace"     .what = "format" "prompt" "reply", .text .ids   (chats made with
 --                           trace = true)
 --               "done"      .why .text .usage .calls
--- why: "eog", "stop" (a stop text, .stop says which), "length" (parameters.max), "context" (it is
+-- why: "eog", "stop" (a stop text, .stop says which; without it the hook on_token), "hook" (the
+-- hook on_request answered), "length" (parameters.max), "context" (it is
 -- full), "cancelled"; "calls", "rounds", "seconds" (a budget), "loop" (the same call ever again).
 -- An answer that fails (the context is full before it begins, the engine fails) raises its error
 -- from the loop, and leaves the chat as it was before. Cancelling: a reply ends at its next

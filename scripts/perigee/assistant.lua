@@ -1,19 +1,23 @@
 -- SPDX-License-Identifier: MIT
 -- The assistant: a plain table that says which model answers, how, and with which tools.
 -- Checking is strict and gives a copy; perigee.assistant{...} raises at the caller's line, so
--- that a misspelt key is found where it stands.  with(base, changes) makes a new one: parameters,
--- capabilities and budget are merged, tools of the same name replaced and others added,
--- everything else taken from the changes.
+-- that a misspelt key is found where it stands.  with(base, changes) makes a new one, as `from`
+-- another assistant does (layers.lua says how two become one).  Hooks are functions under fixed
+-- names, run by hooks.lua; parts (`with`) are tables of some of the keys.
 local check = require "perigee.check"
 local format = require "perigee.format"
 local json = require "perigee.sys.json"
+local layers = require "perigee.layers"
 local parameters = require "perigee.parameters"
 local tool = require "perigee.tool"
 
 local M = {}
 
+---An assistant: which model answers, how, and with which tools.
 ---@class perigee.assistant
----@field from string|table        a GGUF file or a Modelfile, relative to the script; or a model
+---@field from string|table        a GGUF file, a Modelfile or another assistant: a path relative to
+---                                this file, a name, a table; or a model
+---@field with? (string|perigee.part)[]   parts to put together: tables, or files that return one
 ---@field name? string
 ---@field description? string
 ---@field system? string           the system message
@@ -26,6 +30,32 @@ local M = {}
 ---@field adapters? string[]       files that change the model; kept, but not in this version
 ---@field draft? string[]          models that draft for it; likewise
 ---@field budget? perigee.budget
+---@field on_request? fun(request: perigee.request, ctx: perigee.context): string|table|nil
+---    before each reply of the model: change what it is asked, or answer in its place with a string
+---@field on_token? fun(text: string, ctx: perigee.context): string|false|nil
+---    each piece of a reply as it comes: another text for it, or false to end the reply before it
+---@field on_message? fun(message: table, ctx: perigee.context): string|table|false|nil, string?
+---    the finished reply: another text for it, or false and a reason to have the model try again
+---@field on_tool_call? fun(call: perigee.call, ctx: perigee.context): any, string?
+---    before a tool runs: true approves, false and a reason refuse, a string is the result, a table
+---    is another call
+---@field route? fun(request: perigee.request, ctx: perigee.context): string|perigee.assistant|nil
+---    before an answer: the assistant that gives it, if it is to be another one
+
+---A part: keys that `with` adds to an assistant.
+---@class perigee.part
+---@field name? string             for error texts
+---@field system? string           added behind the assistant's own, after an empty line
+---@field parameters? perigee.parameters
+---@field messages? table[]        added behind the assistant's own
+---@field tools? perigee.tool[]
+---@field capabilities? table
+---@field budget? perigee.budget
+---@field on_request? function     hooks as an assistant has them
+---@field on_token? function
+---@field on_message? function
+---@field on_tool_call? function
+---@field route? function
 
 ---@class perigee.go_template
 ---@field go string       text of Go's text/template, as TEMPLATE of a Modelfile has it
@@ -119,10 +149,24 @@ local BUDGET <const> = {
   calls = positive "integer", rounds = positive "integer", seconds = positive "number",
 }
 
+local MAX_TABLES <const> = 16
+local n_open = 0 -- tables of assistants inside one another that are being checked
+local check_table
+
+-- A plain table with a `from` of its own is an assistant; other tables are models.
 local function read_from(v, path)
-  local is_model = type(v) == "table" or type(v) == "userdata"
-  if type(v) == "string" and v ~= "" or is_model then return v end
-  return nil, check.wrong(path, v, "the path of a GGUF file or a Modelfile, or a model")
+  if type(v) == "string" and v ~= "" or type(v) == "userdata" then return v end
+  if type(v) ~= "table" then
+    return nil, check.wrong(path, v, "a GGUF file, a Modelfile or another assistant, or a model")
+  end
+  if rawget(v, "from") == nil and rawget(v, "model") == nil then return v end
+  if n_open == MAX_TABLES then
+    return nil, ("%s: found more than %d assistants inside one another"):format(path, MAX_TABLES)
+  end
+  n_open = n_open + 1
+  local out, text = check_table(v, path)
+  n_open = n_open - 1
+  return out, text
 end
 
 local GO_TEMPLATE <const> = { go = { kind = "string" }, name = { kind = "string" } }
@@ -136,6 +180,11 @@ local function read_template(v, path)
   if out and not out.go then return nil, path .. " has no go; add go = the template's text" end
   return out, text
 end
+
+local HOOK <const> = { kind = "function" }
+
+---The keys that hold functions of the assistant's.
+M.hooks = { "route", "on_request", "on_token", "on_message", "on_tool_call" }
 
 local FIELDS <const> = {
   from = { check = read_from },
@@ -154,37 +203,63 @@ local FIELDS <const> = {
   format = { check = format.check },
   budget = { kind = "table", check = function(v, path) return check.table(v, BUDGET, path) end },
 }
+for _, name in ipairs(M.hooks) do FIELDS[name] = HOOK end
 local ALIASES <const> = { model = "from", options = "parameters" }
 
----Check an assistant's table; the copy has parameters, messages and tools always.
----@param t any
----@return perigee.assistant?
----@return string? text
-function M.check(t)
-  local out, text = check.table(t, FIELDS, "", ALIASES)
-  if not out then return nil, text:find("^: ") and "assistant" .. text or text end
-  if not out.from then return nil, 'the assistant has no from; add from = "model.gguf"' end
+local PART <const> = {}
+for _, key in ipairs { "name", "system", "parameters", "messages", "tools", "capabilities",
+  "budget", table.unpack(M.hooks) } do
+  PART[key] = FIELDS[key]
+end
+
+-- Lists and tables that are there always.
+local function complete(out)
   for _, key in ipairs { "parameters", "messages", "tools", "budget", "capabilities" } do
     out[key] = out[key] or {}
   end
   return out
 end
 
-local function merge_tools(base, changes)
-  local out, at = {}, {}
-  for i, one in ipairs(base) do
-    out[i], at[one.name] = one, i
+---Check a part of assistants; the copy has parameters, messages and tools always.
+---@param v any
+---@param path string
+---@return perigee.part?
+---@return string? text
+function M.check_part(v, path)
+  if type(v) == "table" and (rawget(v, "from") ~= nil or rawget(v, "model") ~= nil) then
+    local who = path == "" and "the part" or path
+    return nil, who .. " has a from: a part is no assistant; leave it out, or use it as from"
   end
-  for _, one in ipairs(changes) do
-    out[at[one.name] or #out + 1] = one
-  end
-  return out
+  local out, text = check.table(v, PART, path, { options = "parameters" })
+  if not out then return nil, text:find("^: ") and "part" .. text or text end
+  return complete(out)
 end
 
-local function merge(base, changes)
-  local out = check.shallow(base)
-  for key, v in next, changes do out[key] = v end
-  return out
+FIELDS.with = { kind = "table", expected = "a list of parts, { { tools = ... }, \"part.lua\" }",
+  check = function(v, path)
+    return check.list(v, path, function(part, where)
+      if type(part) == "string" and part ~= "" then return part end
+      if type(part) == "table" then return M.check_part(part, where) end
+      return nil, check.wrong(where, part, "a table of keys, or the path of a file with one")
+    end)
+  end }
+
+function check_table(t, path)
+  local out, text = check.table(t, FIELDS, path, ALIASES)
+  if not out then return nil, text:find("^: ") and "assistant" .. text or text end
+  if not out.from then
+    local who = path == "" and "the assistant" or path
+    return nil, who .. ' has no from; add from = "model.gguf"'
+  end
+  return complete(out)
+end
+
+---Check an assistant's table; the copy has parameters, messages and tools always.
+---@param t any
+---@return perigee.assistant?
+---@return string? text
+function M.check(t)
+  return check_table(t, "")
 end
 
 ---An assistant that differs from another in some keys.
@@ -199,15 +274,12 @@ function M.with(base, changes)
   if full.from == nil and full.model == nil then full.from = old.from end
   local new, wrong = M.check(full)
   if not new then check.blame(wrong) end
-  local out = check.shallow(old)
-  for key in next, changes do
+  local out = layers.lay(old, new)
+  out.from = new.from
+  for key in next, changes do -- what is given empty is meant: messages = {}
     key = ALIASES[key] or key
-    out[key] = new[key]
+    if type(new[key]) == "table" and next(new[key]) == nil then out[key] = new[key] end
   end
-  out.parameters = merge(old.parameters, new.parameters)
-  out.capabilities = merge(old.capabilities, new.capabilities)
-  out.budget = merge(old.budget, new.budget)
-  out.tools = merge_tools(old.tools, new.tools)
   return out
 end
 

@@ -29,12 +29,14 @@ local MAX_LEVEL <const> = 40
 ---@param tools perigee.tool[]
 ---@param budget perigee.budget
 ---@param approve? fun(call: table): boolean, string?
+---@param ask_hooks? fun(call: table): perigee.verdict
 ---@return table
-function M.new(tools, budget, approve)
+function M.new(tools, budget, approve, ask_hooks)
   local by_name, names = {}, {}
   for i, tool in ipairs(tools) do by_name[tool.name], names[i] = tool, tool.name end
   return {
-    by_name = by_name, names = names, approve = approve, most = budget.calls or MAX_CALLS,
+    by_name = by_name, names = names, approve = approve, ask_hooks = ask_hooks,
+    most = budget.calls or MAX_CALLS,
     n_call = 0, seen = {}, warnings = {},
   }
 end
@@ -112,6 +114,40 @@ local function refuse_unapproved(state, tool, call)
   return failed(call, "refused", text)
 end
 
+-- The tool and the checked arguments of a call, or a result that says what is wrong.
+local function look_up(state, call)
+  local tool = state.by_name[call.name]
+  if not tool then return nil, refuse_unknown(state, call) end
+  local args, notes = validate.arguments(tool.name, tool.parameters, call.arguments, tool.strict)
+  if not args then
+    warn(state, "arguments", notes)
+    return nil, failed(call, "arguments", notes)
+  end
+  for _, note in ipairs(notes) do warn(state, "coerced", tool.name .. ": " .. note) end
+  call.arguments = args
+  return tool
+end
+
+-- What the assistant's hook makes of a call.
+local function heed_hooks(state, tool, call)
+  local verdict = state.ask_hooks and state.ask_hooks(call) or {}
+  if verdict.reason then
+    local text = "The call was not run: the assistant refused it. " .. verdict.reason
+    return nil, failed(call, "refused", text)
+  elseif verdict.result then
+    return nil, { type = "result", id = call.id, name = call.name, text = verdict.result }
+  elseif verdict.changed then
+    local refused
+    call.name, call.arguments = verdict.changed.name, verdict.changed.arguments
+    tool, refused = look_up(state, call)
+    if not tool then return nil, refused end
+  end
+  if verdict.is_approved then return tool end
+  local refused = refuse_unapproved(state, tool, call)
+  if refused then return nil, refused end
+  return tool
+end
+
 -- A result that says why the call does not run, or the tool.
 local function prepare(state, call)
   local refused = refuse_repeated(state, call) or refuse_beyond(state, call)
@@ -121,16 +157,10 @@ local function prepare(state, call)
     local text = ("The call could not be read: %s. Write it again."):format(call.text)
     return failed(call, "broken", text)
   end
-  local tool = state.by_name[call.name]
-  if not tool then return refuse_unknown(state, call) end
-  local args, notes = validate.arguments(tool.name, tool.parameters, call.arguments, tool.strict)
-  if not args then
-    warn(state, "arguments", notes)
-    return failed(call, "arguments", notes)
-  end
-  for _, note in ipairs(notes) do warn(state, "coerced", tool.name .. ": " .. note) end
-  call.arguments = args
-  return refuse_unapproved(state, tool, call), tool
+  local tool
+  tool, refused = look_up(state, call)
+  if tool then tool, refused = heed_hooks(state, tool, call) end
+  return refused, tool
 end
 
 -- What a tool returned as text for the model.

@@ -12,15 +12,21 @@ local calls = require "perigee.calls"
 local check = require "perigee.check"
 local conversation = require "perigee.conversation"
 local held = require "perigee.held"
+local json = require "perigee.sys.json"
+local lineage = require "perigee.lineage"
 local parameters = require "perigee.parameters"
 local prompt = require "perigee.prompt"
 
 local M = {}
 
+---What a chat is made with, besides its assistant.
 ---@class perigee.chat.options
+---@field model? string|table     a model file, or a model, in place of the assistant's own
+---@field over? perigee.part      keys that lie over the assistant's
 ---@field approve? fun(call: table): boolean, string?   may this call run? and if not, why
 ---@field trace? boolean                                answers have "trace" events too
 
+---A conversation with an assistant.
 ---@class perigee.chat
 local Chat = {}
 Chat.__index = Chat
@@ -30,7 +36,15 @@ Chat.__metatable = "perigee.chat"
 -- What scripts hold is an empty table; what it stands for is kept here.
 local PRIVATE <const> = setmetatable({}, { __mode = "k" })
 
-local OPTIONS <const> = { approve = { kind = "function" }, trace = { kind = "boolean" } }
+local OPTIONS <const> = {
+  approve = { kind = "function" }, trace = { kind = "boolean" },
+  over = { check = assistants.check_part },
+  model = { check = function(v, path)
+    local kind = type(v)
+    if kind == "string" or kind == "table" or kind == "userdata" then return v end
+    return nil, check.wrong(path, v, "the path of a model file, or a model")
+  end },
+}
 
 local function state_of(chat)
   local self = PRIVATE[chat]
@@ -52,8 +66,10 @@ local function wrap(self)
   PRIVATE[chat] = self
   return chat
 end
+conversation.wrap = wrap
 
 local function checked(assistant, options)
+  if type(assistant) == "string" then assistant = { from = assistant } end
   local table_of, text = assistants.check(assistant)
   if not table_of then return nil, text end
   local opts, wrong = check.table(options or {}, OPTIONS, "options")
@@ -134,7 +150,7 @@ function Chat:system(text)
   if text == nil then return state_of(self).system end
   local state = idle_state_of(self)
   if type(text) ~= "string" then check.blame(check.wrong("system", text, "a string")) end
-  state.system = text
+  state.system, state.has_own_system = text, true
   return text
 end
 
@@ -161,6 +177,8 @@ function Chat:set(changes)
     if not ok then return nil, check.as_err(err, "session") end
   end
   state.parameters = all
+  for name, v in next, new_ones do state.changed[name] = v end
+  for _, name in ipairs(forgotten) do state.changed[name] = json.null end
   return check.shallow(all)
 end
 
@@ -214,7 +232,8 @@ function Chat:mark()
   local mark = setmetatable({}, { __name = "perigee.chat.mark", __metatable = false })
   state.marks = state.marks or setmetatable({}, { __mode = "k" })
   state.marks[mark] = { messages = table.move(state.messages, 1, #state.messages, 1, {}),
-    system = state.system, n_id = state.n_id, held = place }
+    system = state.system, n_id = state.n_id, held = place, n_first = state.n_first,
+    assistant = state.assistant }
   return mark
 end
 
@@ -226,9 +245,47 @@ function Chat:rewind(mark)
   local state = idle_state_of(self)
   local place = state.marks and mark ~= nil and state.marks[mark]
   if not place then check.blame(check.wrong("rewind", mark, "a mark of this chat")) end
-  state.messages = table.move(place.messages, 1, #place.messages, 1, {})
-  state.system, state.n_id = place.system, place.n_id
+  if place.assistant == state.assistant then
+    state.messages = table.move(place.messages, 1, #place.messages, 1, {})
+    state.system = place.system
+  else -- reloaded since: its own messages and system text are the new ones
+    state.messages = state:begin_with(place.messages, place.n_first)
+  end
+  state.n_id = place.n_id
   return held.rewind(state.held, place.held)
+end
+
+---Has a file that the assistant was read from changed since?
+---@return string? path   the first that has
+function Chat:changed()
+  return lineage.changed(state_of(self).files)
+end
+
+---Go on as the assistant's files are now, or with another assistant.  The messages stay, and so do
+---parameters and a system text that were set here.  What fails leaves the chat as it was.
+---@param assistant? string|perigee.assistant
+---@return boolean? ok
+---@return perigee.error? err
+---@async
+function Chat:reload(assistant)
+  local state, given = idle_state_of(self), nil
+  if assistant ~= nil then
+    local text
+    given, text = checked(assistant)
+    if not given then check.blame(text) end
+  end
+  return state:reload(given)
+end
+
+---The assistant's keys as they are in effect: all it builds on included, without functions.
+---@return table
+function Chat:assistant()
+  local state = state_of(self)
+  local out = { label = state.label }
+  for _, key in ipairs { "name", "description", "template", "capabilities" } do
+    out[key] = state.assistant[key]
+  end
+  return out
 end
 
 ---Save session and messages: PATH and PATH.chat.json.
@@ -249,7 +306,7 @@ end
 Chat.__close = Chat.close
 
 ---A chat saved before.
----@param assistant perigee.assistant
+---@param assistant string|perigee.assistant
 ---@param path string
 ---@param options? perigee.chat.options
 ---@return perigee.chat?
@@ -262,7 +319,8 @@ function M.restore(assistant, path, options)
   return wrap(self)
 end
 
--- perigee.chat(assistant, options) -> chat | nil, err.  Waits while the model loads.
+-- perigee.chat(assistant, options) -> chat | nil, err.  Waits while the model loads.  An assistant
+-- is a table, or the path or the name of one.
 return check.callable(M, function(assistant, options)
   local known, opts = checked(assistant, options)
   if not known then check.blame(opts) end

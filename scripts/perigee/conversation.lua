@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: MIT
 -- What a chat is underneath (chat.lua is the object that scripts hold): the assistant, its open
--- model, the messages, the session with what is known about its text, and saving all of it.
+-- model, the messages, the session with what is known about its text, and saving all of it.  The
+-- assistant can be replaced by another, or by itself read anew, while the messages stay.
 local assistants = require "perigee.assistant"
 local check = require "perigee.check"
 local format = require "perigee.format"
@@ -14,6 +15,17 @@ local tool = require "perigee.tool"
 local M = {}
 
 ---@class perigee.conversation
+---@field given perigee.assistant      as the chat was made of it
+---@field assistant perigee.assistant  the same with everything it builds on
+---@field options perigee.chat.options
+---@field files { path: string, stamp: string? }[]   that the assistant was read from
+---@field label string         what error texts call the assistant
+---@field chain table[]        hooks, in the order they run
+---@field memory table         what hooks keep: ctx.state
+---@field changed table<string, any>   parameters set by hand
+---@field n_first integer      messages that the assistant begins with
+---@field undo? table         parameters to take back before the next reply (request_sampling.lua)
+---@field routed table         conversations of other assistants about the same messages
 ---@field model table          of the engine
 ---@field info table           model:info()
 ---@field owner? perigee.source.owner
@@ -37,20 +49,23 @@ local State = {}
 State.__index = State
 
 ---The prompt as segments.
-function State:render()
+---@param request? perigee.request   what hooks made of the conversation
+function State:render(request)
+  request = request or self
   local messages = {}
-  if self.system and self.system ~= "" then
-    messages[1] = { role = "system", content = self.system }
+  if request.system and request.system ~= "" then
+    messages[1] = { role = "system", content = request.system }
   end
-  table.move(self.messages, 1, #self.messages, #messages + 1, messages)
+  table.move(request.messages, 1, #request.messages, #messages + 1, messages)
   return prompt.render(self.prompt, {
-    messages = messages, tools = self.definitions, think = self.parameters.think,
+    messages = messages, tools = self.definitions, think = request.parameters.think,
   }, self.info)
 end
 
----What each reply is generated with.
-function State:generate_options()
-  local options = parameters.pick(self.parameters, "answer")
+---What a reply is generated with.
+---@param request? perigee.request
+function State:generate_options(request)
+  local options = parameters.pick((request or self).parameters, "answer")
   options.think = nil
   options.special = self.wants_special
   return options
@@ -67,7 +82,7 @@ function State:save(path)
   if not ok then return nil, check.as_err(err, "session") end
   return source.write(path .. ".chat.json", json.encode(check.copy({
     version = 1, messages = self.messages, system = self.system, n_id = self.n_id,
-    held = held.save(self.held),
+    held = held.save(self.held), changed = self.changed,
   }, "chat")))
 end
 
@@ -130,25 +145,26 @@ local function new_state(assistant, options, model, owner)
     budget = assistant.budget, parameters = assistant.parameters, system = assistant.system,
     approve = options.approve, trace = options.trace,
     messages = table.move(assistant.messages, 1, #assistant.messages, 1, {}),
-    n_id = 0, warnings = M.unheeded(assistant, template),
+    n_id = 0, warnings = M.unheeded(assistant, template), n_first = #assistant.messages,
+    chain = assistant.chain or {}, memory = {}, changed = {}, routed = {}, options = options,
   }, State)
 end
 
--- The assistant with its Modelfile under it, and events for the next answer.
-local function resolve(assistant)
-  local whole, result = source.resolve(assistant)
+-- The assistant with all it builds on, and events for the next answer.
+local function resolve(assistant, options)
+  local whole, result, line = source.resolve(assistant, options)
   if not whole then return nil, result end
   if result and result.problems[1] then return nil, check.err("model", result.problems[1]) end
   local events = {}
   for i, text in ipairs(result and result.warnings or {}) do
     events[i] = { type = "warning", code = "modelfile", text = text }
   end
-  return whole, events
+  return whole, events, line
 end
 
 -- Open the model, make the state, and give it the session that `begin` makes.
 local function open(given, options, begin)
-  local assistant, events = resolve(given)
+  local assistant, events, line = resolve(given, options)
   if not assistant then return nil, events end
   local model, owner = source.open(assistant)
   if not model then return nil, owner end
@@ -160,8 +176,13 @@ local function open(given, options, begin)
     return nil, check.as_err(err, "session")
   end
   self.session, self.held = session, held.new(model, session)
+  self.given, self.files, self.label = given, line.files, line.label
   table.move(events, 1, #events, #self.warnings + 1, self.warnings)
   return self
+end
+
+local function new_session(state)
+  return state.model:session(parameters.pick(state.parameters, "sampling"))
 end
 
 ---A new conversation; waits while the model loads.
@@ -170,9 +191,76 @@ end
 ---@return perigee.conversation?
 ---@return perigee.error? err
 function M.new(assistant, options)
-  return open(assistant, options, function(state)
-    return state.model:session(parameters.pick(state.parameters, "sampling"))
+  return open(assistant, options, new_session)
+end
+
+---Messages that began with those of an assistant, with what this one begins with in their place.
+---@param messages table[]
+---@param n_first integer   so many were the assistant's
+---@return table[]
+function State:begin_with(messages, n_first)
+  local first = self.assistant.messages
+  local out = table.move(first, 1, #first, 1, {})
+  return table.move(messages, n_first + 1, #messages, #out + 1, out)
+end
+
+-- What was set by hand lies over the assistant's parameters; json.null: the default.
+local function with_changed(all, changed)
+  local out = check.shallow(all)
+  for name, v in next, changed do
+    if v == json.null then out[name] = nil else out[name] = v end
+  end
+  return out
+end
+
+---Go on with another assistant, or with this one as its files are now.  Parameters and a system
+---text that were set by hand hold on.  What fails changes nothing.
+---@param given? perigee.assistant   checked
+---@return boolean?
+---@return perigee.error? err
+function State:reload(given)
+  local changed = self.changed
+  local fresh, err = open(given or self.given, self.options, function(state)
+    state.parameters = with_changed(state.parameters, changed)
+    return new_session(state)
   end)
+  if not fresh then return nil, err end
+  fresh.messages = fresh:begin_with(self.messages, self.n_first)
+  fresh.n_id, fresh.memory, fresh.changed, fresh.marks = self.n_id, self.memory, changed, self.marks
+  if self.has_own_system then fresh.system, fresh.has_own_system = self.system, true end
+  self.session:close()
+  self:close_routed()
+  source.release(self.owner)
+  for key in next, self do self[key] = nil end
+  for key, v in next, fresh do self[key] = v end
+  return true
+end
+
+---The conversation of another assistant about the same messages.
+---@param other string|perigee.assistant   what `route` returned; without from: with the same model
+---@return perigee.conversation?
+---@return perigee.error? err
+function State:route_to(other)
+  local known = self.routed[other]
+  if not known then
+    local given = type(other) == "string" and { from = other } or check.shallow(other)
+    if given.from == nil and given.model == nil then given.from = self.model end
+    local assistant, text = assistants.check(given)
+    if not assistant then return nil, check.err("invalid", "route: " .. text) end
+    local options = { approve = self.approve, trace = self.trace }
+    local err
+    known, err = M.new(assistant, options)
+    if not known then return nil, err end
+    known.label = assistant.name or type(other) == "string" and other or known.label
+    self.routed[other] = known
+  end
+  known.messages, known.n_id = self.messages, self.n_id
+  return known
+end
+
+function State:close_routed()
+  for _, other in next, self.routed do other:close() end
+  self.routed = {}
 end
 
 ---A fork of the session and all that belongs to it.
@@ -184,8 +272,22 @@ function State:fork()
   local child = setmetatable(check.shallow(self), State)
   child.session, child.held = session, held.fork(self.held, session)
   child.messages = table.move(self.messages, 1, #self.messages, 1, {})
+  child.memory, child.changed = check.shallow(self.memory), check.shallow(self.changed)
+  child.routed = {}
   source.share(child.owner)
   return child
+end
+
+---A chat like this one before the question that is being answered, without hooks.
+---@param n_before integer   messages there were before the question
+---@return perigee.chat?
+---@return perigee.error? err
+function State:spare(n_before)
+  local child, err = self:fork()
+  if not child then return nil, err end
+  child.messages, child.chain, child.answer = table.move(self.messages, 1, n_before, 1, {}), {}, nil
+  child.warnings, child.trace = {}, nil
+  return M.wrap(child)
 end
 
 ---Give session and model back.
@@ -194,6 +296,7 @@ function State:close()
   if self.answer then self.answer:cancel() end
   self.is_closed = true
   self.session:close()
+  self:close_routed()
   source.release(self.owner)
 end
 
@@ -209,7 +312,10 @@ local function load_state(path)
   end
   local messages, unfit = check.list(saved.messages, "messages", assistants.check_message)
   if not messages then return nil, check.err("corrupt", path .. ".chat.json: " .. unfit) end
-  return { messages = messages, held = saved.held,
+  local changed = check.is_object(saved.changed) and saved.changed or {}
+  local ok, unknown = parameters.changes(changed, "changed")
+  if not ok then return nil, check.err("corrupt", path .. ".chat.json: " .. unknown) end
+  return { messages = messages, held = saved.held, changed = check.shallow(changed),
     system = type(saved.system) == "string" and saved.system or nil,
     n_id = math.tointeger(saved.n_id) or 0 }
 end
@@ -230,6 +336,13 @@ function M.restore(assistant, options, path)
   end)
   if not self then return nil, wrong end
   self.messages, self.system, self.n_id = saved.messages, saved.system, saved.n_id
+  self.n_first, self.has_own_system = 0, self.system ~= self.assistant.system
+  self.changed, self.parameters = saved.changed, with_changed(self.parameters, saved.changed)
+  local ok, refused = self.session:sampling(parameters.pick(self.parameters, "sampling"))
+  if not ok then
+    self:close()
+    return nil, check.as_err(refused, "session")
+  end
   held.restore(self.held, saved.held)
   return self
 end

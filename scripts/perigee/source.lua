@@ -1,14 +1,18 @@
 -- SPDX-License-Identifier: MIT
 -- Where an assistant's model comes from: a path is opened (a relative one beside the script, else
 -- in the current folder), and closed with the last chat that uses it; a model that the script
--- opened stays the script's.  A path may also lead to a Modelfile, which is then what the assistant
--- is laid over.  Files of saved chats go through the script's grants.
+-- opened stays the script's.  A path may also lead to another assistant (lineage.lua) or to a
+-- Modelfile, which is then what the assistant is laid over.  Files of saved chats go through the
+-- script's grants.
 local assistants = require "perigee.assistant"
 local check = require "perigee.check"
 local engine = require "perigee.sys.engine"
 local fs = require "perigee.sys.fs"
 local grants = require "perigee.sys.grants"
+local folders = require "perigee.assistants"
 local host = require "perigee.sys.host"
+local layers = require "perigee.layers"
+local lineage = require "perigee.lineage"
 local modelfile = require "perigee.modelfile"
 local parameters = require "perigee.parameters"
 
@@ -28,6 +32,7 @@ end
 -- A script may read Modelfiles, and what they include, beside itself; others need a grant.
 local function script_reader(folder)
   local function is_beside(path)
+    if folders.holds(path) then return true end
     return folder and path:sub(1, #folder) == folder and not path:find("/../", 1, true)
   end
   local reader = { look = host.look }
@@ -50,29 +55,40 @@ local function is_modelfile(path)
   return there and there.kind == "file" and not there.is_gguf
 end
 
--- An assistant laid over that of its Modelfile.
-local function over(base, assistant)
-  local changes = check.shallow(assistant)
-  changes.from = nil
-  if #changes.messages == 0 then changes.messages = nil end
-  return assistants.with(base, changes)
-end
-
----The assistant laid over the Modelfile that it names, if it names one.
----@param assistant perigee.assistant   checked
----@return perigee.assistant?
----@return perigee.modelfile.result|perigee.error|nil   of the Modelfile; or what is wrong
-function M.resolve(assistant)
+-- The assistant laid over the Modelfile that it names, if it names one.
+local function over_modelfile(assistant, line)
   local from = assistant.from
   if type(from) ~= "string" then return assistant end
-  local path = engine.find(from)
+  local path, folder = lineage.find(from, "")
   if not is_modelfile(path) then return assistant end
-  local is_beside = path ~= from and path:sub(-#from) == from
-  local result, err = modelfile.load(path, script_reader(is_beside and path:sub(1, -#from - 1)))
+  line.files[#line.files + 1] = { path = path, stamp = host.look(path).stamp }
+  local result, err = modelfile.load(path, script_reader(folder))
   if not result then return nil, err end
   local base, text = assistants.check(result.assistant)
   if not base then return nil, check.err("modelfile", path .. ": " .. text) end
-  return over(base, assistant), result
+  return layers.lay(base, assistant), result
+end
+
+---@class perigee.source.options
+---@field over? perigee.part    keys that lie over all others
+---@field model? string|table   a model file, or a model, in place of the assistant's
+
+---The assistant with everything it builds on: other assistants, parts, a Modelfile.
+---@param assistant perigee.assistant   checked
+---@param options? perigee.source.options
+---@return perigee.assistant?
+---@return perigee.modelfile.result|perigee.error|nil   of the Modelfile; or what is wrong
+---@return perigee.lineage? line   where it comes from
+function M.resolve(assistant, options)
+  local own, line = lineage.flatten(assistant)
+  if not own then return nil, line end
+  local whole, result = over_modelfile(own, line)
+  if not whole then return nil, result end
+  if options and (options.over or options.model) then
+    whole = layers.lay(whole, options.over or {})
+    whole.from = options.model or whole.from
+  end
+  return whole, result, line
 end
 
 local function check_supported(assistant)

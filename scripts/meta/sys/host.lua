@@ -7,6 +7,8 @@
 ---@field version string    of the program
 ---@field seed integer      of what is random and was given no seed
 ---@field home? string      the person's folder
+---@field data_home? string   $XDG_DATA_HOME, where it is an absolute path
+---@field scripts? string   the folder that holds perigee/, arch/ and personality/
 local host = {}
 
 ---@param stream 1|2   standard output or error
@@ -66,8 +68,9 @@ function host.write_file(path, text) end
 
 ---What lies at a path that the person named.
 ---@param path string
----@return { kind: "file"|"folder"|"other", path: string, is_gguf: boolean, names?: string[] }?
----@return perigee.error? err   path in the result: absolute, without links
+---@return { kind: "file"|"folder"|"other", path: string, is_gguf: boolean, stamp: string, names?: string[] }?
+---@return perigee.error? err   path in the result: absolute, without links; stamp: another one once the
+---file was changed or replaced
 function host.look(path) end
 
 return host

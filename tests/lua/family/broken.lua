@@ -1,0 +1,2 @@
+return { from = "base.lua"
+  system = "x" }

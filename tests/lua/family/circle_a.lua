@@ -1,0 +1,4 @@
+return {
+  system = "a",
+  from = "circle_b.lua",
+}

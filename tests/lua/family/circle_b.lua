@@ -1,0 +1,1 @@
+return { from = "circle_a.lua" }

@@ -1,0 +1,6 @@
+return {
+  from = "base.lua",
+  parameters = {
+    temprature = 1,
+  },
+}
