@@ -46,7 +46,8 @@ peri_status peri_script_run(peri_runtime *rt, const peri_script_options *opts, i
                                .write = o.host.write,
                                .read_line = o.host.read_line,
                                .ask = o.host.ask,
-                               .progress = o.host.progress};
+                               .progress = o.host.progress,
+                               .keep_history = o.host.keep_history};
     st = peri_lua_script_run(&setup, exit_status, err);
     atomic_store(&rt->is_script_running, false);
     peri_signal_take(atomic_load(&rt->interrupt)); /* came when it was over: not the next one's */

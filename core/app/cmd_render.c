@@ -11,6 +11,7 @@
 
 typedef struct render_opts {
     const char *messages, *tools;
+    peri_opt_list assistants;
     bool no_prompt;
 } render_opts;
 
@@ -21,6 +22,8 @@ static const peri_opt table[] = {
      "JSON list of messages: {\"role\": \"user\", \"content\": \"...\"}, ...; - reads stdin."},
     {"tools", 0, PERI_OPT_TEXT, "FILE", OFF(tools), 0, 0,
      "JSON list of tools: {\"type\": \"function\", \"function\": {\"name\", \"description\", \"parameters\"}}, ..."},
+    {"assistants", 0, PERI_OPT_LIST, "DIR", OFF(assistants), 0, 0,
+     "Folder of assistants that TARGET may name. May be given several times."},
     {"no-generation-prompt", 0, PERI_OPT_FLAG, NULL, OFF(no_prompt), 0, 0,
      "End after the last message, without the beginning of the model's answer."},
 };
@@ -48,7 +51,9 @@ static int run(const peri_args *args, void *values) {
     peri_kind kind = peri_target_kind(args->arg[0]);
     if (kind == PERI_KIND_NONE) return PERI_EXIT_ERROR;
     json_t *j = json_object();
-    bool ok = set_file(j, "messages", o->messages) && (!o->tools || set_file(j, "tools", o->tools));
+    bool ok = set_file(j, "messages", o->messages) &&
+              (!o->tools || set_file(j, "tools", o->tools)) &&
+              peri_host_list(j, "assistants", &o->assistants);
     int failed = json_object_set_new(j, "target", json_string(args->arg[0])) |
                  json_object_set_new(j, "kind", json_string(peri_kind_name(kind))) |
                  json_object_set_new(j, "generation_prompt", json_boolean(!o->no_prompt));

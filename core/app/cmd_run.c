@@ -15,6 +15,11 @@
 static const peri_opt table[] = {
     {"system", 0, PERI_OPT_TEXT, "TEXT", OFF(system), 0, 0,
      "System message of the chat, instead of the assistant's."},
+    {"model", 'm', PERI_OPT_TEXT, "FILE", OFF(model), 0, 0,
+     "Model file in place of the one that the assistant names."},
+    {"assistants", 0, PERI_OPT_LIST, "DIR", OFF(assistants), 0, 0,
+     "Folder of assistants: DIR/NAME.lua, NAME.modelfile and NAME.gguf are NAME. May be given several times; the "
+     "first that has the name gives it."},
     {"number", 'n', PERI_OPT_INT, "N", OFF(n), -1, 1e9,
      "Generate at most N tokens in one answer; -1: until the model ends or the context is full. Default: -1; 128 with "
      "--raw."},
@@ -123,12 +128,14 @@ static const char *idle_option(const peri_run_opts *o) {
                : o->parse_special ? "parse-special"
                : o->want_special  ? "special"
                                   : NULL;
-    return o->system       ? "system"
-           : o->want_think ? "think"
-           : o->no_think   ? "no-think"
-           : o->allow.n    ? "allow"
-           : o->want_trace ? "trace"
-                           : NULL;
+    return o->system         ? "system"
+           : o->model        ? "model"
+           : o->assistants.n ? "assistants"
+           : o->want_think   ? "think"
+           : o->no_think     ? "no-think"
+           : o->allow.n      ? "allow"
+           : o->want_trace   ? "trace"
+                             : NULL;
 }
 
 static int run(const peri_args *args, void *values) {
@@ -148,7 +155,11 @@ const peri_command peri_cmd_run = {
     .text =
         "TARGET is a model (a GGUF file; of a split one the first part), an assistant (a Lua file "
         "that returns a table, or a Modelfile: any file whose name does not end in .gguf or .lua) "
-        "or any script that uses Perigee.\n\n"
+        "or any script that uses Perigee. A word that is no file here is the name of an assistant: "
+        "of a file in a folder of --assistants, in $XDG_DATA_HOME/perigee/assistants (without that "
+        "variable ~/.local/share/perigee/assistants), or among those that come with Perigee, such "
+        "as "
+        "tutor, coder, translator.\n\n"
         "With a PROMPT, or with text on stdin, the model answers once, on stdout, as the text "
         "comes. The prompt is what arrives on stdin when that is no terminal, then the file of "
         "--prompt-file, then the PROMPT words with spaces between them. A call of a tool is one "
@@ -180,6 +191,8 @@ const peri_command peri_cmd_run = {
         "  perigee run Modelfile \"Why is the sky blue?\"\n"
         "  perigee run assistant.lua --temp 0.2 --system \"Answer in one line.\"\n"
         "  perigee run assistant.lua --allow fs.read=notes --trace \"What is in todo.txt?\"\n"
+        "  perigee run tutor -m model.gguf                   one that comes with Perigee\n"
+        "  perigee run --assistants team reviewer < patch.diff\n"
         "  perigee run model.gguf --raw -n 20 --greedy -v \"Once upon a time\"\n"
         "  perigee run model.gguf --raw --parse-special \"<|user|>Hi<|end|><|assistant|>\"\n",
     .opts = table,

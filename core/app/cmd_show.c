@@ -16,8 +16,9 @@
 #include "tree.h"
 
 typedef struct show_opts {
-    bool want[PERI_SHOW_TEMPLATE + 1]; /* by peri_facet */
-    bool want_modelfile, want_system;  /* parts of assistants */
+    bool want[PERI_SHOW_TEMPLATE + 1];          /* by peri_facet */
+    bool want_modelfile, want_lua, want_system; /* parts of assistants */
+    peri_opt_list assistants;
     bool is_json;
 } show_opts;
 
@@ -26,6 +27,8 @@ typedef struct show_opts {
 static const peri_opt table[] = {
     {"modelfile", 0, PERI_OPT_FLAG, NULL, offsetof(show_opts, want_modelfile), 0, 0,
      "TARGET as a Modelfile: includes in their places, paths absolute. What no Modelfile can say is a comment."},
+    {"lua", 0, PERI_OPT_FLAG, NULL, offsetof(show_opts, want_lua), 0, 0,
+     "TARGET as one table in Lua, with everything it builds on. Functions are comments."},
     {"system", 0, PERI_OPT_FLAG, NULL, offsetof(show_opts, want_system), 0, 0, "The system message."},
     {"arch", 0, PERI_OPT_FLAG, NULL, WANT(PERI_SHOW_ARCH), 0, 0,
      "The architecture with every option resolved. TARGET may then also be the name of an architecture."},
@@ -33,6 +36,8 @@ static const peri_opt table[] = {
     {"parameters", 0, PERI_OPT_FLAG, NULL, WANT(PERI_SHOW_PARAMETERS), 0, 0, "Parameters and where each comes from."},
     {"template", 0, PERI_OPT_FLAG, NULL, WANT(PERI_SHOW_TEMPLATE), 0, 0, "The chat template."},
     {"metadata", 0, PERI_OPT_FLAG, NULL, WANT(PERI_SHOW_METADATA), 0, 0, "All keys of the file, long arrays shortened."},
+    {"assistants", 0, PERI_OPT_LIST, "DIR", offsetof(show_opts, assistants), 0, 0,
+     "Folder of assistants that TARGET may name. May be given several times."},
     {"json", 0, PERI_OPT_FLAG, NULL, offsetof(show_opts, is_json), 0, 0, "Print one JSON document."},
 };
 // clang-format on
@@ -141,6 +146,7 @@ static json_t *parts(const show_opts *o) {
         const char *name;
     } all[] = {{o->want[PERI_SHOW_SUMMARY], "summary"},
                {o->want_modelfile, "modelfile"},
+               {o->want_lua, "lua"},
                {o->want_system, "system"},
                {o->want[PERI_SHOW_PARAMETERS], "parameters"},
                {o->want[PERI_SHOW_TEMPLATE], "template"}};
@@ -169,6 +175,10 @@ static int show_assistant(const peri_args *args, const show_opts *o, peri_kind k
                  json_object_set_new(j, "kind", json_string(peri_kind_name(kind))) |
                  json_object_set_new(j, "json", json_boolean(o->is_json)) |
                  json_object_set_new(j, "parts", parts(o));
+    if (!failed && !peri_host_list(j, "assistants", &o->assistants)) {
+        json_decref(j);
+        return PERI_EXIT_ERROR;
+    }
     if (!failed)
         return peri_host_run(&args->common, &(peri_job_spec){.driver = "show", .arguments = j});
     json_decref(j);
@@ -184,7 +194,7 @@ static int run(const peri_args *args, void *values) {
     if (o->want[PERI_SHOW_ARCH] && !is_path) return show_arch(args, o);
     peri_kind kind = peri_target_kind(target);
     if (kind == PERI_KIND_NONE) return PERI_EXIT_ERROR;
-    if (kind != PERI_KIND_MODEL || o->want_modelfile || o->want_system)
+    if (kind != PERI_KIND_MODEL || o->want_modelfile || o->want_lua || o->want_system)
         return show_assistant(args, o, kind);
     return show_model(args, o);
 }
@@ -193,13 +203,14 @@ const peri_command peri_cmd_show = {
     .name = "show",
     .synopsis = "show TARGET [OPTION...]",
     .summary = "show what is in a model file or an assistant",
-    .text =
-        "Shows a summary of TARGET, or the parts that the options name. TARGET is a GGUF file, "
-        "a Modelfile, or an assistant in Lua, which is run up to where it returns its table.\n\n"
-        "Of a GGUF file only the metadata is looked at; no device is opened. Of an assistant "
-        "there are --modelfile, --system, --parameters and --template; where it leaves "
-        "a parameter or the template to its model, that is asked. What is odd in a Modelfile "
-        "is told on stderr. Control characters in texts are shown as \\xNN on a terminal.",
+    .text = "Shows a summary of TARGET, or the parts that the options name. TARGET is a GGUF file, "
+            "a Modelfile, or an assistant in Lua, which is run up to where it returns its table; "
+            "or the "
+            "name of an assistant, as for perigee run.\n\n"
+            "Of a GGUF file only the metadata is looked at; no device is opened. Of an assistant "
+            "there are --modelfile, --lua, --system, --parameters and --template; where it leaves "
+            "a parameter or the template to its model, that is asked. What is odd in a Modelfile "
+            "is told on stderr. Control characters in texts are shown as \\xNN on a terminal.",
     .examples = "  perigee show model.gguf\n  perigee show model.gguf --tensors --json\n"
                 "  perigee show Modelfile --parameters\n"
                 "  perigee show assistant.lua --modelfile > Modelfile\n"

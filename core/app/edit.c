@@ -180,9 +180,9 @@ static int get_char(EditLine *el, wchar_t *to) {
  */
 
 /* The commands of scripts/perigee/cli/repl.lua; tests/e2e/repl.py compares. */
-static const char *const commands[] = {"/bye",   "/clear",  "/fork",   "/help", "/load",
-                                       "/retry", "/rewind", "/save",   "/set",  "/show",
-                                       "/stats", "/switch", "/system", "/tools"};
+static const char *const commands[] = {"/bye",    "/clear",  "/fork",   "/help", "/list", "/load",
+                                       "/reload", "/retry",  "/rewind", "/save", "/set",  "/show",
+                                       "/stats",  "/switch", "/system", "/tools"};
 enum { N_COMMAND = sizeof commands / sizeof commands[0] };
 
 /* How far all commands that begin with word[n] agree; *n_match counts them. */
@@ -291,7 +291,7 @@ static peri_line_end take_line(const char *text, size_t n) {
     }
     if (ed.line[strspn(ed.line, " \t")]) {
         history(ed.history, &ed.event, H_ENTER, ed.line);
-        append_history(ed.line);
+        if (peri_line_is_kept()) append_history(ed.line);
     }
     return PERI_LINE_OK;
 }

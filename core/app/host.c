@@ -81,6 +81,11 @@ static peri_status read_line(void *user, const char *prompt, const char **line) 
     return PERI_E_IO;
 }
 
+static void keep_history(void *user, bool is_kept) {
+    (void)user;
+    peri_line_keep(is_kept);
+}
+
 static bool ask(void *user, const char *question) {
     const char *line;
     (void)user;
@@ -156,7 +161,8 @@ static int run_driver(peri_runtime *rt, const peri_common *c, const peri_job_spe
                                       .write = write_text,
                                       .read_line = read_line,
                                       .ask = can_ask ? ask : NULL,
-                                      .progress = show_progress}};
+                                      .progress = show_progress,
+                                      .keep_history = can_ask ? keep_history : NULL}};
     catch_interrupt(rt);
     if (peri_script_run(rt, &o, &status, &e) != PERI_OK) status = peri_out_error(&e);
     signal(SIGINT, SIG_DFL);
@@ -178,6 +184,19 @@ int peri_host_run(const peri_common *c, const peri_job_spec *job) {
     peri_json_free(arguments);
     json_decref(job->arguments);
     return status;
+}
+
+bool peri_host_list(json_t *o, const char *name, const peri_opt_list *from) {
+    json_t *list;
+    if (from->n == 0) return true;
+    list = json_array();
+    if (json_object_set_new(o, name, list) != 0) return peri_out_fail("out of memory"), false;
+    for (size_t i = 0; i < from->n; i++) {
+        json_t *j;
+        if (!peri_host_text(name, from->item[i], strlen(from->item[i]), &j)) return false;
+        if (json_array_append_new(list, j) != 0) return peri_out_fail("out of memory"), false;
+    }
+    return true;
 }
 
 bool peri_host_text(const char *what, const char *text, size_t size, json_t **to) {

@@ -19,6 +19,10 @@ typedef struct peri_job_spec {
 /* Run a driver to its end.  Returns the exit status, after errors were reported. */
 int peri_host_run(const peri_common *c, const peri_job_spec *job);
 
+/* A list of texts as the member `name` of o; none where it is empty.  False after an error was
+ * reported. */
+bool peri_host_list(json_t *o, const char *name, const peri_opt_list *from);
+
 /* json_string that reports what is no UTF-8; `what` names it.  False: *to is NULL. */
 bool peri_host_text(const char *what, const char *text, size_t size, json_t **to);
 

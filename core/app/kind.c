@@ -48,15 +48,11 @@ static void suggest(const char *path, char *text, size_t size) {
 
 static peri_kind missing(const char *path, int error) {
     char hint[512];
+    if (error == ENOENT && strchr(path, '/') == NULL && !ends_with(path, ".gguf") &&
+        !ends_with(path, ".lua"))
+        return PERI_KIND_NAME;
     suggest(path, hint, sizeof hint);
-    bool is_name =
-        strchr(path, '/') == NULL && !ends_with(path, ".gguf") && !ends_with(path, ".lua");
-    if (error == ENOENT && is_name && hint[0] == 0)
-        peri_out_fail("there is no file '%s' here, and names from a model store are not in this "
-                      "version: give the path of a .gguf file, a .lua file or a Modelfile",
-                      path);
-    else
-        peri_out_fail("%s: cannot open: %s%s", path, strerror(error), hint);
+    peri_out_fail("%s: cannot open: %s%s", path, strerror(error), hint);
     return PERI_KIND_NONE;
 }
 
@@ -71,16 +67,20 @@ static peri_kind by_content(const char *path) {
 }
 
 const char *peri_kind_name(peri_kind kind) {
-    return kind == PERI_KIND_MODEL ? "model" : kind == PERI_KIND_SCRIPT ? "script" : "modelfile";
+    return kind == PERI_KIND_MODEL    ? "model"
+           : kind == PERI_KIND_SCRIPT ? "script"
+           : kind == PERI_KIND_NAME   ? "name"
+                                      : "modelfile";
 }
 
 peri_kind peri_target_kind(const char *path) {
     struct stat st;
     if (stat(path, &st) != 0) return missing(path, errno);
+    if (S_ISDIR(st.st_mode) && strchr(path, '/') == NULL) return PERI_KIND_NAME;
     if (S_ISDIR(st.st_mode)) {
-        peri_out_fail(
-            "%s: this is a folder; give the path of a .gguf file, a .lua file or a Modelfile",
-            path);
+        peri_out_fail("%s: this is a folder; give the path of a .gguf file, a .lua file or a "
+                      "Modelfile, or --assistants %s and a name",
+                      path, path);
         return PERI_KIND_NONE;
     }
     if (ends_with(path, ".lua")) return PERI_KIND_SCRIPT;

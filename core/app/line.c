@@ -14,6 +14,7 @@
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -33,8 +34,17 @@ static struct state {
     struct sigaction before[8];
 } state;
 static volatile sig_atomic_t is_reading;
+static atomic_bool is_history_off;
 static pthread_mutex_t reading =
     PTHREAD_MUTEX_INITIALIZER; /* guards all but `wake` while a line is read */
+
+void peri_line_keep(bool is_kept) {
+    atomic_store(&is_history_off, !is_kept);
+}
+
+bool peri_line_is_kept(void) {
+    return !atomic_load(&is_history_off);
+}
 
 /* ---- signals ------------------------------------------------------------------------------------
  */

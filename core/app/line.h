@@ -28,6 +28,10 @@ void peri_line_stop(void);
  * there is one; else plainly, the prompt on stderr. */
 peri_line_end peri_line_read(const char *prompt, bool want_edit, const char **line);
 
+/* Are lines read from now on to be kept in the history file?  Any thread. */
+void peri_line_keep(bool is_kept);
+bool peri_line_is_kept(void);
+
 /* Async-signal-safe: ends the read that waits, as interrupted.  False when nothing reads. */
 bool peri_line_interrupt(void);
 

@@ -35,22 +35,6 @@ static json_t *json_FLAG(bool v) {
     return json_boolean(v);
 }
 
-/* A list of texts as the member `name`. */
-static bool set_list(json_t *o, const char *name, const peri_opt_list *from) {
-    json_t *list = json_array();
-    if (from->n == 0) {
-        json_decref(list);
-        return true;
-    }
-    if (!set(o, name, list)) return false;
-    for (size_t i = 0; i < from->n; i++) {
-        json_t *j;
-        if (!peri_host_text(name, from->item[i], strlen(from->item[i]), &j)) return false;
-        if (json_array_append_new(list, j) != 0) return false;
-    }
-    return true;
-}
-
 /* The links of "top_k;temperature" as a list. */
 static bool set_samplers(json_t *p, const char *text) {
     json_t *list = json_array();
@@ -79,14 +63,14 @@ static bool set_parameters(json_t *p, const peri_common *c, const peri_run_opts 
     if (ok && (o->want_think || o->no_think)) ok = set(p, "think", json_boolean(o->want_think));
     if (ok && o->kv) ok = set(p, "kv", json_string("f32"));
     if (ok && o->samplers) ok = set_samplers(p, o->samplers);
-    return ok && set_list(p, "stop", &o->stop) &&
-           set_list(p, "dry_sequence_breakers", &o->breakers);
+    return ok && peri_host_list(p, "stop", &o->stop) &&
+           peri_host_list(p, "dry_sequence_breakers", &o->breakers);
 }
 
 /* The PROMPT words; an empty list too. */
 static bool set_words(json_t *j, const peri_args *args) {
     peri_opt_list words = {args->arg + 1, args->n - 1};
-    return words.n ? set_list(j, "words", &words) : set(j, "words", json_array());
+    return words.n ? peri_host_list(j, "words", &words) : set(j, "words", json_array());
 }
 
 static bool set_prompt_file(json_t *j, const char *path) {
@@ -104,7 +88,9 @@ static json_t *arguments(const peri_args *args, const peri_run_opts *o, peri_kin
               set_text(j, "target", "TARGET", args->arg[0], strlen(args->arg[0])) &&
               set(j, "kind", json_string(peri_kind_name(kind))) &&
               set(j, "trace", json_boolean(o->want_trace)) && set_words(j, args) &&
-              set_list(j, "logit_bias", &o->logit_bias) && set_prompt_file(j, o->prompt_file);
+              peri_host_list(j, "logit_bias", &o->logit_bias) && set_prompt_file(j, o->prompt_file);
+    ok = ok && peri_host_list(j, "assistants", &o->assistants);
+    if (ok && o->model) ok = set_text(j, "model", "--model", o->model, strlen(o->model));
     if (ok && o->system) ok = set_text(j, "system", "--system", o->system, strlen(o->system));
     if (ok) return j;
     json_decref(j);

@@ -26,8 +26,8 @@ typedef struct peri_run_opts {
     int64_t n, n_ctx;     /* PERI_UNSET when not given */
     uint64_t seed, fresh; /* equal: none was given */
     int kv;
-    const char *prompt_file, *system, *format;
-    peri_opt_list stop, allow, logit_bias, breakers;
+    const char *prompt_file, *system, *format, *model;
+    peri_opt_list stop, allow, logit_bias, breakers, assistants;
     const char *samplers; /* order of the links, "top_k;temperature" */
     peri_run_sampling sampling;
 } peri_run_opts;

@@ -33,11 +33,12 @@ typedef enum peri_kind {
     PERI_KIND_NONE,
     PERI_KIND_MODEL,
     PERI_KIND_SCRIPT,
-    PERI_KIND_MODELFILE /* any file that is neither */
+    PERI_KIND_MODELFILE, /* any file that is neither */
+    PERI_KIND_NAME       /* no file here: a driver in Lua knows the names there are */
 } peri_kind;
 /* NONE after saying what is wrong with `path` and what would help. */
 peri_kind peri_target_kind(const char *path);
-/* "model", "script", "modelfile", as drivers in Lua call them. */
+/* "model", "script", "modelfile", "name", as drivers in Lua call them. */
 const char *peri_kind_name(peri_kind kind);
 
 /* All of a stream, NUL-terminated; false after an error was reported.  The caller frees *text. */

@@ -129,6 +129,15 @@ static int host_read_line(lua_State *L) {
     return read_line_k(L, LUA_OK, 0);
 }
 
+/* host.keep_history(is_kept) -> false where no lines are kept anyway */
+static int host_keep_history(lua_State *L) {
+    const peri_script_setup *o = host_of(L)->o;
+    luaL_checktype(L, 1, LUA_TBOOLEAN);
+    if (o->keep_history) o->keep_history(o->user, lua_toboolean(L, 1));
+    lua_pushboolean(L, o->keep_history != NULL);
+    return 1;
+}
+
 /* ---- interrupts ---------------------------------------------------------------------------------
  */
 
@@ -201,6 +210,7 @@ static int take_loaded(lua_State *L, peri_lua_host *p, peri_status st, const per
 static int host_load(lua_State *L) {
     peri_lua_host *p = host_of(L);
     peri_error err;
+    lua_forget_user(L);
     return take_loaded(L, p, peri_lua_load_user(p->lua, luaL_checkstring(L, 1), &err), &err);
 }
 
@@ -211,6 +221,20 @@ static int host_load_text(lua_State *L) {
     size_t size;
     const char *name = luaL_checkstring(L, 1), *text = luaL_checklstring(L, 2, &size);
     return take_loaded(L, p, peri_lua_load_text(p->lua, name, text, size, &err), &err);
+}
+
+/* host.modules() -> { path, ... } */
+static int host_modules(lua_State *L) {
+    lua_settop(L, 0);
+    lua_newtable(L);
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &lua_key_user_files);
+    lua_Integer n = 0;
+    for (lua_pushnil(L); lua_next(L, 2); lua_pop(L, 1)) {
+        lua_pushvalue(L, -1);
+        lua_rawseti(L, 1, ++n);
+    }
+    lua_settop(L, 1);
+    return 1;
 }
 
 /* host.provide(name, value): what require(name) returns to the user's script. */
@@ -274,6 +298,29 @@ static int host_write_file(lua_State *L) {
     peri_error err;
     const char *path = luaL_checkstring(L, 1), *text = luaL_checklstring(L, 2, &size);
     if (peri_file_write(path, text, size, &err)) return peri_lua_fail(L, &err);
+    lua_pushboolean(L, 1);
+    return 1;
+}
+
+/* host.make_folder(path) -> true, or nil and err: with those it is in; for this person only. */
+static int host_make_folder(lua_State *L) {
+    char path[PATH_MAX];
+    peri_error err;
+    size_t n;
+    const char *given = luaL_checklstring(L, 1, &n);
+    if (n == 0 || n >= sizeof path || strlen(given) != n) luaL_argerror(L, 1, "no folder's name");
+    memcpy(path, given, n + 1);
+    for (char *p = path + 1;; p++) {
+        if (*p != '/' && *p != 0) continue;
+        char end = *p;
+        *p = 0;
+        if (mkdir(path, 0700) != 0 && errno != EEXIST) {
+            peri_fail(&err, PERI_E_IO, "%s: cannot make this folder: %s", path, strerror(errno));
+            return peri_lua_fail(L, &err);
+        }
+        *p = end;
+        if (end == 0) break;
+    }
     lua_pushboolean(L, 1);
     return 1;
 }
@@ -379,6 +426,9 @@ static int open_host(lua_State *L) {
                                          {"read_file", host_read_file},
                                          {"write_file", host_write_file},
                                          {"look", host_look},
+                                         {"keep_history", host_keep_history},
+                                         {"modules", host_modules},
+                                         {"make_folder", host_make_folder},
                                          {NULL, NULL}};
     peri_lua_host *p = host_of(L);
     peri_error err;

@@ -21,7 +21,7 @@
 
 enum { MAX_NAME = 128 };
 
-const char lua_key_user_loaded = 'u', lua_key_trusted_loaded = 't';
+const char lua_key_user_loaded = 'u', lua_key_trusted_loaded = 't', lua_key_user_files = 'f';
 
 /* Parts of letters, digits, "_" and "-", joined by single dots. */
 static const char *check_name(lua_State *L) {
@@ -182,6 +182,10 @@ static int load_file(lua_State *L, const char *name) {
     if (dir >= 0) close(dir);
     if (status == PERI_E_NOT_FOUND) return stop(L, key, "no such module: there is no %s", shown);
     if (status != PERI_OK) return stop(L, key, "%s", err.text);
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &lua_key_user_files);
+    lua_pushstring(L, shown);
+    lua_setfield(L, -2, name);
+    lua_pop(L, 1);
     size_t size;
     const char *text = lua_tolstring(L, -1, &size);
     const char *chunk = lua_pushfstring(L, "@%s", shown);
@@ -192,6 +196,19 @@ static int load_file(lua_State *L, const char *name) {
     lua_rawgetp(L, LUA_REGISTRYINDEX, &lua_key_user_env);
     if (lua_setupvalue(L, -2, 1) == NULL) lua_pop(L, 1);
     return run(L, key);
+}
+
+void lua_forget_user(lua_State *L) {
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &lua_key_user_loaded);
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &lua_key_user_files);
+    for (lua_pushnil(L); lua_next(L, -2); lua_pop(L, 1)) {
+        lua_pushvalue(L, -2);
+        lua_pushnil(L);
+        lua_rawset(L, -6);
+    }
+    lua_pop(L, 2);
+    lua_newtable(L);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &lua_key_user_files);
 }
 
 int lua_require_user(lua_State *L) {

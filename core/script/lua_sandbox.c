@@ -316,6 +316,7 @@ static int build(lua_State *L) {
     new_set(L, &lua_key_user_meta, "k");
     new_set(L, &lua_key_frozen, "k");
     new_set(L, &lua_key_user_loaded, NULL);
+    new_set(L, &lua_key_user_files, NULL);
     new_set(L, &lua_key_trusted_loaded, NULL);
     push_libraries(L);
     lock_strings(L, 1);

@@ -25,6 +25,7 @@ typedef struct peri_script_setup {
     peri_status (*read_line)(void *user, const char *prompt, const char **line);
     bool (*ask)(void *user, const char *question);
     void (*progress)(void *user, const char *path, uint64_t done, uint64_t total);
+    void (*keep_history)(void *user, bool is_kept);
 } peri_script_setup;
 
 enum { PERI_SCRIPT_INTERRUPTED = 130 };

@@ -68,7 +68,8 @@ struct peri_lua {
 
 /* Keys of the registry (lua_rawgetp). */
 extern const char lua_key_user_env, lua_key_trusted_env; /* environments */
-extern const char lua_key_user_loaded, lua_key_trusted_loaded;
+extern const char lua_key_user_loaded, lua_key_trusted_loaded,
+    lua_key_user_files;              /* the last: name -> path */
 extern const char lua_key_user_meta; /* weak set: metatables that the script set */
 extern const char lua_key_frozen;    /* weak: read-only view -> the table behind */
 extern const char lua_key_wait;      /* its address marks the yield of peri_lua_wait */
@@ -105,6 +106,8 @@ bool lua_is_error(lua_State *L, int idx, peri_status *code);
 /* ---- lua_require.c ------------------------------------------------------------------------- */
 int lua_require_user(lua_State *L);
 int lua_require_trusted(lua_State *L);
+/* The next require of the script reads the modules beside it anew. */
+void lua_forget_user(lua_State *L);
 
 /* ---- lua_string.c, lua_table.c, lua_random.c ----------------------------------------------- */
 extern const luaL_Reg lua_string_own[], lua_table_own[], lua_math_own[];

@@ -300,6 +300,8 @@ typedef struct peri_script_host {
     bool (*ask)(void *user, const char *question);
     /* A model loads: done of total bytes; done == total at the end. */
     void (*progress)(void *user, const char *path, uint64_t done, uint64_t total);
+    /* Are the lines read from now on to be kept for later sessions?  NULL: none ever are. */
+    void (*keep_history)(void *user, bool is_kept);
 } peri_script_host;
 
 typedef struct peri_script_options {

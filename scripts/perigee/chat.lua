@@ -277,15 +277,14 @@ function Chat:reload(assistant)
   return state:reload(given)
 end
 
----The assistant's keys as they are in effect: all it builds on included, without functions.
----@return table
+---What the assistant is called, and the files it was read from.
+---@return { name?: string, description?: string, label: string, files: string[] }
 function Chat:assistant()
   local state = state_of(self)
-  local out = { label = state.label }
-  for _, key in ipairs { "name", "description", "template", "capabilities" } do
-    out[key] = state.assistant[key]
-  end
-  return out
+  local files = {}
+  for i, file in ipairs(state.files) do files[i] = file.path end
+  return { name = state.assistant.name, description = state.assistant.description,
+    label = state.label, files = files }
 end
 
 ---Save session and messages: PATH and PATH.chat.json.

@@ -117,7 +117,8 @@ local function members(key, own, parts)
       if own[name] == nil then
         if from[name] and not is_same(out[name], v) then
           local line = "%s.%s is %s in %s and %s in %s; set it in the assistant, or keep one"
-          return nil, line:format(key, name, check.describe(out[name]), from[name], check.describe(v), part.source)
+          return nil, line:format(key, name, check.describe(out[name]), from[name],
+            check.describe(v), part.source)
         end
         out[name], from[name] = v, part.source
       end
@@ -150,7 +151,8 @@ end
 ---@return perigee.assistant? layer   without `with`; its hooks are in chain
 ---@return string? text
 function M.assemble(own, parts, source)
-  local out, text = check.shallow(own)
+  local out = check.shallow(own)
+  local text
   out.with, out.chain = nil, {}
   for _, name in ipairs(HOOKS) do out[name] = nil end
   for _, key in ipairs { "parameters", "budget" } do

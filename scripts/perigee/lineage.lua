@@ -8,6 +8,7 @@ local assistants = require "perigee.assistants"
 local check = require "perigee.check"
 local engine = require "perigee.sys.engine"
 local fs = require "perigee.sys.fs"
+local grants = require "perigee.sys.grants"
 local host = require "perigee.sys.host"
 local layers = require "perigee.layers"
 local places = require "perigee.places"
@@ -43,9 +44,25 @@ local function is_free(path, folder)
   return folder and path:sub(1, #folder) == folder or assistants.holds(path)
 end
 
+-- A path as texts show it.
+local function shown(path)
+  return (path:gsub("^%./", ""))
+end
+
 local function stamp_of(path)
   local there = host.look(path)
   return there and there.stamp
+end
+
+---Ask for what an assistant declares, where a file that it names needs it.
+---@param own perigee.assistant
+---@param path string
+---@param folder? string   whose files may be read anyway
+---@return perigee.error? err
+function M.ask(own, path, folder)
+  if is_free(path, folder) or not own.capabilities or next(own.capabilities) == nil then return end
+  local ok, err = grants.request(own.capabilities)
+  if not ok then return check.as_err(err, "not_allowed") end
 end
 
 -- Run a file that returns a table.
@@ -73,8 +90,8 @@ local function load_checked(path, folder, self, checker)
   local t, text = load_table(path, folder, self)
   if not t then return nil, text end
   local out, wrong = checker(t, "")
-  if not out then return nil, check.err("invalid", places.name(path, text, wrong)) end
-  return out
+  if not out then return nil, check.err("invalid", places.name(shown(path), text, wrong)) end
+  return out, text
 end
 
 local function parts_of(own, folder, self)
@@ -92,7 +109,7 @@ local function parts_of(own, folder, self)
       source = path
     end
     part = check.shallow(part)
-    part.source = part.name or source
+    part.source = part.name or shown(source)
     out[i] = part
   end
   return out
@@ -134,13 +151,13 @@ end
 local function circle(self, path)
   local real = host.look(path)
   real = real and real.path or path
-  local shown = {}
-  for _, step in ipairs(self.chain) do shown[#shown + 1] = step.path end
+  local names = {}
+  for _, step in ipairs(self.chain) do names[#names + 1] = shown(step.path) end
   for i, step in ipairs(self.chain) do
     if step.real == real then
-      local way = table.concat(shown, " -> ", i) .. " -> " .. path
+      local way = table.concat(names, " -> ", i) .. " -> " .. shown(path)
       return check.err("invalid", ("%s: from leads in a circle: %s"):format(
-        places.of_key(self.label, "from"), way))
+        places.of_key(self.label, self.text, "from"), way))
     end
   end
   self.chain[#self.chain + 1] = { path = path, real = real }
@@ -154,6 +171,7 @@ end
 local function step_down(own, folder, self)
   local from = own.from
   if type(from) == "table" and rawget(from, "from") ~= nil then
+    self.text = nil
     self.label = from.name or "the assistant that " .. self.label .. " builds on"
     return from, folder
   elseif type(from) ~= "string" then
@@ -164,13 +182,13 @@ local function step_down(own, folder, self)
   if not path:find("%.lua$") then return nil, path end
   if not host.look(path) then
     return false, check.err("not_found", ("%s: from: there is no file %s"):format(
-      places.of_key(self.label, "from"), path))
+      places.of_key(self.label, self.text, "from"), path))
   end
-  local err = circle(self, path)
+  local err = circle(self, path) or M.ask(own, path, beside)
   if err then return false, err end
   local next_one, wrong = load_checked(path, beside, self, function(t) return tables.check(t) end)
   if not next_one then return false, wrong end
-  self.label = path
+  self.label, self.text = shown(path), wrong
   return next_one, folder_of(path)
 end
 
@@ -200,7 +218,10 @@ function M.flatten(assistant)
   local self = { files = {}, origins = {}, chain = {}, label = "the assistant" }
   if type(target) == "string" then
     self.label = target
-    if host.arguments.kind == "script" then circle(self, target) end
+    if host.arguments.kind == "script" then
+      circle(self, target)
+      self.text = host.read_file(target)
+    end
   elseif assistant.name then
     self.label = assistant.name
   end

@@ -1,7 +1,6 @@
 -- SPDX-License-Identifier: MIT
 -- Where in a file a key stands that a check complains of: a returned table has no lines any more,
 -- so the file's text is searched for the key.  A line is told only where there is exactly one.
-local host = require "perigee.sys.host"
 
 local M = {}
 
@@ -39,13 +38,12 @@ function M.name(path, text, message)
   return path .. ": " .. message
 end
 
----FILE:LINE of a key of a file that can be read; else what was given.
+---FILE:LINE of a key of a file; the path where the line is not known.
 ---@param path string
+---@param text? string   of the file
 ---@param key string
 ---@return string
-function M.of_key(path, key)
-  local there = host.look(path)
-  local text = there and there.kind == "file" and host.read_file(path)
+function M.of_key(path, text, key)
   local line = text and line_of(text, key)
   return line and ("%s:%d"):format(path, line) or path
 end

@@ -62,6 +62,8 @@ local function over_modelfile(assistant, line)
   local path, folder = lineage.find(from, "")
   if not is_modelfile(path) then return assistant end
   line.files[#line.files + 1] = { path = path, stamp = host.look(path).stamp }
+  local refused = lineage.ask(assistant, path, folder)
+  if refused then return nil, refused end
   local result, err = modelfile.load(path, script_reader(folder))
   if not result then return nil, err end
   local base, text = assistants.check(result.assistant)

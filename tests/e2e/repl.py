@@ -184,7 +184,127 @@ def test_branches():
     has(t.ask("third"), "[3]")
     has(t.ask("/retry"), "[3]", "you said: third")
     has(t.ask("/load /nowhere/x.json"), "perigee: /load", "/nowhere/x.json")
-    has(t.ask(f"/load {ASSISTANT}"), "perigee: /load")
+    has(t.ask("/load nobody"), "perigee: /load", "no assistant of that name")
+    bad = os.path.join(FOLDER, "bad.json")
+    with open(bad, "w", encoding="utf-8") as f:
+        f.write('{"version": 2}')
+    has(t.ask(f"/load {bad}"), "perigee: /load", "holds no conversation that /save wrote")
+    has(t.ask("still"), "[4]")
+    has(t.ask(f"/load {ASSISTANT}"), "This is Echo now")
+    has(t.ask("new"), "[1]")
+    t.send("\x04")
+    check(t.close() == 0, "exit status 0", t.text)
+
+
+def test_settings():
+    """Ollama's /set and /show, and what takes a setting back."""
+    t = Terminal(ASSISTANT)
+    t.wait(PROMPT)
+    has(t.ask("/set"), "/set parameter NAME VALUE", "/set nothink")
+    has(t.ask("/set parameter temperature 0.3"), "temp 0.3")
+    has(t.ask("/set top_k 7"), "temp 0.3, top_k 7")
+    shown = t.ask("/set temp default")
+    has(shown, "top_k 7")
+    check("temp 0.3" not in shown, "temp was taken back", shown)
+    has(t.ask("/set tmep default"), "did you mean temp?")
+    has(t.ask("/set parameter top_k"), "the value is missing")
+    has(t.ask("/set seed default"), "no default to go back to")
+    has(t.ask("/set format json"), "not in this version")
+    has(t.ask("/set think high"), "no levels")
+    has(t.ask("/set quiet now"), "takes no value")
+    has(t.ask('/set system "Be brief."'), "set")
+    has(t.ask("one"), "system=Be brief. you said: one")
+    has(t.ask("/show system"), "Be brief.")
+    has(t.ask("/show parameters"), "top_k 7")
+    has(t.ask("/show template"), "{%- for m in messages %}")
+    has(t.ask("/show lua"), "return {", "-- tool double")
+    has(t.ask("/show licence"), "did you mean license?")
+    has(t.ask("/? shortcuts"), "Ctrl-R")
+    has(t.ask("/clear"), "new conversation")
+    has(t.ask("2"), "[1] system=Be brief. you said: 2")
+    has(t.ask("/show parameters"), "top_k 7")
+    has(t.ask("/set verbose"), "after each answer")
+    has(t.ask("three"), "you said: three", "context ")
+    t.ask("/set quiet")
+    has(t.ask("/set nohistory"), "no more")
+    t.ask("unseen by the history")
+    t.ask("/set history")
+    t.ask("/set wordwrap")
+    shown = t.ask("word " * 40)
+    lines = shown.partition("you said:")[2].split("\n")
+    check(len(lines) > 2 and all(len(line) <= 100 for line in lines) and lines[1].startswith("word "), "lines are broken between words", shown)
+    t.send("\x04")
+    check(t.close() == 0, "exit status 0", t.text)
+    with open(os.path.join(FOLDER, "perigee", "history"), encoding="utf-8") as f:
+        check("unseen" not in f.read(), "the history holds what was not to be kept")
+
+
+def test_saved_assistant():
+    """/save NAME writes an assistant, which goes on with the conversation."""
+    data = os.path.join(FOLDER, "data")
+    env = {"XDG_DATA_HOME": data}
+    t = Terminal(ASSISTANT, env=env)
+    t.wait(PROMPT)
+    t.ask("one")
+    t.ask("/set top_k 7")
+    t.send("/system Be \\\n")
+    t.ask("brief.")
+    has(t.ask("/save my bot"), "expected a name")
+    path = os.path.join(data, "perigee", "assistants", "mybot.lua")
+    has(t.ask("/save mybot"), path, "perigee run mybot")
+    has(t.ask("/save mybot"), path)                       # its own file
+    other = os.path.join(FOLDER, "mine.lua")
+    with open(other, "w", encoding="utf-8") as f:
+        f.write("return {}\n")
+    has(t.ask(f"/save {other}"), "was not written by /save")
+    has(t.ask("/list"), "mybot")
+    t.send("\x04")
+    check(t.close() == 0, "exit status 0", t.text)
+    t = Terminal("mybot", env=env)
+    t.wait("Allow? [y/N] ")
+    t.send("y\n")
+    t.wait(PROMPT)
+    has(t.ask("2"), "[2] system=Be")
+    has(t.ask("/show"), "top_k 7", "3 tools", "built on")
+    has(t.ask("/load Echo"), "no assistant of that name")
+    has(t.ask("/load mybot"), "This is Echo now")
+    t.send("\x04")
+    check(t.close() == 0, "exit status 0", t.text)
+
+
+def test_reload():
+    """A changed assistant answers the next message; a broken one is told about, and the one before stays."""
+    path, part = os.path.join(FOLDER, "live.lua"), os.path.join(FOLDER, "base.lua")
+    with open(ASSISTANT, encoding="utf-8") as f:
+        text = f.read()
+
+    def write(where, what):
+        with open(where + ".new", "w", encoding="utf-8") as f:
+            f.write(what)
+        os.replace(where + ".new", where)
+
+    write(part, text)
+    write(path, 'return { from = "base.lua" }\n')
+    t = Terminal(path)
+    t.wait(PROMPT)
+    has(t.ask("one"), "[1] system=Be kind. you said: one")
+    t.ask("/set top_k 7")
+    write(path, 'return { from = "base.lua", system = "Be new." }\n')
+    has(t.ask("2"), "this is its new version", "[2] system=Be new. you said: 2")
+    write(path, 'return { from = "base.lua", sytem = "x" }\n')
+    has(t.ask("three"), "live.lua:1: sytem is unknown; did you mean system?", "the version before stays", "[3] system=Be new. you said: three")
+    shown = t.ask("four")
+    has(shown, "[4] system=Be new.")
+    check("unknown" not in shown, "the error is told once", shown)
+    has(t.ask("/reload"), "sytem is unknown")
+    write(path, 'return { from = "base.lua" }\n')
+    write(part, text.replace("Be kind.", "Be other."))
+    has(t.ask("five"), "[5] system=Be other.")
+    has(t.ask("/rewind 2"), "2 turns")
+    has(t.ask("six"), "[4] system=Be other.")
+    has(t.ask("/show"), "top_k 7")
+    os.remove(part)
+    has(t.ask("seven"), "live.lua:1: from: there is no file", "[5] system=Be other.")
     t.send("\x04")
     check(t.close() == 0, "exit status 0", t.text)
 
@@ -266,7 +386,7 @@ def test_model():
     check(t.close() == 0, "exit status 0", t.text)
 
 
-for test in (test_messages, test_calls, test_commands, test_branches, test_prompt, test_colour, test_grant, test_model):
+for test in (test_messages, test_calls, test_commands, test_branches, test_settings, test_saved_assistant, test_reload, test_prompt, test_colour, test_grant, test_model):
     begin = time.monotonic()
     test()
     print(f"{test.__name__}: {time.monotonic() - begin:.1f} s")

@@ -23,12 +23,17 @@ function host.write(stream, text, is_dim) end
 ---@async
 function host.read_line(prompt) end
 
+---Are the lines read from now on to be kept for later sessions?
+---@param is_kept boolean
+---@return boolean ok   false where no lines are kept anyway
+function host.keep_history(is_kept) end
+
 ---What an interrupt does from now on; nil: it ends the script.  So does one that comes while the
 ---function for the one before still runs.
 ---@param fn? fun()
 function host.on_interrupt(fn) end
 
----Load the user's script; its folder becomes that of its require.
+---Load the user's script; its folder becomes that of its require, which reads all modules anew.
 ---@param path string
 ---@return function?
 ---@return perigee.error? err   "FILE:LINE: ..." when it does not compile
@@ -66,11 +71,27 @@ function host.read_file(path) end
 ---@return perigee.error? err
 function host.write_file(path, text) end
 
+---@class perigee.sys.host.found
+---@field kind "file"|"folder"|"other"
+---@field path string      absolute, without links
+---@field is_gguf boolean
+---@field stamp string     another one once the file was changed or replaced
+---@field names? string[]  of a folder
+
 ---What lies at a path that the person named.
 ---@param path string
----@return { kind: "file"|"folder"|"other", path: string, is_gguf: boolean, stamp: string, names?: string[] }?
----@return perigee.error? err   path in the result: absolute, without links; stamp: another one once the
----file was changed or replaced
+---@return perigee.sys.host.found?
+---@return perigee.error? err
 function host.look(path) end
+
+---The files beside the script that its require has read.
+---@return string[]
+function host.modules() end
+
+---Make a folder, and those it is in, for what the person wants to keep.
+---@param path string
+---@return boolean?
+---@return perigee.error? err
+function host.make_folder(path) end
 
 return host

@@ -20,16 +20,14 @@ local function read_bias(list)
   return out
 end
 
--- An assistant with what the command line says laid over it.
-local function with_options(assistant, arguments)
-  local out = check.shallow(assistant)
-  out.parameters = check.shallow(out.parameters or {})
+-- What the command line lays over an assistant.
+local function over(arguments)
+  local parameters = {}
   for _, name in ipairs(check.keys(arguments.parameters)) do
-    out.parameters[name] = arguments.parameters[name]
+    parameters[name] = arguments.parameters[name]
   end
-  if arguments.logit_bias then out.parameters.logit_bias = read_bias(arguments.logit_bias) end
-  out.system = arguments.system or out.system
-  return out
+  if arguments.logit_bias then parameters.logit_bias = read_bias(arguments.logit_bias) end
+  return { parameters = parameters, system = arguments.system }
 end
 
 -- All lines of stdin as they are, but for the last newline.
@@ -151,6 +149,13 @@ local function one_answer(chat, prompt, arguments)
   return done.why == "cancelled" and INTERRUPTED or OK
 end
 
+-- What is wrong with an assistant in Lua begins with the file, unless it does already.
+local function placed(err, arguments)
+  local text = tostring(err)
+  if arguments.kind ~= "script" or text:find("^[^%s:]+%.lua:") then return text end
+  return arguments.target .. ": " .. text
+end
+
 ---Run an assistant as the command line asks.
 ---@param assistant table
 ---@param arguments table   host.arguments
@@ -165,15 +170,14 @@ function M.main(assistant, arguments)
     local text = "the prompt is empty: give it as words, with --prompt-file, or on stdin"
     return screens.new(arguments, false):fail(text) or ERROR
   end
-  local options = { trace = arguments.trace, approve = not arguments.has_stdin and approve or nil }
-  local whole = with_options(assistant, arguments)
-  local chat <close>, wrong = M.open(whole, options)
+  local options = { trace = arguments.trace, approve = not arguments.has_stdin and approve or nil,
+    over = over(arguments), model = arguments.model }
+  local chat <close>, wrong = M.open(assistant, options)
   if not chat then
-    local where = arguments.kind == "script" and arguments.target .. ": " or ""
-    return screens.new(arguments, false):fail(where .. tostring(wrong)) or ERROR
+    return screens.new(arguments, false):fail(placed(wrong, arguments)) or ERROR
   end
   if prompt then return one_answer(chat, prompt, arguments) end
-  return require("perigee.cli.repl").run(chat, whole, options, arguments)
+  return require("perigee.cli.repl").run(chat, assistant, options, arguments)
 end
 
 ---A chat of an unchecked assistant; what is wrong with it is an error like any other.

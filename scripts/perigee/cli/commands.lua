@@ -1,10 +1,13 @@
 -- SPDX-License-Identifier: MIT
 -- The commands of the conversation (repl.lua).  A command gets the conversation and the rest of its
 -- line; what it returns as text is an error to show.
+local assistants = require "perigee.assistants"
 local check = require "perigee.check"
 local conversations = require "perigee.cli.conversations"
-local json = require "perigee.sys.json"
-local parameters = require "perigee.parameters"
+local facts = require "perigee.cli.facts"
+local reloads = require "perigee.cli.reload"
+local saved = require "perigee.cli.saved"
+local settings = require "perigee.cli.settings"
 
 local M = {}
 
@@ -14,90 +17,29 @@ local M = {}
 ---@field help string
 ---@field run fun(self: perigee.cli.repl, rest: string): string?
 
-local branch_of, count = conversations.branch_of, conversations.count
+local branch_of = conversations.branch_of
 
--- "temp 0.2, top_k 40"
-local function parameter_text(all)
-  local words = {}
-  for _, name in ipairs(check.keys(all)) do
-    local v = all[name]
-    local text = type(v) == "string" and v or json.encode(check.copy(v, name))
-    words[#words + 1] = name .. " " .. text
-  end
-  if #words == 0 then return "as the model file recommends, else the defaults" end
-  return table.concat(words, ", ")
-end
+local SHORTCUTS <const> = {
+  "  Ctrl-A, Ctrl-E         to the beginning, to the end of the line",
+  "  Ctrl-R                 search what was typed; up and down go through it",
+  "  Ctrl-U, Ctrl-W         delete the line, a word",
+  "  Tab                    complete a command or the name of a file",
+  "  Ctrl-L                 clear the screen",
+  "  Ctrl-C                 stop the answer; at the prompt, drop the line",
+  "  Ctrl-D                 leave",
+}
 
-local function help(self)
+local function help(self, rest)
+  if rest == "shortcuts" then return self.screen:say(table.concat(SHORTCUTS, "\n")) end
+  if rest ~= "" then return ("/help: there is no help on %s; /help, /? shortcuts"):format(rest) end
   local lines = {}
   for _, command in ipairs(M.list) do
     lines[#lines + 1] = ("  %-22s %s"):format(command.name .. " " .. command.usage, command.help)
   end
   lines[#lines + 1] = '  """ ... """            several lines; one that ends with \\ goes on, too'
   lines[#lines + 1] = "  Ctrl-C                 stops the answer; at the prompt, drops the line"
+  lines[#lines + 1] = "  /? shortcuts           keys that edit the line"
   self.screen:say(table.concat(lines, "\n"))
-end
-
-local function system(self, rest)
-  local chat = branch_of(self).chat
-  if rest == "" then
-    self.screen:say(chat:system() or "There is no system message.")
-  else
-    chat:system(rest)
-    self.screen:say("The system message is set; it holds from your next message on.")
-  end
-end
-
--- The first reading of a word that the parameter takes: a number, true or false, a text.
-local function read_value(name, word)
-  local readings, first = { tonumber(word) }, nil
-  if word == "true" or word == "false" then readings[#readings + 1] = word == "true" end
-  readings[#readings + 1] = word
-  for _, v in ipairs(readings) do
-    local checked, text = parameters.check({ [name] = v }, "")
-    if checked then return checked end
-    first = first or text
-  end
-  return nil, first
-end
-
-local function set(self, rest)
-  local chat = branch_of(self).chat
-  rest = rest:gsub("^parameter%s+", "")
-  local name, word = rest:match("^(%S+)%s+(.-)%s*$")
-  if not name then
-    if rest ~= "" then return ("/set: the value is missing, /set %s VALUE"):format(rest) end
-    return self.screen:say("Parameters: " .. parameter_text(chat:set()))
-  end
-  if name == "system" then return system(self, word) end
-  name = name:gsub("-", "_")
-  local changes, text = read_value(name, word)
-  if not changes then return "/set: " .. text end
-  local fixed = next(parameters.pick(changes, "model"))
-  if fixed then
-    return ("/set: %s is fixed while the model is open; start again with --%s"):format(fixed, fixed)
-  end
-  chat:set(changes)
-  self.screen:say("Parameters: " .. parameter_text(chat:set()))
-end
-
-local function show(self)
-  local branch = branch_of(self)
-  local chat = branch.chat
-  local info, names = chat:info(), check.keys(self.branches)
-  for i, name in ipairs(names) do
-    local mark = name == self.name and "*" or ""
-    names[i] = ("%s%s (%s)"):format(mark, name, count(#self.branches[name].turns, "turn"))
-  end
-  self.screen:say(table.concat({
-    ("model         %s, %s"):format(info.path or "?", info.architecture or "?"),
-    ("device        %s %s"):format(info.device or "?", info.isa or ""),
-    ("context       %d tokens"):format(info.n_ctx or 0),
-    "system        " .. (chat:system() or "none"),
-    "parameters    " .. parameter_text(chat:set()),
-    "tools         " .. count(#chat:tools(), "tool"),
-    "conversations " .. table.concat(names, ", "),
-  }, "\n"))
 end
 
 local function tools(self)
@@ -114,6 +56,23 @@ local function stats(self)
   self.screen:say(table.concat(lines, "\n"))
 end
 
+local function reload(self)
+  local ok, err = reloads.reload(self)
+  if not ok then return tostring(err) end
+  self.screen:say("Read anew; the conversation goes on.")
+end
+
+local function list(self)
+  local lines = {}
+  for _, entry in ipairs(assistants.list()) do
+    local note = entry.hidden_by and "  (the name means " .. entry.hidden_by .. ")" or ""
+    lines[#lines + 1] = ("  %-14s %s%s"):format(entry.name, entry.path, note)
+  end
+  if #lines == 0 then lines[1] = "There are no assistants in " .. table.concat(assistants.folders(),
+    ", ") .. "." end
+  self.screen:say(table.concat(lines, "\n"))
+end
+
 local function bye(self)
   self.is_over = true
 end
@@ -121,10 +80,12 @@ end
 ---@type perigee.cli.command[]
 M.list = {
   { name = "/help", usage = "", help = "this list", run = help },
-  { name = "/system", usage = "[TEXT]", help = "show or set the system message", run = system },
-  { name = "/set", usage = "[NAME VALUE]", help = "set a parameter: temp, top_k, max, ...",
-    run = set },
-  { name = "/show", usage = "", help = "model, parameters, conversations", run = show },
+  { name = "/system", usage = "[TEXT]", help = "show or set the system message",
+    run = settings.system },
+  { name = "/set", usage = "[NAME VALUE]", help = "set a parameter; /set alone lists what there is",
+    run = settings.set },
+  { name = "/show", usage = "[PART]",
+    help = "info, license, lua, modelfile, parameters, system, template", run = facts.show },
   { name = "/tools", usage = "", help = "what the model may call", run = tools },
   { name = "/rewind", usage = "[N]", help = "forget the last turn, or the last N",
     run = conversations.rewind },
@@ -134,10 +95,12 @@ M.list = {
   { name = "/switch", usage = "[NAME]", help = "go to another conversation",
     run = conversations.switch },
   { name = "/clear", usage = "", help = "begin anew", run = conversations.clear },
-  { name = "/save", usage = "FILE", help = "write the conversation to a file",
-    run = conversations.save },
-  { name = "/load", usage = "FILE", help = "go on with a conversation from a file",
-    run = conversations.load },
+  { name = "/save", usage = "NAME|FILE.json",
+    help = "keep all this as the assistant NAME, or the messages in a file", run = saved.save },
+  { name = "/load", usage = "NAME|FILE", help = "another assistant or model, or saved messages",
+    run = saved.load },
+  { name = "/reload", usage = "", help = "read the assistant's files anew", run = reload },
+  { name = "/list", usage = "", help = "the assistants there are", run = list },
   { name = "/stats", usage = "", help = "tokens, speed, memory", run = stats },
   { name = "/bye", usage = "", help = "leave; so does Ctrl-D", run = bye },
 }

@@ -1,10 +1,8 @@
 -- SPDX-License-Identifier: MIT
--- Commands that change which conversation goes on: forget, ask again, copy, begin anew, keep in a
--- file.  Each gets the conversation (repl.lua) and the rest of its line; what it returns as text is
--- an error to show.
+-- Commands that change which conversation goes on: forget, ask again, copy, begin anew.  Each gets
+-- the conversation (repl.lua) and the rest of its line; what it returns as text is an error to show.
 local check = require "perigee.check"
-local host = require "perigee.sys.host"
-local json = require "perigee.sys.json"
+local reload = require "perigee.cli.reload"
 
 local M = {}
 
@@ -31,7 +29,8 @@ function M.fork(self, rest)
   local branch = branch_of(self)
   local chat, err = branch.chat:fork()
   if not chat then return "/fork: " .. tostring(err) end
-  self.branches[name] = { chat = chat, turns = table.move(branch.turns, 1, #branch.turns, 1, {}) }
+  self.branches[name] = { chat = chat, turns = table.move(branch.turns, 1, #branch.turns, 1, {}),
+    changes = check.shallow(branch.changes), seen = branch.seen }
   local text = "This is %s now, a copy of %s; /switch %s goes back."
   self.screen:say(text:format(name, self.name, self.name))
   self.name = name
@@ -79,48 +78,39 @@ function M.retry(self)
   self:send(last.text)
 end
 
--- A new chat in this branch that begins with these messages.
-local function begin(self, messages, text)
-  local old = branch_of(self)
-  local assistant = check.shallow(self.assistant)
-  assistant.messages, assistant.system = messages, text
-  assistant.parameters = old.chat:set()
-  local chat, err = require("perigee.cli.chat").open(assistant, self.options)
+---A new chat in this branch, in place of the old one.
+---@param self perigee.cli.repl
+---@param messages? table[]   that it begins with; nil: the assistant's own
+---@param assistant? table    another one
+---@return string? text       what is wrong: then the old one stays
+function M.begin(self, messages, assistant)
+  local old, options = branch_of(self), check.shallow(self.options)
+  options.over = check.shallow(options.over or {})
+  if messages then options.over.messages = messages end
+  if assistant then options.model = nil end
+  local chat, err = require("perigee.cli.chat").open(assistant or self.assistant, options)
   if not chat then return tostring(err) end
+  local changes = assistant and {} or old.changes
+  if next(changes) then
+    local ok, wrong = chat:set(changes)
+    if not ok then
+      chat:close()
+      return tostring(wrong)
+    end
+  end
+  if assistant then self.assistant = assistant end
   old.chat:close()
-  self.branches[self.name] = { chat = chat, turns = {} }
+  self.branches[self.name] = { chat = chat, turns = {}, changes = changes }
+  reload.note(self.branches[self.name])
 end
 
 function M.clear(self)
-  local err = begin(self, self.assistant.messages, branch_of(self).chat:system())
+  local system = branch_of(self).chat:system()
+  local err = M.begin(self)
   if err then return "/clear: " .. err end
-  self.screen:say("A new conversation.")
-end
-
-function M.save(self, rest)
-  if rest == "" then return "/save: the file is missing, /save FILE" end
   local chat = branch_of(self).chat
-  local text = json.encode(json.object {
-    { "version", 1 }, { "system", chat:system() or json.null },
-    { "messages", json.array(chat:messages()) },
-  }, { indent = 2 })
-  local ok, err = host.write_file(rest, text .. "\n")
-  if not ok then return "/save: " .. tostring(err) end
-  self.screen:say(("%s written, %s."):format(rest, count(#chat:messages(), "message")))
-end
-
-function M.load(self, rest)
-  if rest == "" then return "/load: the file is missing, /load FILE" end
-  local text, err = host.read_file(rest)
-  if not text then return "/load: " .. tostring(err) end
-  local saved, wrong = json.decode(text)
-  if saved == nil then return ("/load: %s: %s"):format(rest, tostring(wrong)) end
-  local is_saved = check.is_object(saved) and saved.version == 1 and check.is_array(saved.messages)
-  if not is_saved then return ("/load: %s holds no conversation that /save wrote"):format(rest) end
-  local system_text = type(saved.system) == "string" and saved.system or nil
-  wrong = begin(self, saved.messages, system_text)
-  if wrong then return ("/load: %s: %s"):format(rest, wrong) end
-  self.screen:say(("%s from %s."):format(count(#saved.messages, "message"), rest))
+  if (system or "") ~= (chat:system() or "") then chat:system(system or "") end
+  self.screen:say("A new conversation.")
 end
 
 return M

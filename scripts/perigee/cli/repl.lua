@@ -3,6 +3,7 @@
 -- Nothing that goes wrong in an answer or a command ends it.
 local commands = require "perigee.cli.commands"
 local host = require "perigee.sys.host"
+local reload = require "perigee.cli.reload"
 local screens = require "perigee.cli.screen"
 
 local M = {}
@@ -10,12 +11,15 @@ local M = {}
 ---@class perigee.cli.branch
 ---@field chat table
 ---@field turns { mark: table, text: string }[]   before each message sent
+---@field changes table    parameters set here; json.null: the default
+---@field seen string      what the assistant's files were when it was read (reload.lua)
 
 ---@class perigee.cli.repl
 ---@field branches table<string, perigee.cli.branch>
 ---@field name string       of the branch we are in
 ---@field assistant table   as the chat was opened
 ---@field options table     likewise
+---@field shows_stats? boolean   after each answer
 ---@field screen perigee.cli.screen
 ---@field is_over boolean
 
@@ -62,16 +66,23 @@ M.read_message = read_message
 
 local function send(self, text)
   local branch = self.branches[self.name]
+  reload.before_turn(self)
   local turn = { mark = branch.chat:mark(), text = text }
   local done = require("perigee.cli.chat").answer(branch.chat, text, self.screen)
   if done then table.insert(branch.turns, turn) end
   self.screen:write("\n")
+  if self.shows_stats then
+    for _, line in ipairs(require("perigee.cli.chat").stats_lines(branch.chat)) do
+      self.screen:say(line)
+    end
+  end
   return done
 end
 
 local function greet(self)
-  local info = self.branches[self.name].chat:info()
-  local name = self.assistant.name or tostring(info.path or "model"):match("([^/]+)$")
+  local chat = self.branches[self.name].chat
+  local info = chat:info()
+  local name = chat:assistant().name or tostring(info.path or "model"):match("([^/]+)$")
   local isa = info.isa and info.isa ~= "" and " (" .. info.isa .. ")" or ""
   self.screen:say(("%s on %s%s, context %d. /help lists commands, Ctrl-D leaves."):format(
     name, info.device or "?", isa, info.n_ctx or 0))
@@ -117,11 +128,13 @@ end
 ---@return integer status
 function M.run(chat, assistant, options, arguments)
   local self <close> = setmetatable({
-    branches = { main = { chat = chat, turns = {} } }, name = "main", assistant = assistant,
+    branches = { main = { chat = chat, turns = {}, changes = {} } }, name = "main",
+    assistant = assistant,
     options = options, screen = screens.new(arguments, true), n_interrupt = 0, status = 0,
     is_over = false, send = send,
   }, { __close = close })
   greet(self)
+  reload.note(self.branches.main)
   while not self.is_over do
     local ok, err = pcall(turn, self)
     if not ok then self.screen:fail(tostring(err)) end

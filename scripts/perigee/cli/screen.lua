@@ -3,6 +3,7 @@
 -- the trace on stderr.  The program around us decides whether dimming is possible (host.write).
 local host = require "perigee.sys.host"
 local json = require "perigee.sys.json"
+local wraps = require "perigee.cli.wrap"
 
 local M = {}
 
@@ -40,13 +41,33 @@ end
 ---@param text string
 ---@param is_dim? boolean
 function Screen:write(text, is_dim)
+  if self.wrap then text = self.wrap:feed(text) end
   if text == "" then return end
   host.write(STDOUT, text, is_dim)
   self.is_open = text:sub(-1) ~= "\n"
 end
 
+-- The word that the wrap holds back.
+function Screen:flush()
+  local text = self.wrap and self.wrap:flush() or ""
+  if text == "" then return end
+  host.write(STDOUT, text)
+  self.is_open = true
+end
+
+---Break lines between words, or leave it to the terminal.
+---@param is_on boolean
+---@return boolean ok   false where the width is not known
+function Screen:set_wrap(is_on)
+  self:flush()
+  if is_on and self.columns == NO_LIMIT then return false end
+  self.wrap = is_on and wraps.new(self.columns) or nil
+  return true
+end
+
 ---End the line on stdout if it has begun.
 function Screen:end_line()
+  self:flush()
   if self.pending then
     host.write(self.calls_to, "\n", true)
     self.pending = nil
@@ -177,6 +198,12 @@ local SHOW <const> = {
     self:trace_result(event)
   end,
   trace = Screen.trace,
+  route = function(self, event)
+    if self.has_trace then
+      self:end_line()
+      trace_block("answered by", event.to)
+    end
+  end,
   warning = function(self, event) self:note("warning: " .. event.text) end,
   done = function(self, event)
     self:end_line()

@@ -2,11 +2,13 @@
 -- perigee show TARGET for assistants: Modelfiles, scripts that return a table; and a model file as
 -- a Modelfile.  The parts asked for follow one another, as with a model file (cmd_show.c).
 -- host.arguments: { target = path, kind = "model" | "script" | "modelfile", parts = { "summary" |
--- "modelfile" | "system" | "parameters" | "template", ... }, json = boolean, quiet = boolean }.
+-- "modelfile" | "lua" | "system" | "parameters" | "template", ... }, json, quiet = boolean }.
+local assistants = require "perigee.assistant"
 local check = require "perigee.check"
 local engine = require "perigee.sys.engine"
 local host = require "perigee.sys.host"
 local json = require "perigee.sys.json"
+local lua_text = require "perigee.lua_text"
 local of_assistant = require "perigee.modelfile.of_assistant"
 local parameters = require "perigee.parameters"
 local printer = require "perigee.modelfile.printer"
@@ -20,6 +22,7 @@ local M = {}
 ---@field assistant perigee.assistant      with its Modelfile under it
 ---@field result? perigee.modelfile.result  of the Modelfile
 ---@field own? table<string, any>           parameters of the script itself
+---@field line perigee.lineage               what it builds on
 ---@field notes string[]                    for stderr
 
 -- What the model file says: info(), asked once.
@@ -37,8 +40,9 @@ end
 local function parameter_rows(shown)
   local rows, given, is_sampling = {}, shown.assistant.parameters, {}
   local origins = shown.result and shown.result.origins or {}
+  local own = shown.kind ~= "modelfile" and shown.line.origins or {}
   local function origin(name)
-    return shown.own and shown.own[name] ~= nil and shown.target or origins[name] or shown.target
+    return own[name] or origins[name] or shown.target
   end
   for _, p in ipairs(engine.parameters()) do is_sampling[p.name] = true end
   for _, name in ipairs(check.keys(given)) do
@@ -56,9 +60,19 @@ local function parameter_rows(shown)
   return rows
 end
 
+-- A value as JSON can hold it: the token ids of logit_bias become texts.
+local function as_json(v)
+  if type(v) ~= "table" or check.is_list(v) then return (check.copy(v, "value")) end
+  local ids, members = {}, {}
+  for id in next, v do ids[#ids + 1] = id end
+  table.sort(ids)
+  for i, id in ipairs(ids) do members[i] = { tostring(id), v[id] } end
+  return json.object(members)
+end
+
 local function value_text(v)
   if math.type(v) == "float" then return ("%.14g"):format(v) end
-  return type(v) == "string" and v or json.encode(check.copy(v, "value"))
+  return type(v) == "string" and v or json.encode(as_json(v))
 end
 
 ------------------------------------------------------------ parts
@@ -68,7 +82,7 @@ local PART = {}
 function PART.parameters(shown)
   local rows, members, width, value_width = parameter_rows(shown), {}, 4, 5
   for i, row in ipairs(rows) do
-    members[i] = { row[1], json.object { { "value", check.copy(row[2], row[1]) },
+    members[i] = { row[1], json.object { { "value", as_json(row[2]) },
       { "origin", row[3] } } }
     row[2] = value_text(row[2]):gsub("%c", " ")
     width, value_width = math.max(width, #row[1]), math.max(value_width, #row[2])
@@ -127,12 +141,46 @@ function PART.modelfile(shown)
   return text
 end
 
+function PART.lua(shown)
+  local from = shown.assistant.from
+  if type(from) == "string" then
+    local there = host.look(engine.find(from))
+    from = there and there.path or from
+  else
+    from = engine.wrapped[from] and engine.wrapped[from]:info().path
+  end
+  return lua_text.text(shown.assistant, from)
+end
+
+function PART.license(shown)
+  local list = shown.result and shown.result.license or {}
+  if #list == 0 then shown.notes[#shown.notes + 1] = "no license is told" end
+  return table.concat(list, "\n")
+end
+
 -- The first line of a text, shortened.
 local function brief(text)
   local line = text:match("^%s*([^\r\n]*)") or ""
   local cut = utf8.offset(line, 61)
   if cut and cut <= #line then line = line:sub(1, cut - 1) .. "..." end
   return line
+end
+
+-- The other assistants and parts it is made of.
+local function built_on(shown)
+  local words = {}
+  for _, file in ipairs(shown.line.files) do words[#words + 1] = file.path end
+  return table.concat(words, ", ")
+end
+
+local function hook_words(chain)
+  local words = {}
+  for _, hooks in ipairs(chain or {}) do
+    for _, name in ipairs(assistants.hooks) do
+      if hooks[name] then words[#words + 1] = ("%s (%s)"):format(name, hooks.source) end
+    end
+  end
+  return table.concat(words, ", ")
 end
 
 local function template_words(template)
@@ -145,7 +193,7 @@ local function given_parameters(shown)
   local words, given = {}, shown.assistant.parameters
   local origins = shown.result and shown.result.origins or {}
   for _, name in ipairs(check.keys(given)) do
-    local is_own = shown.own and shown.own[name] ~= nil
+    local is_own = shown.line.origins[name] ~= nil and shown.kind ~= "modelfile"
     if is_own or origins[name] ~= "default of Modelfiles" then
       words[#words + 1] = name .. " " .. value_text(given[name])
     end
@@ -161,17 +209,17 @@ function PART.summary(shown)
   local format = type(a.format) == "table" and a.format.name or a.format
   local rows = {
     { "assistant", shown.target }, { "name", a.name }, { "description", a.description },
-    { "from", from }, { "system", a.system and brief(a.system) },
+    { "from", from }, { "built on", built_on(shown) }, { "system", a.system and brief(a.system) },
     { "template", template_words(a.template) }, { "format", format },
     { "parameters", given_parameters(shown) },
     { "messages", #a.messages > 0 and tostring(#a.messages) },
-    { "tools", table.concat(tools, ", ") },
+    { "tools", table.concat(tools, ", ") }, { "hooks", hook_words(a.chain) },
     { "adapters", table.concat(a.adapters or {}, ", ") },
     { "draft", table.concat(a.draft or {}, ", ") }, { "requires", result.requires },
     { "license", result.license[1] and brief(result.license[1]) },
   }
   local lines, members = {}, {}
-  for i = 1, 14 do
+  for i = 1, 16 do
     local key, v = rows[i][1], rows[i][2]
     if v and v ~= "" then
       lines[#lines + 1] = ("%-13s  %s\n"):format(key, (v:gsub("%c", " ")))
@@ -190,14 +238,14 @@ local function read(arguments)
   elseif not assistant then
     error({ text = tostring(more) }, 0)
   end
-  local whole, base = source.resolve(assistant)
+  local whole, base, line = source.resolve(assistant)
   if not whole then error({ text = tostring(base) }, 0) end
   local result = base or more.instructions and more or nil
   local notes = {}
   for _, list in ipairs { result and result.warnings or {}, result and result.problems or {} } do
     table.move(list, 1, #list, #notes + 1, notes)
   end
-  return { target = arguments.target, kind = arguments.kind, assistant = whole, result = result,
+  return { target = arguments.target, kind = arguments.kind, assistant = whole, result = result, line = line,
     own = arguments.kind ~= "modelfile" and assistant.parameters or nil, notes = notes }
 end
 
@@ -209,6 +257,21 @@ local function part_text(shown, name, arguments, is_only)
     return (is_only and "" or name .. "\n") .. text .. (is_open and "\n" or "")
   end
   return document or text
+end
+
+---One part of the target, for the conversation.
+---@param name string
+---@return string? text
+---@return string[]|string notes   warnings; or what is wrong
+function M.part(name)
+  local arguments = { target = host.arguments.target, kind = host.arguments.kind }
+  local ok, text, notes = pcall(function()
+    local shown = read(arguments)
+    local part = PART[name](shown)
+    return part, shown.notes
+  end)
+  if ok then return text, notes end
+  return nil, type(text) == "table" and text.text or text
 end
 
 local function show(arguments)

@@ -13,7 +13,8 @@ local SPELLING <const> = { temp = "temperature", ctx = "num_ctx", max = "num_pre
 
 -- Keys of an assistant that have no instruction, and what they are called in texts.
 local LOST <const> = { name = "its name", description = "its description", budget = "its budget",
-  capabilities = "its capabilities", tools = "its tools (TOOL names a Lua file that returns them)" }
+  capabilities = "its capabilities", chain = "its hooks",
+  tools = "its tools (TOOL names a Lua file that returns them)" }
 
 local function model_path(from)
   if type(from) == "string" then
