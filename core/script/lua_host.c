@@ -446,8 +446,11 @@ static int open_host(lua_State *L) {
     const char *data = getenv("XDG_DATA_HOME");
     lua_pushstring(L, data && data[0] == '/' ? data : NULL);
     lua_setfield(L, -2, "data_home");
-    lua_pushstring(L, p->lua->script_dir);
-    lua_setfield(L, -2, "scripts");
+    char real[PATH_MAX];
+    if (p->lua->script_dir && realpath(p->lua->script_dir, real)) {
+        lua_pushstring(L, real);
+        lua_setfield(L, -2, "scripts");
+    }
     return 1;
 }
 

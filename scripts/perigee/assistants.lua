@@ -31,7 +31,10 @@ function M.folders()
   local out = {}
   for _, folder in ipairs(host.arguments.assistants or {}) do out[#out + 1] = folder end
   out[#out + 1] = M.own_folder()
-  if host.scripts then out[#out + 1] = host.scripts .. "/personality" end
+  if host.scripts then
+    out[#out + 1] = host.scripts .. "/personality"
+    out[#out + 1] = host.scripts .. "/models"
+  end
   return out
 end
 
@@ -115,13 +118,21 @@ function M.find(name)
   end
 end
 
+---Is the path below the folder?
+---@param path string
+---@param folder string   with its slash
+---@return boolean
+function M.is_below(path, folder)
+  local rest = path:sub(#folder + 1)
+  return path:sub(1, #folder) == folder and not ("/" .. rest .. "/"):find("/../", 1, true)
+end
+
 ---Is the path below one of the folders?
 ---@param path string
 ---@return boolean
 function M.holds(path)
-  if path:find("/../", 1, true) then return false end
   for _, folder in ipairs(M.folders()) do
-    if path:sub(1, #folder + 1) == folder .. "/" then return true end
+    if M.is_below(path, folder .. "/") then return true end
   end
   return false
 end

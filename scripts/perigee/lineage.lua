@@ -40,8 +40,7 @@ end
 M.find = find
 
 local function is_free(path, folder)
-  if path:find("/../", 1, true) then return false end
-  return folder and path:sub(1, #folder) == folder or assistants.holds(path)
+  return folder and assistants.is_below(path, folder) or assistants.holds(path)
 end
 
 -- A path as texts show it.

@@ -33,7 +33,7 @@ end
 local function script_reader(folder)
   local function is_beside(path)
     if folders.holds(path) then return true end
-    return folder and path:sub(1, #folder) == folder and not path:find("/../", 1, true)
+    return folder and folders.is_below(path, folder)
   end
   local reader = { look = host.look }
   function reader.read(path)

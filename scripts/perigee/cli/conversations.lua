@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: MIT
 -- Commands that change which conversation goes on: forget, ask again, copy, begin anew.  Each gets
--- the conversation (repl.lua) and the rest of its line; what it returns as text is an error to show.
+-- the conversation (repl.lua) and the rest of its line; what it returns as text is an error to
+-- show.
 local check = require "perigee.check"
 local reload = require "perigee.cli.reload"
 

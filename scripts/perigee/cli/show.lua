@@ -245,8 +245,9 @@ local function read(arguments)
   for _, list in ipairs { result and result.warnings or {}, result and result.problems or {} } do
     table.move(list, 1, #list, #notes + 1, notes)
   end
-  return { target = arguments.target, kind = arguments.kind, assistant = whole, result = result, line = line,
-    own = arguments.kind ~= "modelfile" and assistant.parameters or nil, notes = notes }
+  return { target = arguments.target, kind = arguments.kind, assistant = whole, result = result,
+    own = arguments.kind ~= "modelfile" and assistant.parameters or nil, line = line,
+    notes = notes }
 end
 
 -- One part as text, or as JSON.
