@@ -141,6 +141,16 @@ end
 ---@param name string
 ---@return string
 function M.unknown(name)
+  local there = host.look(name)
+  if there and there.kind == "folder" then
+    local inside = {}
+    for _, entry in ipairs(entries_of(name, there.names or {})) do
+      inside[#inside + 1] = entry.name
+    end
+    if #inside == 0 then return name .. " is a folder without assistants" end
+    return ("%s is a folder; name one of its assistants (%s) behind --assistants %s"):format(name,
+      table.concat(inside, ", "), name)
+  end
   local names, seen = {}, {}
   for _, entry in ipairs(M.list()) do
     if not seen[entry.name] then names[#names + 1] = entry.name end
