@@ -37,6 +37,7 @@ static void print_help(FILE *to) {
     fputs("\nCOMMANDS\n", to);
     for (int i = 0; i < N_COMMAND; i++)
         fprintf(to, "  %-12s %s\n", commands[i]->name, commands[i]->summary);
+    fprintf(to, "  %-12s %s\n", "help lua", peri_cmd_help_lua.summary);
     fprintf(to, "\nENVIRONMENT\n%s", environment);
     fputs("\nEXIT STATUS\n  0 success, 1 an error, 2 wrong usage, 130 interrupted by Ctrl-C.\n"
           "\nResults go to stdout and everything else to stderr. With --json, stdout is one JSON\n"
@@ -81,6 +82,8 @@ static int dispatch(int argc, char **argv) {
     }
     if (word[0] == '-') return peri_opts_usage("", "unknown option '%s'", word);
     if (is_help) word = argv[2];
+    if (is_help && strcmp(word, "lua") == 0)
+        return run_command(&peri_cmd_help_lua, argc - 2, argv + 2);
     for (int i = 0; i < N_COMMAND; i++)
         if (strcmp(word, commands[i]->name) == 0) {
             if (!is_help) return run_command(commands[i], argc - 1, argv + 1);

@@ -25,6 +25,9 @@ local rounds = require "perigee.rounds"
 
 local M = {}
 
+---An event of an answer, by type: "text" and "thinking" with .text; "call" with .name .arguments
+---.id; "result" with .name .text .error .id; "route" with .to; "warning" with .code .text; "trace";
+---and at the end "done" with .why .text .usage .calls.
 ---@class perigee.event
 ---@field type string
 ---@field text? string
@@ -36,6 +39,7 @@ local M = {}
 ---@field why? string
 ---@field usage? perigee.usage
 
+---What an answer took.
 ---@class perigee.usage
 ---@field prompt integer      tokens of the last prompt
 ---@field cached integer      of the first prompt, how many were held already
@@ -44,6 +48,7 @@ local M = {}
 ---@field rounds integer      replies of the model
 ---@field seconds number
 
+---An answer under way: call it, or let a for loop call it, for its next event.
 ---@class perigee.answer
 local Answer = {}
 Answer.__index = Answer

@@ -57,10 +57,12 @@ local M = {}
 ---@field on_tool_call? function
 ---@field route? function
 
+---A template of Go, as the TEMPLATE of a Modelfile has it.
 ---@class perigee.go_template
 ---@field go string       text of Go's text/template, as TEMPLATE of a Modelfile has it
 ---@field name? string    for texts of errors
 
+---What one answer may take; what is over ends it, and is told.
 ---@class perigee.budget
 ---@field calls? integer     calls of tools in one answer, 8 unless given
 ---@field rounds? integer    replies of the model in one answer, 16 unless given

@@ -9,6 +9,7 @@ local host = require "perigee.sys.host"
 
 local M = {}
 
+---An assistant of a folder.
 ---@class perigee.assistants.entry
 ---@field name string
 ---@field path string

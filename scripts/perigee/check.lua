@@ -24,6 +24,7 @@ end
 local MAX_DEPTH <const> = 64
 local SCALAR <const> = { string = true, number = true, boolean = true }
 
+---What failed: nil, err is returned; err prints as its message.
 ---@class perigee.error
 ---@field code string       one word: "context", "template", "model", "budget", ...
 ---@field message string

@@ -11,6 +11,8 @@ local M = {}
 
 ---A reply as text, as the list of its tokens' texts, or as a function that returns either.
 ---@alias perigee.fake.reply string|string[]|fun(prompt: string, n: integer): string|string[]
+
+---What a scripted model says, and how it seems.
 ---@class perigee.fake.options
 ---@field replies? perigee.fake.reply[]|fun(prompt: string, n: integer): string|string[]
 ---@field template? string      Jinja chat template; a small one of its own unless given

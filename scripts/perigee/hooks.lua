@@ -48,9 +48,6 @@ local M = {}
 ---@field round integer       which reply of this answer it is, from 1
 ---@field model table         what the model says about itself: path, architecture, n_ctx, ...
 ---@field state table         empty at first; kept as long as the chat, through reloads and in forks
----@field warn fun(self: perigee.context, text: string)   a warning event for the answer
----@field fork fun(self: perigee.context): perigee.chat?, perigee.error?
----    a chat like this one before the question, without hooks; close it
 local Context = {}
 Context.__index = Context
 Context.__name = "perigee.context"
@@ -58,12 +55,18 @@ Context.__metatable = "perigee.context"
 
 local PRIVATE <const> = setmetatable({}, { __mode = "k" })
 
+---A warning event for the answer.
+---@param text string
 function Context:warn(text)
   local push = PRIVATE[self] or check.blame("call with a colon: ctx:warn(text)")
   if type(text) ~= "string" then check.blame(check.wrong("warn", text, "a string")) end
   push.event { type = "warning", code = "hook", text = text }
 end
 
+---A chat like this one before the question, without hooks, to try things; close it.
+---@return perigee.chat?
+---@return perigee.error? err
+---@async
 function Context:fork()
   local own = PRIVATE[self] or check.blame("call with a colon: ctx:fork()")
   return own.fork()

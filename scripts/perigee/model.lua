@@ -9,6 +9,7 @@ local M = {}
 -- What scripts hold is an empty table; what it stands for is kept here.
 local PRIVATE <const> = setmetatable({}, { __mode = "k" })
 
+---How a model is opened.
 ---@class perigee.model.options
 ---@field ctx? integer        tokens of context; the trained length, as far as memory allows, if nil
 ---@field sessions? integer   full contexts there is room for, 4 unless given
@@ -16,22 +17,26 @@ local PRIVATE <const> = setmetatable({}, { __mode = "k" })
 ---@field kv? "f16"|"f32"     type of the stored keys and values
 ---@field device? string      "cpu", "cuda:0,cpu": preference; the best predicted if nil
 
+---An open model.
 ---@class perigee.model
 ---@field info perigee.sys.engine.info   what it is; a table that cannot be changed
 local Model = {}
 Model.__name = "perigee.model"
 Model.__metatable = "perigee.model"
 
+---A session: tokens that a model holds, to go on from.
 ---@class perigee.session
 local Session = {}
 Session.__index = Session
 Session.__name = "perigee.session"
 Session.__metatable = "perigee.session"
 
+---How text is fed.
 ---@class perigee.feed.options
 ---@field special? boolean   read the text of control tokens as those tokens
 ---@field on_progress? fun(done: integer, total: integer)   called while a long prompt is computed
 
+---How text becomes tokens.
 ---@class perigee.tokenize.options
 ---@field special? boolean   read the text of control tokens as those tokens
 ---@field bos? boolean       add the tokens that begin a text, true unless given
@@ -273,6 +278,7 @@ function Session:set(params)
   return session_of(self).inner:sampling(params)
 end
 
+---The tokens held.
 ---@return integer[]?
 ---@return perigee.error? err
 ---@async
@@ -280,6 +286,7 @@ function Session:tokens()
   return session_of(self).inner:tokens()
 end
 
+---How many tokens are held.
 ---@return integer?
 ---@return perigee.error? err
 ---@async

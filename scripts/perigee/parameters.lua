@@ -9,6 +9,8 @@ local M = {}
 
 local HUGE <const> = 1 << 30
 
+---Parameters of the model, of sampling and of answers.  Other spellings are known: temperature,
+---num_ctx, max_tokens, ...; all those of sampling: perigee run --help.
 ---@class perigee.parameters
 ---@field temp? number              0 chooses the likeliest token
 ---@field top_k? integer

@@ -8,6 +8,7 @@ local schema = require "perigee.schema"
 
 local M = {}
 
+---A tool: what a model may call.
 ---@class perigee.tool
 ---@field name string           letters, digits, _ and -, at most 64
 ---@field description? string   one or two sentences for the model
@@ -18,6 +19,7 @@ local M = {}
 ---@field parallel? boolean     may run beside other calls of the same turn
 ---@field needs_approval? boolean|fun(args: table): boolean   ask before it runs
 
+---What a tool's run knows besides its arguments.
 ---@class perigee.tool.context
 ---@field id string     of this call
 ---@field name string   of the tool

@@ -16,6 +16,16 @@ for c in $commands; do
     is "$(awk 'length > 90' "$tmp/out")" "" # no line is cut by a terminal
 done
 
+run help lua
+has "$out" "chat:send(message)"
+run help lua on_tool_call perigee.fs.read
+has "$out" "assistant.on_tool_call?: fun("
+has "$out" "perigee.fs.read(path, max_bytes)"
+run 1 help lua chat:sned
+has "$err" "nothing is called chat:sned; did you mean chat:send?"
+run help lua --help
+has "$out" "perigee help lua [NAME...]"
+
 run 2
 has "$err" "COMMANDS"
 is "$out" ""

@@ -15,6 +15,7 @@ local engine = {}
 ---@field kv? "f16"|"f32"     type of the stored keys and values
 ---@field device? string      preference, "cuda:0,cpu"
 
+---What a model says about itself: model.info, chat:info().
 ---@class perigee.sys.engine.info
 ---@field path string
 ---@field architecture string
@@ -33,6 +34,7 @@ local engine = {}
 ---@field add_bos? boolean     texts begin with bos
 ---@field sampling table<string, number>   parameters that the file recommends
 
+---A piece of text to tokenize.
 ---@class perigee.segment
 ---@field text string
 ---@field input? boolean   never becomes control tokens
@@ -44,6 +46,7 @@ local engine = {}
 ---@field logit_bias? table<integer, number|false>   by token id; false bans it
 ---@field dry_sequence_breakers? string[]
 
+---How text is generated.
 ---@class perigee.generate.options
 ---@field max? integer              most tokens; nil or 0: until the context is full
 ---@field stop? string|string[]     texts that end it; they are not given out
@@ -52,6 +55,7 @@ local engine = {}
 ---@field special? boolean          control tokens appear in the text
 ---@field ignore_eog? boolean       the model's end tokens are tokens like others
 
+---An event of session:generate.
 ---@class perigee.sys.engine.event
 ---@field text string               what it adds; whole characters, "" where none is complete
 ---@field id? integer               the token; of the last event: the token that ended it ("eog")

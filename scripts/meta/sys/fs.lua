@@ -5,6 +5,7 @@
 
 local fs = {}
 
+---The text of a file.
 ---@param path string
 ---@param max_bytes? integer   1 MiB unless given
 ---@return string?
@@ -17,11 +18,13 @@ function fs.read(path, max_bytes) end
 ---@return perigee.error? err
 function fs.list(folder) end
 
+---What lies at a path.
 ---@param path string
 ---@return { type: "file"|"folder"|"other", size: integer, mtime: number }?
 ---@return perigee.error? err
 function fs.stat(path) end
 
+---Is there something at a path?
 ---@param path string
 ---@return boolean?
 ---@return perigee.error? err

@@ -16,6 +16,7 @@ function task:wait() end
 ---End it where it waits; its to-be-closed variables are closed.
 function task:cancel() end
 
+---How it stands with it.
 ---@return "running"|"done"|"failed"|"cancelled"
 function task:status() end
 
