@@ -118,7 +118,8 @@ end
 local function add_root(out, block, source)
   for _, row in ipairs(block.rows) do
     local head = ("perigee.%s: %s"):format(row.name, row.type)
-    add(out, { name = row.name, kind = "field", head = head, text = { row.text }, rows = {}, returns = {}, title = source[3] })
+    add(out, { name = row.name, kind = "field", head = head, text = { row.text }, rows = {},
+      returns = {}, title = source[3] })
   end
 end
 
