@@ -82,6 +82,10 @@ static int dispatch(int argc, char **argv) {
     }
     if (word[0] == '-') return peri_opts_usage("", "unknown option '%s'", word);
     if (is_help) word = argv[2];
+    if (is_help && (strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0)) {
+        print_help(stdout);
+        return PERI_EXIT_OK;
+    }
     if (is_help && strcmp(word, "lua") == 0)
         return run_command(&peri_cmd_help_lua, argc - 2, argv + 2);
     for (int i = 0; i < N_COMMAND; i++)
