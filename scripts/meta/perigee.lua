@@ -28,7 +28,7 @@ function perigee.model(path, options) end
 
 ---A conversation with an assistant, a table or the path or name of one; waits while the model loads.
 ---@class perigee.chat.module
----@overload fun(assistant: perigee.chat.of, options?: perigee.chat.options): perigee.chat?
+---@overload fun(assistant: perigee.chat.of, options?: table): perigee.chat?
 perigee.chat = {}
 
 ---A chat saved before.
