@@ -139,14 +139,20 @@ static const char *check_path(lua_State *L, int idx, const char *what) {
     return path;
 }
 
+/* model:restore(path[, sampling]): without it the session goes on as it was saved, and sampling()
+ * starts from the defaults. */
 int session_restore(lua_State *L) {
     peri_shared *m = engine_check_model(L, 1);
     const char *path = check_path(L, 2, "restore");
-    lua_settop(L, 2);
+    peri_sampling p;
+    lua_settop(L, 3);
+    bool is_given = !lua_isnil(L, 3);
+    if (is_given) value_read_sampling(L, 3, m->loaded.g, engine_host_of(L)->seed, &p);
     lua_pushvalue(L, 2); /* keeps the path */
-    lua_newtable(L);
+    push_copy(L, 3);
     lua_replace(L, 2);
-    return ask(L, m, &(peri_request){.kind = PERI_REQUEST_RESTORE, .path = path}, made_k);
+    peri_request r = {.kind = PERI_REQUEST_RESTORE, .path = path, .sampling = is_given ? &p : NULL};
+    return ask(L, m, &r, made_k);
 }
 
 static int session_close(lua_State *L) {

@@ -26,7 +26,7 @@ function perigee.model(path, options) end
 
 ---@alias perigee.chat.of string|perigee.assistant   a path, a name, or a table
 
----A conversation with an assistant, a table or the path or name of one; waits while the model loads.
+---A conversation with an assistant, a table or the path or name of one; waits for the model.
 ---@class perigee.chat.module
 ---@overload fun(assistant: perigee.chat.of, options?: table): perigee.chat?
 perigee.chat = {}

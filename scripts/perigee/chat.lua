@@ -173,8 +173,8 @@ function Chat:set(changes)
   for _, name in ipairs(forgotten) do all[name] = nil end
   local sampling = parameters.pick(new_ones, "sampling")
   if next(sampling) then
-    local ok, err = state.session:sampling(sampling)
-    if not ok then return nil, check.as_err(err, "session") end
+    local ok, err = state:set_sampling(sampling)
+    if not ok then return nil, err end
   end
   state.parameters = all
   for name, v in next, new_ones do state.changed[name] = v end

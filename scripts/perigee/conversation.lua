@@ -6,6 +6,7 @@ local assistants = require "perigee.assistant"
 local check = require "perigee.check"
 local format = require "perigee.format"
 local held = require "perigee.held"
+local host = require "perigee.sys.host"
 local json = require "perigee.sys.json"
 local parameters = require "perigee.parameters"
 local prompt = require "perigee.prompt"
@@ -24,6 +25,9 @@ local M = {}
 ---@field memory table         what hooks keep: ctx.state
 ---@field changed table<string, any>   parameters set by hand
 ---@field n_first integer      messages that the assistant begins with
+---@field told? table         of a restored session: its parameters, of which the engine's side of
+---                            changes knows nothing yet
+---@field seed? integer       of the session, where none was asked for
 ---@field undo? table         parameters to take back before the next reply (request_sampling.lua)
 ---@field routed table         conversations of other assistants about the same messages
 ---@field model table          of the engine
@@ -62,6 +66,19 @@ function State:render(request)
   }, self.info)
 end
 
+---Change the session's sampling.
+---@param changes table
+---@return boolean?
+---@return perigee.error? err
+function State:set_sampling(changes)
+  local all = check.shallow(self.told or {})
+  for name, v in next, changes do all[name] = v end
+  local ok, err = self.session:sampling(all)
+  if not ok then return nil, check.as_err(err, "session") end
+  self.told = nil
+  return true
+end
+
 ---What a reply is generated with.
 ---@param request? perigee.request
 function State:generate_options(request)
@@ -82,7 +99,7 @@ function State:save(path)
   if not ok then return nil, check.as_err(err, "session") end
   return source.write(path .. ".chat.json", json.encode(check.copy({
     version = 1, messages = self.messages, system = self.system, n_id = self.n_id,
-    held = held.save(self.held), changed = self.changed,
+    held = held.save(self.held), changed = self.changed, seed = self.seed or host.seed,
   }, "chat")))
 end
 
@@ -316,6 +333,7 @@ local function load_state(path)
   local ok, unknown = parameters.changes(changed, "changed")
   if not ok then return nil, check.err("corrupt", path .. ".chat.json: " .. unknown) end
   return { messages = messages, held = saved.held, changed = check.shallow(changed),
+    seed = math.tointeger(saved.seed),
     system = type(saved.system) == "string" and saved.system or nil,
     n_id = math.tointeger(saved.n_id) or 0 }
 end
@@ -332,17 +350,15 @@ function M.restore(assistant, options, path)
   local self, wrong = open(assistant, options, function(state)
     local place, refused = source.locate(path, "read")
     if not place then return nil, refused end
+    state.changed, state.parameters = saved.changed, with_changed(state.parameters, saved.changed)
+    -- It goes on as it was saved; the engine is told all of it with the first change.
+    state.told, state.seed = parameters.pick(state.parameters, "sampling"), saved.seed
+    state.told.seed = state.told.seed or saved.seed
     return state.model:restore(place)
   end)
   if not self then return nil, wrong end
   self.messages, self.system, self.n_id = saved.messages, saved.system, saved.n_id
   self.n_first, self.has_own_system = 0, self.system ~= self.assistant.system
-  self.changed, self.parameters = saved.changed, with_changed(self.parameters, saved.changed)
-  local ok, refused = self.session:sampling(parameters.pick(self.parameters, "sampling"))
-  if not ok then
-    self:close()
-    return nil, check.as_err(refused, "session")
-  end
   held.restore(self.held, saved.held)
   return self
 end

@@ -167,12 +167,13 @@ end
 
 ---A session saved before.
 ---@param path string
+---@param sampling? table   instead of what was saved
 ---@return perigee.fake.session?
 ---@return perigee.error?
-function Model:restore(path)
+function Model:restore(path, sampling)
   local saved = self.saved[path]
   if not saved then return nil, check.err("not_found", path .. ": no such session") end
-  local session = self:session(saved.sampling)
+  local session = self:session(sampling or saved.sampling)
   session.ids, session.n_reply = table.move(saved.ids, 1, #saved.ids, 1, {}), saved.n_reply
   return session
 end

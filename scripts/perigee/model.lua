@@ -98,16 +98,18 @@ function Model:session(params)
   return wrap_session(inner, model)
 end
 
----A session saved before, with the same model.
+---A session saved before, with the same model.  Its parameters are those given; without them it
+---goes on as it was saved, and session:set starts from the defaults.
 ---@param path string   in a folder the script may read
+---@param params? perigee.sampling
 ---@return perigee.session?
 ---@return perigee.error? err
 ---@async
-function Model:restore(path)
+function Model:restore(path, params)
   local model = model_of(self)
   local allowed, why = engine.locate(path, "read")
   if not allowed then return nil, why end
-  local inner, err = model.inner:restore(allowed)
+  local inner, err = model.inner:restore(allowed, params)
   if not inner then return nil, err end
   return wrap_session(inner, model)
 end

@@ -52,8 +52,8 @@ function M.apply(chat, request)
   local all = check.shallow(chat.undo or {})
   for name, v in next, changes do all[name] = v end
   if next(all) ~= nil then
-    local ok, err = chat.session:sampling(all)
-    if not ok then return check.as_err(err, "session") end
+    local ok, err = chat:set_sampling(all)
+    if not ok then return err end
   end
   chat.undo = next(undo) ~= nil and undo or nil
 end

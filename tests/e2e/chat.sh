@@ -39,6 +39,19 @@ print("again", chat:ask("What can you do?") == text)
 print("fork", fork:ask("What can you do?") == text)
 local restored <close> = assert(perigee.chat.restore(assistant, file))
 print("restored", restored:ask("What can you do?") == text)
+-- A change after a restart is laid over what the chat had, not over the defaults.
+assert(chat:rewind(mark))
+chat:set { top_k = 30, max = 12 }
+assert(chat:save(file))
+text = assert(chat:ask("And what else?"))
+local changed <close> = assert(perigee.chat.restore(assistant, file))
+print("changed", changed:set().top_k, changed:set().max, changed:ask("And what else?") == text)
+assert(chat:rewind(mark))
+chat:set { top_k = 50 }
+text = assert(chat:ask("And what else?"))
+local other <close> = assert(perigee.chat.restore(assistant, file))
+other:set { top_k = 50 }
+print("other", other:ask("And what else?") == text)
 LUA
 cd "$tmp" || exit 1
 run run "$tmp/replay.lua" --allow fs.read=saved --allow fs.write=saved
@@ -46,7 +59,9 @@ is "$out" "held	0	true
 kept	true
 again	true
 fork	false
-restored	true"
+restored	true
+changed	30	12	true
+other	true"
 
 # Mistakes are told at the line where they stand.
 printf '%s\n' 'local perigee = require "perigee"' 'local a = perigee.assistant {' \

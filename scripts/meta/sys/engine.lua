@@ -122,10 +122,11 @@ function model:detokenize(ids, want_special) end
 function model:session(sampling) end
 
 ---@param path string
+---@param sampling? perigee.sampling   instead of what was saved
 ---@return perigee.sys.engine.session?
 ---@return perigee.error? err
 ---@async
-function model:restore(path) end
+function model:restore(path, sampling) end
 
 ---Sessions of the model go on until they are closed.
 function model:close() end
