@@ -64,7 +64,7 @@ function T.test_a_version_that_fails_changes_nothing()
   chat:ask("a")
   local ok, err = chat:reload { from = "family/misspelt.lua" }
   lu.assertNil(ok)
-  lu.assertStrContains(tostring(err), "family/misspelt.lua:4: parameters.temprature is unknown")
+  lu.assertStrContains(tostring(err), "family/misspelt.lua:5: parameters.temprature is unknown")
   ok, err = chat:reload { from = "nowhere.gguf" }
   lu.assertNil(ok)
   lu.assertStrContains(tostring(err), "nowhere.gguf")

@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: MIT
 return {
   name = "Base", from = "nowhere.gguf", system = "Be kind.",
   parameters = { temp = 0, max = 5 },

@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: MIT
 return {
   system = "a",
   from = "circle_b.lua",

@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: MIT
 return {
   name = "x",
   from = "missing.lua",

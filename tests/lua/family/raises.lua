@@ -1,2 +1,3 @@
+-- SPDX-License-Identifier: MIT
 local t = nil
 return { from = t.x }

@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: MIT
 return {
   system = "Take care.", parameters = { top_k = 3 },
   tools = { { name = "h", run = function() return "h" end } },
