@@ -102,6 +102,9 @@ local function parts_of(own, folder, self)
       local err
       if not path:find("%.lua$") then
         return nil, check.err("invalid", ("%s: found %q, expected a Lua file"):format(source, part))
+      elseif not host.look(path) then
+        return nil, check.err("not_found", ("%s: with: there is no file %s"):format(
+          places.of_key(self.label, self.text, "with"), shown(path)))
       end
       part, err = load_checked(path, beside, self, tables.check_part)
       if not part then return nil, err end
@@ -181,7 +184,7 @@ local function step_down(own, folder, self)
   if not path:find("%.lua$") then return nil, path end
   if not host.look(path) then
     return false, check.err("not_found", ("%s: from: there is no file %s"):format(
-      places.of_key(self.label, self.text, "from"), path))
+      places.of_key(self.label, self.text, "from"), shown(path)))
   end
   local err = circle(self, path) or M.ask(own, path, beside)
   if err then return false, err end

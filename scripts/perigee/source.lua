@@ -103,6 +103,12 @@ local function check_supported(assistant)
   end
 end
 
+-- What is said of a word that names nothing; nil where it is a path.
+local function unknown(from)
+  if from:find("[/.]") or host.look(from) then return nil end
+  return check.err("not_found", "from: " .. folders.unknown(from))
+end
+
 ---The engine's model of an assistant.
 ---@param assistant perigee.assistant   checked
 ---@return table? model
@@ -121,7 +127,7 @@ function M.open(assistant)
     return nil, check.err("invalid", check.wrong("from", from, "a path or a model"))
   end
   local model, err = engine.open(from, parameters.pick(assistant.parameters, "model"))
-  if not model then return nil, check.as_err(err, "model") end
+  if not model then return nil, unknown(from) or check.as_err(err, "model") end
   return model, { model = model, n = 1 }
 end
 

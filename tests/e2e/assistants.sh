@@ -91,7 +91,12 @@ wrong hook.lua "hook.lua:4: attempt to index a nil value (field 'nothing') (in o
 printf 'local perigee = require "perigee"\nreturn {\n  from = "../team/toy.gguf",\n  tools = { perigee.tool { name = "f", run = print,\n    parameters = { a = "strin" } } },\n}\n' >tool.lua
 wrong tool.lua 'tool.lua:4: tool (f).parameters.a: the type "strin" is unknown; did you mean string?'
 printf 'return {\n  from = "../team/toy.gguf",\n  with = { "part.lua" },\n}\n' >with.lua
-wrong with.lua "part.lua"
+wrong with.lua "with.lua:3: with: there is no file part.lua"
+printf 'return { from = "tutr" }\n' >tutr.lua
+wrong tutr.lua "tutr.lua: from: there is no file and no assistant tutr; did you mean tut"
+printf 'local x = {\n  from = "../team/toy.gguf",\n}\n' >silent.lua
+run run silent.lua hi
+has "$err" "silent.lua returned nothing, so there is nobody to talk to"
 printf 'return { system = "no model" }\n' >nofrom.lua
 wrong nofrom.lua 'nofrom.lua: the assistant has no from; add from = "model.gguf"'
 finish

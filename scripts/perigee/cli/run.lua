@@ -31,6 +31,15 @@ local function warn_of_idle(arguments)
   host.write(2, text:format(arguments.target, table.concat(idle, ", --"):gsub("_", "-")))
 end
 
+-- A file with a table that nobody returned: no error, but hardly what was meant.
+local function warn_of_nothing(arguments)
+  local text = host.read_file(arguments.target) or ""
+  local does_something = text:find("require", 1, true) or text:find("print", 1, true)
+  if arguments.quiet or does_something then return end
+  host.write(2, ("perigee: warning: %s returned nothing, so there is nobody to talk to; an assistant "
+    .. "is a file that returns a table: return { from = ... }\n"):format(arguments.target))
+end
+
 local function warn(arguments, list)
   if arguments.quiet then return end
   for _, text in ipairs(list) do host.write(2, "perigee: warning: " .. text .. "\n") end
@@ -42,6 +51,7 @@ function M.main(arguments)
   local assistant, more = targets.read()
   if more == nil then
     warn_of_idle(arguments)
+    if assistant == nil then warn_of_nothing(arguments) end
     return assistant
   elseif not assistant then
     return fail(tostring(more))
