@@ -46,5 +46,11 @@ assert files["cpu"]["state"] == "usable" and files["cpu"]["path"].startswith(sys
 PYTHON
 run show --arch llama
 has "$out" llama
+run help lua on_request
+has "$out" on_request
+if [ -f "$demo" ]; then
+    run run translator "to German: Hello" # an assistant that comes along, on the model that does
+    [ -n "$out" ] || fail "the assistant said nothing"
+fi
 [ -f "$demo" ] || echo "skipped: running the example: examples/demo-model/perigee-demo.gguf is not there"
 finish
