@@ -177,6 +177,7 @@ function Chat:set(changes)
     if not ok then return nil, err end
   end
   state.parameters = all
+  state:close_routed() -- they are opened again with these parameters
   for name, v in next, new_ones do state.changed[name] = v end
   for _, name in ipairs(forgotten) do state.changed[name] = json.null end
   return check.shallow(all)
@@ -258,7 +259,7 @@ end
 ---Has a file that the assistant was read from changed since?
 ---@return string? path   the first that has
 function Chat:changed()
-  return lineage.changed(state_of(self).files)
+  return lineage.changed(state_of(self):all_files())
 end
 
 ---Go on as the assistant's files are now, or with another assistant.  The messages stay, and so do
@@ -282,7 +283,7 @@ end
 function Chat:assistant()
   local state = state_of(self)
   local files = {}
-  for i, file in ipairs(state.files) do files[i] = file.path end
+  for i, file in ipairs(state:all_files()) do files[i] = file.path end
   return { name = state.assistant.name, description = state.assistant.description,
     label = state.label, files = files }
 end

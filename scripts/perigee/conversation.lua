@@ -253,7 +253,8 @@ function State:reload(given)
   return true
 end
 
----The conversation of another assistant about the same messages.
+---The conversation of another assistant about the same messages.  Parameters that were laid over
+---this one, or set by hand, hold for it too.
 ---@param other string|perigee.assistant   what `route` returned; without from: with the same model
 ---@return perigee.conversation?
 ---@return perigee.error? err
@@ -264,7 +265,9 @@ function State:route_to(other)
     if given.from == nil and given.model == nil then given.from = self.model end
     local assistant, text = assistants.check(given)
     if not assistant then return nil, check.err("invalid", "route: " .. text) end
-    local options = { approve = self.approve, trace = self.trace }
+    local over = self.options.over and self.options.over.parameters or {}
+    local options = { approve = self.approve, trace = self.trace,
+      over = { parameters = with_changed(over, self.changed) } }
     local err
     known, err = M.new(assistant, options)
     if not known then return nil, err end
@@ -273,6 +276,14 @@ function State:route_to(other)
   end
   known.messages, known.n_id = self.messages, self.n_id
   return known
+end
+
+---The files of the assistant, and of those it has routed to.
+---@return { path: string, stamp: string? }[]
+function State:all_files()
+  local out = table.move(self.files, 1, #self.files, 1, {})
+  for _, other in next, self.routed do table.move(other.files, 1, #other.files, #out + 1, out) end
+  return out
 end
 
 function State:close_routed()

@@ -310,6 +310,26 @@ function T.test_route_lets_another_assistant_answer()
   lu.assertTrue(big.sessions[1].is_closed)
 end
 
+function T.test_parameters_from_outside_hold_for_whoever_answers()
+  local far = perigee.fake.model { replies = { "far", "far again", "far once more" } }
+  local other = { from = far, parameters = { temp = 0.1 } }
+  local chat = chat_of({ route = function() return other end }, nil,
+    { over = { parameters = { top_k = 4 } } })
+  chat:ask("x")
+  lu.assertEquals(far.sessions[1].sampling_used, { temp = 0.1, top_k = 4 })
+  chat:set { temp = 0.9 }
+  chat:ask("y")
+  lu.assertEquals(far.sessions[2].sampling_used, { temp = 0.9, top_k = 4 })
+  lu.assertTrue(far.sessions[1].is_closed)
+end
+
+function T.test_route_to_a_file_is_watched()
+  local chat = chat_of { route = function() return "family/parts/answers.lua" end }
+  local text, err = chat:ask("x")
+  lu.assertEquals(text, "by rule", tostring(err))
+  lu.assertStrContains(table.concat(chat:assistant().files, " "), "family/parts/answers.lua")
+end
+
 function T.test_route_without_from_and_in_a_circle()
   local chat, model = chat_of { route = function() return { system = "Another word." } end }
   local text, err = chat:ask("x")

@@ -134,6 +134,23 @@ function T.test_what_is_wrong_in_a_table()
   end
 end
 
+function T.test_a_folder_is_listed()
+  local assistants = require "perigee.assistants"
+  local list = assert(assistants.list { "tests/lua/family", "tests/lua/family/parts",
+    "tests/lua/family" })
+  local names = {}
+  for _, entry in ipairs(list) do
+    lu.assertEquals(entry.kind, "script")
+    names[#names + 1] = entry.name .. (entry.hidden_by and "*" or "")
+  end
+  local text = table.concat(names, " ")
+  lu.assertStrContains(text, "base base* broken broken*")
+  lu.assertStrContains(text, "careful child child*")
+  local none, err = assistants.list { "/etc" }
+  lu.assertNil(none)
+  lu.assertStrContains(tostring(err), "--allow fs.read=/etc")
+end
+
 function T.test_assistants_inside_one_another_without_end()
   local t = { from = "m.gguf" }
   for _ = 1, 20 do t = { from = t } end
