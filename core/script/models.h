@@ -48,6 +48,7 @@ typedef struct peri_shared {
     peri_load_options options;
     peri_loaded loaded;    /* PERI_SHARED_READY */
     peri_service *service; /* likewise */
+    peri_policy_host *policies; /* of the engine's thread */
     /* The opening. */
     peri_job job;
     struct peri_loading *loading;

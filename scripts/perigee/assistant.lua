@@ -9,6 +9,7 @@ local format = require "perigee.format"
 local json = require "perigee.sys.json"
 local layers = require "perigee.layers"
 local parameters = require "perigee.parameters"
+local sampler = require "perigee.sampler"
 local tool = require "perigee.tool"
 
 local M = {}
@@ -22,6 +23,7 @@ local M = {}
 ---@field description? string
 ---@field system? string           the system message
 ---@field parameters? perigee.parameters
+---@field sampler? perigee.link[]  the chain of samplers, see sampler.lua; becomes parameters
 ---@field messages? table[]        messages a chat begins with: { role =, content = }
 ---@field tools? perigee.tool[]
 ---@field capabilities? table      what the script asks for: { fs = { read = { "." } } }
@@ -192,6 +194,7 @@ local FIELDS <const> = {
   description = { kind = "string" },
   system = { kind = "string" },
   parameters = { kind = "table", check = parameters.check },
+  sampler = { kind = "table", expected = "a list of samplers" },
   messages = { kind = "table", expected = "a list of messages", check = read_messages },
   tools = { kind = "table", expected = "a list of tools", check = tool.check_list },
   capabilities = { kind = "table", check = function(v, path)
@@ -216,6 +219,11 @@ end
 local function complete(out)
   for _, key in ipairs { "parameters", "messages", "tools", "budget", "capabilities" } do
     out[key] = out[key] or {}
+  end
+  if out.sampler then
+    out.parameters, text = sampler.merge(out.parameters, out.sampler, "sampler")
+    if not out.parameters then return nil, text end
+    out.sampler = nil
   end
   return out
 end

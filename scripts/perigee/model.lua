@@ -3,6 +3,7 @@
 -- well as tokens, and keep files inside the script's grants.
 local engine = require "perigee.sys.engine"
 local loop = require "perigee.sys.loop"
+local sampler = require "perigee.sampler"
 
 local M = {}
 
@@ -81,14 +82,21 @@ local function copy_info(info)
   return out
 end
 
+local function prepared(params)
+  local out, text = sampler.prepare(params)
+  if text then loop.blame(text) end
+  return out
+end
+
 ---An empty session.
----@param params? perigee.sampling   sampling parameters: temp, top_k, top_p, min_p, seed, ...
+---@param params? perigee.sampling   sampling parameters: temp, top_k, top_p, min_p, seed, ...; and
+---sampler, a chain as assistants have it
 ---@return perigee.session?
 ---@return perigee.error? err
 ---@async
 function Model:session(params)
   local model = model_of(self)
-  local inner, err = model.inner:session(params)
+  local inner, err = model.inner:session(prepared(params))
   if not inner then return nil, err end
   return wrap_session(inner, model)
 end
@@ -270,7 +278,7 @@ end
 ---@return perigee.error? err
 ---@async
 function Session:set(params)
-  return session_of(self).inner:sampling(params)
+  return session_of(self).inner:sampling(prepared(params))
 end
 
 ---@return integer[]?

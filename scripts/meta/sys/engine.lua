@@ -40,7 +40,7 @@ local engine = {}
 ---Sampling parameters by name (engine.parameters lists them), and:
 ---@class perigee.sampling: { [string]: number|boolean }
 ---@field seed? integer
----@field samplers? string|string[]             order of the links, "top_k;top_p;temperature"
+---@field samplers? string|(string|perigee.policy)[]   order of the links, "top_k;top_p;temperature"
 ---@field logit_bias? table<integer, number|false>   by token id; false bans it
 ---@field dry_sequence_breakers? string[]
 
@@ -93,6 +93,32 @@ function engine.locate(path, way) end
 ---The sampling parameters there are.
 ---@return perigee.sys.engine.parameter[]
 function engine.parameters() end
+
+---The names of the samplers there are.
+---@return string[]
+function engine.links() end
+
+---The name of the sampler that is called so, by any of its spellings.
+---@param name string
+---@return string?
+function engine.link(name) end
+
+---An order of samplers in words or letters ("top_k;temperature", "kt", "none") as a list of names.
+---@param text string
+---@return string[]?
+---@return perigee.error? err
+function engine.order(text) end
+
+---The source of a sampling policy that comes with Perigee.
+---@param name string
+---@return string?
+function engine.policy(name) end
+
+---Load a sampling policy for a moment.
+---@param policy perigee.policy   with text and settings
+---@return boolean?
+---@return perigee.error? err
+function engine.check_policy(policy) end
 
 ---@class perigee.sys.engine.model
 local model = {}
