@@ -296,6 +296,11 @@ void peri_sampler_set_other(peri_sampler *s, const float *logits) {
     s->other = logits;
 }
 
+void peri_sampler_set_without(peri_sampler *s, const int32_t *id, size_t n) {
+    s->without = id;
+    s->n_without = n;
+}
+
 /* ---- constraints ----------------------------------------------------------------------------- */
 
 peri_status peri_sampler_heal(peri_sampler *s, int32_t n_tok, const char *text, size_t size,
@@ -358,12 +363,14 @@ static void constrain(smp_pick *k) {
 
 static void add_biases(smp_pick *k) {
     const smp_shared *h = k->s->shared;
-    if (!h->p->n_bias && !h->n_eog) return;
+    if (!h->p->n_bias && !h->n_eog && !k->s->n_without) return;
     float *logits = smp_own_logits(k);
     for (size_t i = 0; i < h->p->n_bias; i++)
         logits[h->p->bias[i].id] += h->p->bias[i].bias;
     for (size_t i = 0; i < h->n_eog; i++)
         logits[h->eog[i]] = -INFINITY;
+    for (size_t i = 0; i < k->s->n_without; i++)
+        logits[k->s->without[i]] = -INFINITY;
 }
 
 /* The survivors are c[n] of the scratch from here on. */

@@ -57,6 +57,9 @@ size_t peri_sampler_survivors(peri_sampler *s, const peri_candidate **out);
 /* Logits of another session, f32 [n_vocab], that policies of the next picks may look at; NULL: none.
  * Borrowed until the next call. */
 void peri_sampler_set_other(peri_sampler *s, const float *logits);
+/* Tokens id[n] of the vocabulary that the next picks do not choose.  Borrowed until the next call.
+ */
+void peri_sampler_set_without(peri_sampler *s, const int32_t *id, size_t n);
 
 typedef struct peri_token_logprob {
     int32_t id;

@@ -85,6 +85,8 @@ struct peri_sampler {
     int32_t n_record, n_seen, room;
     smp_kept kept;      /* of policies, right for the same history */
     const float *other; /* see peri_sampler_set_other */
+    const int32_t *without; /* [n_without] */
+    size_t n_without;
     int32_t *z, n_z; /* [n_z] room of dry, n_z = what it looks back over at most */
     struct {
         int32_t n_tok; /* where the text begins */

@@ -200,6 +200,17 @@ function Session:feed(x, options)
   return true
 end
 
+-- The options with the session beside as the engine knows it.
+local function generate_options(options)
+  if type(options) ~= "table" or options.beside == nil then return options end
+  local other = PRIVATE[options.beside]
+  if not other then loop.blame("generate: beside: found no session of this script") end
+  local out = {}
+  for key, value in next, options do out[key] = value end
+  out.beside = other.inner
+  return out
+end
+
 ---Generate: for ev in session:generate { max = 64 } do io(ev.text) end.  Each event has the text
 ---it adds; the last has done = "eog", "length", "stop", "cancelled", "context" or "error" (then
 ---error tells which).  Leaving the loop ends the generation.
@@ -209,7 +220,7 @@ end
 ---@return nil
 ---@return perigee.sys.engine.stream closing
 function Session:generate(options)
-  local stream, err = session_of(self).inner:generate(options)
+  local stream, err = session_of(self).inner:generate(generate_options(options))
   if not stream then error(err, 2) end
   return stream, nil, nil, stream
 end

@@ -51,6 +51,9 @@ local engine = {}
 ---@field logprobs? integer         so many likeliest tokens with each event
 ---@field special? boolean          control tokens appear in the text
 ---@field ignore_eog? boolean       the model's end tokens are tokens like others
+---@field without? integer[]        tokens that the first one is not
+---@field beside? perigee.sys.engine.session   its prediction is shown to sampling policies, and it is
+---given every token too; what it is asked meanwhile waits
 
 ---@class perigee.sys.engine.event
 ---@field text string               what it adds; whole characters, "" where none is complete
