@@ -92,6 +92,8 @@ int engine_order(lua_State *L);
 int engine_policy(lua_State *L);
 int engine_check_policy(lua_State *L);
 
+int engine_measure(lua_State *L); /* lua_measure.c */
+
 /* ---- lua_session.c ------------------------------------------------------------------------------
  */
 void session_make_classes(lua_State *L);

@@ -389,6 +389,7 @@ static int open_module(lua_State *L) {
                                          {"order", engine_order},
                                          {"policy", engine_policy},
                                          {"check_policy", engine_check_policy},
+                                         {"measure", engine_measure},
                                          {NULL, NULL}};
     luaL_newlib(L, functions);
     /* Objects of scripts that stand for a model -> the model, see perigee/model.lua. */

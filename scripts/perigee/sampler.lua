@@ -264,15 +264,22 @@ function M.prepare(params)
   return M.merge(out, params.sampler, "sampler")
 end
 
----An order in words: names with ';' between.
----@param samplers (string|perigee.policy)[]
----@return string
-function M.text(samplers)
-  local words = {}
-  for i, link in ipairs(samplers) do
-    words[i] = type(link) == "string" and link or "policy " .. link.policy
+---Try a chain on made-up logits, without a model: for specs of policies.
+---   local tried = require("perigee.sampler").measure({ sampler = { ... } }, { vocab = 500 })
+---@param params perigee.sampling   as of model:session
+---@param options? { vocab?: integer, picks?: integer, seed?: integer }
+---@return { ids: integer[], digest: integer, ns: number }?   the tokens chosen; a number that depends
+---on every bit of the candidates they were drawn from; what a choice took
+---@return perigee.error? err
+function M.measure(params, options)
+  local out, text = M.prepare(params)
+  if text then check.blame(text) end
+  if type(options) ~= "table" and options ~= nil then
+    check.blame(check.wrong("options", options, "a table"))
   end
-  return #words > 0 and table.concat(words, ";") or "none"
+  local all = check.shallow(options or {})
+  all.digest = true
+  return engine.measure(out, all)
 end
 
 return M

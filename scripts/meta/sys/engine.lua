@@ -123,6 +123,15 @@ function engine.policy(name) end
 ---@return perigee.error? err
 function engine.check_policy(policy) end
 
+---Choose tokens by a chain from made-up logits: what a choice costs, and what was chosen.
+---@param sampling perigee.sampling
+---@param options { vocab?: integer, picks?: integer, seed?: integer, digest?: boolean }
+---@param model? perigee.sys.engine.model   whose vocabulary to take
+---@return { ns: number, digest?: integer, ids?: integer[] }?   ns: per token; digest: of the bits of
+---all candidates left
+---@return perigee.error? err
+function engine.measure(sampling, options, model) end
+
 ---@class perigee.sys.engine.model
 local model = {}
 

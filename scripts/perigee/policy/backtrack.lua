@@ -48,9 +48,8 @@ local OPTIONS <const> = {
 
 ---@class perigee.backtrack.text
 ---@field session perigee.session
----@field tokens { id: integer, text: string }[]   told by the engine, not wholly given out
+---@field tokens { id: integer, text: string }[]   told by the engine, not given out yet
 ---@field base integer                    tokens of the session before the first of them
----@field told integer                    bytes of their text that were given out
 ---@field bans table<integer, integer[]>  tokens not to be chosen, by position
 local Text = {}
 Text.__index = Text
@@ -79,33 +78,27 @@ local function joined(self)
   return table.concat(parts)
 end
 
--- Give out the text up to a byte; tokens that were given out are forgotten, but for the last.
-local function release(self, text, upto)
-  local out = text:sub(self.told + 1, upto)
-  self.told = math.max(self.told, upto)
-  while #self.tokens > 1 and #self.tokens[1].text <= self.told do
-    self.told = self.told - #self.tokens[1].text
-    table.remove(self.tokens, 1)
-    self.base = self.base + 1
+-- Give out the tokens that lie wholly in the first bytes: of a token that is taken back, nothing may
+-- have been told.
+local function release(self, upto)
+  local parts = {}
+  while self.tokens[1] and #self.tokens[1].text <= upto do
+    local text = table.remove(self.tokens, 1).text
+    parts[#parts + 1] = text
+    upto, self.base = upto - #text, self.base + 1
   end
-  return out
+  return table.concat(parts)
 end
 
--- Go back to the token in which a byte of the text lies, and ban it there.
-local function go_back(self, at)
-  local i, n = 1, #self.tokens[1].text
-  while n < at do
-    i = i + 1
-    n = n + #self.tokens[i].text
-  end
-  local position = self.base + i - 1
+-- Go back to the first token held, in which a phrase begins, and ban it there.
+local function go_back(self)
+  local position, bans = self.base, self.bans[self.base] or {}
   for known in next, self.bans do
     if known > position then self.bans[known] = nil end -- they belong to another beginning
   end
-  local bans = self.bans[position] or {}
-  bans[#bans + 1] = self.tokens[i].id
+  bans[#bans + 1] = self.tokens[1].id
   self.bans[position] = bans
-  for k = #self.tokens, i, -1 do self.tokens[k] = nil end
+  self.tokens = {}
   self.stream:close()
   self.stream, self.backs = nil, self.backs + 1
   return self.session:rewind(position)
@@ -131,27 +124,27 @@ end
 -- What is to be given out after the engine told of a token, or of the end (is_end).
 local function judge(self, is_end)
   local text = joined(self)
-  local folded = self.fold(text)
-  local phrase, _, held = look(folded, self.phrases)
+  local phrase, _, held = look(self.fold(text), self.phrases)
   local stop, which, waits = look(text, self.options.stop)
   if stop and not (phrase and phrase < stop) then
     finish(self, { done = "stop", stop = self.options.stop[which] })
-    return release(self, text, stop - 1)
+    return text:sub(1, stop - 1)
   end
-  if not phrase then return release(self, text, is_end and #text or #text - math.max(held, waits)) end
+  if not phrase then return release(self, is_end and #text or #text - math.max(held, waits)) end
+  local out = release(self, phrase - 1)
   if self.backs == self.tries then
     finish(self, { done = "tries" })
-    return release(self, text, phrase - 1)
+    self.session:rewind(self.base)
+    return out
   end
-  local out = release(self, text, phrase - 1)
-  local ok, err = go_back(self, phrase - (#text - #joined(self))) -- without what was forgotten
+  local ok, err = go_back(self)
   if not ok then finish(self, { done = "error", error = err }) end
   return out
 end
 
 local function step(self)
   if not self.stream then open_stream(self) end
-  local ev = self.stream()
+  local ev = self.stream:next()
   if ev.text ~= "" or ev.id and not ev.done then
     self.tokens[#self.tokens + 1] = { id = ev.id or -1, text = ev.text }
   end
@@ -206,7 +199,7 @@ function M.generate(session, options)
   local phrases = {}
   for i, phrase in ipairs(o.phrases) do phrases[i] = fold(phrase) end
   local self = setmetatable({ session = session, options = o, phrases = phrases, fold = fold,
-    tries = o.tries or 100, tokens = {}, base = start, start = start, told = 0, bans = {},
+    tries = o.tries or 100, tokens = {}, base = start, start = start, bans = {},
     backs = 0 }, Text)
   return self, nil, nil, self
 end
