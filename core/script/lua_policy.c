@@ -258,7 +258,10 @@ static peri_status host_open(void *user, const peri_policy_text *policy, size_t 
     peri_text key = {0};
     *out = NULL;
     make_key(&key, policy, n);
-    if (key.failed) return peri_fail(err, PERI_E_NOMEM, "out of memory for sampling policies");
+    if (key.failed) {
+        peri_text_fini(&key);
+        return peri_fail(err, PERI_E_NOMEM, "out of memory for sampling policies");
+    }
     for (policy_set *known = h->first; known; known = known->next) {
         if (known->key.size != key.size || memcmp(known->key.data, key.data, key.size) != 0)
             continue;
