@@ -323,8 +323,8 @@ static int bench_sampler(const peri_args *args, const bench_opts *o) {
                                (long long)o->n, MAX_PICKS);
     json_t *j = sampler_arguments(o);
     if (j == NULL) return PERI_EXIT_ERROR;
-    return peri_host_run(&args->common, &(peri_job_spec){.driver = "bench", .arguments = j,
-                                                         .slice_ms = SLICE_MS});
+    return peri_host_run(&args->common,
+                         &(peri_job_spec){.driver = "bench", .arguments = j, .slice_ms = SLICE_MS});
 }
 
 static int run(const peri_args *args, void *values) {

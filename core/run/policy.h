@@ -5,8 +5,8 @@
  *
  * A policy gets the candidates that are left and may change them; what it wants to keep it leaves
  * as bytes, which it is given back at the next pick.  The bytes are kept per position beside the
- * history they belong to, so a policy too is a function of parameters, logits and the tokens before:
- * fork, rewind, save and restore need no call.
+ * history they belong to, so a policy too is a function of parameters, logits and the tokens
+ * before: fork, rewind, save and restore need no call.
  *
  * All of it happens on the thread that drives the engine. */
 #ifndef PERI_RUN_POLICY_H
@@ -33,8 +33,8 @@ typedef struct peri_policy_view {
     bool is_sorted;     /* by falling logit, then rising id */
     const int32_t *tok; /* [n_tok] before the one to choose */
     int32_t n_tok, n_vocab;
-    const float *other;    /* f32 [n_vocab] logits of the session beside, or NULL */
-    peri_candidate *spare; /* room for n candidates */
+    const float *other;              /* f32 [n_vocab] logits of the session beside, or NULL */
+    peri_candidate *spare;           /* room for n candidates */
     const peri_tokenizer *tokenizer; /* may be NULL */
     uint64_t seed, stream;
     uint32_t first_draw, n_draw; /* random numbers of this policy */
@@ -42,8 +42,8 @@ typedef struct peri_policy_view {
     peri_text *left;             /* append what it leaves now */
 } peri_policy_view;
 
-void peri_view_softmax(peri_policy_view *v); /* fill p, unless has_p */
-void peri_view_sort(peri_policy_view *v);    /* unless is_sorted */
+void peri_view_softmax(peri_policy_view *v);  /* fill p, unless has_p */
+void peri_view_sort(peri_policy_view *v);     /* unless is_sorted */
 double peri_view_random(peri_policy_view *v); /* uniform in [0, 1): the next of this policy */
 
 /* Who runs policies; core/script has one.  Functions get `user` first. */

@@ -54,8 +54,8 @@ peri_status peri_sampler_pick(peri_sampler *s, const float *logits, const int32_
  * the same scratch.  Returns their number, at least 1 after a successful pick. */
 size_t peri_sampler_survivors(peri_sampler *s, const peri_candidate **out);
 
-/* Logits of another session, f32 [n_vocab], that policies of the next picks may look at; NULL: none.
- * Borrowed until the next call. */
+/* Logits of another session, f32 [n_vocab], that policies of the next picks may look at; NULL:
+ * none. Borrowed until the next call. */
 void peri_sampler_set_other(peri_sampler *s, const float *logits);
 /* Tokens id[n] of the vocabulary that the next picks do not choose.  Borrowed until the next call.
  */

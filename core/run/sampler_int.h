@@ -83,8 +83,8 @@ struct peri_sampler {
     smp_record *record; /* [n_record] by rising n_tok, right for the history seen[n_seen] */
     int32_t *seen;
     int32_t n_record, n_seen, room;
-    smp_kept kept;      /* of policies, right for the same history */
-    const float *other; /* see peri_sampler_set_other */
+    smp_kept kept;          /* of policies, right for the same history */
+    const float *other;     /* see peri_sampler_set_other */
     const int32_t *without; /* [n_without] */
     size_t n_without;
     int32_t *z, n_z; /* [n_z] room of dry, n_z = what it looks back over at most */
@@ -159,7 +159,8 @@ void smp_match_history(peri_sampler *s, const int32_t *tok, int32_t n_tok);
  */
 /* Run policy i on the list. */
 peri_status smp_policy(smp_pick *k, size_t i, peri_error *err);
-/* Remember what the policies of this pick left, for n_tok + 1.  Fails before anything was chosen. */
+/* Remember what the policies of this pick left, for n_tok + 1.  Fails before anything was chosen.
+ */
 peri_status smp_keep(smp_pick *k, peri_error *err);
 /* Forget what was kept for positions beyond n_tok. */
 void smp_kept_trim(smp_kept *s, int32_t n_tok);

@@ -369,8 +369,8 @@ peri_status peri_sampling_check(const peri_sampling *p, peri_error *err) {
         return peri_fail(err, PERI_E_RANGE, "samplers: found %d names, at most %d", p->n_order,
                          PERI_MAX_ORDER);
     for (int i = 0; i < p->n_order; i++) {
-        bool is_policy = p->order[i] >= PERI_LINK_POLICY &&
-                         p->order[i] - (size_t)PERI_LINK_POLICY < p->n_policy;
+        bool is_policy =
+            p->order[i] >= PERI_LINK_POLICY && p->order[i] - (size_t)PERI_LINK_POLICY < p->n_policy;
         if (!is_policy && (p->order[i] == PERI_LINK_NONE || p->order[i] >= PERI_N_LINK))
             return peri_fail(err, PERI_E_RANGE, "samplers: found link %d, expected 1 to %d",
                              p->order[i], PERI_N_LINK - 1);

@@ -45,7 +45,7 @@ void peri_sched_emit(peri_sched *s, const peri_job *j, uint64_t session, peri_ev
 }
 
 void peri_sched_close_job(peri_sched *s, peri_job *j, uint64_t session, peri_status st,
-                      const peri_error *err, peri_event *ev) {
+                          const peri_error *err, peri_event *ev) {
     ev->kind = PERI_EVENT_FINAL;
     ev->is_final = true;
     ev->status = st;

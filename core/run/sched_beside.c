@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * sched_beside.c - two sessions that move together: one generates, the other is given its tokens and
- * shows its prediction to sampling policies.
+ * sched_beside.c - two sessions that move together: one generates, the other is given its tokens
+ * and shows its prediction to sampling policies.
  *
  * The GENERATE stands in the queue of the first, a BESIDE in that of the second; both are queued at
  * once, so that of two pairs over the same sessions one is before the other in every queue and
@@ -11,7 +11,8 @@
 
 #include "base/compiler.h"
 
-peri_status peri_beside_join(peri_job *leader, peri_slot *slot, peri_slot *beside, peri_error *err) {
+peri_status peri_beside_join(peri_job *leader, peri_slot *slot, peri_slot *beside,
+                             peri_error *err) {
     peri_job *j;
     const peri_request r = {.kind = PERI_REQUEST_BESIDE, .session = beside->id};
     peri_status st = peri_job_new(&r, 0, &j, err);

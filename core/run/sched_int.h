@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
  * sched_int.h - what the files of the scheduler share: sched.c takes requests and answers those
- * that need no step, sched_beside.c keeps two sessions together, sched_room.c finds blocks, sched_step.c makes steps, generate.c turns logits
- * into tokens and text. */
+ * that need no step, sched_beside.c keeps two sessions together, sched_room.c finds blocks,
+ * sched_step.c makes steps, generate.c turns logits into tokens and text. */
 #ifndef PERI_RUN_SCHED_INT_H
 #define PERI_RUN_SCHED_INT_H
 

@@ -84,7 +84,8 @@ peri_shared *engine_check_model(lua_State *L, int idx);
 
 int engine_locate(lua_State *L); /* lua_locate.c */
 
-/* ---- lua_chain.c: engine.links, .link, .order, .policy, .check_policy ----------------------------
+/* ---- lua_chain.c: engine.links, .link, .order, .policy, .check_policy
+ * ----------------------------
  */
 int engine_links(lua_State *L);
 int engine_link(lua_State *L);

@@ -190,10 +190,10 @@ static int c_gc(lua_State *L) {
 
 candidates *candidates_push(lua_State *L) {
     static const luaL_Reg methods[] = {
-        {"id", c_id},         {"logit", c_logit},       {"p", c_p},           {"text", c_text},
-        {"find", c_find},     {"text_of", c_text_of},   {"token", c_token},   {"set", c_set},
-        {"ban", c_ban},       {"pick", c_pick},         {"keep", c_keep},     {"sort", c_sort},
-        {"random", c_random}, {"position", c_position}, {"other", c_other},   {NULL, NULL}};
+        {"id", c_id},         {"logit", c_logit},       {"p", c_p},         {"text", c_text},
+        {"find", c_find},     {"text_of", c_text_of},   {"token", c_token}, {"set", c_set},
+        {"ban", c_ban},       {"pick", c_pick},         {"keep", c_keep},   {"sort", c_sort},
+        {"random", c_random}, {"position", c_position}, {"other", c_other}, {NULL, NULL}};
     candidates *c = lua_newuserdatauv(L, sizeof *c, 0);
     *c = (candidates){0};
     lua_createtable(L, 0, 5);

@@ -127,8 +127,7 @@ static bool put_value(writer *w, int idx, int depth);
 static bool put_member(writer *w, const plain_key *key, int depth) {
     size_t n = strlen(w->path), room = sizeof w->path - n;
     if (key->is_text)
-        snprintf(w->path + n, room, ".%.*s", key->s.size < 40 ? (int)key->s.size : 40,
-                 key->s.data);
+        snprintf(w->path + n, room, ".%.*s", key->s.size < 40 ? (int)key->s.size : 40, key->s.data);
     else
         snprintf(w->path + n, room, "[%lld]", (long long)key->i);
     bool ok = put_value(w, lua_gettop(w->L), depth);

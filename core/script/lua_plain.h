@@ -27,8 +27,8 @@ typedef struct plain_key {
     lua_Number x; /* of any number */
     peri_str s;   /* lives as long as the key in its table */
 } plain_key;
-/* Push a buffer of the keys of the table at idx: numbers by size, then strings by bytes.  NULL, with
- * nothing pushed, when there is a key of another type. */
+/* Push a buffer of the keys of the table at idx: numbers by size, then strings by bytes.  NULL,
+ * with nothing pushed, when there is a key of another type. */
 plain_key *plain_push_keys(lua_State *L, int idx, size_t *n);
 
 #endif

@@ -4,8 +4,8 @@
  *
  * A call runs on a coroutine of the set's state, so that after a failure, one for want of memory
  * too, the lines that ran are still there to be named.  The state of a policy is bytes between
- * calls: it is read before each and written after it, so a call can depend on nothing else, and what
- * core/run keeps is the whole truth.
+ * calls: it is read before each and written after it, so a call can depend on nothing else, and
+ * what core/run keeps is the whole truth.
  *
  * Time.  A hook counts instructions; functions of the libraries, which it does not see, look at the
  * slice's deadline (lua_run.c).  Either way the coroutine is given up and a new one made. */
@@ -239,7 +239,8 @@ static void free_set(policy_set *s) {
     peri_free(s);
 }
 
-static peri_status new_set(const peri_policy_text *policy, size_t n, policy_set **out, peri_error *err) {
+static peri_status new_set(const peri_policy_text *policy, size_t n, policy_set **out,
+                           peri_error *err) {
     peri_lua_options o = {.size = sizeof o, .max_bytes = PERI_POLICY_BYTES};
     policy_set *s = peri_calloc(1, sizeof *s);
     *out = s;

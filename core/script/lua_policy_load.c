@@ -37,17 +37,27 @@ _Noreturn void policy_fail(lua_State *L, int idx, const char *fmt, ...) {
 
 /* ---- the environment ------------------------------------------------------------------------- */
 
-static const char *const base_names[] = {"assert",   "error",  "ipairs",   "rawequal", "rawlen",
-                                         "select",   "string", "table",    "tonumber", "tostring",
-                                         "type",     "utf8"};
+static const char *const base_names[] = {"assert",   "error",    "ipairs", "rawequal",
+                                         "rawlen",   "select",   "string", "table",
+                                         "tonumber", "tostring", "type",   "utf8"};
 
 static const struct {
     const char *name, *hint;
-} absent[] = {{"next", "pairs"},       {"print", "error, to see a value"}, {"pcall", NULL},
-              {"xpcall", NULL},        {"coroutine", NULL},                {"load", NULL},
-              {"require", NULL},       {"setmetatable", NULL},             {"getmetatable", NULL},
-              {"rawget", "indexing"},  {"os", NULL},                       {"io", NULL},
-              {"debug", NULL},         {"collectgarbage", NULL},           {"rawset", "assignment"}};
+} absent[] = {{"next", "pairs"},
+              {"print", "error, to see a value"},
+              {"pcall", NULL},
+              {"xpcall", NULL},
+              {"coroutine", NULL},
+              {"load", NULL},
+              {"require", NULL},
+              {"setmetatable", NULL},
+              {"getmetatable", NULL},
+              {"rawget", "indexing"},
+              {"os", NULL},
+              {"io", NULL},
+              {"debug", NULL},
+              {"collectgarbage", NULL},
+              {"rawset", "assignment"}};
 
 /* Reading a global that is not there.  Arguments: the table of globals, the name. */
 static int undeclared(lua_State *L) {
@@ -272,15 +282,15 @@ const char *policy_put_back(lua_State *L, int idx) {
 /* ---- settings -------------------------------------------------------------------------------- */
 
 /* Raise for a setting that the policy does not have; its settings are at index `known`. */
-_Noreturn static void unknown_setting(lua_State *L, const char *chunk, const char *name, int known) {
+_Noreturn static void unknown_setting(lua_State *L, const char *chunk, const char *name,
+                                      int known) {
     const char *names[MAX_NAMES];
     size_t n = 0;
     for (lua_pushnil(L); lua_next(L, known) && n < MAX_NAMES; lua_pop(L, 1))
         if (lua_type(L, -2) == LUA_TSTRING) names[n++] = lua_tostring(L, -2);
     const char *near = peri_nearest(name, names, n);
     if (n == 0) luaL_error(L, "%s: setting '%s': the policy has no settings", chunk, name);
-    if (near)
-        luaL_error(L, "%s: unknown setting '%s'; did you mean '%s'?", chunk, name, near);
+    if (near) luaL_error(L, "%s: unknown setting '%s'; did you mean '%s'?", chunk, name, near);
     luaL_error(L, "%s: unknown setting '%s'", chunk, name);
     __builtin_unreachable();
 }
@@ -385,8 +395,7 @@ void policy_load(lua_State *L, const peri_policy_text *p) {
     lua_call(L, 0, 1);
     take_apart(L, p, top + 2);
     int choose = top + 3;
-    if (lua_iscfunction(L, choose))
-        luaL_error(L, "%s: choose is a function of a library", p->name);
+    if (lua_iscfunction(L, choose)) luaL_error(L, "%s: choose is a function of a library", p->name);
     lua_newtable(L);
     int entry = lua_gettop(L);
     lua_pushvalue(L, choose);

@@ -363,8 +363,8 @@ static const value_table generate_table = {
 /* The session that is named beside the one at index 1. */
 static void read_beside(lua_State *L, peri_generate *g) {
     const session *own = lua_touserdata(L, 1), *other = luaL_testudata(L, -1, SESSION_CLASS);
-    if (!other) peri_lua_blame(L, "generate: beside: found %s, expected a session",
-                               luaL_typename(L, -1));
+    if (!other)
+        peri_lua_blame(L, "generate: beside: found %s, expected a session", luaL_typename(L, -1));
     if (!other->m) peri_lua_blame(L, "generate: beside: the session is closed");
     if (other->m != own->m) peri_lua_blame(L, "generate: beside: a session of another model");
     if (other->id == own->id) peri_lua_blame(L, "generate: beside: the session itself");

@@ -287,7 +287,7 @@ static void loading_done(void *user) {
         m->loaded.engine->host = m->policies;
         if (!st)
             st = peri_service_new(m->loaded.engine, m->loaded.tokenizer, on_event, m, &m->service,
-                              &m->error);
+                                  &m->error);
         if (st) peri_loaded_fini(&m->loaded);
     }
     m->state = st ? PERI_SHARED_FAILED : PERI_SHARED_READY;

@@ -9,7 +9,8 @@
 #include "script/lua_policy.h"
 #include "script/sandbox_int.h"
 
-/* ---- lua_candidates.c: what a policy is handed ------------------------------------------------ */
+/* ---- lua_candidates.c: what a policy is handed ------------------------------------------------
+ */
 
 /* The one such object of a state; v is NULL outside of a call. */
 typedef struct candidates {
@@ -19,7 +20,8 @@ typedef struct candidates {
 } candidates;
 candidates *candidates_push(lua_State *L);
 
-/* ---- lua_policy_load.c ------------------------------------------------------------------------ */
+/* ---- lua_policy_load.c ------------------------------------------------------------------------
+ */
 
 /* A policy in its state: a list with these entries. */
 enum {

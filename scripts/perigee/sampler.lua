@@ -80,8 +80,8 @@ local function settings_of(v, path)
   return settings
 end
 
--- { policy =, text =, settings = } of any of the forms; loaded once here, so that what is wrong with
--- it is told where it is written down.
+-- { policy =, text =, settings = } of any of the forms; loaded once here, so that what is wrong
+-- with it is told where it is written down.
 local function read_policy(v, path)
   if type(v.policy) == "function" then
     return nil, path .. ".policy: found a function; a policy runs on another thread, so it is a "
@@ -187,8 +187,8 @@ function M.read(list, path)
     if not link then return nil, set end
     for name, value in next, type(link) == "string" and set or {} do
       if values[name] ~= nil and not same(values[name], value) then
-        return nil, ("%s: %s is %s here and %s in %s; a parameter has one value"):format(where, name,
-          tostring(value), tostring(values[name]), origin[name])
+        local twice = "%s: %s is %s here and %s in %s; a parameter has one value"
+        return nil, twice:format(where, name, tostring(value), tostring(values[name]), origin[name])
       end
       values[name], origin[name] = value, origin[name] or where
     end
@@ -254,10 +254,11 @@ end
 ---@return string? text
 function M.prepare(params)
   if type(params) ~= "table" then return params end
-  local out, text = check.shallow(params), nil
+  local out = check.shallow(params)
   if type(out.samplers) == "table" then
-    out.samplers, text = M.read_order(out.samplers, "samplers")
+    local order, text = M.read_order(out.samplers, "samplers")
     if text then return nil, text end
+    out.samplers = order
   end
   if out.sampler == nil then return out end
   out.sampler = nil
@@ -268,8 +269,8 @@ end
 ---   local tried = require("perigee.sampler").measure({ sampler = { ... } }, { vocab = 500 })
 ---@param params perigee.sampling   as of model:session
 ---@param options? { vocab?: integer, picks?: integer, seed?: integer }
----@return { ids: integer[], digest: integer, ns: number }?   the tokens chosen; a number that depends
----on every bit of the candidates they were drawn from; what a choice took
+---@return { ids: integer[], digest: integer, ns: number }?   the tokens chosen; a number that
+---depends on every bit of the candidates they were drawn from; what a choice took
 ---@return perigee.error? err
 function M.measure(params, options)
   local out, text = M.prepare(params)

@@ -63,7 +63,8 @@ end
 
 function T.test_case_counts_unless_asked()
   lu.assertEquals(read(fake { "so As An" }, { phrases = { "as an" } }), "so As An")
-  lu.assertEquals(read(fake { "so As An", " x", "" }, { phrases = { "aS aN" }, ignore_case = true }), "so x")
+  local any <const> = { phrases = { "aS aN" }, ignore_case = true }
+  lu.assertEquals(read(fake { "so As An", " x", "" }, any), "so x")
 end
 
 function T.test_it_gives_up()
@@ -82,10 +83,13 @@ end
 
 function T.test_mistakes()
   local session = fake {}
-  lu.assertErrorMsgContains("backtrack has no phrases", perigee.backtrack, session, {})
-  lu.assertErrorMsgContains("did you mean phrases", perigee.backtrack, session, { frases = { "x" } })
-  lu.assertErrorMsgContains("expected a text", perigee.backtrack, session, { phrases = { "" } })
-  lu.assertErrorMsgContains("at least 1", perigee.backtrack, session, { phrases = { "x" }, max = 0 })
+  local function refuses(text, options)
+    lu.assertErrorMsgContains(text, perigee.backtrack, session, options)
+  end
+  refuses("backtrack has no phrases", {})
+  refuses("did you mean phrases", { frases = { "x" } })
+  refuses("expected a text", { phrases = { "" } })
+  refuses("at least 1", { phrases = { "x" }, max = 0 })
 end
 
 function T.test_the_engine_never_says_the_phrase_and_says_the_same_again()
@@ -112,7 +116,11 @@ function T.test_leaving_the_loop_ends_it()
   local model <close> = assert(perigee.model(MODEL, { ctx = 256 }))
   local s <close> = assert(model:session { seed = 5, temp = 1.2 })
   assert(s:feed "What is your name?")
-  for _ in perigee.backtrack(s, { phrases = { "zzz" } }) do break end
+  local n = 0
+  for _ in perigee.backtrack(s, { phrases = { "zzz" } }) do
+    n = n + 1
+    if n == 2 then break end
+  end
   lu.assertTrue(s:n_tok() < 250)
   assert(s:rewind(1))
 end

@@ -96,8 +96,8 @@ end
 
 function T.test_pick_ban_keep_and_sort()
   local second = holds "return function(c) c:pick(2) end"
-  local banned = sampler.measure({ sampler = { { "top_k", 2 }, policy "return function(c) c:ban(1) end" } },
-    { vocab = 300, picks = 30 })
+  local banned = sampler.measure({ sampler = { { "top_k", 2 },
+    policy "return function(c) c:ban(1) end" } }, { vocab = 300, picks = 30 })
   lu.assertEquals(second.ids[1], banned.ids[1])
   local first = holds "return function(c) c:keep(1) end"
   local greedy = sampler.measure({ temp = 0 }, { vocab = 300, picks = 30 })
@@ -125,15 +125,16 @@ function T.test_it_runs_at_temperature_0_behind_the_temperature_too()
 end
 
 function T.test_policies_of_one_chain_keep_their_own_states()
-  local count = "return function(c, s) s.n = (s.n or 0) + %d; if s.n > %d then error('at ' .. s.n) end end"
+  local count = "return function(c, s) s.n = (s.n or 0) + %d "
+    .. "if s.n > %d then error('at ' .. s.n) end end"
   local _, err = sampler.measure({ sampler = { { "top_k", 40 }, policy(count:format(1, 100)),
     policy(count:format(10, 60)) } }, { vocab = 300, picks = 30 })
   lu.assertStrContains(tostring(err), "p.lua:1: at 70")
 end
 
 function T.test_a_file_beside_the_script_and_one_of_ours()
-  local ours = assert(sampler.measure({ sampler = { { "top_k", 40 }, { policy = "entropy", low = 1, high = 1 } } },
-    { vocab = 300, picks = 30 }))
+  local ours = assert(sampler.measure({ sampler = { { "top_k", 40 },
+    { policy = "entropy", low = 1, high = 1 } } }, { vocab = 300, picks = 30 }))
   local one = sampler.measure({ sampler = { { "top_k", 40 }, { "temperature", 1 } } },
     { vocab = 300, picks = 30 })
   lu.assertEquals(ours.digest, one.digest) -- a temperature of 1 divides by 1
@@ -152,13 +153,17 @@ local UNFIT <const> = {
   { "return { choice = function() end }", "p.lua: has no function choose" },
   { "return { choose = function() end, setings = {} }",
     "p.lua: the key 'setings' is unknown; did you mean 'settings'?" },
-  { "return { choose = function() end, state = 3 }", "p.lua: state: found a number, expected a table" },
-  { "return { choose = function() end, state = { f = print } }", "'print' is not available in policies" },
-  { "return { choose = function() end, state = { f = type } }", "p.lua:1: state.f: found a function" },
+  { "return { choose = function() end, state = 3 }",
+    "p.lua: state: found a number, expected a table" },
+  { "return { choose = function() end, state = { f = print } }",
+    "'print' is not available in policies" },
+  { "return { choose = function() end, state = { f = type } }",
+    "p.lua:1: state.f: found a function" },
   { "local seen = {}\nreturn function(c)\n  seen[1] = c:id(1)\nend",
     "p.lua:2: choose uses the local 'seen' of its chunk, a table" },
-  { "local function deep() return function() return deep end end\nlocal t = {}\nlocal function f() t[1] = 1 end\n"
-    .. "return function() deep() f() end", "p.lua:4: choose uses the local 't' of its chunk, a table" },
+  { "local function deep() return function() return deep end end\nlocal t = {}\n"
+    .. "local function f() t[1] = 1 end\nreturn function() deep() f() end",
+    "p.lua:4: choose uses the local 't' of its chunk, a table" },
   { "local it = string.gmatch('abc', '.')\nreturn function() it() end",
     "choose uses the local 'it' of its chunk, a function" },
   { "n = 1\nreturn function() end", "p.lua:1: assignment to global 'n'" },
@@ -199,7 +204,8 @@ end
 -- Body of choose(c, state, settings) from line 2 on; what the error says behind "p.lua:LINE: ".
 local HOSTILE <const> = {
   { "while true do end", "2: ran 10000000 instructions for one token" },
-  { "local t = {}\nfor i = 1, 1e9 do t[i] = 'x' .. i end", "3: script used up its 16 MiB of memory" },
+  { "local t = {}\nfor i = 1, 1e9 do t[i] = 'x' .. i end",
+    "3: script used up its 16 MiB of memory" },
   { "local s = 'x'\nwhile true do s = s .. s end", "3: script used up its 16 MiB of memory" },
   { "local s = ('x'):rep(1 << 40)", "2: " },
   { "error 'boom'", "2: boom" },
@@ -283,8 +289,8 @@ local function text_of(session, max)
   return table.concat(parts), last
 end
 
--- A hostile session ends; the ones beside it say what they say alone, one of them with the very same
--- policies in the same state.
+-- A hostile session ends; the ones beside it say what they say alone, one of them with the very
+-- same policies in the same state.
 function T.test_other_sessions_go_on()
   local model <close> = assert(perigee.model(MODEL, { ctx = 128 }))
   local function session(body)
@@ -295,12 +301,13 @@ function T.test_other_sessions_go_on()
   end
   local harmless <const> = "if state.off then return end state.n = (state.n or 0) + 1"
   local alone = text_of(session(harmless), 24)
-  for _, body in ipairs { "while true do end", "local t = {} for i = 1, 1e9 do t[i] = {} end", "error 'x'" } do
+  for _, body in ipairs { "while true do end", "error 'x'",
+    "local t = {} for i = 1, 1e9 do t[i] = {} end" } do
     local bad <const> = "if c:position() > 20 then " .. body .. " end"
     local tasks = {
       perigee.spawn(function() return { text_of(session(bad), 60) } end),
       perigee.spawn(function() return { text_of(session(harmless), 24) } end),
-      perigee.spawn(function() return { text_of(session(bad), 4) } end), -- the same state, ends before
+      perigee.spawn(function() return { text_of(session(bad), 4) } end), -- ends before it fails
     }
     local results = assert(perigee.all(tasks))
     lu.assertEquals(results[1][2].done, "error")
@@ -367,7 +374,8 @@ function T.test_a_session_beside_shows_its_prediction_and_gets_the_tokens()
   for ev in a:generate { beside = b, max = 20, ignore_eog = true } do last = ev end
   lu.assertEquals(last.done, "length", tostring(last.error))
   lu.assertEquals(a:tokens(), b:tokens())
-  local c <close> = assert(model:session { seed = 2, sampler = { { "top_k", 40 }, { "temperature", 1.5 } } })
+  local c <close> = assert(model:session { seed = 2,
+    sampler = { { "top_k", 40 }, { "temperature", 1.5 } } })
   assert(c:feed "What is your name?")
   text_of(c, 20)
   lu.assertEquals(c:tokens(), a:tokens())
@@ -410,7 +418,8 @@ function T.test_what_is_wrong_with_a_session_beside()
       if ev.done then return ev end
     end
   end
-  lu.assertStrContains(tostring(done { beside = b, max = 2 }.error), "nothing was fed to the session beside")
+  lu.assertStrContains(tostring(done { beside = b, max = 2 }.error),
+    "nothing was fed to the session beside")
   lu.assertErrorMsgContains("beside: the session itself", a.generate, a, { beside = a })
   lu.assertErrorMsgContains("beside: found no session", a.generate, a, { beside = 3 })
   assert(b:feed "Hi")
@@ -442,8 +451,8 @@ end
 
 function T.test_a_sure_model_is_cooled_and_an_unsure_one_is_not()
   local function ids(low, high)
-    return sampler.measure({ sampler = { { "top_k", 40 }, { policy = "entropy", low = low, high = high } } },
-      { vocab = 300, picks = 30 }).ids
+    return sampler.measure({ sampler = { { "top_k", 40 },
+      { policy = "entropy", low = low, high = high } } }, { vocab = 300, picks = 30 }).ids
   end
   local greedy = sampler.measure({ temp = 0 }, { vocab = 300, picks = 30 }).ids
   lu.assertEquals(ids(0, 0), greedy)

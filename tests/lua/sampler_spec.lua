@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- Chains of samplers as lists of links: what they become, that they are the native chain bit for bit,
--- and what is said of mistakes in them.
+-- Chains of samplers as lists of links: what they become, that they are the native chain bit for
+-- bit, and what is said of mistakes in them.
 local lu = require "luaunit"
 local perigee = require "perigee"
 local sampler = require "perigee.sampler"
@@ -11,14 +11,16 @@ local T = {}
 local LINKS <const> = {
   penalties = { { "penalties", 1.3, repeat_last_n = 40, presence_penalty = 0.5 },
     { repeat_penalty = 1.3, repeat_last_n = 40, presence_penalty = 0.5 } },
-  dry = { { "dry", 0.8, dry_allowed_length = 1 }, { dry_multiplier = 0.8, dry_allowed_length = 1 } },
+  dry = { { "dry", 0.8, dry_allowed_length = 1 },
+    { dry_multiplier = 0.8, dry_allowed_length = 1 } },
   top_n_sigma = { { "top_n_sigma", 2.5 }, { top_n_sigma = 2.5 } },
   top_k = { { "top_k", 37 }, { top_k = 37 } },
   typ_p = { { "typ_p", 0.8 }, { typical_p = 0.8 } },
   top_p = { { "top_p", 0.9, min_keep = 3 }, { top_p = 0.9, min_keep = 3 } },
   min_p = { { "min_p", 0.02 }, { min_p = 0.02 } },
   xtc = { { "xtc", 0.5, xtc_threshold = 0.05 }, { xtc_probability = 0.5, xtc_threshold = 0.05 } },
-  temperature = { { "temperature", 1.7, dynatemp_range = 0.5 }, { temp = 1.7, dynatemp_range = 0.5 } },
+  temperature = { { "temperature", 1.7, dynatemp_range = 0.5 },
+    { temp = 1.7, dynatemp_range = 0.5 } },
   adaptive_p = { { "adaptive_p", 0.4 }, { adaptive_target = 0.4 } },
 }
 
@@ -68,9 +70,10 @@ function T.test_values_become_parameters()
 end
 
 function T.test_an_empty_chain_has_no_links()
-  local none = assert(sampler.measure({ sampler = {}, top_k = 1 }, { vocab = 300 }))
-  lu.assertEquals(none.digest, sampler.measure({ samplers = "none", top_k = 1 }, { vocab = 300 }).digest)
-  lu.assertNotEquals(none.digest, sampler.measure({ top_k = 1 }, { vocab = 300 }).digest)
+  local function digest(params) return sampler.measure(params, { vocab = 300 }).digest end
+  local none = digest { sampler = {}, top_k = 1 }
+  lu.assertEquals(none, digest { samplers = "none", top_k = 1 })
+  lu.assertNotEquals(none, digest { top_k = 1 })
 end
 
 function T.test_letters_and_texts_still_name_an_order()
@@ -84,7 +87,8 @@ end
 ------------------------------------------------------------ precedence
 
 function T.test_with_replaces_single_values_and_the_chain()
-  local base = perigee.assistant { from = "m.gguf", sampler = { { "top_k", 30 }, { "temperature", 0.7 } } }
+  local base = perigee.assistant { from = "m.gguf",
+    sampler = { { "top_k", 30 }, { "temperature", 0.7 } } }
   local assistant = require "perigee.assistant"
   local cooler = assistant.with(base, { parameters = { temp = 0.1 } })
   lu.assertEquals(cooler.parameters,
@@ -122,7 +126,8 @@ function T.test_mistakes_name_the_link_and_the_nearest()
   refuses("sampler[1].xtc_threshold is no parameter of top_k; it has top_k",
     { sampler = { { "top_k", 4, xtc_threshold = 1 } } })
   refuses("sampler[1]: found the number 3, expected a name", { sampler = { 3 } })
-  refuses("sampler[1][1]: found nothing, expected the name of a sampler", { sampler = { { top_k = 3 } } })
+  refuses("sampler[1][1]: found nothing, expected the name of a sampler",
+    { sampler = { { top_k = 3 } } })
   refuses("sampler[1][2]: found the number 3, expected nothing", { sampler = { { "infill", 3 } } })
   refuses("found keys that are no list", { sampler = { top_k = 3 } })
 end
@@ -143,7 +148,8 @@ end
 
 function T.test_mirostat_takes_no_policies()
   local ok, text = pcall(sampler.measure,
-    { mirostat = 2, sampler = { { policy = "p", text = "return function() end" } } }, { vocab = 300 })
+    { mirostat = 2, sampler = { { policy = "p", text = "return function() end" } } },
+    { vocab = 300 })
   lu.assertFalse(ok)
   lu.assertStrContains(text, "mirostat takes the place of the chain")
 end

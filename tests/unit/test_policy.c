@@ -65,7 +65,8 @@ static peri_status count_run(void *user, void *set, size_t i, peri_policy_view *
 
 static counting counts;
 static const peri_policy_host counter = {&counts, count_open, count_close, count_run};
-static const peri_policy_text texts[2] = {{"count", {"a", 1}, {"b", 1}}, {"mute", {"", 0}, {"", 0}}};
+static const peri_policy_text texts[2] = {{"count", {"a", 1}, {"b", 1}},
+                                          {"mute", {"", 0}, {"", 0}}};
 
 static peri_sampling counted(size_t n) {
     peri_sampling p = {.seed = 3, .temp = 1, .top_k = 20, .policy = texts, .n_policy = n};
@@ -255,10 +256,8 @@ static uint64_t open_fed(rig *g, const peri_sampling *p, uint32_t salt, size_t n
     const sr_record *x = put(g, (peri_request){.kind = PERI_REQUEST_OPEN, .sampling = p});
     if (x->final.status) fail_msg("%s", x->error);
     sr_fill(prompt, n, salt);
-    put(g, (peri_request){.kind = PERI_REQUEST_FEED,
-                          .session = x->final.session,
-                          .tok = prompt,
-                          .n_tok = n});
+    put(g, (peri_request){
+               .kind = PERI_REQUEST_FEED, .session = x->final.session, .tok = prompt, .n_tok = n});
     return x->final.session;
 }
 
@@ -366,7 +365,8 @@ static void what_cannot_be_a_pair_is_refused(void **state) {
     assert_non_null(strstr(none->error, "no session 999 to be beside"));
     assert_int_equal(early->final.status, PERI_E_INVALID);
     assert_non_null(strstr(early->error, "nothing was fed to the session beside"));
-    const peri_request own = {.kind = PERI_REQUEST_GENERATE, .session = a, .generate = {.beside = a}};
+    const peri_request own = {
+        .kind = PERI_REQUEST_GENERATE, .session = a, .generate = {.beside = a}};
     assert_int_equal(peri_job_new(&own, 1, &j, &err), PERI_E_INVALID);
     close_rig(g);
 }
@@ -410,7 +410,8 @@ static void the_first_token_can_be_told_what_not_to_be(void **state) {
     close_rig(g);
 }
 
-/* ---- policies in Lua -------------------------------------------------------------------------- */
+/* ---- policies in Lua --------------------------------------------------------------------------
+ */
 
 static const char stateful[] =
     "return { state = { n = 0, words = {} }, choose = function(c, s)\n"
@@ -433,7 +434,8 @@ static void one_that_fails_ends_alone(void **state) {
     (void)state;
     static const char *const hostile[] = {
         "return function(c)\n  if c:position() == 25 then while true do end end end",
-        "return function(c)\n  if c:position() == 25 then local t = {} for i = 1, 1e9 do t[i] = {} end "
+        "return function(c)\n  if c:position() == 25 then local t = {} for i = 1, 1e9 do t[i] = {} "
+        "end "
         "end end",
         "return function(c)\n  if c:position() == 25 then c:id(0) end end"};
     for (size_t i = 0; i < sizeof hostile / sizeof hostile[0]; i++) {
@@ -480,8 +482,8 @@ static void scenario(rig *g) {
     for (int i = 0; i < 2; i++)
         id[i] = try(g, (peri_request){.kind = PERI_REQUEST_OPEN, .sampling = &p});
     for (int i = 0; i < 2; i++)
-        try(g, (peri_request){
-                   .kind = PERI_REQUEST_FEED, .session = id[i], .tok = prompt, .n_tok = 8});
+        try(g,
+            (peri_request){.kind = PERI_REQUEST_FEED, .session = id[i], .tok = prompt, .n_tok = 8});
     const peri_request r[] = {
         {.kind = PERI_REQUEST_GENERATE,
          .session = id[0],
@@ -536,7 +538,8 @@ static void failing_allocations_end_requests_cleanly(void **state) {
     while (fail_one(g, f, n, n % 2, &n_failed)) {
         peri_sched_free(g->s);
         g->s = NULL;
-        if (f->live != live) fail_msg("allocation %llu: %llu blocks held, expected %llu", (unsigned long long)n,
+        if (f->live != live)
+            fail_msg("allocation %llu: %llu blocks held, expected %llu", (unsigned long long)n,
                      (unsigned long long)f->live, (unsigned long long)live);
         n += n < 200 ? 1 : 3; /* opening a Lua state makes hundreds that are all alike */
     }

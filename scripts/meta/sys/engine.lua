@@ -52,8 +52,8 @@ local engine = {}
 ---@field special? boolean          control tokens appear in the text
 ---@field ignore_eog? boolean       the model's end tokens are tokens like others
 ---@field without? integer[]        tokens that the first one is not
----@field beside? perigee.sys.engine.session   its prediction is shown to sampling policies, and it is
----given every token too; what it is asked meanwhile waits
+---@field beside? perigee.sys.engine.session   its prediction is shown to sampling policies, and it
+---is given every token too; what it is asked meanwhile waits
 
 ---@class perigee.sys.engine.event
 ---@field text string               what it adds; whole characters, "" where none is complete
@@ -127,8 +127,8 @@ function engine.check_policy(policy) end
 ---@param sampling perigee.sampling
 ---@param options { vocab?: integer, picks?: integer, seed?: integer, digest?: boolean }
 ---@param model? perigee.sys.engine.model   whose vocabulary to take
----@return { ns: number, digest?: integer, ids?: integer[] }?   ns: per token; digest: of the bits of
----all candidates left
+---@return { ns: number, digest?: integer, ids?: integer[] }?   ns: per token; digest: of the bits
+---of all candidates left
 ---@return perigee.error? err
 function engine.measure(sampling, options, model) end
 

@@ -12,7 +12,8 @@ local sampler = require "perigee.sampler"
 
 local M = {}
 
-local NATIVE <const> = { samplers = "penalties;dry;top_n_sigma;top_k;typ_p;top_p;min_p;xtc;temperature",
+local NATIVE <const> = {
+  samplers = "penalties;dry;top_n_sigma;top_k;typ_p;top_p;min_p;xtc;temperature",
   top_k = 40, top_p = 0.95, min_p = 0.05, temp = 0.8, repeat_penalty = 1.1 }
 
 local function described(policy)
@@ -85,9 +86,11 @@ local function report(arguments, rows, is_same, n_vocab)
     host.write(1, assert(json.encode(document, { indent = 2 })) .. "\n")
     return
   end
-  local lines = { ("vocabulary   %d tokens, %d picks a round, %d rounds, seed %d\n\n"):format(n_vocab,
-    arguments.picks, arguments.rounds, arguments.seed),
-    ("%-28s  %12s  %8s  %8s\n"):format("chain", "us per token", "min", "max") }
+  local head = "vocabulary   %d tokens, %d picks a round, %d rounds, seed %d\n\n"
+  local lines = {
+    head:format(n_vocab, arguments.picks, arguments.rounds, arguments.seed),
+    ("%-28s  %12s  %8s  %8s\n"):format("chain", "us per token", "min", "max"),
+  }
   for _, row in ipairs(rows) do
     lines[#lines + 1] = ("%-28s  %12.2f  %8.2f  %8.2f\n"):format(row[1], row[2].median, row[2].min,
       row[2].max)

@@ -83,8 +83,8 @@ end
 local function samplers_data(samplers)
   local out = {}
   for i, link in ipairs(samplers) do
-    out[i] = type(link) == "string" and link
-      or json.object { { "policy", link.policy }, { "settings", check.copy(link.settings, "settings") } }
+    out[i] = type(link) == "string" and link or json.object { { "policy", link.policy },
+      { "settings", check.copy(link.settings, "settings") } }
   end
   return json.array(out)
 end
@@ -94,8 +94,8 @@ local function samplers_text(samplers)
   for i, link in ipairs(samplers) do
     words[i] = link
     if type(link) ~= "string" then
-      local given = next(link.settings) and " " .. json.encode(check.copy(link.settings, "settings"))
-      words[i] = "policy " .. link.policy .. (given or "")
+      local given = json.encode(check.copy(link.settings, "settings"))
+      words[i] = "policy " .. link.policy .. (next(link.settings) and " " .. given or "")
     end
   end
   return #words > 0 and table.concat(words, ";") or "none"

@@ -61,7 +61,8 @@ function READ.bias(text, sofar)
 end
 
 local EXPECTED <const> = { integer = "an integer", number = "a number", boolean = "true or false",
-  bias = "TOKEN_ID:NUMBER or TOKEN_ID:false", strings = "a text that is not empty", chain = "names of samplers" }
+  bias = "TOKEN_ID:NUMBER or TOKEN_ID:false", strings = "a text that is not empty",
+  chain = "names of samplers" }
 
 local function wrong(name, text, expected)
   return nil, check.wrong(name, text, expected):gsub("the string ", "", 1)

@@ -1,7 +1,7 @@
 -- SPDX-License-Identifier: MIT
--- Text without certain phrases.  When one is complete, the session goes back to the token in which it
--- began, that token is banned there, and the text goes on another way.
---   for ev in perigee.backtrack(session, { phrases = { "as an AI" }, max = 200 }) do ... ev.text ... end
+-- Text without certain phrases.  When one is complete, the session goes back to the token in which
+-- it began, that token is banned there, and the text goes on another way.
+--   for ev in perigee.backtrack(session, { phrases = { "as an AI" } }) do ... ev.text ... end
 -- It is no link of the chain: what was told cannot be taken back, so text is held here until no
 -- phrase can begin in it, and going back is rewinding.  A rewound token leaves no trace: policies,
 -- mirostat and random numbers go on from the position they are rewound to.
@@ -19,7 +19,7 @@ local M = {}
 
 ---@class perigee.backtrack.event
 ---@field text string       what it adds; never taken back
----@field done? string      in the last event: as of session:generate, or "tries": a phrase came back
+---@field done? string      in the last event: as of session:generate, or "tries": it came back
 ---@field backs? integer    in the last event: how often it went back
 ---@field stop? string      in the last event: which text ended it
 ---@field error? perigee.error
@@ -78,8 +78,8 @@ local function joined(self)
   return table.concat(parts)
 end
 
--- Give out the tokens that lie wholly in the first bytes: of a token that is taken back, nothing may
--- have been told.
+-- Give out the tokens that lie wholly in the first bytes: of a token that is taken back, nothing
+-- may have been told.
 local function release(self, upto)
   local parts = {}
   while self.tokens[1] and #self.tokens[1].text <= upto do
