@@ -241,7 +241,8 @@ static void free_set(policy_set *s) {
 
 static peri_status new_set(const peri_policy_text *policy, size_t n, policy_set **out,
                            peri_error *err) {
-    peri_lua_options o = {.size = sizeof o, .max_bytes = PERI_POLICY_BYTES};
+    peri_lua_options o = {
+        .size = sizeof o, .max_bytes = PERI_POLICY_BYTES, .slice_ms = PERI_POLICY_MS};
     policy_set *s = peri_calloc(1, sizeof *s);
     *out = s;
     if (!s) return peri_fail(err, PERI_E_NOMEM, "out of memory for sampling policies");

@@ -13,8 +13,9 @@
 #include "run/policy.h"
 
 enum {
-    PERI_POLICY_INSTRUCTIONS = 10000000, /* of the VM, per call */
-    PERI_POLICY_BYTES = 16 << 20         /* of a set's state */
+    PERI_POLICY_INSTRUCTIONS = 5000000, /* of the VM, per call */
+    PERI_POLICY_BYTES = 16 << 20,       /* of a set's state */
+    PERI_POLICY_MS = 400                /* of processor time, per call */
 };
 
 /* A host for one engine; used on one thread at a time.  Freed after all samplers that use it. */
