@@ -117,6 +117,7 @@ local function all_fields()
   for name, row in next, ROWS do
     all[name] = KINDS[row[2]] or number_field(row[2], row[3], row[4])
   end
+  default.samplers = assert(engine.order "")
   fields, defaults = all, default
   return fields
 end

@@ -10,6 +10,8 @@ local check = require "perigee.check"
 local engine = require "perigee.sys.engine"
 local fs = require "perigee.sys.fs"
 local host = require "perigee.sys.host"
+local json = require "perigee.sys.json"
+local loop = require "perigee.sys.loop"
 
 local M = {}
 
@@ -41,8 +43,19 @@ M.policies = { "contrastive", "entropy", "watermark" }
 
 ------------------------------------------------------------ policies
 
+-- A relative name beside the file that describes the chain (`folder` where that is known, else that
+-- of the code that runs), else as the engine finds it; and whether it may be read without a grant.
+local function find_file(name, folder)
+  local _, placed = pcall(loop.blame, "")
+  folder = folder or type(placed) == "string" and placed:match("^(.*/)[^/]*:%d+: ") or nil
+  local is_inside = name:sub(1, 1) ~= "/" and not ("/" .. name .. "/"):find("/../", 1, true)
+  if folder and is_inside and host.look(folder .. name) then return folder .. name, true end
+  local place = engine.find(name)
+  return place, place ~= name and is_inside
+end
+
 -- The text of a policy by its name, and what messages call it.
-local function find_policy(name, path)
+local function find_policy(name, path, folder)
   if name:find("^[%w_]+$") then
     local text = engine.policy(name)
     if text then return text, "perigee/policy/" .. name .. ".lua" end
@@ -51,8 +64,7 @@ local function find_policy(name, path)
       near and "did you mean " .. near .. "?" or "there are " .. table.concat(M.policies, ", ")
         .. ", and files whose names end in .lua")
   end
-  local place = engine.find(name)
-  local is_beside = place ~= name and not name:find("..", 1, true)
+  local place, is_beside = find_file(name, folder)
   local text, err = (is_beside and host.read_file or fs.read)(place)
   if not text then return nil, path .. ": " .. tostring(err) end
   return text, name
@@ -82,7 +94,7 @@ end
 
 -- { policy =, text =, settings = } of any of the forms; loaded once here, so that what is wrong
 -- with it is told where it is written down.
-local function read_policy(v, path)
+local function read_policy(v, path, folder)
   if type(v.policy) == "function" then
     return nil, path .. ".policy: found a function; a policy runs on another thread, so it is a "
       .. 'file of its own ({ policy = "name.lua" }) or text ({ policy = "name", text = [[...]] })'
@@ -97,7 +109,7 @@ local function read_policy(v, path)
   if not settings then return nil, wrong end
   local text, name = v.text, v.policy
   if not text then
-    text, name = find_policy(v.policy, path)
+    text, name = find_policy(v.policy, path, folder)
     if not text then return nil, name end
   end
   local out = { policy = name, text = text, settings = settings }
@@ -154,12 +166,12 @@ local function link_values(v, link, path)
 end
 
 -- One link: what stands for it in the order, and the parameters it sets.
-local function read_link(v, path)
+local function read_link(v, path, folder)
   if type(v) == "string" then return canonical(v, path) end
   if type(v) ~= "table" then
     return nil, check.wrong(path, v, 'a name, { name, value } or { policy = "name" }')
   end
-  if rawget(v, "policy") ~= nil then return read_policy(v, path) end
+  if rawget(v, "policy") ~= nil then return read_policy(v, path, folder) end
   if type(rawget(v, 1)) ~= "string" then
     return nil, check.wrong(path .. "[1]", rawget(v, 1), "the name of a sampler")
   end
@@ -178,12 +190,13 @@ end
 ---Read a chain: the order, and the values in it.
 ---@param list perigee.link[]
 ---@param path string
+---@param folder? string   of the file it stands in, with its slash
 ---@return (string|perigee.policy)[]? samplers
 ---@return perigee.parameters|string values   or what is wrong
-function M.read(list, path)
+function M.read(list, path, folder)
   local values, origin = {}, {}
   local samplers, wrong = check.list(list, path, function(v, where)
-    local link, set = read_link(v, where)
+    local link, set = read_link(v, where, folder)
     if not link then return nil, set end
     for name, value in next, type(link) == "string" and set or {} do
       if values[name] ~= nil and not same(values[name], value) then
@@ -227,14 +240,15 @@ end
 ---@param parameters perigee.parameters   checked
 ---@param list perigee.link[]
 ---@param path string   of the chain
+---@param folder? string   of the file it stands in
 ---@return perigee.parameters?
 ---@return string? text
-function M.merge(parameters, list, path)
+function M.merge(parameters, list, path, folder)
   if type(list) ~= "table" then return nil, check.wrong(path, list, "a list of samplers") end
   if parameters.samplers then
     return nil, path .. ": samplers is given too; keep one of the two"
   end
-  local samplers, values = M.read(list, path)
+  local samplers, values = M.read(list, path, folder)
   if not samplers then return nil, values end
   local out = check.shallow(parameters)
   for name, value in next, values do
@@ -263,6 +277,22 @@ function M.prepare(params)
   if out.sampler == nil then return out end
   out.sampler = nil
   return M.merge(out, params.sampler, "sampler")
+end
+
+---An order in words: names with ';' between, policies with their settings.
+---@param samplers string|(string|perigee.policy)[]
+---@return string
+function M.text(samplers)
+  if type(samplers) == "string" then return samplers end
+  local words = {}
+  for i, link in ipairs(samplers) do
+    words[i] = link
+    if type(link) ~= "string" then
+      local given = json.encode(check.copy(link.settings, "settings"))
+      words[i] = "policy " .. link.policy .. (next(link.settings) and " " .. given or "")
+    end
+  end
+  return #words > 0 and table.concat(words, ";") or "none"
 end
 
 ---Try a chain on made-up logits, without a model: for specs of policies.

@@ -63,23 +63,41 @@ cat >made/over.lua <<EOF
 return { from = "Modelfile", sampler = { { "min_p", 0.1 }, { policy = "bad.lua" } } }
 EOF
 cp bad.lua Modelfile made/
-run show made/over.lua --parameters
-has "$(printf %s "$out" | tr -s ' ')" "samplers min_p;policy bad.lua made/over.lua"
+cd made || exit 1
+run show over.lua --parameters
+has "$(printf %s "$out" | tr -s ' ')" "samplers min_p;policy bad.lua over.lua"
 has "$(printf %s "$out" | tr -s ' ')" "top_k 7 "
-run 1 run made/over.lua -n 3 --seed 1 Hello
+run 1 run over.lua -n 3 --seed 1 Hello
 has "$err" "sampling policy: bad.lua:2: id: found 0, expected a candidate from 1 to"
-run run made/over.lua -n 3 --seed 1 --samplers "top_k;temperature" Hello
+run run over.lua -n 3 --seed 1 --samplers "top_k;temperature" Hello
+cd .. || exit 1
 run run made/a.lua -n 8 --seed 1 --temp 0 Hello
 cold=$out
 printf 'return { from = "%s", parameters = { temp = 0 } }\n' "$demo" >made/greedy.lua
 run run made/greedy.lua -n 8 --seed 1 Hello
 is "$cold" "$out"
 
+# A policy lies beside the file that names it, whoever builds on that.
+mkdir made/base
+cp made/a.lua made/mine.lua made/base/
+rm made/mine.lua
+printf 'return { sampler = { { policy = "part.lua" } } }\n' >made/base/cut.lua
+printf 'return function(c) c:keep(1) end\n' >made/base/part.lua
+printf 'return { from = "base/a.lua", with = { "base/cut.lua" } }\n' >made/child.lua
+run show made/child.lua --parameters
+has "$(printf %s "$out" | tr -s ' ')" "samplers policy part.lua made/child.lua"
+has "$(printf %s "$out" | tr -s ' ')" "top_k 30 "
+printf 'return require("perigee").assistant { from = "base/a.lua", parameters = { top_k = 9 } }\n' >made/other.lua
+run show made/other.lua --parameters
+has "$(printf %s "$out" | tr -s ' ')" "samplers penalties;top_k;policy mine.lua;temperature made/base/a.lua"
+has "$(printf %s "$out" | tr -s ' ')" "top_k 9 made/other.lua"
+
 # Mistakes name the script's line.
-printf 'local p = require "perigee"\nreturn (p.assistant {\n  from = "x.gguf", sampler = { { policy = "mine.lua", low = 1 } } })\n' >made/wrong.lua
+printf 'local p = require "perigee"\nreturn (p.assistant {\n  from = "x.gguf", sampler = { { policy = "base/mine.lua", low = 1 } } })\n' >made/wrong.lua
 run 1 show made/wrong.lua
-has "$err" "made/wrong.lua:2: sampler[1]: sampling policy: mine.lua: setting 'low': the policy has no settings"
-printf 'return { from = "x.gguf", sampler = { { policy = "../mine.lua" } } }\n' >made/outside.lua
+has "$err" "made/wrong.lua:2: sampler[1]: sampling policy: base/mine.lua: setting 'low': the policy has no settings"
+printf 'return { from = "x.gguf", sampler = { { policy = "../bad.lua" } } }\n' >made/outside.lua
 run 1 show made/outside.lua
-has "$err" "sampler[1]: "
+has "$err" "sampler[1]: reading "
+has "$err" "is not allowed"
 finish

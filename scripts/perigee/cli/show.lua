@@ -12,6 +12,7 @@ local lua_text = require "perigee.lua_text"
 local of_assistant = require "perigee.modelfile.of_assistant"
 local parameters = require "perigee.parameters"
 local printer = require "perigee.modelfile.printer"
+local sampler = require "perigee.sampler"
 local source = require "perigee.source"
 local targets = require "perigee.cli.target"
 
@@ -89,18 +90,6 @@ local function samplers_data(samplers)
   return json.array(out)
 end
 
-local function samplers_text(samplers)
-  local words = {}
-  for i, link in ipairs(samplers) do
-    words[i] = link
-    if type(link) ~= "string" then
-      local given = json.encode(check.copy(link.settings, "settings"))
-      words[i] = "policy " .. link.policy .. (next(link.settings) and " " .. given or "")
-    end
-  end
-  return #words > 0 and table.concat(words, ";") or "none"
-end
-
 local function value_text(v)
   if math.type(v) == "float" then return ("%.14g"):format(v) end
   return type(v) == "string" and v or json.encode(as_json(v))
@@ -116,7 +105,7 @@ function PART.parameters(shown)
     local is_chain = row[1] == "samplers"
     local data = is_chain and samplers_data(row[2]) or as_json(row[2])
     members[i] = { row[1], json.object { { "value", data }, { "origin", row[3] } } }
-    row[2] = (is_chain and samplers_text or value_text)(row[2]):gsub("%c", " ")
+    row[2] = (is_chain and sampler.text or value_text)(row[2]):gsub("%c", " ")
     width, value_width = math.max(width, #row[1]), math.max(value_width, #row[2])
   end
   local lines = {}
@@ -228,7 +217,7 @@ local function given_parameters(shown)
   for _, name in ipairs(check.keys(given)) do
     local is_own = shown.line.origins[name] ~= nil and shown.kind ~= "modelfile"
     if is_own or origins[name] ~= "default of Modelfiles" then
-      local text = name == "samplers" and samplers_text or value_text
+      local text = name == "samplers" and sampler.text or value_text
       words[#words + 1] = name .. " " .. text(given[name])
     end
   end
@@ -279,8 +268,8 @@ local function read(arguments)
   for _, list in ipairs { result and result.warnings or {}, result and result.problems or {} } do
     table.move(list, 1, #list, #notes + 1, notes)
   end
-  return { target = arguments.target, kind = arguments.kind, assistant = whole, result = result, line = line,
-    own = arguments.kind ~= "modelfile" and assistant.parameters or nil, notes = notes }
+  return { target = arguments.target, kind = arguments.kind, assistant = whole, result = result,
+    line = line, own = arguments.kind ~= "modelfile" and assistant.parameters or nil, notes = notes }
 end
 
 -- One part as text, or as JSON.
