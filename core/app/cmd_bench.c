@@ -16,6 +16,7 @@
 #include <sys/resource.h>
 
 #include "cmd.h"
+#include "host.h"
 #include "out.h"
 #include "target.h"
 
@@ -24,7 +25,9 @@ typedef struct bench_opts {
     int64_t p, n, b, d, r;
     uint64_t seed;
     int kv;
-    bool is_json;
+    bool is_json, of_sampler;
+    int64_t vocab;
+    const char *policy;
 } bench_opts;
 
 #define OFF(member) offsetof(bench_opts, member)
@@ -40,14 +43,21 @@ static const peri_opt table[] = {
     {"repetitions", 'r', PERI_OPT_INT, "N", OFF(r), 1, 1000, "Counted repetitions. Default 3."},
     {"kv", 0, PERI_OPT_CHOICE, "f16|f32", OFF(kv), 0, 0, "Type of the stored keys and values. Default f16."},
     {"seed", 0, PERI_OPT_SEED, "N", OFF(seed), 0, 0, "Seed of the random tokens. Default: a fresh one, reported."},
+    {"sampler", 0, PERI_OPT_FLAG, NULL, OFF(of_sampler), 0, 0,
+     "Measure what choosing a token costs, in microseconds, on made-up logits; no model is needed."},
+    {"vocab", 0, PERI_OPT_INT, "N", OFF(vocab), 16, 1 << 22,
+     "With --sampler: tokens of the vocabulary, where no model is given. Default 151936."},
+    {"policy", 0, PERI_OPT_TEXT, "NAME", OFF(policy), 0, 0,
+     "With --sampler: the sampling policy, one of ours or a .lua file. Default entropy."},
     {"json", 0, PERI_OPT_FLAG, NULL, OFF(is_json), 0, 0, "Print one JSON document."},
 };
 // clang-format on
-enum { MAX_SEQ = 256, MAX_REP = 1000, WARM_UP_TOK = 8 };
+enum { MAX_SEQ = 256, MAX_REP = 1000, WARM_UP_TOK = 8, DEFAULT_P = 512 };
+enum { MAX_PICKS = 100000, SLICE_MS = 60000 }; /* of --sampler: a round is one slice */
 
 static void set_defaults(void *values) {
     bench_opts *o = values;
-    o->p = 512;
+    o->p = DEFAULT_P;
     o->n = 128;
     o->b = 1;
     o->r = 3;
@@ -282,9 +292,47 @@ static void report_text(const bench *w, const peri_target *t, int64_t threads) {
     peri_table_print(table_out, 0, 0x3e);
 }
 
+/* The driver's arguments; NULL, after saying why, on failure. */
+static json_t *sampler_arguments(const bench_opts *o) {
+    json_t *j = json_object(), *text = NULL;
+    const char *policy = o->policy ? o->policy : "entropy";
+    bool ok = peri_host_text("--policy", policy, strlen(policy), &text) &&
+              json_object_set_new(j, "policy", text) == 0;
+    if (ok && o->model)
+        ok = peri_host_text("--model", o->model, strlen(o->model), &text) &&
+             json_object_set_new(j, "model", text) == 0;
+    int failed = json_object_set_new(j, "vocab", json_integer(o->vocab ? o->vocab : 151936)) |
+                 json_object_set_new(j, "picks", json_integer(o->n ? o->n : 1)) |
+                 json_object_set_new(j, "rounds", json_integer(o->r)) |
+                 json_object_set_new(j, "seed", json_integer((json_int_t)o->seed)) |
+                 json_object_set_new(j, "json", json_boolean(o->is_json));
+    if (ok && !failed) return j;
+    json_decref(j);
+    if (ok) peri_out_fail("out of memory");
+    return NULL;
+}
+
+static int bench_sampler(const peri_args *args, const bench_opts *o) {
+    if (o->vocab && o->model)
+        return peri_opts_usage("bench", "--vocab and --model both name a vocabulary");
+    if (o->b != 1 || o->d != 0 || o->p != DEFAULT_P)
+        return peri_opts_usage("bench", "--sampler measures single tokens: -p, -b and -d have no "
+                                        "meaning beside it");
+    if (o->n < 1 || o->n > MAX_PICKS)
+        return peri_opts_usage("bench", "--sampler: -n %lld, expected 1 to %d picks a round",
+                               (long long)o->n, MAX_PICKS);
+    json_t *j = sampler_arguments(o);
+    if (j == NULL) return PERI_EXIT_ERROR;
+    return peri_host_run(&args->common,
+                         &(peri_job_spec){.driver = "bench", .arguments = j, .slice_ms = SLICE_MS});
+}
+
 static int run(const peri_args *args, void *values) {
     const bench_opts *o = values;
     peri_target t;
+    if (o->of_sampler) return bench_sampler(args, o);
+    if (o->vocab || o->policy)
+        return peri_opts_usage("bench", "--vocab and --policy go with --sampler");
     if (o->model == NULL) return peri_opts_usage("bench", "which model? give -m MODEL");
     if (o->p == 0 && o->n == 0)
         return peri_opts_usage("bench", "-p 0 and -n 0 leave nothing to do");
@@ -317,8 +365,8 @@ static int run(const peri_args *args, void *values) {
 
 const peri_command peri_cmd_bench = {
     .name = "bench",
-    .synopsis = "bench -m MODEL [OPTION...]",
-    .summary = "measure tokens per second",
+    .synopsis = "bench {-m MODEL | --sampler} [OPTION...]",
+    .summary = "measure tokens per second, or the cost of sampling",
     .text = "Measures how fast a model reads a prompt and generates, with one warm-up and "
             "--repetitions counted runs. The table shows "
             "the median, least and greatest figure; --json gives every repetition.\n\n"
@@ -333,8 +381,17 @@ const peri_command peri_cmd_bench = {
             "memory the process held, file pages included.\n\n"
             "The JSON document has the members model, device, isa, threads, n_prompt, n_generate, "
             "batch, depth, seed, "
-            "pp_tps, tg_tps, load_ms, first_token_ms, rss_mib and cached_tokens.",
+            "pp_tps, tg_tps, load_ms, first_token_ms, rss_mib and cached_tokens.\n\n"
+            "With --sampler three chains of samplers take turns, -r rounds of -n tokens each, over "
+            "the same made-up logits: one given "
+            "by parameters, the same described as a list in Lua, and that with a sampling policy "
+            "behind top_k 40. The table shows microseconds per token, the median of the rounds. "
+            "The first two must choose the same tokens "
+            "from the same candidates, bit for bit; else the exit status is 1. The JSON document "
+            "has the members n_vocab, picks, rounds, seed, policy, same_tokens, native, lua_chain, "
+            "with_policy (median_us, min_us, max_us each) and policy_us.",
     .examples = "  perigee bench -m model.gguf -t 2\n"
+                "  perigee bench --sampler --policy mine.lua --vocab 32000\n"
                 "  perigee bench -m model.gguf -p 0 -n 32 -b 4 -d 1024 --json\n",
     .opts = table,
     .n_opt = N_OPTS(table),

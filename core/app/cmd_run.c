@@ -70,7 +70,7 @@ static const peri_opt sampling[] = {
     {"dry_sequence_breaker", 0, PERI_OPT_LIST, "TEXT", OFF(breakers), 0, 0,
      "Text behind which --dry-multiplier looks for no repetition. May be given several times."},
     {"samplers", 0, PERI_OPT_TEXT, "LIST", OFF(samplers), 0, 0,
-     "Links of the chain and their order, such as top_k;top_p;temperature."},
+     "Links of the chain and their order, such as top_k;top_p;temperature. Replaces an assistant's chain, policies included."},
 };
 // clang-format on
 
@@ -183,7 +183,8 @@ const peri_command peri_cmd_run = {
         "is the path of a GGUF file; ADAPTER and DRAFT are read and cannot be used yet.\n\n"
         "Choices are a function of the seed and the position in the text, so a seed gives the same "
         "text whatever else the machine does. For a sampling parameter that is not given, the "
-        "assistant's value is taken, else what the model file recommends, else the default. With "
+        "assistant's value is taken (from its parameters or its sampler), else what the model file "
+        "recommends, else the default. With "
         "--verbose, the device and why it was chosen, "
         "and the speed, are told at the end.",
     .examples =

@@ -44,6 +44,7 @@ typedef struct peri_engine {
     void **weight_ptr; /* [n_weights] */
     void *pool_ptr[1];
     peri_sampler_scratch *scratch; /* of the sessions' samplers */
+    const peri_policy_host *host; /* of their policies; NULL: none.  Set before the first session */
     uint64_t n_step;
     size_t *feed_done; /* [feed_room] step.c's bookkeeping, kept so that steady decoding allocates
                           nothing */

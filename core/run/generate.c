@@ -16,6 +16,15 @@ peri_status peri_generate_begin(peri_slot *slot, peri_error *err) {
     if (j->r.generate.n_logprob > (uint32_t)s->e->a->n_vocab)
         return peri_fail(err, PERI_E_RANGE, "GENERATE: %u log-probabilities of a vocabulary of %d",
                          j->r.generate.n_logprob, s->e->a->n_vocab);
+    for (uint32_t i = 0; i < j->r.generate.n_without; i++)
+        if (j->r.generate.without[i] < 0 || j->r.generate.without[i] >= s->e->a->n_vocab)
+            return peri_fail(err, PERI_E_RANGE,
+                             "GENERATE: without token %d, the vocabulary has 0 to %d",
+                             j->r.generate.without[i], s->e->a->n_vocab - 1);
+    if (j->peer && peri_sampler_params(s->sampler)->heal)
+        return peri_fail(err, PERI_E_INVALID,
+                         "GENERATE: heal takes tokens back that the session beside keeps; use one "
+                         "of the two");
     if (!s->tokenizer) return PERI_OK;
     peri_status st = s->n_tok == s->n_fed ? peri_session_heal(s, &j->repeated, err) : PERI_OK;
     if (st) return st;
@@ -62,8 +71,14 @@ static void tell(peri_sched *s, const peri_slot *slot, int32_t id) {
 
 peri_status peri_generate_next(peri_sched *s, peri_slot *slot, peri_error *err) {
     peri_job *j = slot->first;
+    const peri_generate *g = &j->r.generate;
+    peri_sampler *sampler = slot->s->sampler;
     int32_t id;
+    peri_sampler_set_other(sampler, j->peer ? j->peer_slot->s->logits : NULL);
+    peri_sampler_set_without(sampler, g->without, j->n_made ? 0 : g->n_without);
     peri_status st = peri_session_sample(slot->s, &id, err);
+    peri_sampler_set_other(sampler, NULL);
+    peri_sampler_set_without(sampler, NULL, 0);
     if (st) return st;
     j->pending = id;
     if (is_end(slot->s, &j->r.generate, id)) {

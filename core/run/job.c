@@ -19,7 +19,8 @@ const char *peri_request_name(peri_request_kind kind) {
         [PERI_REQUEST_MARK] = "MARK",       [PERI_REQUEST_UNMARK] = "UNMARK",
         [PERI_REQUEST_REWIND] = "REWIND",   [PERI_REQUEST_SAVE] = "SAVE",
         [PERI_REQUEST_RESTORE] = "RESTORE", [PERI_REQUEST_SAMPLING] = "SAMPLING",
-        [PERI_REQUEST_TOKENS] = "TOKENS",   [PERI_REQUEST_STATS] = "STATS"};
+        [PERI_REQUEST_TOKENS] = "TOKENS",   [PERI_REQUEST_STATS] = "STATS",
+        [PERI_REQUEST_BESIDE] = "BESIDE"};
     return (size_t)kind < sizeof name / sizeof name[0] ? name[kind] : "?";
 }
 
@@ -58,6 +59,12 @@ static peri_status check(const peri_request *r, peri_error *err) {
                          "GENERATE: %u stop strings and %u stop tokens, expected at most 256 and "
                          "65536",
                          g->n_stop, g->n_stop_tok);
+    if (g->n_without && !g->without)
+        return peri_fail(err, PERI_E_INVALID, "GENERATE: %u tokens to do without, but no array",
+                         g->n_without);
+    if (g->beside && g->beside == r->session)
+        return peri_fail(err, PERI_E_INVALID, "GENERATE: session %llu beside itself",
+                         (unsigned long long)g->beside);
     if (g->n_logprob > 1024)
         return peri_fail(err, PERI_E_RANGE, "GENERATE: %u log-probabilities, expected at most 1024",
                          g->n_logprob);
@@ -70,6 +77,7 @@ static bool room(const peri_request *r, size_t *out) {
     uint64_t n, tok;
     if (!peri_mul_u64(r->n_tok, sizeof *r->tok, &tok)) return false;
     n = (uint64_t)g->n_stop * sizeof(char *) + (uint64_t)g->n_stop_tok * sizeof(int32_t) +
+        (uint64_t)g->n_without * sizeof(int32_t) +
         (uint64_t)g->n_logprob * sizeof(peri_token_logprob) + (r->path ? strlen(r->path) + 1 : 0);
     for (uint32_t i = 0; i < g->n_stop; i++)
         n += strlen(g->stop[i]) + 1;
@@ -92,6 +100,7 @@ static void copy_parts(peri_job *j, const peri_request *r, char *at) {
     const char **stop = place(&at, NULL, g->n_stop * sizeof *stop);
     j->top = place(&at, NULL, g->n_logprob * sizeof *j->top);
     j->r.generate.stop_tok = place(&at, g->stop_tok, g->n_stop_tok * sizeof *g->stop_tok);
+    j->r.generate.without = place(&at, g->without, g->n_without * sizeof *g->without);
     j->r.tok = place(&at, r->tok, r->n_tok * sizeof *r->tok);
     for (uint32_t i = 0; i < g->n_stop; i++)
         stop[i] = place(&at, g->stop[i], strlen(g->stop[i]) + 1);

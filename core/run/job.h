@@ -13,6 +13,9 @@ typedef struct peri_job {
     peri_request r; /* all it points to lies in the job */
     uint64_t id;
     bool is_running; /* takes part in steps; false while it waits for its turn */
+    /* A GENERATE with a session beside it, and the BESIDE that stands in that session's queue. */
+    struct peri_job *peer;
+    struct peri_slot *peer_slot;
     /* FEED */
     int32_t n_before; /* the session's tokens when it began */
     size_t n_done, n_cached;

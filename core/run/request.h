@@ -38,7 +38,8 @@ typedef enum peri_request_kind {
                               room */
     PERI_REQUEST_SAMPLING, /* new parameters; stream 0 keeps the session's own */
     PERI_REQUEST_TOKENS,   /* -> the session's tokens */
-    PERI_REQUEST_STATS     /* -> stats of session (0: of the engine alone) */
+    PERI_REQUEST_STATS,    /* -> stats of session (0: of the engine alone) */
+    PERI_REQUEST_BESIDE    /* never submitted: a session that follows a GENERATE of another */
 } peri_request_kind;
 
 /* How text is generated.  Nothing here outlives the request. */
@@ -51,6 +52,12 @@ typedef struct peri_generate {
     bool want_logprob;  /* at least the chosen token's own */
     bool want_special;  /* control tokens appear in the text */
     bool ignore_eog;    /* the model's end tokens are tokens like others */
+    /* Another session, whose prediction sampling policies may look at, and which is given every
+     * token as well; 0: none.  Its own requests wait until this one is over; closing it ends this
+     * one with PERI_E_NOT_FOUND.  Both need room. */
+    uint64_t beside;
+    const int32_t *without; /* [n_without] tokens that the first one is not */
+    uint32_t n_without;
 } peri_generate;
 
 typedef struct peri_request {

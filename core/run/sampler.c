@@ -104,22 +104,30 @@ static const struct {
 
 /* The links to run.  At temperature 0 the likeliest is taken where the temperature stands; of the
  * links before it the last ones that keep the likeliest are left out, and the links after it have
- * one candidate left to look at. */
+ * one candidate left to look at.  Unless a policy follows, which may want more. */
 static void plan_steps(smp_shared *h) {
     static const uint8_t usual[] = PERI_DEFAULT_ORDER, mirostat[] = {PERI_LINK_TEMPERATURE};
     const peri_sampling *p = h->p;
     const uint8_t *order = p->mirostat ? mirostat : p->n_order ? p->order : usual;
     int n = p->mirostat ? 1 : p->n_order ? p->n_order : (int)sizeof usual;
     bool is_frozen = p->temp <= 0 && p->dynatemp_range <= 0 && !p->mirostat;
+    int last_policy = -1;
+    for (int i = 0; i < n; i++)
+        if (order[i] >= PERI_LINK_POLICY) last_policy = i;
     for (int i = 0; i < n; i++) {
+        if (order[i] >= PERI_LINK_POLICY) {
+            h->step[h->n_step++] = order[i];
+            continue;
+        }
         if (!link_table[order[i]].is_on(p) || !link_table[order[i]].run) continue;
         h->step[h->n_step++] = order[i];
-        if (order[i] == PERI_LINK_TEMPERATURE && is_frozen) {
+        if (order[i] == PERI_LINK_TEMPERATURE && is_frozen && i > last_policy) {
             h->is_greedy = true;
             break;
         }
     }
-    while (h->is_greedy && h->n_step && link_table[h->step[h->n_step - 1]].keeps_best)
+    while (h->is_greedy && h->n_step && h->step[h->n_step - 1] < PERI_N_LINK &&
+           link_table[h->step[h->n_step - 1]].keeps_best)
         h->n_step--;
 }
 
@@ -137,6 +145,7 @@ static void release(smp_shared *h) {
     peri_free(h->eog);
     peri_free(h->breaker);
     peri_free(h->tail);
+    if (h->policies) h->v.host->close(h->v.host->user, h->policies);
     peri_token_table_free(h->own_table);
     peri_free(h);
 }
@@ -182,6 +191,12 @@ static peri_status share(const peri_sampling *p, const peri_sampler_vocab *v, sm
         st = peri_token_table_new(v->tokenizer, &h->own_table, err);
     if (!st && p->ignore_eos) st = list_eog(h, err);
     if (!st && has_step(h, PERI_LINK_DRY)) st = smp_breakers_new(h, err);
+    if (!st && p->n_policy && !v->host)
+        st = peri_fail(err, PERI_E_UNSUPPORTED,
+                       "policy %s: nothing here runs sampling policies; scripts do",
+                       p->policy[0].name);
+    if (!st && p->n_policy)
+        st = v->host->open(v->host->user, h->p->policy, p->n_policy, &h->policies, err);
     if (st) {
         release(h);
         h = NULL;
@@ -241,6 +256,7 @@ void peri_sampler_free(peri_sampler *s) {
     if (s->owns_scratch) peri_sampler_scratch_free(s->x);
     peri_free(s->record);
     peri_free(s->seen);
+    smp_kept_fini(&s->kept);
     peri_free(s->z);
     release(s->shared);
     peri_free(s);
@@ -268,7 +284,21 @@ peri_status peri_sampler_clone(const peri_sampler *s, uint64_t stream, int32_t n
         (*out)->record[(*out)->n_record] = s->record[(*out)->n_record];
         (*out)->n_record++;
     }
-    return PERI_OK;
+    st = smp_kept_copy(&s->kept, (*out)->n_seen, &(*out)->kept, err);
+    if (st) {
+        peri_sampler_free(*out);
+        *out = NULL;
+    }
+    return st;
+}
+
+void peri_sampler_set_other(peri_sampler *s, const float *logits) {
+    s->other = logits;
+}
+
+void peri_sampler_set_without(peri_sampler *s, const int32_t *id, size_t n) {
+    s->without = id;
+    s->n_without = n;
 }
 
 /* ---- constraints ----------------------------------------------------------------------------- */
@@ -333,12 +363,14 @@ static void constrain(smp_pick *k) {
 
 static void add_biases(smp_pick *k) {
     const smp_shared *h = k->s->shared;
-    if (!h->p->n_bias && !h->n_eog) return;
+    if (!h->p->n_bias && !h->n_eog && !k->s->n_without) return;
     float *logits = smp_own_logits(k);
     for (size_t i = 0; i < h->p->n_bias; i++)
         logits[h->p->bias[i].id] += h->p->bias[i].bias;
     for (size_t i = 0; i < h->n_eog; i++)
         logits[h->eog[i]] = -INFINITY;
+    for (size_t i = 0; i < k->s->n_without; i++)
+        logits[k->s->without[i]] = -INFINITY;
 }
 
 /* The survivors are c[n] of the scratch from here on. */
@@ -388,14 +420,26 @@ peri_status peri_sampler_pick(peri_sampler *s, const float *logits, const int32_
     if (s->record) smp_match_history(s, tok, n_tok);
     add_biases(&k);
     constrain(&k);
-    for (int i = 0; i < s->shared->n_step && k.n; i++)
-        link_table[s->shared->step[i]].run(&k);
+    for (int i = 0; i < s->shared->n_step && k.n; i++) {
+        uint8_t step = s->shared->step[i];
+        if (step < PERI_LINK_POLICY) {
+            link_table[step].run(&k);
+            continue;
+        }
+        peri_status st = smp_policy(&k, step - (size_t)PERI_LINK_POLICY, err);
+        if (st) return st;
+    }
     if (!k.n || isinf(smp_max(&k)))
         return peri_fail(err, PERI_E_INVALID,
                          "no token is left to choose at position %d: biases, limits or constraints "
                          "exclude all",
                          n_tok);
+    if (s->shared->policies) {
+        peri_status st = smp_keep(&k, err);
+        if (st) return st;
+    }
     choose(&k, id);
+    if (s->shared->policies && s->n_seen == n_tok) s->seen[s->n_seen++] = *id;
     return PERI_OK;
 }
 

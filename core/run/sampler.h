@@ -3,8 +3,8 @@
  * sampler.h - from logits to a token: the chain of links that sampling.h describes, and the draw.
  *
  * A pick is a function of the parameters, the logits and the tokens before it; its random numbers
- * are functions of (seed, stream, position).  Only mirostat and adaptive_p remember more: one
- * record per position, valid for the history it was made with, so rewinding needs no call.
+ * are functions of (seed, stream, position).  Only mirostat, adaptive_p and policies remember more:
+ * one record per position, valid for the history it was made with, so rewinding needs no call.
  *
  * Candidates: those of equal logit are ordered by rising id.  A NaN logit counts as minus infinity.
  * One thread at a time per sampler, and per scratch. */
@@ -13,7 +13,7 @@
 
 #include "base/reader.h"
 #include "model/tokenizer.h"
-#include "run/sampling.h"
+#include "run/policy.h"
 #include "run/token_table.h"
 
 /* Room for one pick over a vocabulary, which all samplers of a thread may share. */
@@ -26,13 +26,15 @@ typedef struct peri_sampler_vocab {
     const peri_tokenizer *tokenizer; /* may be NULL: no dry breakers, no infill, no healing */
     peri_sampler_scratch *scratch;   /* NULL: each sampler makes its own */
     const peri_token_table *table;   /* NULL: made by the samplers that need it */
+    const peri_policy_host *host;    /* runs policies; NULL: there are none */
 } peri_sampler_vocab;
 
 typedef struct peri_sampler peri_sampler;
 
 /* Everything is copied from p; what v points to must outlive the sampler.  PERI_E_RANGE names a
  * parameter outside its range or a bias for a token outside the vocabulary; PERI_E_UNSUPPORTED a
- * link that needs the tokenizer that is not there. */
+ * link that needs the tokenizer or the host that is not there; POLICY_ERROR a policy that does not
+ * load. */
 peri_status peri_sampler_new(const peri_sampling *p, const peri_sampler_vocab *v,
                              peri_sampler **out, peri_error *err);
 void peri_sampler_free(peri_sampler *s); /* accepts NULL */
@@ -43,19 +45,21 @@ const peri_token_table *peri_sampler_table(const peri_sampler *s);
 /* Choose the token for position n_tok from logits[n_vocab], given the n_tok tokens before it.
  * Reads the record of position n_tok, writes that of n_tok + 1.  Allocates nothing.
  * PERI_E_OTHER when no logit is a finite number or one is plus infinity; PERI_E_INVALID when biases
- * or constraints leave no candidate.  *id is -1 then. */
+ * or constraints leave no candidate; POLICY_ERROR when a policy fails.  *id is -1 then, and nothing
+ * was remembered. */
 peri_status peri_sampler_pick(peri_sampler *s, const float *logits, const int32_t *tok,
                               int32_t n_tok, int32_t *id, peri_error *err);
-
-typedef struct peri_candidate {
-    float logit; /* after the links that ran */
-    float p;     /* probability among the survivors */
-    int32_t id;
-} peri_candidate;
 
 /* The candidates the last pick drew from, likeliest first; borrowed, valid until the next pick with
  * the same scratch.  Returns their number, at least 1 after a successful pick. */
 size_t peri_sampler_survivors(peri_sampler *s, const peri_candidate **out);
+
+/* Logits of another session, f32 [n_vocab], that policies of the next picks may look at; NULL:
+ * none. Borrowed until the next call. */
+void peri_sampler_set_other(peri_sampler *s, const float *logits);
+/* Tokens id[n] of the vocabulary that the next picks do not choose.  Borrowed until the next call.
+ */
+void peri_sampler_set_without(peri_sampler *s, const int32_t *id, size_t n);
 
 typedef struct peri_token_logprob {
     int32_t id;

@@ -7,6 +7,7 @@
  * sampler_link.c     links that cut or scale
  * sampler_history.c  links that look at the tokens before: penalties, dry
  * sampler_sort.c     candidates: gathering, sorting, the n likeliest, probabilities
+ * sampler_policy.c   links written in scripts, and what they keep
  * sampler_save.c     to bytes and back */
 #ifndef PERI_RUN_SAMPLER_INT_H
 #define PERI_RUN_SAMPLER_INT_H
@@ -49,6 +50,7 @@ typedef struct smp_shared {
     size_t n_breaker;
     int32_t *tail;
     size_t n_tail;
+    void *policies;              /* of v.host; NULL when there are none */
     peri_token_table *own_table; /* made here; NULL when v.table serves or none is needed */
 } smp_shared;
 
@@ -59,15 +61,32 @@ typedef struct smp_record {
     float a, b;
 } smp_record;
 
+/* What the policies left for the pick at n_tok: in smp_kept.bytes up to `end`, from where the one
+ * before ends.  Of each policy in its turn u32 size and the bytes. */
+typedef struct smp_kept_at {
+    int32_t n_tok;
+    uint32_t end;
+} smp_kept_at;
+typedef struct smp_kept {
+    smp_kept_at *at; /* [n] by rising n_tok; no entry where nothing changed */
+    size_t n, room;
+    peri_text bytes;
+    peri_text now; /* of the pick under way */
+} smp_kept;
+
 struct peri_sampler {
     smp_shared *shared;
     peri_sampling p; /* shared->p with the stream of this one; arrays are shared->p's */
     peri_sampler_scratch *x;
     bool owns_scratch;
-    /* Only for mirostat and adaptive_p, room for n_ctx + 2 each: */
+    /* Only for mirostat, adaptive_p and policies, room for n_ctx + 2 each: */
     smp_record *record; /* [n_record] by rising n_tok, right for the history seen[n_seen] */
     int32_t *seen;
     int32_t n_record, n_seen, room;
+    smp_kept kept;          /* of policies, right for the same history */
+    const float *other;     /* see peri_sampler_set_other */
+    const int32_t *without; /* [n_without] */
+    size_t n_without;
     int32_t *z, n_z; /* [n_z] room of dry, n_z = what it looks back over at most */
     struct {
         int32_t n_tok; /* where the text begins */
@@ -135,6 +154,22 @@ bool smp_has_records(const peri_sampling *p);
 size_t smp_select(smp_pick *k);
 /* Forget records that do not belong to tok[n_tok]. */
 void smp_match_history(peri_sampler *s, const int32_t *tok, int32_t n_tok);
+
+/* ---- sampler_policy.c --------------------------------------------------------------------------
+ */
+/* Run policy i on the list. */
+peri_status smp_policy(smp_pick *k, size_t i, peri_error *err);
+/* Remember what the policies of this pick left, for n_tok + 1.  Fails before anything was chosen.
+ */
+peri_status smp_keep(smp_pick *k, peri_error *err);
+/* Forget what was kept for positions beyond n_tok. */
+void smp_kept_trim(smp_kept *s, int32_t n_tok);
+/* What was kept for positions up to n_tok of another sampler. */
+peri_status smp_kept_copy(const smp_kept *from, int32_t n_tok, smp_kept *to, peri_error *err);
+/* One more entry, larger in n_tok than those before. */
+peri_status smp_kept_add(smp_kept *s, int32_t n_tok, const void *data, size_t size,
+                         peri_error *err);
+void smp_kept_fini(smp_kept *s);
 
 /* The token table in use, or NULL. */
 static inline const peri_token_table *smp_table(const smp_shared *h) {

@@ -2,7 +2,7 @@
  *
  * sampler_save.c - a sampler as bytes, little-endian, and back.
  *
- *   "PSMP" u32 version=1
+ *   "PSMP" u32 version: 1 without policies, else 2
  *   u32 n, then n parameters: u8 length, name, u32 bits of the float or integer
  *   u64 seed, u64 stream
  *   i32 n_order, u8 link each
@@ -11,6 +11,8 @@
  *   i32 n_tok, u32 size and text to heal
  *   u32 n_seen, i32 token each
  *   u32 n_record, i32 n_tok, f32 a, f32 b each
+ *   version 2: u32 n_policy, u32 length and bytes of name, text, settings each - before the order;
+ *   at the end u32 n, then what they kept: i32 n_tok, u32 length and bytes each
  *
  * Parameters go by name, so a table with more or fewer of them still reads what it knows; a name it
  * does not know is an error, as the text would go on differently. */
@@ -22,7 +24,7 @@
 
 #include "base/compiler.h"
 
-enum { VERSION = 1, MAX_SIZE = 1 << 24 };
+enum { VERSION = 1, VERSION_POLICY = 2, MAX_SIZE = 1 << 24 };
 
 static void put_u32(peri_text *t, uint32_t x) {
     const uint8_t b[4] = {(uint8_t)x, (uint8_t)(x >> 8), (uint8_t)(x >> 16), (uint8_t)(x >> 24)};
@@ -40,6 +42,33 @@ static void put_f32(peri_text *t, float x) {
     put_u32(t, u);
 }
 
+static void put_bytes(peri_text *t, const void *data, size_t n) {
+    put_u32(t, (uint32_t)n);
+    peri_text_add(t, data, n);
+}
+
+static void put_policies(peri_text *t, const peri_sampling *p) {
+    put_u32(t, (uint32_t)p->n_policy);
+    for (size_t i = 0; i < p->n_policy; i++) {
+        put_bytes(t, p->policy[i].name, strlen(p->policy[i].name));
+        put_bytes(t, p->policy[i].text.data, p->policy[i].text.size);
+        put_bytes(t, p->policy[i].given.data, p->policy[i].given.size);
+    }
+}
+
+static void put_kept(peri_text *t, const smp_kept *s, int32_t n_tok) {
+    size_t n = 0;
+    uint32_t from = 0;
+    while (n < s->n && s->at[n].n_tok <= n_tok)
+        n++;
+    put_u32(t, (uint32_t)n);
+    for (size_t i = 0; i < n; i++) {
+        put_u32(t, (uint32_t)s->at[i].n_tok);
+        put_bytes(t, s->bytes.data + from, s->at[i].end - from);
+        from = s->at[i].end;
+    }
+}
+
 static void put_params(peri_text *t, const peri_sampling *p) {
     put_u32(t, (uint32_t)peri_sampling_n_param);
     for (size_t i = 0; i < peri_sampling_n_param; i++) {
@@ -53,6 +82,7 @@ static void put_params(peri_text *t, const peri_sampling *p) {
     }
     put_u64(t, p->seed);
     put_u64(t, p->stream);
+    if (p->n_policy) put_policies(t, p);
     put_u32(t, (uint32_t)p->n_order);
     for (int i = 0; i < p->n_order; i++)
         peri_text_add(t, &p->order[i], 1);
@@ -72,7 +102,7 @@ peri_status peri_sampler_save(const peri_sampler *s, int32_t n_tok, peri_text *o
                               peri_error *err) {
     int32_t n_seen = s->n_seen < n_tok ? s->n_seen : n_tok, n_record = 0;
     peri_text_add(out, "PSMP", 4);
-    put_u32(out, VERSION);
+    put_u32(out, s->p.n_policy ? VERSION_POLICY : VERSION);
     put_params(out, &s->p);
     put_u32(out, (uint32_t)s->heal.n_tok);
     put_u32(out, s->heal.size);
@@ -88,6 +118,7 @@ peri_status peri_sampler_save(const peri_sampler *s, int32_t n_tok, peri_text *o
         put_f32(out, s->record[i].a);
         put_f32(out, s->record[i].b);
     }
+    if (s->p.n_policy) put_kept(out, &s->kept, n_seen);
     return out->failed ? peri_fail(err, PERI_E_NOMEM, "out of memory to save a sampler") : PERI_OK;
 }
 
@@ -184,19 +215,59 @@ static void get_lists(source *f, peri_sampling *p, peri_arena *a) {
     p->n_breaker = f->st ? 0 : n;
 }
 
+/* A length and so many bytes, in the arena with a zero behind them. */
+static peri_str get_text(source *f, const char *what, uint64_t most, peri_arena *a) {
+    uint32_t n = get_count(f, what, most, 1);
+    const uint8_t *b = get_bytes(f, what, n);
+    if (f->st) return (peri_str){NULL, 0};
+    peri_str s = peri_arena_str(a, (peri_str){(const char *)b, n});
+    if (!s.data) f->st = peri_fail(f->err, PERI_E_NOMEM, "out of memory for a sampling policy");
+    return s;
+}
+
+static void get_policies(source *f, peri_sampling *p, peri_arena *a) {
+    uint32_t n = get_count(f, "policies", PERI_MAX_POLICY, 12);
+    peri_policy_text *policy = f->st ? NULL : peri_arena_alloc(a, n + 1, sizeof *policy);
+    if (!f->st && !policy)
+        f->st = peri_fail(f->err, PERI_E_NOMEM, "out of memory for sampling policies");
+    for (uint32_t i = 0; i < n && !f->st; i++) {
+        policy[i].name = get_text(f, "name of a policy", 4096, a).data;
+        policy[i].text = get_text(f, "text of a policy", PERI_MAX_POLICY_BYTES, a);
+        policy[i].given = get_text(f, "settings of a policy", PERI_MAX_POLICY_BYTES, a);
+    }
+    p->policy = policy;
+    p->n_policy = f->st ? 0 : n;
+}
+
+static void get_kept(source *f, peri_sampler *s) {
+    uint32_t n = get_count(f, "state of policies", (uint64_t)s->n_seen, 8);
+    int32_t before = 0;
+    for (uint32_t i = 0; i < n && !f->st; i++) {
+        int32_t at = (int32_t)get_u32(f, "state of policies");
+        uint32_t size = get_count(f, "state of policies", PERI_POLICY_LOG, 1);
+        const uint8_t *b = get_bytes(f, "state of policies", size);
+        if (!f->st && (at <= before || at > s->n_seen))
+            f->st = peri_fail(f->err, PERI_E_CORRUPT, "%s: state of a policy at position %d",
+                              f->r->name, at);
+        if (!f->st) f->st = smp_kept_add(&s->kept, at, b, size, f->err);
+        before = at;
+    }
+}
+
 static void get_params(source *f, peri_sampling *p, peri_arena *a) {
     const uint8_t *magic = get_bytes(f, "sampler", 4);
     if (!f->st && (memcmp(magic, "PSMP", 4) != 0))
         f->st = peri_fail(f->err, PERI_E_CORRUPT, "%s: no sampler here", f->r->name);
     uint32_t version = get_u32(f, "sampler version");
-    if (!f->st && version != VERSION)
-        f->st = peri_fail(f->err, PERI_E_UNSUPPORTED, "%s: sampler version %u, expected %d",
-                          f->r->name, version, VERSION);
+    if (!f->st && version != VERSION && version != VERSION_POLICY)
+        f->st = peri_fail(f->err, PERI_E_UNSUPPORTED, "%s: sampler version %u, expected %d or %d",
+                          f->r->name, version, VERSION, VERSION_POLICY);
     uint32_t n = get_count(f, "sampling parameters", 1000, 5);
     for (uint32_t i = 0; i < n && !f->st; i++)
         get_param(f, p);
     p->seed = get_u64(f, "seed");
     p->stream = get_u64(f, "stream");
+    if (!f->st && version == VERSION_POLICY) get_policies(f, p, a);
     p->n_order = (int32_t)get_u32(f, "samplers");
     if (!f->st && p->n_order > PERI_MAX_ORDER)
         f->st = peri_fail(f->err, PERI_E_CORRUPT, "%s: found %d samplers, at most %d", f->r->name,
@@ -254,6 +325,7 @@ peri_status peri_sampler_restore(peri_reader *r, const peri_sampler_vocab *v, in
     peri_arena_free(a);
     if (!f.st) get_heal(&f, *out, n_tok);
     if (!f.st) get_records(&f, *out, n_tok);
+    if (!f.st && p.n_policy) get_kept(&f, *out);
     if (f.st) {
         peri_sampler_free(*out);
         *out = NULL;

@@ -31,7 +31,7 @@ static bool is_adaptive(const peri_sampling *p) {
 }
 
 bool smp_has_records(const peri_sampling *p) {
-    return p->mirostat || is_adaptive(p);
+    return p->mirostat || is_adaptive(p) || p->n_policy;
 }
 
 void smp_match_history(peri_sampler *s, const int32_t *tok, int32_t n_tok) {
@@ -44,6 +44,7 @@ void smp_match_history(peri_sampler *s, const int32_t *tok, int32_t n_tok) {
     int32_t valid = same < n ? same : n_tok;
     while (s->n_record && s->record[s->n_record - 1].n_tok > valid)
         s->n_record--;
+    smp_kept_trim(&s->kept, valid);
     memcpy(s->seen + same, tok + same, (size_t)(n_tok - same) * sizeof *tok);
     s->n_seen = n_tok;
 }

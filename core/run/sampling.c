@@ -201,6 +201,19 @@ static peri_status add_link(peri_sampling *p, int link, peri_error *err) {
     return PERI_OK;
 }
 
+peri_status peri_sampling_add_link(peri_sampling *p, const char *name, peri_error *err) {
+    int link = find_link(name);
+    return link ? add_link(p, link, err) : unknown_link(name, err);
+}
+
+peri_status peri_sampling_add_policy(peri_sampling *p, size_t i, peri_error *err) {
+    return add_link(p, PERI_LINK_POLICY + (int)i, err);
+}
+
+const char *peri_link_name(int link) {
+    return links[link].name;
+}
+
 peri_status peri_sampling_set_order(peri_sampling *p, const char *text, peri_error *err) {
     static const char gaps[] = ";, \t";
     peri_sampling made = *p;
@@ -230,8 +243,12 @@ void peri_sampling_order(const peri_sampling *p, peri_text *dst) {
     static const uint8_t usual[] = PERI_DEFAULT_ORDER;
     const uint8_t *order = p->n_order > 0 ? p->order : usual;
     size_t n = p->n_order > 0 ? (size_t)p->n_order : p->n_order < 0 ? 0 : sizeof usual;
-    for (size_t i = 0; i < n; i++)
-        peri_text_addf(dst, "%s%s", i ? ";" : "", links[order[i]].name);
+    for (size_t i = 0; i < n; i++) {
+        bool is_policy = order[i] >= PERI_LINK_POLICY;
+        peri_text_addf(dst, "%s%s%s", i ? ";" : "", is_policy ? "policy " : "",
+                       is_policy ? p->policy[order[i] - PERI_LINK_POLICY].name
+                                 : links[order[i]].name);
+    }
 }
 
 /* ---- "name=value" ---------------------------------------------------------------------------- */
@@ -312,6 +329,37 @@ peri_status peri_sampling_apply(peri_sampling *p, peri_arena *a, const char *set
 
 /* ---- checking and copying -------------------------------------------------------------------- */
 
+/* The policies stand in the order, each once, in the order of their numbers. */
+static peri_status check_policies(const peri_sampling *p, peri_error *err) {
+    size_t n = 0;
+    if (p->n_policy > PERI_MAX_POLICY)
+        return peri_fail(err, PERI_E_RANGE, "samplers: found %zu policies, at most %d", p->n_policy,
+                         PERI_MAX_POLICY);
+    for (int i = 0; i < p->n_order; i++) {
+        if (p->order[i] < PERI_LINK_POLICY) continue;
+        if (p->order[i] != PERI_LINK_POLICY + n)
+            return peri_fail(err, PERI_E_INVALID,
+                             "samplers: found policy %d in place %zu of the policies",
+                             p->order[i] - PERI_LINK_POLICY, n);
+        n++;
+    }
+    if (n != p->n_policy)
+        return peri_fail(err, PERI_E_INVALID, "samplers: %zu policies, but %zu in the chain",
+                         p->n_policy, n);
+    for (size_t i = 0; i < p->n_policy; i++) {
+        if (p->policy[i].text.size > PERI_MAX_POLICY_BYTES ||
+            p->policy[i].given.size > PERI_MAX_POLICY_BYTES)
+            return peri_fail(err, PERI_E_RANGE, "samplers: policy %s has more than %d bytes",
+                             p->policy[i].name, PERI_MAX_POLICY_BYTES);
+    }
+    if (p->n_policy && p->mirostat)
+        return peri_fail(err, PERI_E_INVALID,
+                         "mirostat takes the place of the chain, so policy %s would never run; "
+                         "use one of them",
+                         p->policy[0].name);
+    return PERI_OK;
+}
+
 peri_status peri_sampling_check(const peri_sampling *p, peri_error *err) {
     for (size_t i = 0; i < N_PARAM; i++) {
         peri_status st = check_value(i, peri_sampling_get(p, i), err);
@@ -320,10 +368,15 @@ peri_status peri_sampling_check(const peri_sampling *p, peri_error *err) {
     if (p->n_order > PERI_MAX_ORDER)
         return peri_fail(err, PERI_E_RANGE, "samplers: found %d names, at most %d", p->n_order,
                          PERI_MAX_ORDER);
-    for (int i = 0; i < p->n_order; i++)
-        if (p->order[i] == PERI_LINK_NONE || p->order[i] >= PERI_N_LINK)
+    for (int i = 0; i < p->n_order; i++) {
+        bool is_policy =
+            p->order[i] >= PERI_LINK_POLICY && p->order[i] - (size_t)PERI_LINK_POLICY < p->n_policy;
+        if (!is_policy && (p->order[i] == PERI_LINK_NONE || p->order[i] >= PERI_N_LINK))
             return peri_fail(err, PERI_E_RANGE, "samplers: found link %d, expected 1 to %d",
                              p->order[i], PERI_N_LINK - 1);
+    }
+    peri_status st = check_policies(p, err);
+    if (st) return st;
     if (p->n_bias > PERI_MAX_BIAS || p->n_breaker > PERI_MAX_BREAKER)
         return peri_fail(err, PERI_E_RANGE,
                          "found %zu biases and %zu sequence breakers, at most %d and %d", p->n_bias,
@@ -336,26 +389,46 @@ peri_status peri_sampling_check(const peri_sampling *p, peri_error *err) {
     return PERI_OK;
 }
 
+/* Bytes of all texts that p points to. */
+static size_t text_bytes(const peri_sampling *p) {
+    size_t n = 0;
+    for (size_t i = 0; i < p->n_breaker; i++)
+        n += strlen(p->breaker[i]) + 1;
+    for (size_t i = 0; i < p->n_policy; i++)
+        n += strlen(p->policy[i].name) + 1 + p->policy[i].text.size + p->policy[i].given.size;
+    return n;
+}
+
+static char *put_bytes(char **at, const void *data, size_t n) {
+    char *p = *at;
+    if (n) memcpy(p, data, n);
+    *at += n;
+    return p;
+}
+
+/* One block: the struct, the lists of pointers, the biases, the texts. */
 peri_sampling *peri_sampling_dup(const peri_sampling *p) {
     size_t bias = p->n_bias * sizeof *p->bias, list = (p->n_breaker + 1) * sizeof *p->breaker;
-    size_t text = 0;
-    for (size_t i = 0; i < p->n_breaker; i++)
-        text += strlen(p->breaker[i]) + 1;
-    char *block = peri_alloc(sizeof *p + list + bias + text);
+    size_t policies = p->n_policy * sizeof *p->policy;
+    char *block = peri_alloc(sizeof *p + list + policies + bias + text_bytes(p));
     if (!block) return NULL;
     peri_sampling *made = (peri_sampling *)(void *)block;
-    const char **breaker = (const char **)(void *)(block + sizeof *p);
-    char *at = block + sizeof *p + list;
+    char *at = block + sizeof *p;
     *made = *p;
-    made->bias = p->n_bias ? (peri_logit_bias *)(void *)at : NULL;
-    if (p->n_bias) memcpy(at, p->bias, bias);
-    at += bias;
-    for (size_t i = 0; i < p->n_breaker; i++) {
-        size_t n = strlen(p->breaker[i]) + 1;
-        memcpy(at, p->breaker[i], n);
-        breaker[i] = at;
-        at += n;
+    const char **breaker = (const char **)(void *)put_bytes(&at, p->breaker, 0);
+    at += list;
+    peri_policy_text *policy = (peri_policy_text *)(void *)put_bytes(&at, p->policy, policies);
+    made->bias = (peri_logit_bias *)(void *)put_bytes(&at, p->bias, bias);
+    if (!p->n_bias) made->bias = NULL;
+    for (size_t i = 0; i < p->n_breaker; i++)
+        breaker[i] = put_bytes(&at, p->breaker[i], strlen(p->breaker[i]) + 1);
+    for (size_t i = 0; i < p->n_policy; i++) {
+        const peri_policy_text *from = &p->policy[i];
+        policy[i].name = put_bytes(&at, from->name, strlen(from->name) + 1);
+        policy[i].text.data = put_bytes(&at, from->text.data, from->text.size);
+        policy[i].given.data = put_bytes(&at, from->given.data, from->given.size);
     }
     if (p->breaker) made->breaker = breaker;
+    made->policy = p->n_policy ? policy : NULL;
     return made;
 }

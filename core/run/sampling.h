@@ -27,6 +27,15 @@ typedef enum peri_link {
     }
 
 enum { PERI_MAX_ORDER = 16, PERI_MAX_BREAKER = 64, PERI_MAX_BIAS = 1 << 20 };
+/* In an order PERI_LINK_POLICY + i stands for policy i. */
+enum { PERI_LINK_POLICY = 128, PERI_MAX_POLICY = 8, PERI_MAX_POLICY_BYTES = 1 << 20 };
+
+/* A sampling policy: a link written in a script, run by the host of policy.h. */
+typedef struct peri_policy_text {
+    const char *name; /* of the chunk, for messages */
+    peri_str text;    /* its source */
+    peri_str given;   /* its settings, in the host's own encoding; may be empty */
+} peri_policy_text;
 
 typedef struct peri_logit_bias {
     int32_t id;
@@ -52,6 +61,8 @@ typedef struct peri_sampling {
      * NULL-terminated or not, n_breaker 0 with a pointer: none. */
     const char *const *breaker;
     size_t n_breaker;
+    const peri_policy_text *policy; /* [n_policy] in the order of the chain, each once */
+    size_t n_policy;
 } peri_sampling;
 
 typedef enum peri_sampling_kind {
@@ -100,7 +111,13 @@ peri_status peri_sampling_set(peri_sampling *p, const char *name, double value, 
 /* The links by name, "top_k;temperature" (also , or blanks between), or by letters, "kt"; ""
  * restores the default, "none" leaves no links. */
 peri_status peri_sampling_set_order(peri_sampling *p, const char *text, peri_error *err);
-/* The order in force by names with ';' between, appended to dst. */
+/* One more link in the order, by name or one of its other spellings; a policy of p by its number.
+ * They do not touch what is in the order already. */
+peri_status peri_sampling_add_link(peri_sampling *p, const char *name, peri_error *err);
+peri_status peri_sampling_add_policy(peri_sampling *p, size_t i, peri_error *err);
+/* Names of the links, 1 .. PERI_N_LINK - 1. */
+const char *peri_link_name(int link);
+/* The order in force by names with ';' between ("policy NAME" for a policy), appended to dst. */
 void peri_sampling_order(const peri_sampling *p, peri_text *dst);
 /* One "name=value": a parameter, seed, samplers=ORDER, logit_bias=ID:BIAS (or ID:false; added to
  * those there), dry_sequence_breaker=TEXT (the first one replaces the default ones; "none" alone:

@@ -17,8 +17,9 @@ peri_status peri_sched_new(peri_engine *e, const peri_tokenizer *t, peri_event_f
     peri_sched *s = peri_calloc(1, sizeof *s);
     *out = NULL;
     if (s) {
-        s->feed = peri_alloc_array((size_t)e->o.n_session, sizeof *s->feed);
-        s->fed = peri_alloc_array((size_t)e->o.n_session, sizeof *s->fed);
+        /* twice: each that generates may have one beside it */
+        s->feed = peri_alloc_array(2 * (size_t)e->o.n_session, sizeof *s->feed);
+        s->fed = peri_alloc_array(2 * (size_t)e->o.n_session, sizeof *s->fed);
     }
     if (!s || !s->feed || !s->fed) {
         peri_sched_free(s);
@@ -43,19 +44,18 @@ void peri_sched_emit(peri_sched *s, const peri_job *j, uint64_t session, peri_ev
     s->event(s->user, ev);
 }
 
-/* The final event of a request that is in no queue; frees it. */
-static void close_job(peri_sched *s, peri_job *j, uint64_t session, peri_status st,
-                      const peri_error *err, peri_event *ev) {
+void peri_sched_close_job(peri_sched *s, peri_job *j, uint64_t session, peri_status st,
+                          const peri_error *err, peri_event *ev) {
     ev->kind = PERI_EVENT_FINAL;
     ev->is_final = true;
     ev->status = st;
     if (st) ev->error = err->text;
+    if (j->peer) peri_beside_release(s, j);
     peri_sched_emit(s, j, session, ev);
     peri_job_free(j);
 }
 
-void peri_sched_finish(peri_sched *s, peri_slot *slot, peri_status st, const peri_error *err,
-                       peri_event *ev) {
+peri_job *peri_sched_take_first(peri_sched *s, peri_slot *slot) {
     peri_job *j = slot->first;
     slot->first = j->next;
     if (!slot->first) slot->last = NULL;
@@ -66,13 +66,23 @@ void peri_sched_finish(peri_sched *s, peri_slot *slot, peri_status st, const per
     for (size_t i = 0; i < s->n_run; i++)
         if (s->run[i] != slot) s->run[n++] = s->run[i];
     s->n_run = n;
+    return j;
+}
+
+void peri_sched_finish(peri_sched *s, peri_slot *slot, peri_status st, const peri_error *err,
+                       peri_event *ev) {
+    peri_job *j = peri_sched_take_first(s, slot);
     ev->n_tok = slot->s->n_tok;
-    close_job(s, j, slot->id, st, err, ev);
+    peri_sched_close_job(s, j, slot->id, st, err, ev);
 }
 
 void peri_sched_abort(peri_sched *s, peri_slot *slot, peri_status st, const peri_error *err) {
     peri_job *j = slot->first;
     peri_event ev = {0};
+    if (j->r.kind == PERI_REQUEST_BESIDE) {
+        peri_beside_abort(s, slot, st, err);
+        return;
+    }
     if (j->r.kind == PERI_REQUEST_GENERATE) {
         ev.why = st == PERI_E_CANCELLED ? PERI_WHY_CANCELLED : PERI_WHY_ERROR;
         if (ev.why == PERI_WHY_CANCELLED) st = PERI_OK;
@@ -245,7 +255,7 @@ void peri_sched_answer(peri_sched *s, peri_slot *slot) {
 static bool needs_step(const peri_slot *slot) {
     peri_request_kind k = slot->first->r.kind;
     bool needs_blocks = k == PERI_REQUEST_FORK || k == PERI_REQUEST_SAVE;
-    return k == PERI_REQUEST_FEED || k == PERI_REQUEST_GENERATE ||
+    return k == PERI_REQUEST_FEED || k == PERI_REQUEST_GENERATE || k == PERI_REQUEST_BESIDE ||
            (needs_blocks && slot->s->swapped);
 }
 
@@ -277,6 +287,22 @@ void peri_sched_begin(peri_sched *s) {
             begin(s, s->slot[i]);
 }
 
+void peri_sched_unqueue(peri_slot *slot, const peri_job *j) {
+    peri_job *before = slot->first;
+    while (before->next != j)
+        before = before->next;
+    before->next = j->next;
+    if (slot->last == j) slot->last = before;
+}
+
+void peri_sched_queue(peri_slot *slot, peri_job *j) {
+    if (slot->last)
+        slot->last->next = j;
+    else
+        slot->first = j;
+    slot->last = j;
+}
+
 /* ---- requests that do not queue -------------------------------------------------------------- */
 
 static void open_session(peri_sched *s, peri_job *j) {
@@ -286,7 +312,7 @@ static void open_session(peri_sched *s, peri_job *j) {
     uint64_t id = 0;
     peri_status st = peri_session_open(s->e, s->tokenizer, j->r.sampling, &x, &err);
     if (!st) st = adopt(s, x, &id, &err);
-    close_job(s, j, id, st, &err, &ev);
+    peri_sched_close_job(s, j, id, st, &err, &ev);
 }
 
 static void restore(peri_sched *s, peri_job *j) {
@@ -304,7 +330,7 @@ static void restore(peri_sched *s, peri_job *j) {
         st = adopt(s, x, &id, &err);
     }
     if (st) ev = (peri_event){0};
-    close_job(s, j, id, st, &err, &ev);
+    peri_sched_close_job(s, j, id, st, &err, &ev);
 }
 
 static void close_session(peri_sched *s, peri_job *j) {
@@ -316,7 +342,7 @@ static void close_session(peri_sched *s, peri_job *j) {
         drop_slot(s, at);
     else
         st = peri_fail(&err, PERI_E_NOT_FOUND, "no session %llu", (unsigned long long)j->r.session);
-    close_job(s, j, j->r.session, st, &err, &ev);
+    peri_sched_close_job(s, j, j->r.session, st, &err, &ev);
 }
 
 /* Take the target out of its queue; it ends before the cancellation does. */
@@ -331,12 +357,11 @@ static bool cancel_in(peri_sched *s, peri_slot *slot, uint64_t target) {
     for (peri_job *j = slot->first; j && j->next; j = j->next) {
         peri_job *gone = j->next;
         if (gone->id != target) continue;
-        j->next = gone->next;
-        if (slot->last == gone) slot->last = j;
+        peri_sched_unqueue(slot, gone);
         bool is_text = gone->r.kind == PERI_REQUEST_GENERATE;
         if (is_text) ev.why = PERI_WHY_CANCELLED;
         ev.n_tok = slot->s->n_tok;
-        close_job(s, gone, slot->id, is_text ? PERI_OK : PERI_E_CANCELLED, &err, &ev);
+        peri_sched_close_job(s, gone, slot->id, is_text ? PERI_OK : PERI_E_CANCELLED, &err, &ev);
         return true;
     }
     return false;
@@ -352,13 +377,13 @@ static void cancel(peri_sched *s, peri_job *j) {
     if (!found)
         st = peri_fail(&err, PERI_E_NOT_FOUND, "request %llu has ended or never was",
                        (unsigned long long)j->r.target);
-    close_job(s, j, 0, st, &err, &ev);
+    peri_sched_close_job(s, j, 0, st, &err, &ev);
 }
 
 static void engine_stats(peri_sched *s, peri_job *j) {
     peri_event ev = {0};
     peri_engine_stats_get(s->e, &ev.stats);
-    close_job(s, j, 0, PERI_OK, NULL, &ev);
+    peri_sched_close_job(s, j, 0, PERI_OK, NULL, &ev);
 }
 
 static void enqueue(peri_sched *s, peri_job *j) {
@@ -369,14 +394,25 @@ static void enqueue(peri_sched *s, peri_job *j) {
         peri_error err;
         peri_status st = peri_fail(&err, PERI_E_NOT_FOUND, "%s: no session %llu",
                                    peri_request_name(j->r.kind), (unsigned long long)j->r.session);
-        close_job(s, j, j->r.session, st, &err, &ev);
+        peri_sched_close_job(s, j, j->r.session, st, &err, &ev);
         return;
     }
-    if (slot->last)
-        slot->last->next = j;
-    else
-        slot->first = j;
-    slot->last = j;
+    peri_slot *beside = NULL;
+    peri_error err;
+    peri_status st = PERI_OK;
+    if (j->r.kind == PERI_REQUEST_GENERATE && j->r.generate.beside) {
+        beside = find(s, j->r.generate.beside, NULL);
+        st = beside ? peri_beside_join(j, slot, beside, &err)
+                    : peri_fail(&err, PERI_E_NOT_FOUND, "GENERATE: no session %llu to be beside",
+                                (unsigned long long)j->r.generate.beside);
+    }
+    if (st) {
+        peri_event ev = {.why = PERI_WHY_ERROR, .n_tok = slot->s->n_tok};
+        peri_sched_close_job(s, j, slot->id, st, &err, &ev);
+        return;
+    }
+    peri_sched_queue(slot, j);
+    if (beside) peri_sched_queue(beside, j->peer);
 }
 
 void peri_sched_put(peri_sched *s, peri_job *j) {

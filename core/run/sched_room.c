@@ -32,10 +32,18 @@ bool peri_sched_set_idle_aside(peri_sched *s, const peri_slot *except) {
     return best && set_aside(best);
 }
 
+/* Does it have a token in the step being made?  One beside an older session may. */
+static bool is_fed(const peri_sched *s, const peri_slot *slot) {
+    for (size_t i = 0; i < s->n_feed; i++)
+        if (s->fed[i] == slot) return true;
+    return false;
+}
+
 /* The youngest request that holds blocks and began after `slot`'s. */
 static bool set_younger_aside(peri_sched *s, const peri_slot *slot, bool is_in) {
     for (size_t i = s->n_run; i-- > 0 && s->run[i] != slot;)
-        if (s->run[i]->is_in == is_in && holds_blocks(s->run[i])) return set_aside(s->run[i]);
+        if (s->run[i]->is_in == is_in && holds_blocks(s->run[i]) && !is_fed(s, s->run[i]))
+            return set_aside(s->run[i]);
     return false;
 }
 
@@ -52,7 +60,8 @@ static int32_t needs(const peri_slot *slot) {
     const peri_job *j = slot->first;
     int32_t n = slot->s->n_tok;
     if (j->r.kind == PERI_REQUEST_FEED) return n + (int32_t)(j->r.n_tok - j->n_done);
-    return j->r.kind == PERI_REQUEST_GENERATE && n < slot->s->e->o.n_ctx ? n + 1 : n;
+    bool grows = j->r.kind == PERI_REQUEST_GENERATE || j->r.kind == PERI_REQUEST_BESIDE;
+    return grows && n < slot->s->e->o.n_ctx ? n + 1 : n;
 }
 
 /* What the cache knows of a prompt is taken before room is asked for. */

@@ -31,33 +31,64 @@ static void add(peri_sched *s, peri_slot *slot, const int32_t *tok, size_t n, bo
         (peri_step_feed){.s = slot->s, .tok = tok, .n_tok = n, .is_again = is_again};
 }
 
+/* Whether the session can be asked for a token; else this step is for its prediction, as after a
+ * rewind. */
+static bool is_predicted(peri_sched *s, peri_slot *slot) {
+    const peri_session *x = slot->s;
+    if (!x->has_logits) add(s, slot, &x->tok[x->n_tok - 1], 1, true);
+    return x->has_logits;
+}
+
+/* Room for one more token of the session and of the one beside it.  PERI_OK with *waits: not now,
+ * blocks went to somebody else. */
+static peri_status reserve(peri_sched *s, peri_slot *slot, peri_slot *beside, bool *waits,
+                           peri_error *err) {
+    peri_session *x = slot->s;
+    peri_status st = peri_sched_reserve(s, slot, x->n_tok + 1, err);
+    if (!st && beside) st = peri_sched_reserve(s, beside, beside->s->n_tok + 1, err);
+    *waits = !slot->is_in || (beside && !beside->is_in);
+    if (!st || *waits) return PERI_OK;
+    /* The youngest makes room for the others itself, if there are any. */
+    peri_error ignored;
+    if (s->n_run > (beside ? 2 : 1) && peri_session_swap_out(x, &ignored) == PERI_OK) {
+        slot->is_in = false;
+        *waits = true;
+        return PERI_OK;
+    }
+    return st;
+}
+
 /* Let one session generate.  false: it is over and gone from run[]. */
 static bool generate(peri_sched *s, peri_slot *slot) {
     peri_session *x = slot->s;
+    peri_slot *beside = slot->first->peer ? slot->first->peer_slot : NULL;
     peri_error err;
-    if (!x->has_logits) { /* after a rewind: this step is for the prediction */
-        add(s, slot, &x->tok[x->n_tok - 1], 1, true);
-        return true;
-    }
-    if (x->n_tok >= s->e->o.n_ctx) {
-        peri_generate_finish(s, slot, PERI_WHY_CONTEXT, PERI_OK, NULL);
-        return false;
-    }
-    if (peri_sched_reserve(s, slot, x->n_tok + 1, &err)) {
-        /* The youngest makes room for the others itself, if there are any. */
-        if (s->n_run > 1 && peri_session_swap_out(x, &err) == PERI_OK) {
-            slot->is_in = false;
-            return true;
-        }
+    bool waits;
+    if (beside && !(slot->first->peer->is_running && beside->is_in)) return true;
+    if (beside && !beside->s->n_tok) {
+        peri_fail(&err, PERI_E_INVALID, "GENERATE: nothing was fed to the session beside yet");
         peri_generate_finish(s, slot, PERI_WHY_ERROR, err.code, &err);
         return false;
     }
+    bool is_ready = is_predicted(s, slot);
+    if (beside) is_ready = is_predicted(s, beside) && is_ready;
+    if (!is_ready) return true;
+    if (x->n_tok >= s->e->o.n_ctx || (beside && beside->s->n_tok >= s->e->o.n_ctx)) {
+        peri_generate_finish(s, slot, PERI_WHY_CONTEXT, PERI_OK, NULL);
+        return false;
+    }
+    if (reserve(s, slot, beside, &waits, &err)) {
+        peri_generate_finish(s, slot, PERI_WHY_ERROR, err.code, &err);
+        return false;
+    }
+    if (waits) return true;
     peri_status st = peri_generate_next(s, slot, &err);
     if (st || slot->first->ends == PERI_WHY_EOG) {
         peri_generate_finish(s, slot, st ? PERI_WHY_ERROR : PERI_WHY_EOG, st, &err);
         return false;
     }
     add(s, slot, &slot->first->pending, 1, false);
+    if (beside) add(s, beside, &slot->first->pending, 1, false);
     return true;
 }
 
@@ -101,8 +132,8 @@ static void compose(peri_sched *s) {
     if (n_prompt && n_gen >= places) /* one place is for prompts; a single one takes turns */
         n_gen = places > 1 ? places - 1 : s->turn % 2;
     if (n_gen) add_generators(s, n_gen < places ? n_gen : places);
-    places -= s->n_feed;
-    tokens -= s->n_feed;
+    places -= s->n_feed < places ? s->n_feed : places; /* those beside may be more */
+    tokens -= s->n_feed < tokens ? s->n_feed : tokens;
     if (s->n_feed && tokens > MIXED_TOKENS) tokens = MIXED_TOKENS;
     add_prompts(s, places, tokens);
 }
@@ -130,9 +161,10 @@ static void finish_done(peri_sched *s) {
             peri_event ev = {.n_done = j->n_done, .n_total = j->r.n_tok, .n_cached = j->n_cached};
             peri_sched_finish(s, slot, PERI_OK, NULL, &ev);
         } else if (is_generating(slot) && j->ends) {
+            if (j->peer) i = 0; /* the one beside goes too, and may stand before it */
             peri_generate_finish(s, slot, j->ends, PERI_OK, NULL);
         } else if (slot->is_in && j->r.kind != PERI_REQUEST_FEED &&
-                   j->r.kind != PERI_REQUEST_GENERATE) {
+                   j->r.kind != PERI_REQUEST_GENERATE && j->r.kind != PERI_REQUEST_BESIDE) {
             peri_sched_answer(s, slot);
         } else {
             i++;
@@ -154,9 +186,13 @@ static void take_step(peri_sched *s) {
     took = now_ns() - start;
     for (size_t i = 0; i < n; i++) {
         peri_session *x = s->fed[i]->s;
-        *(is_feeding(s->fed[i]) ? &x->stats.prompt_ns : &x->stats.generate_ns) += took;
-        if (st)
-            peri_sched_abort(s, s->fed[i], st, &err);
+        bool is_prompt = s->fed[i]->first && is_feeding(s->fed[i]);
+        *(is_prompt ? &x->stats.prompt_ns : &x->stats.generate_ns) += took;
+        peri_slot *told = st ? peri_beside_leader(s->fed[i]) : NULL;
+        if (told)
+            peri_sched_abort(s, told, st, &err);
+        else if (st)
+            continue; /* ended with its leader */
         else if (s->fed[i]->first->r.kind == PERI_REQUEST_FEED)
             fed_prompt(s, s->fed[i], s->feed[i].n_tok);
     }
@@ -175,6 +211,7 @@ static void give_up(peri_sched *s) {
 }
 
 bool peri_sched_step(peri_sched *s) {
+    s->n_feed = 0;
     peri_sched_begin(s);
     if (!s->n_run) return false;
     size_t n_before = s->n_run;

@@ -26,7 +26,8 @@ static peri_sampler_vocab vocab_of(const peri_session *s) {
     return (peri_sampler_vocab){.n_vocab = s->e->a->n_vocab,
                                 .n_ctx = s->e->o.n_ctx,
                                 .tokenizer = s->tokenizer,
-                                .scratch = s->e->scratch};
+                                .scratch = s->e->scratch,
+                                .host = s->e->host};
 }
 
 /* Everything but the sampler. */

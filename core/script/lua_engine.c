@@ -188,6 +188,13 @@ static void set_sampling(lua_State *L, const peri_gguf *g) {
             lua_pushinteger(L, (lua_Integer)x);
         lua_setfield(L, -2, q->name);
     }
+    if (peri_gguf_find(g, "general.sampling.sequence")) {
+        value_box *b = value_push_box(L);
+        peri_sampling_order(&p, &b->text);
+        if (b->text.data) lua_pushlstring(L, b->text.data, b->text.size);
+        if (b->text.data) lua_setfield(L, -3, "samplers");
+        lua_pop(L, 1);
+    }
     lua_setfield(L, -2, "sampling");
 }
 
@@ -377,6 +384,12 @@ static int open_module(lua_State *L) {
                                          {"find", engine_find},
                                          {"locate", engine_locate},
                                          {"parameters", engine_parameters},
+                                         {"links", engine_links},
+                                         {"link", engine_link},
+                                         {"order", engine_order},
+                                         {"policy", engine_policy},
+                                         {"check_policy", engine_check_policy},
+                                         {"measure", engine_measure},
                                          {NULL, NULL}};
     luaL_newlib(L, functions);
     /* Objects of scripts that stand for a model -> the model, see perigee/model.lua. */

@@ -362,11 +362,22 @@ static const value_key generate_keys[] = {
     {"special", VALUE_FLAG, offsetof(generate_options, want_special), 0, 0},
     {"ignore_eog", VALUE_FLAG, offsetof(generate_options, ignore_eog), 0, 0},
 };
-static const char *const generate_others[] = {"stop", "stop_tokens"};
+static const char *const generate_others[] = {"stop", "stop_tokens", "without", "beside"};
 static const value_table generate_table = {
-    "generate", generate_keys, sizeof generate_keys / sizeof generate_keys[0], generate_others, 2};
+    "generate", generate_keys, sizeof generate_keys / sizeof generate_keys[0], generate_others, 4};
 
-/* Options at index 2; pushes two buffers that *g points into. */
+/* The session that is named beside the one at index 1. */
+static void read_beside(lua_State *L, peri_generate *g) {
+    const session *own = lua_touserdata(L, 1), *other = luaL_testudata(L, -1, SESSION_CLASS);
+    if (!other)
+        peri_lua_blame(L, "generate: beside: found %s, expected a session", luaL_typename(L, -1));
+    if (!other->m) peri_lua_blame(L, "generate: beside: the session is closed");
+    if (other->m != own->m) peri_lua_blame(L, "generate: beside: a session of another model");
+    if (other->id == own->id) peri_lua_blame(L, "generate: beside: the session itself");
+    g->beside = other->id;
+}
+
+/* Options at index 2; pushes buffers that *g points into. */
 static void read_generate(lua_State *L, peri_generate *g) {
     generate_options v = {0};
     size_t n = 0;
@@ -387,6 +398,11 @@ static void read_generate(lua_State *L, peri_generate *g) {
         g->stop_tok = value_push_ids(L, lua_gettop(L), "generate: stop_tokens", &n);
         g->n_stop_tok = (uint32_t)n;
     }
+    if (value_push_field(L, 2, "without") != LUA_TNIL) {
+        g->without = value_push_ids(L, lua_gettop(L), "generate: without", &n);
+        g->n_without = (uint32_t)n;
+    }
+    if (value_push_field(L, 2, "beside") != LUA_TNIL) read_beside(L, g);
 }
 
 /* session:generate([options]) -> stream.  Does not wait.  The stream keeps the options (user value

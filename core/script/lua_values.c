@@ -11,6 +11,7 @@
 #include "base/status.h"
 #include "base/suggest.h"
 #include "script/engine_int.h"
+#include "script/lua_plain.h"
 #include "script/sandbox_int.h"
 
 #include "base/compiler.h"
@@ -230,22 +231,77 @@ static void read_bias(lua_State *L, peri_sampling *p) {
     }
 }
 
-/* A string, or a list of names, for peri_sampling_set_order. */
+/* A field of the table on top as text that the table keeps alive; blamed when it is none. */
+static peri_str policy_field(lua_State *L, const char *name) {
+    peri_str s;
+    if (value_push_field(L, -1, name) != LUA_TSTRING)
+        peri_lua_blame(L, "sampling: samplers: a policy's %s: found %s, expected a string", name,
+                       luaL_typename(L, -1));
+    s.data = lua_tolstring(L, -1, &s.size);
+    lua_pop(L, 1);
+    return s;
+}
+
+/* { policy = name, text = source, settings = table } on top, popped: policy number n_policy.  The
+ * bytes of its settings go to entry n_policy + 1 of the list at `keep`. */
+static void read_policy(lua_State *L, int keep, peri_policy_text *policy, peri_sampling *p) {
+    peri_error err;
+    if (p->n_policy == PERI_MAX_POLICY)
+        peri_lua_blame(L, "sampling: samplers: more than %d policies", PERI_MAX_POLICY);
+    peri_policy_text *q = &policy[p->n_policy];
+    peri_str name = policy_field(L, "policy");
+    if (strlen(name.data) != name.size)
+        peri_lua_blame(L, "sampling: samplers: the name of a policy holds a zero byte");
+    *q = (peri_policy_text){.name = name.data, .text = policy_field(L, "text")};
+    if (value_push_field(L, -1, "settings") != LUA_TNIL) {
+        value_box *b = value_push_box(L);
+        if (!plain_write(L, lua_gettop(L) - 1, "settings", &b->text, PERI_MAX_POLICY_BYTES, &err))
+            peri_lua_blame(L, "sampling: samplers: policy %s: %s", name.data, err.text);
+        lua_pushlstring(L, b->text.data, b->text.size);
+        q->given.data = lua_tolstring(L, -1, &q->given.size);
+        lua_rawseti(L, keep, (lua_Integer)p->n_policy + 1);
+        value_empty_box(b);
+        lua_pop(L, 1);
+    }
+    lua_pop(L, 2);
+    if (peri_sampling_add_policy(p, p->n_policy++, &err))
+        peri_lua_blame(L, "sampling: %s", err.text);
+}
+
+/* A string for peri_sampling_set_order, or a list of names and policies, on top of the stack: push
+ * what holds the policies. */
 static void read_order(lua_State *L, peri_sampling *p) {
     peri_error err;
-    size_t n;
-    luaL_Buffer b;
-    const char **name = value_push_texts(L, lua_gettop(L), "sampling: samplers", &n);
-    luaL_buffinit(L, &b);
-    for (size_t i = 0; i < n; i++) {
-        if (i) luaL_addchar(&b, ';');
-        luaL_addstring(&b, name[i]);
+    int idx = lua_gettop(L);
+    p->n_order = -1; /* an empty list is a chain of no links */
+    bool is_text = lua_type(L, idx) == LUA_TSTRING;
+    size_t n = is_text ? 1 : list_size(L, idx, "sampling: samplers");
+    if (n) p->n_order = 0;
+    if (n == 1 && !is_text) {
+        lua_rawgeti(L, idx, 1);
+        is_text = lua_type(L, -1) == LUA_TSTRING;
     }
-    luaL_pushresult(&b);
-    const char *text = n ? lua_tostring(L, -1) : "none";
-    if (peri_sampling_set_order(p, text, &err))
-        peri_lua_blame(L, "sampling: samplers: %s", err.text);
-    lua_pop(L, 2);
+    if (is_text) { /* many in one, perhaps by letters */
+        if (peri_sampling_set_order(p, checked_text(L, "sampling: samplers", 1), &err))
+            peri_lua_blame(L, "sampling: samplers: %s", err.text);
+        lua_pushnil(L);
+        return;
+    }
+    lua_newtable(L);
+    int keep = lua_gettop(L);
+    peri_policy_text *policy = lua_newuserdatauv(L, PERI_MAX_POLICY * sizeof *policy, 0);
+    lua_rawseti(L, keep, 0);
+    for (size_t i = 0; i < n; i++) {
+        lua_rawgeti(L, idx, (lua_Integer)i + 1);
+        if (lua_istable(L, -1)) {
+            read_policy(L, keep, policy, p);
+            continue;
+        }
+        const char *name = checked_text(L, "sampling: samplers", i + 1);
+        if (peri_sampling_add_link(p, name, &err)) peri_lua_blame(L, "sampling: %s", err.text);
+        lua_pop(L, 1);
+    }
+    p->policy = p->n_policy ? policy : NULL;
 }
 
 static void read_number(lua_State *L, const char *name, peri_sampling *p) {
@@ -272,12 +328,12 @@ void value_read_sampling(lua_State *L, int idx, const peri_gguf *g, uint64_t see
     luaL_checkstack(L, 16, "sampling");
     if (peri_sampling_init(p, PERI_ORIGIN_RUN, g, &err)) luaL_error(L, "%s", err.text);
     p->seed = seed;
-    lua_pushnil(L);
-    lua_pushnil(L);
+    for (int i = 0; i < 3; i++)
+        lua_pushnil(L);
     if (lua_isnoneornil(L, idx)) return;
     if (!lua_istable(L, idx))
         peri_lua_blame(L, "sampling: found %s, expected a table", luaL_typename(L, idx));
-    for (lua_pushnil(L); lua_next(L, idx); lua_settop(L, top + 3)) {
+    for (lua_pushnil(L); lua_next(L, idx); lua_settop(L, top + 4)) {
         const char *name = lua_type(L, -2) == LUA_TSTRING ? lua_tostring(L, -2) : NULL;
         if (!name) peri_lua_blame(L, "sampling: has list entries, expected named parameters only");
         if (!strcmp(name, "logit_bias")) {
@@ -289,10 +345,11 @@ void value_read_sampling(lua_State *L, int idx, const peri_gguf *g, uint64_t see
             lua_replace(L, top + 2);
         } else if (!strcmp(name, "samplers")) {
             read_order(L, p);
+            lua_replace(L, top + 3);
         } else {
             read_number(L, name, p);
         }
     }
-    lua_settop(L, top + 2);
+    lua_settop(L, top + 3);
     if (peri_sampling_check(p, &err)) peri_lua_blame(L, "sampling: %s", err.text);
 }

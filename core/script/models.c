@@ -15,6 +15,7 @@
 
 #include "base/alloc.h"
 #include "base/status.h"
+#include "script/lua_policy.h"
 
 #include "base/compiler.h"
 
@@ -282,8 +283,11 @@ static void loading_done(void *user) {
     }
     if (!st) {
         m->loaded = l->loaded;
-        st = peri_service_new(m->loaded.engine, m->loaded.tokenizer, on_event, m, &m->service,
-                              &m->error);
+        st = peri_lua_policies_new(&m->policies, &m->error);
+        m->loaded.engine->host = m->policies;
+        if (!st)
+            st = peri_service_new(m->loaded.engine, m->loaded.tokenizer, on_event, m, &m->service,
+                                  &m->error);
         if (st) peri_loaded_fini(&m->loaded);
     }
     m->state = st ? PERI_SHARED_FAILED : PERI_SHARED_READY;
@@ -304,6 +308,7 @@ static bool is_same(const peri_shared *m, const char *path, const peri_load_opti
 static void free_shared(peri_shared *m) {
     peri_service_free(m->service);
     peri_loaded_fini(&m->loaded);
+    peri_lua_policies_free(m->policies);
     free_loading(m);
     peri_free(m->path);
     peri_free(m->device);

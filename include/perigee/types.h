@@ -37,6 +37,7 @@ extern "C" {
     X(NOT_FOUND, -11, "not found")                                                                 \
     X(RANGE, -12, "out of range")                                                                  \
     X(CANCELLED, -13, "cancelled")                                                                 \
+    X(POLICY_ERROR, -14, "a sampling policy failed")                                               \
     X(OTHER, -99, "failed")
 
 typedef int32_t peri_status;

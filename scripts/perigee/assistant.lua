@@ -9,6 +9,7 @@ local format = require "perigee.format"
 local json = require "perigee.sys.json"
 local layers = require "perigee.layers"
 local parameters = require "perigee.parameters"
+local sampler = require "perigee.sampler"
 local tool = require "perigee.tool"
 
 local M = {}
@@ -22,6 +23,7 @@ local M = {}
 ---@field description? string
 ---@field system? string           the system message
 ---@field parameters? perigee.parameters
+---@field sampler? perigee.link[]  the chain of samplers, see sampler.lua; becomes parameters
 ---@field messages? table[]        messages a chat begins with: { role =, content = }
 ---@field tools? perigee.tool[]
 ---@field capabilities? table      what the script asks for: { fs = { read = { "." } } }
@@ -194,6 +196,7 @@ local FIELDS <const> = {
   description = { kind = "string" },
   system = { kind = "string" },
   parameters = { kind = "table", check = parameters.check },
+  sampler = { kind = "table", expected = "a list of samplers" },
   messages = { kind = "table", expected = "a list of messages", check = read_messages },
   tools = { kind = "table", expected = "a list of tools", check = tool.check_list },
   capabilities = { kind = "table", check = function(v, path)
@@ -209,15 +212,20 @@ for _, name in ipairs(M.hooks) do FIELDS[name] = HOOK end
 local ALIASES <const> = { model = "from", options = "parameters" }
 
 local PART <const> = {}
-for _, key in ipairs { "name", "system", "parameters", "messages", "tools", "capabilities",
-  "budget", table.unpack(M.hooks) } do
+for _, key in ipairs { "name", "system", "parameters", "sampler", "messages", "tools",
+  "capabilities", "budget", table.unpack(M.hooks) } do
   PART[key] = FIELDS[key]
 end
 
--- Lists and tables that are there always.
-local function complete(out)
+-- Lists and tables that are there always; a chain of samplers becomes parameters.
+local function complete(out, folder)
   for _, key in ipairs { "parameters", "messages", "tools", "budget", "capabilities" } do
     out[key] = out[key] or {}
+  end
+  if out.sampler then
+    local all, text = sampler.merge(out.parameters, out.sampler, "sampler", folder)
+    if not all then return nil, text end
+    out.parameters, out.sampler = all, nil
   end
   return out
 end
@@ -225,16 +233,17 @@ end
 ---Check a part of assistants; the copy has parameters, messages and tools always.
 ---@param v any
 ---@param path string
+---@param folder? string   of its file, with its slash
 ---@return perigee.part?
 ---@return string? text
-function M.check_part(v, path)
+function M.check_part(v, path, folder)
   if type(v) == "table" and (rawget(v, "from") ~= nil or rawget(v, "model") ~= nil) then
     local who = path == "" and "the part" or path
     return nil, who .. " has a from: a part is no assistant; leave it out, or use it as from"
   end
   local out, text = check.table(v, PART, path, { options = "parameters" })
   if not out then return nil, text:find("^: ") and "part" .. text or text end
-  return complete(out)
+  return complete(out, folder)
 end
 
 FIELDS.with = { kind = "table", expected = "a list of parts, { { tools = ... }, \"part.lua\" }",
@@ -246,22 +255,23 @@ FIELDS.with = { kind = "table", expected = "a list of parts, { { tools = ... }, 
     end)
   end }
 
-function check_table(t, path)
+function check_table(t, path, folder)
   local out, text = check.table(t, FIELDS, path, ALIASES)
   if not out then return nil, text:find("^: ") and "assistant" .. text or text end
   if not out.from then
     local who = path == "" and "the assistant" or path
     return nil, who .. ' has no from; add from = "model.gguf"'
   end
-  return complete(out)
+  return complete(out, folder)
 end
 
 ---Check an assistant's table; the copy has parameters, messages and tools always.
 ---@param t any
+---@param folder? string   of the file it is from, with its slash
 ---@return perigee.assistant?
 ---@return string? text
-function M.check(t)
-  return check_table(t, "")
+function M.check(t, folder)
+  return check_table(t, "", folder)
 end
 
 ---An assistant that differs from another in some keys.

@@ -260,6 +260,11 @@ function Stream:cancel()
   self.is_cancelled = true
 end
 
+---Forget it; nothing more comes.
+function Stream:close()
+  self.is_done = true
+end
+
 ---A copy of the tokens held.
 function Session:tokens()
   return table.move(self.ids, 1, #self.ids, 1, {})

@@ -73,7 +73,7 @@ end
 
 local LAZY <const> = {
   chat = "perigee.chat", assistant = "perigee.assistant", tool = "perigee.tool",
-  fake = "perigee.fake",
+  fake = "perigee.fake", backtrack = "perigee.policy.backtrack",
 }
 
 return setmetatable(M, {

@@ -88,7 +88,7 @@ end
 local function load_checked(path, folder, self, checker)
   local t, text = load_table(path, folder, self)
   if not t then return nil, text end
-  local out, wrong = checker(t, "")
+  local out, wrong = checker(t, "", folder_of(path))
   if not out then return nil, check.err("invalid", places.name(shown(path), text, wrong)) end
   return out, text
 end
@@ -188,7 +188,9 @@ local function step_down(own, folder, self)
   end
   local err = circle(self, path) or M.ask(own, path, beside)
   if err then return false, err end
-  local next_one, wrong = load_checked(path, beside, self, function(t) return tables.check(t) end)
+  local next_one, wrong = load_checked(path, beside, self, function(t, _, its_folder)
+    return tables.check(t, its_folder)
+  end)
   if not next_one then return false, wrong end
   self.label, self.text = shown(path), wrong
   return next_one, folder_of(path)

@@ -3,6 +3,7 @@
 -- well as tokens, and keep files inside the script's grants.
 local engine = require "perigee.sys.engine"
 local loop = require "perigee.sys.loop"
+local sampler = require "perigee.sampler"
 
 local M = {}
 
@@ -86,14 +87,21 @@ local function copy_info(info)
   return out
 end
 
+local function prepared(params)
+  local out, text = sampler.prepare(params)
+  if text then loop.blame(text) end
+  return out
+end
+
 ---An empty session.
----@param params? perigee.sampling   sampling parameters: temp, top_k, top_p, min_p, seed, ...
+---@param params? perigee.sampling   sampling parameters: temp, top_k, top_p, min_p, seed, ...; and
+---sampler, a chain as assistants have it
 ---@return perigee.session?
 ---@return perigee.error? err
 ---@async
 function Model:session(params)
   local model = model_of(self)
-  local inner, err = model.inner:session(params)
+  local inner, err = model.inner:session(prepared(params))
   if not inner then return nil, err end
   return wrap_session(inner, model)
 end
@@ -199,6 +207,17 @@ function Session:feed(x, options)
   return true
 end
 
+-- The options with the session beside as the engine knows it.
+local function generate_options(options)
+  if type(options) ~= "table" or options.beside == nil then return options end
+  local other = PRIVATE[options.beside]
+  if not other then loop.blame("generate: beside: found no session of this script") end
+  local out = {}
+  for key, value in next, options do out[key] = value end
+  out.beside = other.inner
+  return out
+end
+
 ---Generate: for ev in session:generate { max = 64 } do io(ev.text) end.  Each event has the text
 ---it adds; the last has done = "eog", "length", "stop", "cancelled", "context" or "error" (then
 ---error tells which).  Leaving the loop ends the generation.
@@ -208,7 +227,7 @@ end
 ---@return nil
 ---@return perigee.sys.engine.stream closing
 function Session:generate(options)
-  local stream, err = session_of(self).inner:generate(options)
+  local stream, err = session_of(self).inner:generate(generate_options(options))
   if not stream then error(err, 2) end
   return stream, nil, nil, stream
 end
@@ -277,7 +296,7 @@ end
 ---@return perigee.error? err
 ---@async
 function Session:set(params)
-  return session_of(self).inner:sampling(params)
+  return session_of(self).inner:sampling(prepared(params))
 end
 
 ---The tokens held.

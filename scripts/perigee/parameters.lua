@@ -38,7 +38,7 @@ local ROWS <const> = {
   seed = { "sampling", "integer" },
   dry_sequence_breakers = { "sampling", "strings" },
   logit_bias = { "sampling", "bias" },
-  samplers = { "sampling", "strings" },
+  samplers = { "sampling", "chain" },
 }
 local INTEGERS <const> = { top_k = true, repeat_last_n = true, dry_allowed_length = true,
   dry_penalty_last_n = true, mirostat = true, min_keep = true }
@@ -99,6 +99,9 @@ local KINDS <const> = {
   bias = { kind = "table", expected = "{ [token id] = number or false }", check = read_bias },
   boolean = { kind = "boolean", expected = "true or false" },
   string = { kind = "string" },
+  chain = { expected = "a list of names of samplers and policies", check = function(v, path)
+    return require("perigee.sampler").read_order(v, path)
+  end },
 }
 
 local fields, defaults
@@ -116,6 +119,7 @@ local function all_fields()
   for name, row in next, ROWS do
     all[name] = KINDS[row[2]] or number_field(row[2], row[3], row[4])
   end
+  default.samplers = assert(engine.order "")
   fields, defaults = all, default
   return fields
 end
@@ -129,7 +133,7 @@ end
 ---What a parameter takes.
 ---@param name string
 ---@return string? canonical   nil where there is no such parameter
----@return "integer"|"number"|"boolean"|"string"|"strings"|"bias"|nil kind
+---@return "integer"|"number"|"boolean"|"string"|"strings"|"bias"|"chain"|nil kind
 function M.kind(name)
   all_fields()
   local canonical = ROWS[name] and name or M.aliases[name]
@@ -157,13 +161,20 @@ function M.of_ollama()
   return out
 end
 
----Check parameters; returns a copy under canonical names.
+---Check parameters; returns a copy under canonical names.  A chain of samplers with values
+---(sampler.lua) becomes parameters.
 ---@param t any
 ---@param path string
 ---@return perigee.parameters?
 ---@return string? text
 function M.check(t, path)
-  return check.table(t, all_fields(), path, M.aliases)
+  local chain = type(t) == "table" and rawget(t, "sampler")
+  if chain == nil or chain == false then return check.table(t, all_fields(), path, M.aliases) end
+  t = check.shallow(t)
+  t.sampler = nil
+  local out, text = check.table(t, all_fields(), path, M.aliases)
+  if not out then return nil, text end
+  return require("perigee.sampler").merge(out, chain, check.join(path, "sampler"))
 end
 
 ---Check changes of parameters, where json.null stands for the default.

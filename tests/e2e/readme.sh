@@ -16,6 +16,10 @@ ada = next(b for b in blocks if "-- ada.lua" in b)
 dice = next(b for b in blocks if "roll_dice" in b)
 modelfile = next(b for b in blocks if "# Modelfile" in b).lstrip("\n")
 session = next(b for b in blocks if "model:session" in b)
+mischief = next(b for b in blocks if "-- mischief.lua" in b)
+mischief, rogue = mischief.split("-- rogue.lua")
+open("mischief.lua", "w").write(mischief)
+open("rogue.lua", "w").write(rogue)
 open("ada.lua", "w").write(ada)
 open("dice.lua", "w").write(dice)
 open("Modelfile", "w").write(modelfile)
@@ -29,6 +33,11 @@ run show Modelfile --parameters
 has "$out" "Modelfile:3"
 run run dice.lua --trace "Pick a random number from 1 to 6."
 has "$err" "--- call roll_dice"
+run run rogue.lua -n 8 "What is your name?"
+[ -n "$out" ] || fail "rogue.lua said nothing"
+run show rogue.lua --parameters
+has "$out" 'policy mischief.lua {"every":3}'
+run bench --sampler --policy mischief.lua --vocab 500 -n 10 -r 1
 run run session.lua
 [ -n "$out" ] || fail "session.lua printed nothing"
 grep -o '^    \$ perigee [a-z-]*' "$SOURCE_DIR/README.md" | awk '{ print $3 }' | sort -u >commands

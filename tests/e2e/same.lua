@@ -18,6 +18,15 @@ local ALL <const> = {
   adaptive_p = { temp = 3, adaptive_target = 0.3,
     samplers = { "penalties", "top_k", "temperature", "adaptive_p" }, repeat_penalty = 1.2 },
   xtc = { temp = 3, xtc_probability = 0.5, xtc_threshold = 0.05 },
+  policy = { temp = 3, top_k = 100, samplers = { "top_k", { policy = "p.lua", share = 0.3, text = [[
+return { settings = { share = 0.5 }, state = { n = 0, seen = {} }, choose = function(c, s, settings)
+  s.n = s.n + 1
+  s.seen[s.n % 7 + 1] = c:token(-1) + c:random()
+  for i = 1, #c do
+    local is_hit = c:random() < settings.share and (c:id(i) + s.n) % 3 ~= 0
+    if is_hit then c:set(i, c:logit(i) - #s.seen) end
+  end
+end }]] }, "temperature" } },
 }
 
 -- Prefill in other portions the second time: that must not matter either.

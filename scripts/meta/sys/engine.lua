@@ -42,7 +42,7 @@ local engine = {}
 ---Sampling parameters by name (engine.parameters lists them), and:
 ---@class perigee.sampling: { [string]: number|boolean }
 ---@field seed? integer
----@field samplers? string|string[]             order of the links, "top_k;top_p;temperature"
+---@field samplers? string|(string|perigee.policy)[]   order of the links, "top_k;top_p;temperature"
 ---@field logit_bias? table<integer, number|false>   by token id; false bans it
 ---@field dry_sequence_breakers? string[]
 
@@ -54,6 +54,9 @@ local engine = {}
 ---@field logprobs? integer         so many likeliest tokens with each event
 ---@field special? boolean          control tokens appear in the text
 ---@field ignore_eog? boolean       the model's end tokens are tokens like others
+---@field without? integer[]        tokens that the first one is not
+---@field beside? perigee.sys.engine.session   its prediction is shown to sampling policies, and it
+---is given every token too; what it is asked meanwhile waits
 
 ---An event of session:generate.
 ---@class perigee.sys.engine.event
@@ -97,6 +100,41 @@ function engine.locate(path, way) end
 ---The sampling parameters there are.
 ---@return perigee.sys.engine.parameter[]
 function engine.parameters() end
+
+---The names of the samplers there are.
+---@return string[]
+function engine.links() end
+
+---The name of the sampler that is called so, by any of its spellings.
+---@param name string
+---@return string?
+function engine.link(name) end
+
+---An order of samplers in words or letters ("top_k;temperature", "kt", "none") as a list of names.
+---@param text string
+---@return string[]?
+---@return perigee.error? err
+function engine.order(text) end
+
+---The source of a sampling policy that comes with Perigee.
+---@param name string
+---@return string?
+function engine.policy(name) end
+
+---Load a sampling policy for a moment.
+---@param policy perigee.policy   with text and settings
+---@return boolean?
+---@return perigee.error? err
+function engine.check_policy(policy) end
+
+---Choose tokens by a chain from made-up logits: what a choice costs, and what was chosen.
+---@param sampling perigee.sampling
+---@param options { vocab?: integer, picks?: integer, seed?: integer, digest?: boolean }
+---@param model? perigee.sys.engine.model   whose vocabulary to take
+---@return { ns: number, digest?: integer, ids?: integer[] }?   ns: per token; digest: of the bits
+---of all candidates left
+---@return perigee.error? err
+function engine.measure(sampling, options, model) end
 
 ---@class perigee.sys.engine.model
 local model = {}

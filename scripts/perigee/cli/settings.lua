@@ -7,6 +7,7 @@ local conversations = require "perigee.cli.conversations"
 local host = require "perigee.sys.host"
 local json = require "perigee.sys.json"
 local parameters = require "perigee.parameters"
+local sampler = require "perigee.sampler"
 
 local M = {}
 
@@ -21,6 +22,7 @@ function M.text(all)
   for _, name in ipairs(check.keys(all)) do
     local v = all[name]
     local text = type(v) == "string" and v
+    if name == "samplers" then text = sampler.text(v) end
     if name == "logit_bias" then text = ("of %d tokens"):format(#json.keys(v)) end
     words[#words + 1] = name .. " " .. (text or json.encode((check.copy(v, name))))
   end

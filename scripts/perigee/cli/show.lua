@@ -12,6 +12,7 @@ local lua_text = require "perigee.lua_text"
 local of_assistant = require "perigee.modelfile.of_assistant"
 local parameters = require "perigee.parameters"
 local printer = require "perigee.modelfile.printer"
+local sampler = require "perigee.sampler"
 local source = require "perigee.source"
 local targets = require "perigee.cli.target"
 
@@ -46,7 +47,9 @@ local function parameter_rows(shown)
   end
   for _, p in ipairs(engine.parameters()) do is_sampling[p.name] = true end
   for _, name in ipairs(check.keys(given)) do
-    if not is_sampling[name] then rows[#rows + 1] = { name, given[name], origin(name) } end
+    if not is_sampling[name] and name ~= "samplers" then
+      rows[#rows + 1] = { name, given[name], origin(name) }
+    end
   end
   for _, p in ipairs(engine.parameters()) do
     local v, from = given[p.name], origin(p.name)
@@ -57,6 +60,13 @@ local function parameter_rows(shown)
     if v == nil then v, from = parameters.default(p.name), "default" end
     rows[#rows + 1] = { p.name, v, from }
   end
+  local order, from = given.samplers, origin "samplers"
+  if not order then
+    order = (info_of(shown).sampling or {}).samplers
+    from = order and "the model file" or "default"
+    order = assert(engine.order(order or ""))
+  end
+  rows[#rows + 1] = { "samplers", order, from }
   return rows
 end
 
@@ -68,6 +78,16 @@ local function as_json(v)
   table.sort(ids)
   for i, id in ipairs(ids) do members[i] = { tostring(id), v[id] } end
   return json.object(members)
+end
+
+-- The order of samplers, policies with their settings and without their source.
+local function samplers_data(samplers)
+  local out = {}
+  for i, link in ipairs(samplers) do
+    out[i] = type(link) == "string" and link or json.object { { "policy", link.policy },
+      { "settings", check.copy(link.settings, "settings") } }
+  end
+  return json.array(out)
 end
 
 local function value_text(v)
@@ -82,9 +102,10 @@ local PART = {}
 function PART.parameters(shown)
   local rows, members, width, value_width = parameter_rows(shown), {}, 4, 5
   for i, row in ipairs(rows) do
-    members[i] = { row[1], json.object { { "value", as_json(row[2]) },
-      { "origin", row[3] } } }
-    row[2] = value_text(row[2]):gsub("%c", " ")
+    local is_chain = row[1] == "samplers"
+    local data = is_chain and samplers_data(row[2]) or as_json(row[2])
+    members[i] = { row[1], json.object { { "value", data }, { "origin", row[3] } } }
+    row[2] = (is_chain and sampler.text or value_text)(row[2]):gsub("%c", " ")
     width, value_width = math.max(width, #row[1]), math.max(value_width, #row[2])
   end
   local lines = {}
@@ -116,7 +137,8 @@ end
 local function differing(shown)
   local out, ollama = {}, parameters.of_ollama()
   for _, row in ipairs(parameter_rows(shown)) do
-    if row[2] ~= ollama[row[1]] then out[row[1]] = row[2] end
+    local is_given = row[1] ~= "samplers" or shown.assistant.parameters.samplers
+    if is_given and row[2] ~= ollama[row[1]] then out[row[1]] = row[2] end
   end
   return out
 end
@@ -195,7 +217,8 @@ local function given_parameters(shown)
   for _, name in ipairs(check.keys(given)) do
     local is_own = shown.line.origins[name] ~= nil and shown.kind ~= "modelfile"
     if is_own or origins[name] ~= "default of Modelfiles" then
-      words[#words + 1] = name .. " " .. value_text(given[name])
+      local text = name == "samplers" and sampler.text or value_text
+      words[#words + 1] = name .. " " .. text(given[name])
     end
   end
   return table.concat(words, ", ")

@@ -25,10 +25,25 @@ local function model_path(from)
   return model and model:info().path
 end
 
-local function add_parameters(out, given)
+-- An order of samplers as one text; policies cannot be said.
+local function add_chain(out, lost, samplers)
+  local names = {}
+  for _, link in ipairs(samplers) do
+    if type(link) == "string" then
+      names[#names + 1] = link
+    else
+      lost[#lost + 1] = "its sampling policy " .. link.policy
+    end
+  end
+  local text = #names > 0 and table.concat(names, ";") or "none"
+  out[#out + 1] = { name = "PARAMETER", key = "samplers", value = text }
+end
+
+local function add_parameters(out, lost, given)
   local names = check.keys(given)
   for _, name in ipairs(names) do
-    for _, text in ipairs(parameters.texts(given[name])) do
+    if name == "samplers" then add_chain(out, lost, given.samplers) end
+    for _, text in ipairs(name == "samplers" and {} or parameters.texts(given[name])) do
       out[#out + 1] = { name = "PARAMETER", key = SPELLING[name] or name, value = text }
     end
   end
@@ -72,7 +87,7 @@ function M.instructions(assistant, values)
       out[#out + 1] = { name = name, value = file }
     end
   end
-  add_parameters(out, values)
+  add_parameters(out, lost, values)
   add_messages(out, lost, assistant.messages)
   for _, key in ipairs(check.keys(LOST)) do
     local v = assistant[key]

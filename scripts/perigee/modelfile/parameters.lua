@@ -39,10 +39,13 @@ end
 function READ.strings(text, sofar, name)
   local out = table.move(sofar or {}, 1, #(sofar or {}), 1, {})
   if text == "" and name == "stop" then return nil end
-  if name ~= "samplers" then
-    out[#out + 1] = text
-    return out
-  end
+  out[#out + 1] = text
+  return out
+end
+
+-- Names with ; between; a later line goes on.
+function READ.chain(text, sofar)
+  local out = table.move(sofar or {}, 1, #(sofar or {}), 1, {})
   for word in text:gmatch("[^;]+") do out[#out + 1] = word end
   return out
 end
@@ -58,7 +61,8 @@ function READ.bias(text, sofar)
 end
 
 local EXPECTED <const> = { integer = "an integer", number = "a number", boolean = "true or false",
-  bias = "TOKEN_ID:NUMBER or TOKEN_ID:false", strings = "a text that is not empty" }
+  bias = "TOKEN_ID:NUMBER or TOKEN_ID:false", strings = "a text that is not empty",
+  chain = "names of samplers" }
 
 local function wrong(name, text, expected)
   return nil, check.wrong(name, text, expected):gsub("the string ", "", 1)
