@@ -71,7 +71,7 @@ function Answer:__call()
   self = PRIVATE[self]
   if self.is_stepping then check.blame("another task is reading this answer") end
   while self.n_taken == #self.queue and self.phase ~= "over" do
-    self.is_stepping = true
+    self.is_stepping, self.stepper = true, coroutine.running()
     local ok, err = pcall(rounds.step, self)
     self.is_stepping = false
     if not ok then
@@ -101,6 +101,17 @@ function Answer:__close()
   end
   if self.phase ~= "over" then rounds.abandon(self) end
   self.is_stepping = false
+end
+
+---Give up an answer whose coroutine died in the middle of a step: a tool or a hook that ran too long
+---takes everything with it, closing variables included.
+---@param answer perigee.answer
+function M.bury(answer)
+  local self = PRIVATE[answer]
+  if self.phase ~= "over" and self.is_stepping and coroutine.status(self.stepper) == "dead" then
+    rounds.abandon(self)
+    self.is_stepping = false
+  end
 end
 
 ---Begin an answer; the question stands in the chat's messages already.

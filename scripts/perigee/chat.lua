@@ -55,6 +55,7 @@ end
 
 local function idle_state_of(chat)
   local self = state_of(chat)
+  if self.answer then answer.bury(self.answer) end
   if self.answer then
     check.blame("the chat is answering; let the loop over its events end, or cancel it")
   end

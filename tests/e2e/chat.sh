@@ -63,6 +63,19 @@ restored	true
 changed	30	12	true
 other	true"
 
+# A hook that never ends takes its task with it, and not the chat.
+cat >"$tmp/endless.lua" <<'LUA'
+local perigee = require "perigee"
+local chat <close> = assert(perigee.chat { from = perigee.fake.model { replies = { "fine" } },
+  on_request = function(_, ctx) if ctx.question == "x" then while true do end end end })
+local task = perigee.spawn(function() return chat:ask("x") end)
+print(task:wait())
+print(chat:ask("y"), #chat:messages())
+LUA
+run run "$tmp/endless.lua"
+has "$out" "endless.lua:3: script ran"
+has "$out" "fine"
+
 # Mistakes are told at the line where they stand.
 printf '%s\n' 'local perigee = require "perigee"' 'local a = perigee.assistant {' \
     '  from = "x.gguf", parameters = { temprature = 0 } }' 'return a' >"$tmp/wrong.lua"

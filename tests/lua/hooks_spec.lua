@@ -358,4 +358,16 @@ function T.test_budgets_hold_in_hooks()
   lu.assertEquals(err.code, "seconds")
 end
 
+function T.test_a_task_that_is_cancelled_in_a_hook_leaves_the_chat_usable()
+  local chat = chat_of { on_request = function(_, ctx)
+    if ctx.question == "x" then perigee.sleep(600) end
+  end }
+  local task = perigee.spawn(function() return chat:ask("x") end)
+  perigee.sleep(0.01)
+  task:cancel()
+  task:wait()
+  lu.assertEquals(chat:ask("y"), "one two")
+  lu.assertEquals(#chat:messages(), 2)
+end
+
 return T

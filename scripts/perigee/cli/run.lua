@@ -36,8 +36,8 @@ local function warn_of_nothing(arguments)
   local text = host.read_file(arguments.target) or ""
   local does_something = text:find("require", 1, true) or text:find("print", 1, true)
   if arguments.quiet or does_something then return end
-  local line = "perigee: warning: %s returned nothing, so there is nobody to talk to; an assistant is "
-    .. "a file that returns a table: return { from = ... }\n"
+  local line = "perigee: warning: %s returned nothing, so there is nobody to talk to; an assistant "
+    .. "is a file that returns a table: return { from = ... }\n"
   host.write(2, line:format(arguments.target))
 end
 
