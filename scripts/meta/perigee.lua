@@ -82,6 +82,13 @@ function perigee.sleep(seconds) end
 ---@async
 function perigee.all(tasks) end
 
+---Generate from a session, without certain phrases: where one is complete, the session goes back to
+---where it began and the text goes on another way.
+---@param session perigee.session
+---@param options perigee.backtrack.options
+---@return perigee.backtrack.text stream   callable, as that of session:generate
+function perigee.backtrack(session, options) end
+
 ---The scripted model of specs: perigee.fake.model.
 ---@class perigee.fake
 perigee.fake = {}

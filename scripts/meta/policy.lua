@@ -5,6 +5,7 @@
 
 ---@alias perigee.policy.choose fun(c: perigee.candidates, state: table, settings: table)
 
+---What the file of a policy returns, unless it returns the function choose alone.
 ---@class perigee.policy.chunk: { [string]: function }
 ---@field choose perigee.policy.choose   called for each token; returns nothing
 ---@field settings? table   names and defaults; read-only in choose

@@ -103,8 +103,8 @@ function Answer:__close()
   self.is_stepping = false
 end
 
----Give up an answer whose coroutine died in the middle of a step: a tool or a hook that ran too long
----takes everything with it, closing variables included.
+---Give up an answer whose coroutine died in the middle of a step: a tool or a hook that ran too
+---long takes everything with it, closing variables included.
 ---@param answer perigee.answer
 function M.bury(answer)
   local self = PRIVATE[answer]

@@ -24,6 +24,9 @@ local SOURCES <const> = {
   { "perigee/chat.lua", nil, "chats" },
   { "perigee/answer.lua", nil, "answers and their events" },
   { "perigee/model.lua", nil, "models and sessions" },
+  { "perigee/sampler.lua", nil, "samplers and policies" },
+  { "meta/policy.lua", nil, "what a sampling policy is handed" },
+  { "perigee/policy/backtrack.lua", nil, "text without certain phrases" },
   { "perigee/assistants.lua", "assistants", 'folders of assistants: require "perigee.assistants"' },
   { "perigee/fake.lua", nil, "scripted models, for specs" },
   { "perigee/check.lua", nil, "errors" },
@@ -38,6 +41,8 @@ local ONLY <const> = {
     ["assistants.find"] = true, ["assistants.folders"] = true },
   ["perigee/hooks.lua"] = { request = true, call = true, context = true, ["context:warn"] = true,
     ["context:fork"] = true },
+  ["perigee/sampler.lua"] = { policy = true },
+  ["perigee/policy/backtrack.lua"] = { ["backtrack.options"] = true, ["backtrack.event"] = true },
   ["perigee/fake.lua"] = { ["fake.options"] = true },
   ["perigee/check.lua"] = { error = true },
   ["meta/sys/engine.lua"] = { ["sys.engine.info"] = true, sampling = true,
@@ -143,8 +148,7 @@ end
 
 -- What a function is called by users, nil where it is not for them.
 local function user_name(owner, dot, name, source, classes)
-  if owner == "M" or owner == source.var then
-    if not source[2] then return nil end
+  if source[2] and (owner == "M" or owner == source.var) then
     return (source[2] == "" and "" or source[2] .. ".") .. name
   end
   local class = classes[owner]
@@ -158,6 +162,10 @@ local function add_function(out, block, line, source, classes)
   if not owner or name:find("^__") then return end
   local full = user_name(owner, dot, name, source, classes)
   if not full or source.only and not source.only[full] then return end
+  if #block.text == 0 and block.returns[1] then
+    local what = block.returns[1].text
+    block.text[1] = what ~= "" and "Tells: " .. what .. "." or nil
+  end
   local root = full:find(":", 1, true) and "" or "perigee."
   add(out, { name = full, kind = "function", head = root .. full .. arguments, text = block.text,
     rows = block.rows, returns = block.returns, waits = block.waits, title = source[3] })

@@ -15,6 +15,7 @@ local loop = require "perigee.sys.loop"
 
 local M = {}
 
+---A link of a chain of samplers that is a policy: { policy = "entropy", low = 0.3 }.
 ---@class perigee.policy
 ---@field policy string     "entropy", "entropy.lua"; with text: what messages call it
 ---@field text? string      its source, in place of a file
