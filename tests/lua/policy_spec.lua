@@ -119,8 +119,11 @@ function T.test_it_runs_at_temperature_0_behind_the_temperature_too()
     { { "top_k", 5 }, { "temperature", 0 }, policy "return function(c) assert(#c == 5) end" },
   } do
     local result, err = sampler.measure({ sampler = list }, { vocab = 300, picks = 5 })
+    local greedy = sampler.measure({ temp = 0 }, { vocab = 300, picks = 5 })
     lu.assertNil(err)
     lu.assertEquals(#result.ids, 5)
+    lu.assertEquals(table.concat(result.ids, " ") == table.concat(greedy.ids, " "),
+      type(list[2][1]) == "string")
   end
 end
 

@@ -10,6 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/alloc.h"
+#include "base/io.h"
 #include "base/status.h"
 #include "fault.h"
 #include "rig.h"
@@ -26,6 +28,7 @@ typedef struct counting {
     int n_open;
     uint32_t last[2]; /* the count each policy was given last */
     bool fails;
+    size_t n_more; /* bytes kept besides the count, other ones each time */
 } counting;
 
 static peri_status count_open(void *user, const peri_policy_text *p, size_t n, void **out,
@@ -50,13 +53,15 @@ static peri_status count_run(void *user, void *set, size_t i, peri_policy_view *
     counting *c = user;
     uint32_t n = 0;
     (void)set;
-    if (v->kept.data) assert_int_equal(v->kept.size, i ? 1 : sizeof n);
+    if (v->kept.data) assert_int_equal(v->kept.size, i ? 1 : sizeof n + c->n_more);
     if (v->kept.data && !i) memcpy(&n, v->kept.data, sizeof n);
     c->last[i] = n;
     if (c->fails) return peri_fail(err, PERI_E_POLICY_ERROR, "count:1: no");
     n++;
     peri_text_add(v->left, i ? "x" : (const char *)&n, i ? 1 : sizeof n);
     if (i) return PERI_OK;
+    for (size_t k = 0; k < c->n_more; k++)
+        peri_text_add(v->left, "y", 1);
     v->c[0] = v->c[n % v->n];
     v->n = 1;
     v->has_p = false;
@@ -143,6 +148,31 @@ static void a_failure_keeps_nothing(void **state) {
     pick(s, tok, 5);
     assert_int_equal(counts.last[0], 5);
     peri_sampler_free(s);
+}
+
+static void what_all_positions_keep_has_an_end(void **state) {
+    (void)state;
+    enum { LONG = 4200 };
+    peri_sampling p = counted(1);
+    peri_sampler_vocab v = small;
+    peri_sampler *s;
+    peri_error err;
+    float logits[SMALL];
+    static int32_t tok[LONG + 1];
+    fill_logits(logits);
+    v.n_ctx = LONG;
+    counts.n_more = PERI_POLICY_STATE - sizeof(uint32_t);
+    assert_ok(peri_sampler_new(&p, &v, &s, &err), err);
+    peri_status st = PERI_OK;
+    int32_t n = 0;
+    for (; n < LONG && !st; n++)
+        st = peri_sampler_pick(s, logits, tok, n, &tok[n], &err);
+    assert_error(&err, PERI_E_POLICY_ERROR, "takes more than 16 MiB; keep less in its state");
+    assert_in_range(n, 4000, 4100);
+    assert_ok(peri_sampler_pick(s, logits, tok, 100, &tok[100], &err), err); /* going back helps */
+    assert_int_equal(counts.last[0], 100);
+    peri_sampler_free(s);
+    counts.n_more = 0;
 }
 
 static void chains_with_policies_are_checked(void **state) {
@@ -472,6 +502,34 @@ static uint64_t try(rig *g, peri_request r) {
     return g->r.record[r.tag]->final.session;
 }
 
+/* Every method that the stub for editors describes is there. */
+static void the_stub_tells_the_truth(void **state) {
+    (void)state;
+    char *text = NULL, code[2000] = "return function(c)";
+    size_t size, n = 0;
+    peri_error err;
+    peri_policy_text room;
+    assert_ok(
+        peri_file_read(PERI_SOURCE_DIR "/scripts/meta/policy.lua", 1 << 20, &text, &size, &err),
+        err);
+    static const char head[] = "\nfunction candidates:";
+    for (const char *at = strstr(text, head); at; at = strstr(at + 1, head), n++) {
+        const char *name = at + sizeof head - 1;
+        size_t used = strlen(code);
+        snprintf(code + used, sizeof code - used, " assert(c.%.*s, '%.*s')",
+                 (int)strcspn(name, "("), name, (int)strcspn(name, "("), name);
+    }
+    assert_true(n > 10);
+    peri_free(text);
+    strncat(code, " end", sizeof code - strlen(code) - 1);
+    rig *g = open_rig(64, 2);
+    peri_sampling p = with_text(code, &room);
+    const sr_record *x = generate(g, open_fed(g, &p, 1, 5), 0, 1);
+    run(g);
+    if (x->final.status) fail_msg("%s", x->error);
+    close_rig(g);
+}
+
 /* Everything with policies. */
 static void scenario(rig *g) {
     peri_policy_text room;
@@ -555,6 +613,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_is_kept_belongs_to_its_history),
         cmocka_unit_test(a_failure_keeps_nothing),
+        cmocka_unit_test(what_all_positions_keep_has_an_end),
         cmocka_unit_test(chains_with_policies_are_checked),
         cmocka_unit_test(a_saved_sampler_goes_on),
         cmocka_unit_test(a_pair_says_what_the_first_says_alone),
@@ -564,6 +623,7 @@ int main(void) {
         cmocka_unit_test(a_pool_too_small_for_two_says_so),
         cmocka_unit_test(the_first_token_can_be_told_what_not_to_be),
         cmocka_unit_test(one_that_fails_ends_alone),
+        cmocka_unit_test(the_stub_tells_the_truth),
         cmocka_unit_test(failing_allocations_end_requests_cleanly),
     };
     int failed = peri_run_tests(tests);
