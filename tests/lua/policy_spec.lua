@@ -362,6 +362,24 @@ function T.test_fork_and_rewind_replay_exactly()
   lu.assertEquals(text_of(s, 20), other)
 end
 
+function T.test_other_parameters_are_no_other_beginning()
+  local model <close> = assert(perigee.model(MODEL, { ctx = 64 }))
+  local function chain(limit)
+    return { { "top_k", 9 }, policy([[return { settings = { limit = 0 }, state = { n = 0 },
+choose = function(c, s, settings)
+  s.n = s.n + 1
+  if s.n > settings.limit then error("at " .. s.n) end
+end }]], { limit = limit }) }
+  end
+  local s <close> = assert(model:session { sampler = chain(8) })
+  assert(s:feed "Hi")
+  text_of(s, 6)
+  assert(s:set { temp = 0.3, seed = 2 })
+  lu.assertStrContains(tostring(select(2, text_of(s, 6)).error), "p.lua:4: at 9")
+  assert(s:set { sampler = chain(3) }) -- another setting is another policy
+  lu.assertStrContains(tostring(select(2, text_of(s, 6)).error), "p.lua:4: at 4")
+end
+
 ------------------------------------------------------------ a session beside
 
 function T.test_a_session_beside_shows_its_prediction_and_gets_the_tokens()

@@ -129,6 +129,32 @@ static void what_is_kept_belongs_to_its_history(void **state) {
     assert_int_equal(counts.n_open, 0);
 }
 
+static void other_parameters_are_no_other_beginning(void **state) {
+    (void)state;
+    peri_sampling p = counted(1), warmer = counted(1), two = counted(2);
+    peri_sampler *s, *fresh;
+    peri_error err;
+    int32_t tok[64];
+    warmer.temp = 2;
+    warmer.seed = 9;
+    assert_ok(peri_sampler_new(&p, &small, &s, &err), err);
+    for (int32_t n = 0; n < 10; n++)
+        pick(s, tok, n);
+    assert_ok(peri_sampler_new(&warmer, &small, &fresh, &err), err);
+    assert_ok(peri_sampler_carry(fresh, s, &err), err);
+    pick(fresh, tok, 10);
+    assert_int_equal(counts.last[0], 10);
+    pick(fresh, tok, 4);
+    assert_int_equal(counts.last[0], 4);
+    peri_sampler_free(fresh);
+    assert_ok(peri_sampler_new(&two, &small, &fresh, &err), err); /* other policies */
+    assert_ok(peri_sampler_carry(fresh, s, &err), err);
+    pick(fresh, tok, 10);
+    assert_int_equal(counts.last[0], 0);
+    peri_sampler_free(fresh);
+    peri_sampler_free(s);
+}
+
 static void a_failure_keeps_nothing(void **state) {
     (void)state;
     peri_sampling p = counted(1);
@@ -612,6 +638,7 @@ static void failing_allocations_end_requests_cleanly(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_is_kept_belongs_to_its_history),
+        cmocka_unit_test(other_parameters_are_no_other_beginning),
         cmocka_unit_test(a_failure_keeps_nothing),
         cmocka_unit_test(what_all_positions_keep_has_an_end),
         cmocka_unit_test(chains_with_policies_are_checked),
