@@ -54,6 +54,10 @@ peri_status peri_sampler_pick(peri_sampler *s, const float *logits, const int32_
  * the same scratch.  Returns their number, at least 1 after a successful pick. */
 size_t peri_sampler_survivors(peri_sampler *s, const peri_candidate **out);
 
+/* Take over what the policies of another sampler kept, where they are the same as those of s: other
+ * parameters are then no other beginning.  Nothing where they are not. */
+peri_status peri_sampler_carry(peri_sampler *s, const peri_sampler *from, peri_error *err);
+
 /* Logits of another session, f32 [n_vocab], that policies of the next picks may look at; NULL:
  * none. Borrowed until the next call. */
 void peri_sampler_set_other(peri_sampler *s, const float *logits);

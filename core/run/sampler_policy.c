@@ -72,6 +72,29 @@ peri_status smp_kept_copy(const smp_kept *from, int32_t n_tok, smp_kept *to, per
     return PERI_OK;
 }
 
+static bool same_bytes(peri_str a, peri_str b) {
+    return a.size == b.size && (!a.size || memcmp(a.data, b.data, a.size) == 0);
+}
+
+static bool same_policies(const peri_sampling *a, const peri_sampling *b) {
+    if (a->n_policy != b->n_policy) return false;
+    for (size_t i = 0; i < a->n_policy; i++)
+        if (strcmp(a->policy[i].name, b->policy[i].name) != 0 ||
+            !same_bytes(a->policy[i].text, b->policy[i].text) ||
+            !same_bytes(a->policy[i].given, b->policy[i].given))
+            return false;
+    return true;
+}
+
+peri_status peri_sampler_carry(peri_sampler *s, const peri_sampler *from, peri_error *err) {
+    if (!s->p.n_policy || !same_policies(&s->p, &from->p) || s->room != from->room) return PERI_OK;
+    peri_status st = smp_kept_copy(&from->kept, from->n_seen, &s->kept, err);
+    if (st) return st;
+    memcpy(s->seen, from->seen, (size_t)from->n_seen * sizeof *s->seen);
+    s->n_seen = from->n_seen;
+    return PERI_OK;
+}
+
 /* Part i of an entry, data NULL when there is none. */
 static peri_str part(peri_str entry, size_t i) {
     uint32_t size;

@@ -71,7 +71,11 @@ peri_status peri_session_set_sampling(peri_session *s, const peri_sampling *p, p
     peri_sampler_vocab v = vocab_of(s);
     peri_sampler *fresh;
     peri_status st = peri_sampler_new(p, &v, &fresh, err);
-    if (st) return st;
+    if (!st && s->sampler) st = peri_sampler_carry(fresh, s->sampler, err);
+    if (st) {
+        peri_sampler_free(fresh);
+        return st;
+    }
     peri_sampler_free(s->sampler);
     s->sampler = fresh;
     s->stream = p->stream;

@@ -58,7 +58,8 @@ struct peri_session {
 peri_status peri_session_open(peri_engine *e, const peri_tokenizer *t,
                               const peri_sampling *sampling, peri_session **out, peri_error *err);
 PERI_API void peri_session_free(peri_session *s); /* accepts NULL; its marks go stale */
-/* Other parameters from the next token on.  On failure nothing changes. */
+/* Other parameters from the next token on; policies that stay the same go on from their state.  On
+ * failure nothing changes. */
 peri_status peri_session_set_sampling(peri_session *s, const peri_sampling *p, peri_error *err);
 
 /* The sampler and its parameters as peri_sampler_save wrote them.  On failure nothing changes. */

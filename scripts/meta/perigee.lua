@@ -98,4 +98,12 @@ perigee.fake = {}
 ---@return perigee.fake.model
 function perigee.fake.model(options) end
 
+---Generate from a session without certain phrases: when one is complete, the session goes back to
+---where it began, and the text goes on another way.
+---@param session perigee.session
+---@param options perigee.backtrack.options
+---@return fun(): perigee.backtrack.event?   for a for loop
+---@async
+function perigee.backtrack(session, options) end
+
 return perigee

@@ -20,13 +20,13 @@ local SOURCES <const> = {
   { "perigee/assistant.lua", nil, "assistants" },
   { "perigee/hooks.lua", nil, "hooks of assistants" },
   { "perigee/parameters.lua", nil, "parameters" },
+  { "perigee/sampler.lua", "sampler", 'chains of samplers: require "perigee.sampler"' },
+  { "meta/policy.lua", nil, "sampling policies" },
+  { "perigee/policy/backtrack.lua", nil, "text without phrases: perigee.backtrack" },
   { "perigee/tool.lua", nil, "tools" },
   { "perigee/chat.lua", nil, "chats" },
   { "perigee/answer.lua", nil, "answers and their events" },
   { "perigee/model.lua", nil, "models and sessions" },
-  { "perigee/sampler.lua", nil, "samplers and policies" },
-  { "meta/policy.lua", nil, "what a sampling policy is handed" },
-  { "perigee/policy/backtrack.lua", nil, "text without certain phrases" },
   { "perigee/assistants.lua", "assistants", 'folders of assistants: require "perigee.assistants"' },
   { "perigee/fake.lua", nil, "scripted models, for specs" },
   { "perigee/check.lua", nil, "errors" },
@@ -41,7 +41,7 @@ local ONLY <const> = {
     ["assistants.find"] = true, ["assistants.folders"] = true },
   ["perigee/hooks.lua"] = { request = true, call = true, context = true, ["context:warn"] = true,
     ["context:fork"] = true },
-  ["perigee/sampler.lua"] = { policy = true },
+  ["perigee/sampler.lua"] = { policy = true, ["sampler.measure"] = true },
   ["perigee/policy/backtrack.lua"] = { ["backtrack.options"] = true, ["backtrack.event"] = true },
   ["perigee/fake.lua"] = { ["fake.options"] = true },
   ["perigee/check.lua"] = { error = true },
@@ -148,7 +148,8 @@ end
 
 -- What a function is called by users, nil where it is not for them.
 local function user_name(owner, dot, name, source, classes)
-  if source[2] and (owner == "M" or owner == source.var) then
+  if owner == "M" or owner == source.var then
+    if not source[2] then return nil end
     return (source[2] == "" and "" or source[2] .. ".") .. name
   end
   local class = classes[owner]
@@ -162,10 +163,6 @@ local function add_function(out, block, line, source, classes)
   if not owner or name:find("^__") then return end
   local full = user_name(owner, dot, name, source, classes)
   if not full or source.only and not source.only[full] then return end
-  if #block.text == 0 and block.returns[1] then
-    local what = block.returns[1].text
-    block.text[1] = what ~= "" and "Tells: " .. what .. "." or nil
-  end
   local root = full:find(":", 1, true) and "" or "perigee."
   add(out, { name = full, kind = "function", head = root .. full .. arguments, text = block.text,
     rows = block.rows, returns = block.returns, waits = block.waits, title = source[3] })

@@ -15,11 +15,12 @@ local loop = require "perigee.sys.loop"
 
 local M = {}
 
----A link of a chain of samplers that is a policy: { policy = "entropy", low = 0.3 }.
+---A sampling policy as a link of a chain: one that comes with Perigee, a file, or a text.  Its
+---settings stand beside these keys.
 ---@class perigee.policy
 ---@field policy string     "entropy", "entropy.lua"; with text: what messages call it
 ---@field text? string      its source, in place of a file
----@field settings? table   those of the policy, which may also stand beside these keys
+---@field settings? table   its settings, in place of those beside
 
 ---@alias perigee.link string|table|perigee.policy
 
@@ -39,7 +40,7 @@ local OF_LINK <const> = {
   adaptive_p = { "adaptive_target", "adaptive_decay" },
 }
 
----Policies that come with Perigee: scripts/perigee/policy.
+-- Policies that come with Perigee: scripts/perigee/policy.
 M.policies = { "contrastive", "entropy", "watermark" }
 
 ------------------------------------------------------------ policies
@@ -301,7 +302,7 @@ end
 ---@param params perigee.sampling   as of model:session
 ---@param options? { vocab?: integer, picks?: integer, seed?: integer }
 ---@return { ids: integer[], digest: integer, ns: number }?   the tokens chosen; a number that
----depends on every bit of the candidates they were drawn from; what a choice took
+---  depends on every bit of the candidates they were drawn from; what a choice took
 ---@return perigee.error? err
 function M.measure(params, options)
   local out, text = M.prepare(params)

@@ -119,8 +119,11 @@ function T.test_it_runs_at_temperature_0_behind_the_temperature_too()
     { { "top_k", 5 }, { "temperature", 0 }, policy "return function(c) assert(#c == 5) end" },
   } do
     local result, err = sampler.measure({ sampler = list }, { vocab = 300, picks = 5 })
+    local greedy = sampler.measure({ temp = 0 }, { vocab = 300, picks = 5 })
     lu.assertNil(err)
     lu.assertEquals(#result.ids, 5)
+    lu.assertEquals(table.concat(result.ids, " ") == table.concat(greedy.ids, " "),
+      type(list[2][1]) == "string")
   end
 end
 
@@ -357,6 +360,24 @@ function T.test_fork_and_rewind_replay_exactly()
   assert(s:rewind(n))
   assert(s:feed " no")
   lu.assertEquals(text_of(s, 20), other)
+end
+
+function T.test_other_parameters_are_no_other_beginning()
+  local model <close> = assert(perigee.model(MODEL, { ctx = 64 }))
+  local function chain(limit)
+    return { { "top_k", 9 }, policy([[return { settings = { limit = 0 }, state = { n = 0 },
+choose = function(c, s, settings)
+  s.n = s.n + 1
+  if s.n > settings.limit then error("at " .. s.n) end
+end }]], { limit = limit }) }
+  end
+  local s <close> = assert(model:session { sampler = chain(8) })
+  assert(s:feed "Hi")
+  text_of(s, 6)
+  assert(s:set { temp = 0.3, seed = 2 })
+  lu.assertStrContains(tostring(select(2, text_of(s, 6)).error), "p.lua:4: at 9")
+  assert(s:set { sampler = chain(3) }) -- another setting is another policy
+  lu.assertStrContains(tostring(select(2, text_of(s, 6)).error), "p.lua:4: at 4")
 end
 
 ------------------------------------------------------------ a session beside

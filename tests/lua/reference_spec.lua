@@ -22,7 +22,8 @@ function T.test_everything_the_root_has_is_there()
   for key in pairs(perigee) do
     lu.assertTrue(#reference.find(key) > 0, key)
   end
-  for _, key in ipairs { "chat", "assistant", "tool", "fake.model", "json.encode", "fs.read" } do
+  for _, key in ipairs { "chat", "assistant", "tool", "fake.model", "json.encode", "fs.read",
+    "backtrack", "backtrack.options.phrases", "sampler.measure", "candidates:pick" } do
     lu.assertTrue(#reference.find(key) > 0, key)
   end
 end
@@ -31,7 +32,7 @@ end
 function T.test_every_key_of_tables_is_there()
   for _, key in ipairs { "from", "with", "system", "parameters", "messages", "tools", "template",
     "format", "capabilities", "budget", "route", "on_request", "on_token", "on_message",
-    "on_tool_call" } do
+    "on_tool_call", "sampler" } do
     lu.assertTrue(#reference.find("assistant." .. key) > 0, key)
   end
   local ok, text = pcall(function() return (perigee.assistant { from = "m", zzzzzz = 1 }) end)

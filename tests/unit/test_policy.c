@@ -10,6 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/alloc.h"
+#include "base/io.h"
 #include "base/status.h"
 #include "fault.h"
 #include "rig.h"
@@ -24,16 +26,17 @@ enum { SMALL = 50 };
 
 typedef struct counting {
     int n_open;
-    uint32_t last[2]; /* the count each policy was given last */
-    bool fails;
+    uint32_t last[2];       /* the count each policy was given last */
+    bool fails, is_lenient; /* lenient: names may be anything */
+    size_t n_more;          /* bytes kept besides the count, other ones each time */
 } counting;
 
 static peri_status count_open(void *user, const peri_policy_text *p, size_t n, void **out,
                               peri_error *err) {
     counting *c = user;
     (void)err;
-    assert_true(n == 1 || n == 2);
-    assert_string_equal(p[0].name, "count");
+    assert_true(c->is_lenient || n == 1 || n == 2);
+    if (!c->is_lenient) assert_string_equal(p[0].name, "count");
     c->n_open++;
     *out = c;
     return PERI_OK;
@@ -50,13 +53,15 @@ static peri_status count_run(void *user, void *set, size_t i, peri_policy_view *
     counting *c = user;
     uint32_t n = 0;
     (void)set;
-    if (v->kept.data) assert_int_equal(v->kept.size, i ? 1 : sizeof n);
+    if (v->kept.data) assert_int_equal(v->kept.size, i ? 1 : sizeof n + c->n_more);
     if (v->kept.data && !i) memcpy(&n, v->kept.data, sizeof n);
     c->last[i] = n;
     if (c->fails) return peri_fail(err, PERI_E_POLICY_ERROR, "count:1: no");
     n++;
     peri_text_add(v->left, i ? "x" : (const char *)&n, i ? 1 : sizeof n);
     if (i) return PERI_OK;
+    for (size_t k = 0; k < c->n_more; k++)
+        peri_text_add(v->left, "y", 1);
     v->c[0] = v->c[n % v->n];
     v->n = 1;
     v->has_p = false;
@@ -124,6 +129,32 @@ static void what_is_kept_belongs_to_its_history(void **state) {
     assert_int_equal(counts.n_open, 0);
 }
 
+static void other_parameters_are_no_other_beginning(void **state) {
+    (void)state;
+    peri_sampling p = counted(1), warmer = counted(1), two = counted(2);
+    peri_sampler *s, *fresh;
+    peri_error err;
+    int32_t tok[64];
+    warmer.temp = 2;
+    warmer.seed = 9;
+    assert_ok(peri_sampler_new(&p, &small, &s, &err), err);
+    for (int32_t n = 0; n < 10; n++)
+        pick(s, tok, n);
+    assert_ok(peri_sampler_new(&warmer, &small, &fresh, &err), err);
+    assert_ok(peri_sampler_carry(fresh, s, &err), err);
+    pick(fresh, tok, 10);
+    assert_int_equal(counts.last[0], 10);
+    pick(fresh, tok, 4);
+    assert_int_equal(counts.last[0], 4);
+    peri_sampler_free(fresh);
+    assert_ok(peri_sampler_new(&two, &small, &fresh, &err), err); /* other policies */
+    assert_ok(peri_sampler_carry(fresh, s, &err), err);
+    pick(fresh, tok, 10);
+    assert_int_equal(counts.last[0], 0);
+    peri_sampler_free(fresh);
+    peri_sampler_free(s);
+}
+
 static void a_failure_keeps_nothing(void **state) {
     (void)state;
     peri_sampling p = counted(1);
@@ -143,6 +174,31 @@ static void a_failure_keeps_nothing(void **state) {
     pick(s, tok, 5);
     assert_int_equal(counts.last[0], 5);
     peri_sampler_free(s);
+}
+
+static void what_all_positions_keep_has_an_end(void **state) {
+    (void)state;
+    enum { LONG = 4200 };
+    peri_sampling p = counted(1);
+    peri_sampler_vocab v = small;
+    peri_sampler *s;
+    peri_error err;
+    float logits[SMALL];
+    static int32_t tok[LONG + 1];
+    fill_logits(logits);
+    v.n_ctx = LONG;
+    counts.n_more = PERI_POLICY_STATE - sizeof(uint32_t);
+    assert_ok(peri_sampler_new(&p, &v, &s, &err), err);
+    peri_status st = PERI_OK;
+    int32_t n = 0;
+    for (; n < LONG && !st; n++)
+        st = peri_sampler_pick(s, logits, tok, n, &tok[n], &err);
+    assert_error(&err, PERI_E_POLICY_ERROR, "takes more than 16 MiB; keep less in its state");
+    assert_in_range(n, 4000, 4100);
+    assert_ok(peri_sampler_pick(s, logits, tok, 100, &tok[100], &err), err); /* going back helps */
+    assert_int_equal(counts.last[0], 100);
+    peri_sampler_free(s);
+    counts.n_more = 0;
 }
 
 static void chains_with_policies_are_checked(void **state) {
@@ -206,6 +262,14 @@ static void a_saved_sampler_goes_on(void **state) {
         assert_null(back);
         free(part);
     }
+    counts.is_lenient = true;
+    for (size_t n = 0; n < 8 * bytes.size; n++) {
+        bytes.data[n / 8] = (char)(bytes.data[n / 8] ^ 1 << n % 8);
+        restore(bytes.data, bytes.size, &back, &err);
+        peri_sampler_free(back);
+        bytes.data[n / 8] = (char)(bytes.data[n / 8] ^ 1 << n % 8);
+    }
+    counts.is_lenient = false;
     peri_sampler_free(s);
     peri_text_fini(&bytes);
     assert_int_equal(counts.n_open, 0);
@@ -430,6 +494,47 @@ static peri_sampling with_text(const char *text, peri_policy_text *room) {
     return p;
 }
 
+/* What a file says a policy kept may be anything. */
+static void a_forged_state_is_an_error_of_the_policy(void **state) {
+    (void)state;
+    static const char text[] =
+        "return { state = { n = 1, t = { 'a', { 2.5, true } }, s = 'x' }, choose = function(c, s)\n"
+        "  for k, v in pairs(s) do assert(k ~= nil and v ~= nil) end\n"
+        "end }";
+    const peri_policy_text p = {"t.lua", {text, sizeof text - 1}, {NULL, 0}};
+    peri_candidate c[3] = {{1, 0, 1}, {0.5f, 0, 2}, {0, 0, 0}}, spare[3];
+    peri_policy_host *host;
+    void *set;
+    peri_error err;
+    peri_text left = {0}, forged = {0};
+    uint32_t random = 1, n_good = 0, n_bad = 0;
+    assert_ok(peri_lua_policies_new(&host, &err), err);
+    assert_ok(host->open(host->user, &p, 1, &set, &err), err);
+    peri_policy_view v = {.c = c, .n = 3, .n_vocab = 3, .spare = spare, .left = &left};
+    assert_ok(host->run(host->user, set, 0, &v, &err), err);
+    assert_true(left.size > 30);
+    peri_text_add(&forged, left.data, left.size);
+    for (int i = 0; i < 1500; i++) {
+        random = random * 1664525u + 1013904223u;
+        size_t at = (random >> 8) % forged.size, cut = (random >> 20) % 8;
+        char was = forged.data[at];
+        forged.data[at] = (char)(random >> 16);
+        v.kept = (peri_str){forged.data, cut ? forged.size : at};
+        v.n = 3;
+        left.size = 0;
+        peri_status st = host->run(host->user, set, 0, &v, &err);
+        if (st && st != PERI_E_POLICY_ERROR) fail_msg("%d: %s", st, err.text);
+        n_good += !st;
+        n_bad += st != PERI_OK;
+        forged.data[at] = was;
+    }
+    assert_true(n_good > 100 && n_bad > 100);
+    host->close(host->user, set);
+    peri_lua_policies_free(host);
+    peri_text_fini(&left);
+    peri_text_fini(&forged);
+}
+
 static void one_that_fails_ends_alone(void **state) {
     (void)state;
     static const char *const hostile[] = {
@@ -470,6 +575,34 @@ static uint64_t try(rig *g, peri_request r) {
     }
     peri_sched_put(g->s, j);
     return g->r.record[r.tag]->final.session;
+}
+
+/* Every method that the stub for editors describes is there. */
+static void the_stub_tells_the_truth(void **state) {
+    (void)state;
+    char *text = NULL, code[2000] = "return function(c)";
+    size_t size, n = 0;
+    peri_error err;
+    peri_policy_text room;
+    assert_ok(
+        peri_file_read(PERI_SOURCE_DIR "/scripts/meta/policy.lua", 1 << 20, &text, &size, &err),
+        err);
+    static const char head[] = "\nfunction candidates:";
+    for (const char *at = strstr(text, head); at; at = strstr(at + 1, head), n++) {
+        const char *name = at + sizeof head - 1;
+        size_t used = strlen(code);
+        snprintf(code + used, sizeof code - used, " assert(c.%.*s, '%.*s')",
+                 (int)strcspn(name, "("), name, (int)strcspn(name, "("), name);
+    }
+    assert_true(n > 10);
+    peri_free(text);
+    strncat(code, " end", sizeof code - strlen(code) - 1);
+    rig *g = open_rig(64, 2);
+    peri_sampling p = with_text(code, &room);
+    const sr_record *x = generate(g, open_fed(g, &p, 1, 5), 0, 1);
+    run(g);
+    if (x->final.status) fail_msg("%s", x->error);
+    close_rig(g);
 }
 
 /* Everything with policies. */
@@ -554,7 +687,9 @@ static void failing_allocations_end_requests_cleanly(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_is_kept_belongs_to_its_history),
+        cmocka_unit_test(other_parameters_are_no_other_beginning),
         cmocka_unit_test(a_failure_keeps_nothing),
+        cmocka_unit_test(what_all_positions_keep_has_an_end),
         cmocka_unit_test(chains_with_policies_are_checked),
         cmocka_unit_test(a_saved_sampler_goes_on),
         cmocka_unit_test(a_pair_says_what_the_first_says_alone),
@@ -563,7 +698,9 @@ int main(void) {
         cmocka_unit_test(what_cannot_be_a_pair_is_refused),
         cmocka_unit_test(a_pool_too_small_for_two_says_so),
         cmocka_unit_test(the_first_token_can_be_told_what_not_to_be),
+        cmocka_unit_test(a_forged_state_is_an_error_of_the_policy),
         cmocka_unit_test(one_that_fails_ends_alone),
+        cmocka_unit_test(the_stub_tells_the_truth),
         cmocka_unit_test(failing_allocations_end_requests_cleanly),
     };
     int failed = peri_run_tests(tests);

@@ -56,7 +56,7 @@ local engine = {}
 ---@field ignore_eog? boolean       the model's end tokens are tokens like others
 ---@field without? integer[]        tokens that the first one is not
 ---@field beside? perigee.sys.engine.session   its prediction is shown to sampling policies, and it
----is given every token too; what it is asked meanwhile waits
+---  is given every token too; what it is asked meanwhile waits
 
 ---An event of session:generate.
 ---@class perigee.sys.engine.event
@@ -132,7 +132,7 @@ function engine.check_policy(policy) end
 ---@param options { vocab?: integer, picks?: integer, seed?: integer, digest?: boolean }
 ---@param model? perigee.sys.engine.model   whose vocabulary to take
 ---@return { ns: number, digest?: integer, ids?: integer[] }?   ns: per token; digest: of the bits
----of all candidates left
+---  of all candidates left
 ---@return perigee.error? err
 function engine.measure(sampling, options, model) end
 

@@ -9,7 +9,7 @@ local check = require "perigee.check"
 
 local M = {}
 
----What is not to be said.
+---What perigee.backtrack is told.
 ---@class perigee.backtrack.options
 ---@field phrases string|string[]   what must not be said; case counts unless ignore_case
 ---@field ignore_case? boolean      of ASCII letters
@@ -18,7 +18,7 @@ local M = {}
 ---@field stop? string|string[]     texts that end it; they are not given out
 ---@field special? boolean          control tokens appear in the text
 
----An event of the text.
+---An event of perigee.backtrack.
 ---@class perigee.backtrack.event
 ---@field text string       what it adds; never taken back
 ---@field done? string      in the last event: as of session:generate, or "tries": it came back
