@@ -193,7 +193,7 @@ run 1 run bob.lua hi
 has "$err" "'ada' is a file here, and a model"
 rm ada
 run 1 run adda hi
-has "$err" "there is no file 'adda' here, and no model of that name; did you mean 'ada:latest'?"
+has "$err" "there is no file 'adda' here, no assistant of that name and no model of that name; did you mean 'ada:latest'?"
 run 1 bench -m demo
 has "$err" "did you mean 'demo.gguf'?"
 printf 'FROM aad\n' >m
