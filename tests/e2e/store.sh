@@ -203,6 +203,24 @@ run 1 create ../x
 has "$err" 'the name "../x": its namespace is "..", expected a letter, a digit or _ first'
 run 1 run a/b/c/d hi
 has "$err" "found 4 parts between slashes"
+mkdir -p "$XDG_DATA_HOME/perigee/assistants"
+printf 'return { from = "ada", system = "Your name is Bob." }\n' >"$XDG_DATA_HOME/perigee/assistants/bob.lua"
+run run bob "What is your name?"
+has "$out" "Bob"
+run cp ada bob
+for command in "run bob hi" "show bob" "render bob --messages m.json"; do
+    run 1 $command
+    has "$err" "'bob' is the assistant $XDG_DATA_HOME/perigee/assistants/bob.lua, and a model, bob:latest in"
+done
+run show bob:latest --system
+is "$out" "You are Ada, a helpful assistant."
+echo 'return { from = "bob" }' >on_bob.lua
+run 1 run on_bob.lua hi
+has "$err" "'bob' is the assistant"
+run rm bob
+run run on_bob.lua "What is your name?"
+has "$out" "Bob"
+rm -r "$XDG_DATA_HOME/perigee/assistants"
 run cp ada qwen3
 run 1 show qwen3 --arch
 has "$err" "'qwen3' is an architecture, and a model in a store"

@@ -101,8 +101,8 @@ function M.clash(word, other, is_assistant)
   if not entry then return nil end
   local path = is_assistant and other or "./" .. word
   return check.err("invalid", ("'%s' is %s, and a model, %s in %s: write %s for the %s, %s for the "
-    .. "model"):format(word, is_assistant and "the assistant " .. other or "a file here", entry.name,
-    entry.place.shown, path, is_assistant and "assistant" or "file",
+    .. "model"):format(word, is_assistant and "the assistant " .. other or "a file here",
+    entry.name, entry.place.shown, path, is_assistant and "assistant" or "file",
     entry.name == word and "registry.ollama.ai/library/" .. word or entry.name))
 end
 
