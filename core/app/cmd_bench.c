@@ -33,7 +33,7 @@ typedef struct bench_opts {
 #define OFF(member) offsetof(bench_opts, member)
 // clang-format off
 static const peri_opt table[] = {
-    {"model", 'm', PERI_OPT_TEXT, "MODEL", OFF(model), 0, 0, "The GGUF file."},
+    {"model", 'm', PERI_OPT_TEXT, "MODEL", OFF(model), 0, 0, "A GGUF file, or the name of a model (see perigee list)."},
     {"prompt", 'p', PERI_OPT_INT, "N", OFF(p), 0, 1 << 24, "Tokens of the prompt; 0: no prompt test. Default 512."},
     {"number", 'n', PERI_OPT_INT, "N", OFF(n), 0, 1 << 24,
      "Tokens to generate; 0: no generation test. Default 128."},

@@ -49,7 +49,8 @@ const peri_command peri_cmd_explain = {
     .synopsis = "explain TARGET [OPTION...]",
     .summary = "say where a model runs, operation by operation, and why",
     .text =
-        "Opens the model as perigee run would and prints the chosen device and why, the other "
+        "TARGET is a GGUF file or a name that perigee list shows. Opens the model as perigee run "
+        "would and prints the chosen device and why, the other "
         "candidates and why not, which "
         "device runs each operation and with what numerics, the memory needed, and the predicted "
         "speed of generation. With --strict, a warning or a fallback is an error.",

@@ -24,7 +24,7 @@ typedef struct logits_opts {
 #define OFF(member) offsetof(logits_opts, member)
 // clang-format off
 static const peri_opt table[] = {
-    {"model", 'm', PERI_OPT_TEXT, "MODEL", OFF(model), 0, 0, "The GGUF file."},
+    {"model", 'm', PERI_OPT_TEXT, "MODEL", OFF(model), 0, 0, "A GGUF file, or the name of a model (see perigee list)."},
     {"tokens", 0, PERI_OPT_TEXT, "IDS", OFF(tokens), 0, 0, "Token ids, separated by commas."},
     {"tokens-file", 0, PERI_OPT_TEXT, "FILE", OFF(tokens_file), 0, 0,
      "Read the ids from FILE, separated by commas or white space."},

@@ -68,7 +68,8 @@ const peri_command peri_cmd_render = {
     .name = "render",
     .synopsis = "render TARGET --messages FILE [--tools FILE] [OPTION...]",
     .summary = "print the prompt that messages become",
-    .text = "Prints what the chat template of TARGET, a GGUF file or an assistant (in Lua, or a "
+    .text = "Prints what the chat template of TARGET, a GGUF file, a name of perigee list, or an "
+            "assistant (in Lua, or a "
             "Modelfile), makes of a conversation: the text, byte for byte, that the model would be "
             "fed. The system "
             "message and the tools of an assistant take part.\n\n"

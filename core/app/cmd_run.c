@@ -39,7 +39,7 @@ static const peri_opt table[] = {
     {"format", 0, PERI_OPT_TEXT, "json|SCHEMA.json", OFF(format), 0, 0,
      "Output that fits a schema: not in this version."},
     {"raw", 0, PERI_OPT_FLAG, NULL, OFF(is_raw), 0, 0,
-     "Complete the prompt as it stands, without a chat template. TARGET is then a GGUF file."},
+     "Complete the prompt as it stands, without a chat template. TARGET is then a GGUF file or a name."},
     {"no-special", 0, PERI_OPT_FLAG, NULL, OFF(no_special), 0, 0,
      "With --raw: do not put the model's begin-of-text token before the prompt."},
     {"parse-special", 0, PERI_OPT_FLAG, NULL, OFF(parse_special), 0, 0,
@@ -153,7 +153,8 @@ const peri_command peri_cmd_run = {
     .synopsis = "run TARGET [OPTION...] [PROMPT...]",
     .summary = "chat with a model or an assistant, or run a script",
     .text =
-        "TARGET is a model (a GGUF file; of a split one the first part), an assistant (a Lua file "
+        "TARGET is a model (a GGUF file, of a split one the first part; or a name that perigee "
+        "list shows), an assistant (a Lua file "
         "that returns a table, or a Modelfile: any file whose name does not end in .gguf or .lua) "
         "or any script that uses Perigee. A word that is no file here is the name of an assistant: "
         "of a file in a folder of --assistants, in $XDG_DATA_HOME/perigee/assistants (without that "
@@ -180,7 +181,9 @@ const peri_command peri_cmd_run = {
         "Modelfiles are Ollama's, with its defaults for sampling. INCLUDE FILE reads another one "
         "in "
         "its place, TOOL FILE.lua adds tools, PARAMETER takes every sampling parameter below. FROM "
-        "is the path of a GGUF file; ADAPTER and DRAFT are read and cannot be used yet.\n\n"
+        "is the path of a GGUF file or the name of a model; ADAPTER, DRAFT, GRAMMAR and MCP are "
+        "read and kept, and cannot be used yet. A word that is a file and a name is an error: "
+        "./NAME is the file, NAME:latest the model.\n\n"
         "Choices are a function of the seed and the position in the text, so a seed gives the same "
         "text whatever else the machine does. For a sampling parameter that is not given, the "
         "assistant's value is taken (from its parameters or its sampler), else what the model file "
@@ -191,6 +194,7 @@ const peri_command peri_cmd_run = {
         "  perigee run model.gguf                            a conversation\n"
         "  perigee run model.gguf \"Why is the sky blue?\"\n"
         "  perigee run model.gguf \"Summarise:\" < notes.txt\n"
+        "  perigee run ada \"Why is the sky blue?\"              a stored model (perigee list)\n"
         "  perigee run Modelfile \"Why is the sky blue?\"\n"
         "  perigee run assistant.lua --temp 0.2 --system \"Answer in one line.\"\n"
         "  perigee run assistant.lua --allow fs.read=notes --trace \"What is in todo.txt?\"\n"

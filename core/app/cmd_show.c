@@ -118,13 +118,23 @@ static int show_model(const peri_args *args, show_opts *o) {
     return ok ? PERI_EXIT_OK : PERI_EXIT_ERROR;
 }
 
+/* The exit status; -1: there is no architecture of that name, but a model in a store. */
 static int show_arch(const peri_args *args, const show_opts *o) {
     peri_target t;
     peri_error e = {0, ""};
     char *text = NULL;
     if (!peri_target_runtime(&args->common, &t)) return PERI_EXIT_ERROR;
     bool ok = peri_runtime_arch(t.rt, args->arg[0], &text, &e) == PERI_OK;
-    if (!ok) {
+    bool is_stored = peri_target_is_stored(&t, args->arg[0]);
+    if (ok && is_stored) {
+        peri_out_fail("'%s' is an architecture, and a model in a store: write %s:latest for the "
+                      "model's",
+                      args->arg[0], args->arg[0]);
+        ok = false;
+    } else if (is_stored) {
+        peri_target_close(&t);
+        return -1;
+    } else if (!ok) {
         peri_out_error(&e);
     } else if (o->is_json) {
         fputs("{\"arch\": ", stdout);
@@ -162,7 +172,7 @@ static int show_assistant(const peri_args *args, const show_opts *o, peri_kind k
     for (size_t i = 0; i < sizeof of_file / sizeof of_file[0]; i++)
         if (o->want[of_file[i]])
             return peri_opts_usage("show",
-                                   kind == PERI_KIND_MODEL
+                                   kind == PERI_KIND_MODEL || kind == PERI_KIND_NAME
                                        ? "--%s cannot be shown together with parts of an assistant"
                                        : "--%s is a part of a GGUF file, and TARGET is none",
                                    names[of_file[i]]);
@@ -185,15 +195,26 @@ static int show_assistant(const peri_args *args, const show_opts *o, peri_kind k
     return peri_out_fail("out of memory");
 }
 
+/* Are all parts that were asked for parts of the model file, and is there one? */
+static bool wants_file_only(const show_opts *o) {
+    bool wants_file =
+        o->want[PERI_SHOW_ARCH] || o->want[PERI_SHOW_TENSORS] || o->want[PERI_SHOW_METADATA];
+    return wants_file && !o->want_modelfile && !o->want_lua && !o->want_system &&
+           !o->want[PERI_SHOW_SUMMARY] && !o->want[PERI_SHOW_PARAMETERS] &&
+           !o->want[PERI_SHOW_TEMPLATE];
+}
+
 static int run(const peri_args *args, void *values) {
     show_opts *o = values;
     const char *target = args->arg[0];
-    size_t n = strlen(target);
-    bool is_path = strchr(target, '/') || (n > 5 && strcmp(target + n - 5, ".gguf") == 0) ||
-                   access(target, F_OK) == 0;
-    if (o->want[PERI_SHOW_ARCH] && !is_path) return show_arch(args, o);
+    bool is_plain = peri_target_is_name(target) && strpbrk(target, "/:") == NULL;
+    if (o->want[PERI_SHOW_ARCH] && is_plain && access(target, F_OK) != 0) {
+        int status = show_arch(args, o);
+        if (status >= 0) return status;
+    }
     peri_kind kind = peri_target_kind(target);
     if (kind == PERI_KIND_NONE) return PERI_EXIT_ERROR;
+    if (kind == PERI_KIND_NAME && wants_file_only(o)) return show_model(args, o);
     if (kind != PERI_KIND_MODEL || o->want_modelfile || o->want_lua || o->want_system)
         return show_assistant(args, o, kind);
     return show_model(args, o);
@@ -204,7 +225,8 @@ const peri_command peri_cmd_show = {
     .synopsis = "show TARGET [OPTION...]",
     .summary = "show what is in a model file or an assistant",
     .text = "Shows a summary of TARGET, or the parts that the options name. TARGET is a GGUF file, "
-            "a Modelfile, or an assistant in Lua, which is run up to where it returns its table; "
+            "the name of a stored model, a Modelfile, or an assistant in Lua, which is run up to "
+            "where it returns its table; "
             "or the "
             "name of an assistant, as for perigee run.\n\n"
             "Of a GGUF file only the metadata is looked at; no device is opened. Of an assistant "

@@ -18,7 +18,7 @@ typedef struct tok_opts {
 #define OFF(member) offsetof(tok_opts, member)
 // clang-format off
 static const peri_opt to_ids[] = {
-    {"model", 'm', PERI_OPT_TEXT, "MODEL", OFF(model), 0, 0, "The GGUF file whose tokenizer is used."},
+    {"model", 'm', PERI_OPT_TEXT, "MODEL", OFF(model), 0, 0, "The model whose tokenizer is used: a GGUF file or a name."},
     {"no-special", 0, PERI_OPT_FLAG, NULL, OFF(no_special), 0, 0,
      "Add no begin- or end-of-text tokens, and read the text of control tokens as plain text."},
     {"parse-special", 0, PERI_OPT_FLAG, NULL, OFF(parse_special), 0, 0,
@@ -29,7 +29,7 @@ static const peri_opt to_ids[] = {
      "Print {\"tokens\": [...]}, with --lines0 {\"texts\": [[...], ...]}."},
 };
 static const peri_opt to_text[] = {
-    {"model", 'm', PERI_OPT_TEXT, "MODEL", OFF(model), 0, 0, "The GGUF file whose tokenizer is used."},
+    {"model", 'm', PERI_OPT_TEXT, "MODEL", OFF(model), 0, 0, "The model whose tokenizer is used: a GGUF file or a name."},
     {"no-special", 0, PERI_OPT_FLAG, NULL, OFF(no_special), 0, 0, "Leave control tokens out."},
 };
 // clang-format on

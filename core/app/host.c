@@ -149,6 +149,7 @@ static int run_driver(peri_runtime *rt, const peri_common *c, const peri_job_spe
     int status = PERI_EXIT_ERROR;
     bool can_ask = isatty(STDIN_FILENO) && isatty(STDERR_FILENO);
     host_init(&h, c);
+    h.progress.what = job->progress;
     if (!peri_line_start()) return status;
     peri_script_options o = {.size = sizeof o,
                              .entry = job->driver,

@@ -9,11 +9,12 @@
 #include "opts.h"
 
 typedef struct peri_job_spec {
-    const char *driver;  /* "run": scripts/perigee/cli/run.lua */
-    json_t *arguments;   /* for the driver; taken */
-    peri_opt_list allow; /* --allow; borrowed */
-    uint64_t seed;       /* of sessions that name none */
-    uint32_t slice_ms;   /* longest run of Lua code between two waits; 0 = the default */
+    const char *driver;   /* "run": scripts/perigee/cli/run.lua */
+    json_t *arguments;    /* for the driver; taken */
+    peri_opt_list allow;  /* --allow; borrowed */
+    uint64_t seed;        /* of sessions that name none */
+    const char *progress; /* what is shown beside a bar; NULL: "loading" */
+    uint32_t slice_ms;    /* longest run of Lua code between two waits; 0 = the default */
 } peri_job_spec;
 
 /* Run a driver to its end.  Returns the exit status, after errors were reported. */

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * kind.c - what a TARGET is: a model file, a Lua file, a Modelfile, or a mistake that deserves a
- * good answer (target.h). */
+ * kind.c - what a TARGET is: a model file, a Lua file, a Modelfile, perhaps the name of a model in
+ * a store, or a mistake that deserves a good answer (target.h).  Names are looked up, and grammar
+ * is judged, in scripts/perigee/store. */
 #include <dirent.h>
 #include <errno.h>
 #include <stdio.h>
@@ -56,6 +57,11 @@ static peri_kind missing(const char *path, int error) {
     return PERI_KIND_NONE;
 }
 
+bool peri_target_is_name(const char *word) {
+    if (word[0] == 0 || strchr("./~", word[0])) return false;
+    return !ends_with(word, ".gguf") && !ends_with(word, ".lua");
+}
+
 /* A file of neither kind by its name: its first bytes tell. */
 static peri_kind by_content(const char *path) {
     char head[4] = "";
@@ -67,16 +73,21 @@ static peri_kind by_content(const char *path) {
 }
 
 const char *peri_kind_name(peri_kind kind) {
-    return kind == PERI_KIND_MODEL    ? "model"
-           : kind == PERI_KIND_SCRIPT ? "script"
-           : kind == PERI_KIND_NAME   ? "name"
-                                      : "modelfile";
+    static const char *const name[] = {[PERI_KIND_NONE] = "",
+                                       [PERI_KIND_MODEL] = "model",
+                                       [PERI_KIND_SCRIPT] = "script",
+                                       [PERI_KIND_MODELFILE] = "modelfile",
+                                       [PERI_KIND_NAME] = "name"};
+    return name[kind];
 }
 
 peri_kind peri_target_kind(const char *path) {
     struct stat st;
-    if (stat(path, &st) != 0) return missing(path, errno);
-    if (S_ISDIR(st.st_mode) && strchr(path, '/') == NULL) return PERI_KIND_NAME;
+    bool is_there = stat(path, &st) == 0;
+    bool is_absent = !is_there && (errno == ENOENT || errno == ENOTDIR);
+    if (peri_target_is_name(path) && (is_absent || (is_there && S_ISDIR(st.st_mode))))
+        return PERI_KIND_NAME; /* a folder is no target, so it stands in no name's way */
+    if (!is_there) return missing(path, errno);
     if (S_ISDIR(st.st_mode)) {
         peri_out_fail("%s: this is a folder; give the path of a .gguf file, a .lua file or a "
                       "Modelfile, or --assistants %s and a name",

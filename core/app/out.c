@@ -122,6 +122,7 @@ void peri_out_start(void) {
     a.sa_flags = SA_RESTART;
     sigemptyset(&a.sa_mask);
     sigaction(SIGPIPE, &a, NULL);
+    signal(SIGXFSZ, SIG_IGN); /* a limit on the size of files is a failed write as well */
 }
 
 bool peri_out_has_failed(void) {

@@ -11,7 +11,7 @@
 enum { WIDTH = 24 };
 
 void peri_progress_begin(peri_progress *p, bool want) {
-    *p = (peri_progress){.start = peri_now(), .want = want};
+    *p = (peri_progress){.start = peri_now(), .want = want, .what = p->what};
 }
 
 void peri_progress_show(peri_progress *p, uint64_t done, uint64_t total) {
@@ -22,8 +22,8 @@ void peri_progress_show(peri_progress *p, uint64_t done, uint64_t total) {
     memset(bar, '.', WIDTH);
     memset(bar, '#', (size_t)full);
     bar[WIDTH] = 0;
-    fprintf(stderr, "\rloading [%s] %3.0f%%  %s of %s\033[K", bar, share * 100,
-            peri_bytes_show((double)done, a, sizeof a),
+    fprintf(stderr, "\r%s [%s] %3.0f%%  %s of %s\033[K", p->what ? p->what : "loading", bar,
+            share * 100, peri_bytes_show((double)done, a, sizeof a),
             peri_bytes_show((double)total, b, sizeof b));
     fflush(stderr);
     p->last = now;
@@ -32,5 +32,5 @@ void peri_progress_show(peri_progress *p, uint64_t done, uint64_t total) {
 
 void peri_progress_end(peri_progress *p) {
     if (p->is_shown) fputs("\r\033[K", stderr);
-    *p = (peri_progress){0};
+    *p = (peri_progress){.what = p->what};
 }

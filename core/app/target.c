@@ -7,6 +7,7 @@
 #include "target.h"
 
 #include <errno.h>
+#include <jansson.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -82,11 +83,79 @@ bool peri_target_runtime(const peri_common *c, peri_target *t) {
     return false;
 }
 
+/* ---- names of models ----------------------------------------------------------------------------
+ */
+
+typedef struct answer {
+    char *text;
+    size_t size;
+    bool is_quiet; /* what is wrong is not told */
+} answer;
+
+/* What the driver writes: the path on stdout, what is wrong on stderr. */
+static peri_status take_answer(void *user, int stream, const char *data, size_t size) {
+    answer *a = user;
+    if (stream != PERI_STDOUT) {
+        if (!a->is_quiet) peri_out_untrusted(stderr, data, size, true);
+        return PERI_OK;
+    }
+    char *more = realloc(a->text, a->size + size + 1);
+    if (more == NULL) return PERI_E_NOMEM;
+    memcpy(more + a->size, data, size);
+    a->text = more;
+    a->size += size;
+    a->text[a->size] = 0;
+    return PERI_OK;
+}
+
+/* The file that the word stands for, to be freed; NULL after an error was reported. */
+static char *find_file(peri_runtime *rt, const char *word, bool is_quiet) {
+    answer a = {.is_quiet = is_quiet};
+    peri_error e = {0, ""};
+    int status = PERI_EXIT_ERROR;
+    json_t *j = json_pack("{s:s}", "name", word);
+    char *arguments = j ? json_dumps(j, JSON_COMPACT) : NULL;
+    json_decref(j);
+    if (arguments == NULL) {
+        peri_out_fail("%s: no well-formed UTF-8, or out of memory", word);
+        return NULL;
+    }
+    peri_script_options o = {.size = sizeof o,
+                             .entry = "resolve",
+                             .arguments = arguments,
+                             .host = {.user = &a, .write = take_answer}};
+    if (peri_script_run(rt, &o, &status, &e) != PERI_OK) peri_out_error(&e);
+    peri_json_free(arguments);
+    if (status == PERI_EXIT_OK && a.text) return a.text;
+    free(a.text);
+    return NULL;
+}
+
+bool peri_target_is_stored(const peri_target *t, const char *name) {
+    char *found = find_file(t->rt, name, true);
+    free(found);
+    return found != NULL;
+}
+
+/* Open the model in the runtime that t has. */
+static bool open_model(const char *word, const peri_model_options *o, peri_target *t) {
+    peri_error e = {0, ""};
+    char *found = NULL;
+    if (peri_target_is_name(word) && (found = find_file(t->rt, word, false)) == NULL) return false;
+    double start = peri_now();
+    peri_status status = peri_model_open(t->rt, found ? found : word, o, &t->model, &e);
+    t->load_s = peri_now() - start;
+    free(found);
+    if (status != PERI_OK) {
+        peri_progress_end(o->progress_user);
+        if (!peri_interrupt_seen()) peri_out_error(&e);
+    }
+    return status == PERI_OK;
+}
+
 bool peri_target_open(const peri_common *c, const char *path, const peri_model_options *options,
                       peri_target *t) {
-    peri_error e = {0, ""};
-    double start = peri_now();
-    peri_progress p;
+    peri_progress p = {0};
     peri_progress_begin(&p, isatty(STDERR_FILENO) && !c->is_quiet);
     peri_model_options o = {.size = sizeof o, .metadata_only = true};
     if (options) o = *options;
@@ -94,12 +163,9 @@ bool peri_target_open(const peri_common *c, const char *path, const peri_model_o
     o.progress = on_progress;
     o.progress_user = &p;
     if (!peri_target_runtime(c, t)) return false;
-    start = peri_now();
-    peri_status status = peri_model_open(t->rt, path, &o, &t->model, &e);
-    t->load_s = peri_now() - start;
+    bool ok = open_model(path, &o, t);
     peri_progress_end(&p);
-    if (status == PERI_OK) return true;
-    if (!peri_interrupt_seen()) peri_out_error(&e);
+    if (ok) return true;
     peri_target_close(t);
     return false;
 }

@@ -16,10 +16,13 @@ typedef struct peri_target {
 
 /* A runtime as the common options ask.  Reports its error and returns false. */
 bool peri_target_runtime(const peri_common *c, peri_target *t);
-/* A runtime and the model at `path`; options may be NULL (then metadata only).  Device and progress
+/* A runtime and the model at `path`, which may be the name of a model in a store; options may be
+ * NULL (then metadata only).  Device and progress
  * are filled in here. */
 bool peri_target_open(const peri_common *c, const char *path, const peri_model_options *options,
                       peri_target *t);
+/* Is there a model of that name in a store?  Says nothing when there is none. */
+bool peri_target_is_stored(const peri_target *t, const char *name);
 void peri_target_close(peri_target *t);
 /* CPU threads in use as the runtime tells, 0 when it does not. */
 int64_t peri_target_threads(const peri_common *c, const peri_target *t);
@@ -34,10 +37,13 @@ typedef enum peri_kind {
     PERI_KIND_MODEL,
     PERI_KIND_SCRIPT,
     PERI_KIND_MODELFILE, /* any file that is neither */
-    PERI_KIND_NAME       /* no file here: a driver in Lua knows the names there are */
+    PERI_KIND_NAME /* no file here: a driver in Lua knows the names there are, of assistants and
+                      of models in stores */
 } peri_kind;
 /* NONE after saying what is wrong with `path` and what would help. */
 peri_kind peri_target_kind(const char *path);
+/* May the word be a name?  Not what looks like a path: ./x, /x, ~/x, x.gguf, x.lua. */
+bool peri_target_is_name(const char *word);
 /* "model", "script", "modelfile", "name", as drivers in Lua call them. */
 const char *peri_kind_name(peri_kind kind);
 

@@ -53,6 +53,14 @@ static int host_write(lua_State *L) {
     return 0;
 }
 
+/* host.progress(done, total): of work that takes its time. */
+static int host_progress(lua_State *L) {
+    const peri_script_setup *o = host_of(L)->o;
+    lua_Integer done = luaL_checkinteger(L, 1), total = luaL_checkinteger(L, 2);
+    if (o->progress) o->progress(o->user, "", (uint64_t)done, (uint64_t)total);
+    return 0;
+}
+
 /* ---- input --------------------------------------------------------------------------------------
  */
 
@@ -417,6 +425,7 @@ static int host_look(lua_State *L) {
 
 static int open_host(lua_State *L) {
     static const luaL_Reg functions[] = {{"write", host_write},
+                                         {"progress", host_progress},
                                          {"read_line", host_read_line},
                                          {"on_interrupt", host_on_interrupt},
                                          {"load", host_load},

@@ -4,8 +4,8 @@
  * .lua files beside the user's script.
  *
  * A module runs once; while it runs its name stands for "being loaded", so a circle is an error and
- * not a second run.  The user gets read-only views of our modules and never those of perigee.sys.
- */
+ * not a second run.  The user gets read-only views of our modules, and never those of is_closed:
+ * they reach files without a grant. */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <stdio.h>
@@ -211,10 +211,23 @@ void lua_forget_user(lua_State *L) {
     lua_rawsetp(L, LUA_REGISTRYINDEX, &lua_key_user_files);
 }
 
+/* C modules, drivers of commands, the store of models; but what only handles text is open. */
+static bool is_closed(const char *name) {
+    static const char *const closed[] = {"perigee.sys", "perigee.cli", "perigee.store"};
+    static const char *const open[] = {"perigee.store.name", "perigee.store.manifest"};
+    for (size_t i = 0; i < sizeof open / sizeof open[0]; i++)
+        if (strcmp(name, open[i]) == 0) return false;
+    for (size_t i = 0; i < sizeof closed / sizeof closed[0]; i++) {
+        size_t n = strlen(closed[i]);
+        if (strncmp(name, closed[i], n) == 0 && (name[n] == 0 || name[n] == '.')) return true;
+    }
+    return false;
+}
+
 int lua_require_user(lua_State *L) {
     const char *name = check_name(L);
     lua_settop(L, 1);
-    if (strcmp(name, "perigee.sys") == 0 || strncmp(name, "perigee.sys.", 12) == 0)
+    if (is_closed(name))
         peri_lua_misuse(L, "module '%.60s' is not for scripts; see require \"perigee\"", name);
     if (begin(L, &lua_key_user_loaded)) return 1;
     if (strcmp(name, "perigee") == 0 || strncmp(name, "perigee.", 8) == 0) return view_of_ours(L);

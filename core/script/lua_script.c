@@ -11,6 +11,7 @@
 #include "base/status.h"
 #include "script/lua_engine.h"
 #include "script/lua_host.h"
+#include "script/lua_store.h"
 
 #include "base/compiler.h"
 
@@ -68,6 +69,7 @@ static peri_status begin(script *p, peri_error *err) {
     if (!st) st = open_lua(p, err);
     if (!st) st = peri_lua_loop_new(h->lua, h->loop, on_report, p, &h->s, err);
     if (!st) st = peri_lua_host_open(h, err);
+    if (!st) st = peri_lua_store_offer(h->lua, err);
     if (!st) st = peri_models_new(h->s, p->o->env, on_progress, p, &p->models, err);
     if (!st) st = peri_lua_engine_offer(h->lua, p->models, p->o->seed, err);
     return st;

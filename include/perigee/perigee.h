@@ -298,7 +298,8 @@ typedef struct peri_script_host {
     peri_status (*read_line)(void *user, const char *prompt, const char **line);
     /* May the script have what this line names?  A yes is remembered for the script as it is. */
     bool (*ask)(void *user, const char *question);
-    /* A model loads: done of total bytes; done == total at the end. */
+    /* A model loads, or (path "") the driver works: done of total bytes; done == total at the end.
+     */
     void (*progress)(void *user, const char *path, uint64_t done, uint64_t total);
     /* Are the lines read from now on to be kept for later sessions?  NULL: none ever are. */
     void (*keep_history)(void *user, bool is_kept);

@@ -138,36 +138,4 @@ function M.holds(path)
   return false
 end
 
----What is said of a name that is none.
----@param name string
----@return string
-function M.unknown(name)
-  local there = host.look(name)
-  if there and there.kind == "folder" then
-    local inside = {}
-    for _, entry in ipairs(entries_of(name, there.names or {})) do
-      inside[#inside + 1] = entry.name
-    end
-    if #inside == 0 then return name .. " is a folder without assistants" end
-    return ("%s is a folder; name one of its assistants (%s) behind --assistants %s"):format(name,
-      table.concat(inside, ", "), name)
-  end
-  local names, seen = {}, {}
-  for _, entry in ipairs(M.list()) do
-    if not seen[entry.name] then names[#names + 1] = entry.name end
-    seen[entry.name] = true
-  end
-  local files = host.look(".")
-  for _, file in ipairs(files and files.names or {}) do
-    if parse(file) then names[#names + 1] = file end
-  end
-  local near = check.nearest(name, names)
-  if near then
-    return ("there is no file and no assistant %s; did you mean %s?"):format(name, near)
-  end
-  return ("there is no file '%s' here and no assistant of that name, and names from a model store "
-    .. "are not in this version: give the path of a .gguf file, a .lua file or a Modelfile"):format(
-    name)
-end
-
 return M

@@ -23,7 +23,8 @@ M.date = clock.date
 M.request = grants.request
 
 ---Open a model file; waits while it loads.  The same file with the same options is opened once.
----@param path string                  relative to the script, or to the current folder
+---@param path string                  relative to the script, or to the current folder; or a name
+---                                    that perigee list shows
 ---@param options? perigee.model.options
 ---@return perigee.model?
 ---@return perigee.error? err

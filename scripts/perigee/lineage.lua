@@ -11,6 +11,7 @@ local fs = require "perigee.sys.fs"
 local grants = require "perigee.sys.grants"
 local host = require "perigee.sys.host"
 local layers = require "perigee.layers"
+local models = require "perigee.store.find"
 local places = require "perigee.places"
 local tables = require "perigee.assistant"
 
@@ -138,9 +139,12 @@ end
 function M.locate(from, folder)
   local path, beside = find(from, folder)
   local there = host.look(path)
-  if not is_bare(from) then return path, beside end
-  local entry, err = assistants.find(from)
+  local entry, err
+  if is_bare(from) then entry, err = assistants.find(from) end
   if err then return nil, err end
+  local other = entry or there and there.kind == "file" and there
+  local clash = other and models.clash(from, other.path, entry ~= nil)
+  if clash then return nil, clash end
   if entry and there and there.kind == "file" and there.path ~= entry.path then
     return nil, check.err("invalid", ("%s is both the file %s and the assistant %s; give the path")
       :format(from, there.path, entry.path))

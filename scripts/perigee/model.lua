@@ -2,6 +2,7 @@
 -- Models and sessions as scripts see them: thin objects over perigee.sys.engine that take text as
 -- well as tokens, and keep files inside the script's grants.
 local engine = require "perigee.sys.engine"
+local find = require "perigee.store.find"
 local loop = require "perigee.sys.loop"
 local sampler = require "perigee.sampler"
 
@@ -64,14 +65,17 @@ local function wrap_model(inner)
   return self
 end
 
----Open a model file: perigee.model.
----@param path string
+---Open a model: perigee.model.
+---@param path string   of a model file, or the name of a model in a store
 ---@param options? perigee.model.options
 ---@return perigee.model?
 ---@return perigee.error? err
 ---@async
 function M.open(path, options)
-  local inner, err = engine.open(path, options)
+  local file, wrong = path, nil
+  if type(path) == "string" then file, wrong = find.model_file(path) end
+  if wrong then return nil, wrong end
+  local inner, err = engine.open(file, options)
   if not inner then return nil, err end
   return wrap_model(inner)
 end

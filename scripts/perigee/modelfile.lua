@@ -3,7 +3,8 @@
 -- in Lua is, and printed.  The grammar is in modelfile/parser.lua; from there text -> instructions
 -- -> (build.lua) assistant, and instructions -> (printer.lua) text.
 -- More than Ollama has: PARAMETER takes every parameter of assistants, INCLUDE FILE reads another
--- Modelfile in its place, TOOL FILE.lua adds the tools that the script returns.
+-- Modelfile in its place, TOOL FILE.lua adds the tools that the script returns; GRAMMAR and MCP are
+-- read and kept, and cannot be used yet.
 local build = require "perigee.modelfile.build"
 local parser = require "perigee.modelfile.parser"
 local printer = require "perigee.modelfile.printer"
@@ -34,6 +35,15 @@ end
 ---@return perigee.error? err
 function M.load(path, reader)
   return build.load(path, reader)
+end
+
+---The assistant that instructions make, those of a model in a store.
+---@param list perigee.modelfile.instruction[]
+---@param reader perigee.modelfile.reader
+---@return perigee.modelfile.result?
+---@return perigee.error? err
+function M.of_instructions(list, reader)
+  return build.of_instructions(list, reader)
 end
 
 return M

@@ -2,11 +2,12 @@
 -- Where an assistant's model comes from: a path is opened (a relative one beside the script, else
 -- in the current folder), and closed with the last chat that uses it; a model that the script
 -- opened stays the script's.  A path may also lead to another assistant (lineage.lua) or to a
--- Modelfile, which is then what the assistant is laid over.  Files of saved chats go through the
--- script's grants.
+-- Modelfile, a name to a model in a store; that is then what the assistant is laid over.  Files of
+-- saved chats go through the script's grants.
 local assistants = require "perigee.assistant"
 local check = require "perigee.check"
 local engine = require "perigee.sys.engine"
+local find = require "perigee.store.find"
 local fs = require "perigee.sys.fs"
 local grants = require "perigee.sys.grants"
 local folders = require "perigee.assistants"
@@ -35,7 +36,7 @@ local function script_reader(folder)
     if folders.holds(path) then return true end
     return folder and folders.is_below(path, folder)
   end
-  local reader = { look = host.look }
+  local reader = { look = host.look, find = find.base }
   function reader.read(path)
     if is_beside(path) then return host.read_file(path) end
     return fs.read(path)
@@ -55,25 +56,43 @@ local function is_modelfile(path)
   return there and there.kind == "file" and not there.is_gguf
 end
 
--- The assistant laid over the Modelfile that it names, if it names one.
+-- The Modelfile at a path, or the model of a store as one; nil: `from` is the path of a model file.
+local function read_base(assistant, line)
+  local from = assistant.from
+  local path, folder = lineage.find(from, "")
+  local there = host.look(path)
+  if find.is_possible(from) and not (there and there.kind == "file") then
+    local base, err = find.base(from, true)
+    if not base then return nil, err end
+    local file = base.entry.file
+    line.files[#line.files + 1] = { path = file, stamp = host.look(file).stamp }
+    return modelfile.of_instructions(base.instructions, { look = host.look })
+  end
+  if not is_modelfile(path) then return nil end
+  line.files[#line.files + 1] = { path = path, stamp = there.stamp }
+  local refused = lineage.ask(assistant, path, folder)
+  if refused then return nil, refused end
+  return modelfile.load(path, script_reader(folder))
+end
+
+-- The assistant laid over the Modelfile, or the model of a store, that it names, if it names one.
 local function over_modelfile(assistant, line)
   local from = assistant.from
   if type(from) ~= "string" then return assistant end
-  local path, folder = lineage.find(from, "")
-  if not is_modelfile(path) then return assistant end
-  line.files[#line.files + 1] = { path = path, stamp = host.look(path).stamp }
-  local refused = lineage.ask(assistant, path, folder)
-  if refused then return nil, refused end
-  local result, err = modelfile.load(path, script_reader(folder))
-  if not result then return nil, err end
+  local result, err = read_base(assistant, line)
+  if not result then
+    if err then return nil, err end
+    return assistant
+  end
   local base, text = assistants.check(result.assistant)
-  if not base then return nil, check.err("modelfile", path .. ": " .. text) end
+  if not base then return nil, check.err("modelfile", from .. ": " .. text) end
   return layers.lay(base, assistant), result
 end
 
 ---@class perigee.source.options
 ---@field over? perigee.part    keys that lie over all others
 ---@field model? string|table   a model file, or a model, in place of the assistant's
+---@field is_read? boolean      it is what a Modelfile says: from is the model's
 
 ---The assistant with everything it builds on: other assistants, parts, a Modelfile.
 ---@param assistant perigee.assistant   checked
@@ -84,7 +103,8 @@ end
 function M.resolve(assistant, options)
   local own, line = lineage.flatten(assistant)
   if not own then return nil, line end
-  local whole, result = over_modelfile(own, line)
+  local whole, result = own, nil
+  if not (options and options.is_read) then whole, result = over_modelfile(own, line) end
   if not whole then return nil, result end
   if options and (options.over or options.model) then
     whole = layers.lay(whole, options.over or {})
@@ -94,7 +114,7 @@ function M.resolve(assistant, options)
 end
 
 local function check_supported(assistant)
-  for key, what in next, { adapters = "an adapter", draft = "a draft model" } do
+  for key, what in next, { adapters = "an adapter (ADAPTER)", draft = "a draft model (DRAFT)" } do
     local path = assistant[key] and assistant[key][1]
     if path then
       return check.err("model", ("the assistant asks for %s, %s: not in this version; "

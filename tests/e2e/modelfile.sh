@@ -205,7 +205,7 @@ has "$out" "You are Ada, a helpful assistant.<|end|><|user|>Hi<|end|><|assistant
 # What is wrong, and what helps.
 printf 'FROM llama3\nSYSTEM Hi\n' >m
 run 1 run m hi
-has "$err" "m:1:6: FROM llama3: there is no file llama3, so this is the name of a model, and the model store is not in this version"
+has "$err" "m:1:6: FROM llama3: there is no file llama3; there is no model 'llama3'; perigee list shows the models there are"
 run show m --system
 is "$out" "Hi"
 printf 'FROM demo.gguf\nSISTEM Hi\n' >m

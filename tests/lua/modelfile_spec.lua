@@ -53,8 +53,17 @@ local function missing(path)
   return nil, setmetatable(err, { __tostring = function(self) return self.message end })
 end
 
+-- A model of a store, as store/find.lua has it.
+local function base_of(files, word)
+  local name = word:lower()
+  local list = files["store:" .. name] and assert(modelfile.parse(files["store:" .. name], name))
+  for _, one in ipairs(list or {}) do one.place = name .. ":latest" end
+  local place = { shown = "the store" }
+  return list and { name = name .. ":latest", instructions = list, entry = { place = place } }
+end
+
 local function reader_of(files)
-  local reader = {}
+  local reader = { find = function(word) return base_of(files, word) end }
   function reader.look(path)
     local names = {}
     for name in pairs(files) do

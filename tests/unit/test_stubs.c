@@ -15,6 +15,7 @@
 #include "base/text.h"
 #include "script/lua_engine.h"
 #include "script/lua_host.h"
+#include "script/lua_store.h"
 #include "script/sandbox_int.h"
 
 #define META PERI_SOURCE_DIR "/scripts/meta/sys"
@@ -91,6 +92,7 @@ static void list_registered(names *list) {
     assert_ok(peri_lua_host_open(&host, &err), err);
     assert_ok(peri_models_new(s, &env, NULL, NULL, &models, &err), err);
     assert_ok(peri_lua_engine_offer(lua, models, 0, &err), err);
+    assert_ok(peri_lua_store_offer(lua, &err), err);
     lua_State *L = peri_lua_main(lua);
     for (size_t i = 0; i < lua->n_module; i++) {
         char name[80];

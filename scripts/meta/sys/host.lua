@@ -16,6 +16,11 @@ local host = {}
 ---@param is_dim? boolean   text about the answer: dimmed where that is possible
 function host.write(stream, text, is_dim) end
 
+---So far has the work come; shown where that is wanted, and taken away when it is done.
+---@param done integer
+---@param total integer
+function host.progress(done, total) end
+
 ---One line from the terminal or from standard input; the other tasks go on.
 ---@param prompt string
 ---@return string? line          nil at the end of the input

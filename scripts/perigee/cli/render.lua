@@ -1,7 +1,8 @@
 -- SPDX-License-Identifier: MIT
 -- perigee render TARGET --messages M.json [--tools T.json]: print the exact text of a prompt.
--- host.arguments: { target = path, kind = "model" | "script" | "modelfile", messages = JSON text,
--- messages_name, tools? = JSON text, tools_name, generation_prompt = boolean }.
+-- host.arguments: { target = path or name, kind = "model" | "script" | "modelfile" | "name",
+-- messages = JSON text, messages_name, tools? = JSON text, tools_name, generation_prompt =
+-- boolean }.
 -- Messages are shown to the template as they are, unknown keys included; an assistant's system text
 -- and tools are used where the files bring none.
 local check = require "perigee.check"
@@ -19,10 +20,10 @@ local function read_target(arguments)
   local assistant, more = targets.read()
   if more == nil then return nil, arguments.target .. ": returned no assistant" end
   if not assistant then return nil, more end
+  if more.problems and more.problems[1] then return nil, more.problems[1] end
   local whole, base = source.resolve(assistant)
   if not whole then return nil, base end
-  local problem = more.problems and more.problems[1] or base and base.problems[1]
-  if problem then return nil, problem end
+  if base and base.problems[1] then return nil, base.problems[1] end
   return whole
 end
 

@@ -1,8 +1,9 @@
 -- SPDX-License-Identifier: MIT
 -- The driver behind `perigee run TARGET`: a model file or an assistant becomes a chat (chat.lua),
 -- any other script runs to its end.
--- host.arguments: { kind = "model" | "script" | "modelfile", target = path, words = { ... },
--- prompt_file?, system? = text, parameters = { ... }, logit_bias? = { "ID:X", ... },
+-- host.arguments: { kind = "model" | "script" | "modelfile" | "name", target = path or name,
+-- words = { ... }, prompt_file?, system? = text, parameters = { ... },
+-- logit_bias? = { "ID:X", ... },
 -- trace, has_stdin, is_terminal, shows_calls, quiet = boolean, verbose, columns = integer }.
 local check = require "perigee.check"
 local host = require "perigee.sys.host"

@@ -1,8 +1,10 @@
 -- SPDX-License-Identifier: MIT
 -- perigee show TARGET for assistants: Modelfiles, scripts that return a table; and a model file as
--- a Modelfile.  The parts asked for follow one another, as with a model file (cmd_show.c).
--- host.arguments: { target = path, kind = "model" | "script" | "modelfile", parts = { "summary" |
--- "modelfile" | "lua" | "system" | "parameters" | "template", ... }, json, quiet = boolean }.
+-- a Modelfile; and for models of a store.  The parts asked for follow one another, as with a model
+-- file (cmd_show.c).
+-- host.arguments: { target = path or name, kind = "model" | "script" | "modelfile" | "name",
+-- parts = { "summary" | "modelfile" | "lua" | "system" | "parameters" | "template", ... }, json,
+-- quiet = boolean }.
 local assistants = require "perigee.assistant"
 local check = require "perigee.check"
 local engine = require "perigee.sys.engine"
@@ -17,6 +19,9 @@ local source = require "perigee.source"
 local targets = require "perigee.cli.target"
 
 local M = {}
+
+-- Kinds of targets that are a Modelfile's instructions.
+local IS_MODELFILE <const> = { modelfile = true, name = true }
 
 ---@class perigee.cli.shown
 ---@field target string
@@ -41,7 +46,7 @@ end
 local function parameter_rows(shown)
   local rows, given, is_sampling = {}, shown.assistant.parameters, {}
   local origins = shown.result and shown.result.origins or {}
-  local own = shown.kind ~= "modelfile" and shown.line.origins or {}
+  local own = not IS_MODELFILE[shown.kind] and shown.line.origins or {}
   local function origin(name)
     return own[name] or origins[name] or shown.target
   end
@@ -215,7 +220,7 @@ local function given_parameters(shown)
   local words, given = {}, shown.assistant.parameters
   local origins = shown.result and shown.result.origins or {}
   for _, name in ipairs(check.keys(given)) do
-    local is_own = shown.line.origins[name] ~= nil and shown.kind ~= "modelfile"
+    local is_own = shown.line.origins[name] ~= nil and not IS_MODELFILE[shown.kind]
     if is_own or origins[name] ~= "default of Modelfiles" then
       local text = name == "samplers" and sampler.text or value_text
       words[#words + 1] = name .. " " .. text(given[name])
@@ -261,7 +266,7 @@ local function read(arguments)
   elseif not assistant then
     error({ text = tostring(more) }, 0)
   end
-  local whole, base, line = source.resolve(assistant)
+  local whole, base, line = source.resolve(assistant, { is_read = more.instructions ~= nil })
   if not whole then error({ text = tostring(base) }, 0) end
   local result = base or more.instructions and more or nil
   local notes = {}
@@ -269,7 +274,7 @@ local function read(arguments)
     table.move(list, 1, #list, #notes + 1, notes)
   end
   return { target = arguments.target, kind = arguments.kind, assistant = whole, result = result,
-    own = arguments.kind ~= "modelfile" and assistant.parameters or nil, line = line,
+    line = line, own = not IS_MODELFILE[arguments.kind] and assistant.parameters or nil,
     notes = notes }
 end
 

@@ -1,10 +1,12 @@
 -- SPDX-License-Identifier: MIT
 -- TARGET of a command as an assistant: a model file, a script that returns a table, a Modelfile, or
--- the name of one in a folder of assistants.  A word that is a file and a name is an error.
+-- the name of one in a folder of assistants, or of a model in a store.  A word that is two of these
+-- is an error.
 -- What the person at the terminal named is read without a grant; so this reads host.arguments, and
 -- what is typed in the conversation, only.
 local assistants = require "perigee.assistant"
 local check = require "perigee.check"
+local find = require "perigee.store.find"
 local folders = require "perigee.assistants"
 local host = require "perigee.sys.host"
 local modelfile = require "perigee.modelfile"
@@ -12,7 +14,8 @@ local places = require "perigee.places"
 
 local M = {}
 
-local READER <const> = { look = host.look, read = host.read_file, load = host.load }
+---How what the person named is read.
+M.reader = { look = host.look, read = host.read_file, load = host.load, find = find.base }
 
 local function read_script(path, words)
   local script, err = host.load(path)
@@ -26,15 +29,21 @@ local function read_script(path, words)
   return assistant, {}
 end
 
-local function read_modelfile(path)
-  local result, err = modelfile.load(path, READER)
+local function checked(path, result, err)
   if not result then return nil, err end
   local assistant, text = assistants.check(result.assistant)
   if not assistant then return nil, check.err("modelfile", path .. ": " .. text) end
   return assistant, result
 end
 
--- A word without "/" may be a name: path and kind of what it names, nil where it is none.
+local function read_name(name)
+  local base, err = find.base(name, true)
+  if not base then return nil, err end
+  return checked(base.name, modelfile.of_instructions(base.instructions, M.reader))
+end
+
+-- A word without "/" may be the name of an assistant: path and kind of what it names, nil where it
+-- is none.
 local function find_name(word, kind)
   if word:find("/", 1, true) or word:find("%.lua$") or word:find("%.gguf$") then return nil end
   local entry, err = folders.find(word)
@@ -49,23 +58,24 @@ end
 
 local function read_kind(path, kind, words)
   if kind == "script" then return read_script(path, words) end
-  if kind == "modelfile" then return read_modelfile(path) end
+  if kind == "modelfile" then return checked(path, modelfile.load(path, M.reader)) end
+  if kind == "name" then return read_name(path) end
   return assistants.check { from = path }, {}
 end
 
----The assistant; a script that returned none: what it returned, and nothing else.  A name is
+---The assistant; a script that returned none: what it returned, and nothing else.  A name of one is
 ---replaced in host.arguments by the path it stands for.
 ---@return perigee.assistant|any
----@return perigee.modelfile.result|perigee.error|table|nil   of a Modelfile; else {}, or the error
+---@return perigee.modelfile.result|perigee.error|table|nil   of a Modelfile or a name; {}; or the
+---error
 function M.read()
   local arguments = host.arguments
   local entry, err = find_name(arguments.target, arguments.kind)
   if err then return nil, err end
-  if entry then
-    arguments.target, arguments.kind = entry.path, entry.kind
-  elseif arguments.kind == "name" then
-    return nil, check.err("not_found", folders.unknown(arguments.target))
-  end
+  local other = entry and entry.path or arguments.kind ~= "name" and arguments.target
+  local clash = other and find.clash(arguments.target, other, entry ~= nil)
+  if clash then return nil, clash end
+  if entry then arguments.target, arguments.kind = entry.path, entry.kind end
   return read_kind(arguments.target, arguments.kind, arguments.words or {})
 end
 

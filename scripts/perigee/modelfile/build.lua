@@ -34,8 +34,12 @@ for _, family in ipairs(format.families()) do FORMATS[family.name] = family.name
 ---@field problems string[]   why the model cannot answer, most telling first
 ---@field license string[]
 ---@field requires? string
+---@field models string[]         the files that FROM names
+---@field base? table             the model of a store that FROM names (store/find.lua)
+---@field applied perigee.modelfile.instruction[]   those of the base, then the others, in effect
 
 local function at(instruction)
+  if instruction.place then return instruction.place .. ": " end
   return ("%s:%d:%d: "):format(instruction.file, instruction.value_line, instruction.value_column)
 end
 
@@ -111,10 +115,39 @@ local function looks_like_path(value)
   return value:find("^[./~]") ~= nil or value:find("%.gguf$") ~= nil
 end
 
+-- A model of a store: its instructions hold where the Modelfile has none of its own.
+local function add_base(build, one, base)
+  build.result.base, one.value = base, base.name
+  for _, inner in ipairs(base.instructions) do
+    table.insert(build.result.applied, inner)
+    if inner.name == "FROM" then
+      build.models[#build.models + 1] = inner.value
+      build.from = build.from or one
+    else
+      ADD[inner.name](build, inner)
+    end
+  end
+  build.inherited = check.shallow(build.result.assistant.parameters)
+  build.has_inherited_messages = true
+end
+
+-- The model of a store that is called as FROM says; or why there is none, in words.
+local function find_base(build, one)
+  if not build.reader.find or one.place then return nil end
+  local base, err = build.reader.find(one.value)
+  return base, base == nil and err and tostring(err) or nil
+end
+
 function ADD.FROM(build, one)
   local path = path_of(build, one)
   local file, wrong = paths.model(build.reader, path)
-  if file then
+  local base, missing = find_base(build, one)
+  if base and (file or wrong) then
+    fail(one, "FROM %s: there is %s, and the model %s in %s as well: write ./%s or %s", one.value,
+      path, base.name, base.entry.place.shown, one.value, base.name)
+  elseif base then
+    add_base(build, one, base)
+  elseif file then
     build.models[#build.models + 1] = file
     build.from = build.from or one
     one.value = file
@@ -123,8 +156,8 @@ function ADD.FROM(build, one)
   elseif looks_like_path(one.value) then
     problem(build, one, "FROM %s: there is no file or folder %s", one.value, path)
   else
-    problem(build, one, "FROM %s: there is no file %s, so this is the name of a model, and the "
-      .. "model store is not in this version: give the path of a GGUF file", one.value, path)
+    problem(build, one, "FROM %s: there is no file %s; %s", one.value, path, missing
+      or "and names of models are not looked up here: give the path of a GGUF file")
   end
   build.name = one.value
 end
@@ -156,15 +189,26 @@ function ADD.LICENSE(build, one)
 end
 
 function ADD.MESSAGE(build, one)
+  if build.has_inherited_messages then build.result.assistant.messages = {} end
+  build.has_inherited_messages = nil
   table.insert(build.result.assistant.messages, { role = one.key, content = one.value })
+end
+
+-- A list that the base gave is replaced by the first of the Modelfile's own, not added to.
+local function forget_inherited(build, one)
+  local name = build.inherited and require("perigee.parameters").kind(one.key)
+  if not name or build.inherited[name] == nil then return end
+  build.inherited[name] = nil
+  build.result.assistant.parameters[name] = nil
 end
 
 function ADD.PARAMETER(build, one)
   local result = build.result
+  forget_inherited(build, one)
   local key, warning, wrong = parameters.add(result.assistant.parameters, one.key, one.value)
   if wrong then fail(one, "PARAMETER %s", wrong) end
   if warning then warn(build, one, "PARAMETER %s", warning) end
-  if key then result.origins[key] = ("%s:%d"):format(one.file, one.line) end
+  if key then result.origins[key] = one.place or ("%s:%d"):format(one.file, one.line) end
 end
 
 -- A file that must be there to be used; it is kept by its absolute name.
@@ -230,6 +274,16 @@ function ADD.REQUIRES(build, one)
   end
 end
 
+-- Kept, so that the file can be shown and stored; what they ask for is not there to be used.
+local LATER <const> = { GRAMMAR = "answers that fit a grammar", MCP = "MCP servers" }
+
+local function add_later(build, one)
+  problem(build, one, "%s: %s are not in this version; take the instruction out to use the model "
+    .. "without", one.name, LATER[one.name])
+end
+
+ADD.GRAMMAR, ADD.MCP = add_later, add_later
+
 function ADD.TOOL(build, one)
   local path, there = path_of(build, one)
   local fn, err = build.reader.load(path)
@@ -279,6 +333,22 @@ local function finish(build)
   for name, v in next, given do assistant.parameters[name] = v end
 end
 
+-- FROM first: what it names is what the other instructions are laid over.
+local function add_all(build)
+  local result = build.result
+  for _, is_first in ipairs { true, false } do
+    for _, one in ipairs(result.instructions) do
+      if (one.name == "FROM") == is_first then
+        ADD[one.name](build, one)
+        if not is_first then table.insert(result.applied, one) end
+      end
+    end
+  end
+  result.models = build.models
+  finish(build)
+  return result
+end
+
 local function build_all(build, path)
   local there = build.reader.look(path)
   local list = read_file(build, path)
@@ -290,9 +360,25 @@ local function build_all(build, path)
   if not has_from then
     error({ text = path .. ": found no FROM line; add FROM model.gguf" }, 0)
   end
-  for _, one in ipairs(build.result.instructions) do ADD[one.name](build, one) end
-  finish(build)
-  return build.result
+  return add_all(build)
+end
+
+local function build_list(build, list)
+  build.result.instructions = list
+  return add_all(build)
+end
+
+local function run(reader, how, ...)
+  local build = { reader = reader, models = {}, formats = {}, last = {}, n_file = 1, result = {
+    assistant = { parameters = {}, messages = {}, tools = {} }, instructions = {}, origins = {},
+    warnings = {}, problems = {}, license = {}, applied = {},
+  } }
+  local ok, result = pcall(how, build, ...)
+  if ok then return result end
+  if type(result) == "table" and result.text then
+    return nil, result.err or check.err("modelfile", result.text)
+  end
+  error(result, 0)
 end
 
 ---The assistant of a Modelfile.
@@ -301,16 +387,16 @@ end
 ---@return perigee.modelfile.result?
 ---@return perigee.error? err
 function M.load(path, reader)
-  local build = { reader = reader, models = {}, formats = {}, last = {}, n_file = 1, result = {
-    assistant = { parameters = {}, messages = {}, tools = {} }, instructions = {}, origins = {},
-    warnings = {}, problems = {}, license = {},
-  } }
-  local ok, result = pcall(build_all, build, path)
-  if ok then return result end
-  if type(result) == "table" and result.text then
-    return nil, result.err or check.err("modelfile", result.text)
-  end
-  error(result, 0)
+  return run(reader, build_all, path)
+end
+
+---The assistant of instructions, those of a model in a store.
+---@param list perigee.modelfile.instruction[]
+---@param reader perigee.modelfile.reader
+---@return perigee.modelfile.result?
+---@return perigee.error? err
+function M.of_instructions(list, reader)
+  return run(reader, build_list, list)
 end
 
 return M

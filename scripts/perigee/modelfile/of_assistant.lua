@@ -7,10 +7,6 @@ local parameters = require "perigee.modelfile.parameters"
 
 local M = {}
 
--- Ollama's spelling where it differs from ours.
-local SPELLING <const> = { temp = "temperature", ctx = "num_ctx", max = "num_predict",
-  batch = "num_batch" }
-
 -- Keys of an assistant that have no instruction, and what they are called in texts.
 local LOST <const> = { name = "its name", description = "its description", budget = "its budget",
   capabilities = "its capabilities", chain = "its hooks",
@@ -44,7 +40,7 @@ local function add_parameters(out, lost, given)
   for _, name in ipairs(names) do
     if name == "samplers" then add_chain(out, lost, given.samplers) end
     for _, text in ipairs(name == "samplers" and {} or parameters.texts(given[name])) do
-      out[#out + 1] = { name = "PARAMETER", key = SPELLING[name] or name, value = text }
+      out[#out + 1] = { name = "PARAMETER", key = parameters.spelling[name] or name, value = text }
     end
   end
 end

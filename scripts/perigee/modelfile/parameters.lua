@@ -13,6 +13,9 @@ local DEPRECATED <const> = { penalize_newline = true, low_vram = true, f16_kv = 
 -- Ignored by it too, while they work here.
 local REVIVED <const> = { mirostat = true, mirostat_tau = true, mirostat_eta = true }
 
+---Ollama's spelling of parameters where it differs from ours.
+M.spelling = { temp = "temperature", ctx = "num_ctx", max = "num_predict", batch = "num_batch" }
+
 local FLAGS <const> = { ["1"] = true, t = true, T = true, ["true"] = true, TRUE = true, True = true,
   ["0"] = false, f = false, F = false, ["false"] = false, FALSE = false, False = false }
 
@@ -154,6 +157,33 @@ function M.add(into, name, text)
   if not checked then return nil, nil, unfit end
   into[canonical] = checked[canonical]
   return canonical, REVIVED[name] and name .. " takes effect here, while Ollama ignores it" or nil
+end
+
+-- A value of PARAMETER as JSON has it; `sofar` is that of the same name before it.
+local function json_value(kind, name, text, sofar)
+  local v = read(kind, name, text)
+  if v == nil then return sofar end
+  if kind == "bias" then v = { text } end
+  if type(v) ~= "table" then return v end
+  return table.move(v, 1, #v, #(sofar or {}) + 1, sofar or {})
+end
+
+---One PARAMETER that M.add has taken, laid over those before it as a store keeps them: Ollama's
+---names, numbers as numbers, lists as lists.
+---@param into table<string, any>   changed
+---@param name string
+---@param text string
+---@return string? key   under which it is; nil where it means nothing
+function M.store(into, name, text)
+  if DEPRECATED[name] then return nil end
+  local key, kind = name, SPECIAL[name] and SPECIAL[name][1]
+  if not kind then
+    local canonical
+    canonical, kind = parameters.kind(name)
+    key = M.spelling[canonical] or canonical
+  end
+  into[key] = json_value(kind, name, text, into[key])
+  return key
 end
 
 ---A parameter of an assistant as values of PARAMETER.

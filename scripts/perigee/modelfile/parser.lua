@@ -23,11 +23,11 @@ local M = {}
 ---@field column integer
 ---@field value_line integer     where the value begins
 ---@field value_column integer
+---@field place? string    of a model in a store: its name, in place of line and column
 
 ---Ollama's, and from INCLUDE on ours.
 M.names = { "FROM", "LICENSE", "TEMPLATE", "SYSTEM", "ADAPTER", "DRAFT", "RENDERER", "PARSER",
-  "PARAMETER", "MESSAGE", "REQUIRES", "INCLUDE", "TOOL" }
-local LATER <const> = { GRAMMAR = true, MCP = true }
+  "PARAMETER", "MESSAGE", "REQUIRES", "INCLUDE", "TOOL", "GRAMMAR", "MCP" }
 local ROLES <const> = { "system", "user", "assistant" }
 
 local known = {}
@@ -60,11 +60,7 @@ local function found(scan, at)
 end
 
 local function unknown_name(scan, at, word)
-  local name = word:upper()
-  if LATER[name] then
-    fail(scan, at, "%s is not in this version; known are %s", name, table.concat(M.names, ", "))
-  end
-  local near = check.nearest(name, M.names)
+  local near = check.nearest(word:upper(), M.names)
   fail(scan, at, "found the instruction %s, expected one of %s%s", check.describe(word):sub(12),
     table.concat(M.names, ", "), near and "; did you mean " .. near .. "?" or "")
 end

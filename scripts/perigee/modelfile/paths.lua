@@ -9,6 +9,8 @@ local M = {}
 ---@field look fun(path: string): table?, perigee.error?    as host.look
 ---@field read fun(path: string): string?, perigee.error?
 ---@field load fun(path: string): function?, perigee.error?   a Lua file, not yet run
+---@field find? fun(word: string): table?, perigee.error?   the model of a store (store/find.lua); a
+---nil without an error: the word cannot be the name of a model
 
 ---Where a path in a Modelfile leads.
 ---@param file string   the Modelfile
