@@ -28,10 +28,20 @@ enum { SCORE_ROWS = 1, SCORE_VECS = 1, VALUE_ROWS = 1, VALUE_VECS = 1 };
 #endif
 enum { SUB = ATTN_SUB, LINE = 64 };
 
-/* Logits further below the largest weigh exactly 0; so masked ones do, and no weight is denormal.
- */
+/* e^z for z <= 0, to 2 ulp.  Logits further below the largest weigh exactly 0; so masked ones do,
+ * and no weight is denormal, which lets one power of two serve: z = n ln 2 + r, |r| <= 0.35, e^r by
+ * the Taylor polynomial of degree 6 (v16_exp, for every z, needs twice the instructions). */
 SIMD_FN v16 weight_of(v16 z) {
-    return v16_select_lt(z, v16_set1(-87.0f), v16_zero(), v16_exp(z));
+    v16 n = v16_rint(v16_mul(z, v16_set1(0x1.715476p+0f)));
+    v16 r = v16_fnma(n, v16_set1(0x1.62e4p-1f), z);
+    r = v16_fnma(n, v16_set1(0x1.7f7d1cp-20f), r);
+    v16 p = v16_fma(v16_set1(1.0f / 720), r, v16_set1(1.0f / 120));
+    p = v16_fma(p, r, v16_set1(1.0f / 24));
+    p = v16_fma(p, r, v16_set1(1.0f / 6));
+    p = v16_fma(p, r, v16_set1(0.5f));
+    p = v16_fma(p, r, v16_set1(1.0f));
+    p = v16_fma(p, r, v16_set1(1.0f));
+    return v16_select_lt(z, v16_set1(-87.0f), v16_zero(), v16_scale2(p, n));
 }
 
 static int32_t pad16(int32_t n) {
@@ -225,26 +235,45 @@ static int take_rows(int32_t n, int most) {
 
 static const float lane_number[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
 
-/* Products of one row become weights e^(z - m); m and their sum are returned. */
-static float softmax_row(const attn_row *row, float scale, float cap, float *s, float *sum) {
-    v16 top = v16_set1(-INFINITY), lanes = v16_load(lane_number), l = v16_zero();
-    v16 lo = v16_set1((float)row->lo), hi = v16_set1((float)row->hi);
+/* x where the row sees key j + lane, -infinity elsewhere. */
+SIMD_FN v16 visible(const attn_row *row, int32_t j, v16 x) {
+    if (j >= row->lo && j + 16 <= row->hi) return x;
+    v16 none = v16_set1(-INFINITY), at = v16_add(v16_load(lane_number), v16_set1((float)j));
+    x = v16_select_lt(at, v16_set1((float)row->lo), none, x);
+    return v16_select_lt(at, v16_set1((float)row->hi), x, none);
+}
+
+/* Products become logits z. */
+SIMD_FN void cap_and_slope(const attn_row *row, float scale, float cap, float *s) {
     for (int32_t j = row->lo & ~15; j < row->hi; j += 16) {
-        v16 z = v16_mul(v16_load(s + j), v16_set1(scale)), at = v16_add(lanes, v16_set1((float)j));
+        v16 z = v16_mul(v16_load(s + j), v16_set1(scale));
+        v16 at = v16_add(v16_load(lane_number), v16_set1((float)j));
         if (cap > 0) z = v16_mul(v16_set1(cap), v16_tanh(v16_div(z, v16_set1(cap))));
         if (row->slope != 0)
             z = v16_fma(v16_set1(row->slope), v16_sub(at, v16_set1(row->origin)), z);
-        z = v16_select_lt(at, lo, v16_set1(-INFINITY), z);
-        z = v16_select_lt(at, hi, z, v16_set1(-INFINITY));
         v16_store(s + j, z);
-        top = v16_max(top, z);
     }
+}
+
+/* Products s of one row become weights e^(z - m); m and their sum are returned.  Where logits are
+ * the products times a positive scale, the largest product gives m, and z - m is one FMA. */
+static float softmax_row(const attn_row *row, float scale, float cap, float *s, float *sum) {
+    v16 top = v16_set1(-INFINITY), l = v16_zero();
+    int32_t first = row->lo & ~15;
+    if (cap > 0 || row->slope != 0 || !(scale > 0)) {
+        cap_and_slope(row, scale, cap, s);
+        scale = 1.0f;
+    }
+    for (int32_t j = first; j < row->hi; j += 16)
+        top = v16_max(top, visible(row, j, v16_load(s + j)));
     float lane[16], m = -INFINITY;
     v16_store(lane, top);
     for (int i = 0; i < 16; i++)
         m = m > lane[i] ? m : lane[i];
-    for (int32_t j = row->lo & ~15; j < row->hi; j += 16) {
-        v16 p = weight_of(v16_sub(v16_load(s + j), v16_set1(m)));
+    m *= scale;
+    v16 below = v16_set1(-m), factor = v16_set1(scale);
+    for (int32_t j = first; j < row->hi; j += 16) {
+        v16 p = weight_of(visible(row, j, v16_fma(v16_load(s + j), factor, below)));
         v16_store(s + j, p);
         l = v16_add(l, p);
     }
