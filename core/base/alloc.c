@@ -10,10 +10,16 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "base/compiler.h"
 
-enum { MALLOC_ALIGN = 16 }; /* bytes; what glibc's malloc gives on 64-bit machines */
+enum {
+    MALLOC_ALIGN = 16,      /* bytes; what glibc's malloc gives on 64-bit machines */
+    LINE = 64,              /* bytes of a cache line */
+    HUGE_PAGE = 2 << 20,    /* bytes; x86-64, and aarch64 with pages of 4 KiB */
+    LARGE_BYTES = 32 << 20, /* a rounding to huge pages is little beside this */
+};
 
 static void *libc_alloc(void *user, size_t bytes, size_t align) {
     (void)user;
@@ -50,6 +56,13 @@ static int product(size_t n, size_t element_bytes, size_t *out) {
 void *peri_alloc_aligned(size_t bytes, size_t align) {
     if (!product(1, bytes, &bytes) || align == 0 || (align & (align - 1)) != 0) return NULL;
     return current.alloc(current.user, bytes, align < MALLOC_ALIGN ? MALLOC_ALIGN : align);
+}
+
+void *peri_alloc_large(size_t bytes) {
+    if (bytes < LARGE_BYTES) return peri_alloc_aligned(bytes, LINE);
+    void *p = peri_alloc_aligned(bytes, HUGE_PAGE);
+    if (p != NULL) madvise(p, bytes & ~(size_t)(HUGE_PAGE - 1), MADV_HUGEPAGE); /* or as it is */
+    return p;
 }
 
 void *peri_alloc(size_t bytes) {

@@ -128,7 +128,7 @@ static peri_status place_on(peri_engine *e, peri_registry *r, size_t device, per
     if (!st) st = check_strict(e, err);
     if (!st) st = bind_weights(e, err);
     if (st) return st;
-    e->pool = e->kv.bytes <= SIZE_MAX ? peri_alloc_aligned((size_t)e->kv.bytes, 64) : NULL;
+    e->pool = e->kv.bytes <= SIZE_MAX ? peri_alloc_large((size_t)e->kv.bytes) : NULL;
     if (!e->pool)
         return peri_fail(err, PERI_E_NOMEM,
                          "out of memory: %llu bytes for keys and values of %d x %d tokens",

@@ -108,7 +108,7 @@ static const peri_step *fill_step(batch *b) {
 }
 
 /* Where this part's rows go: the caller's array, the session's, or both for the last one. */
-static void deliver(batch *b, const peri_step_part *p, const float *rows) {
+static void deliver(const batch *b, const peri_step_part *p, const float *rows) {
     const peri_step_feed *f = &b->feed[p->feed];
     size_t v = (size_t)b->e->a->n_vocab, done = b->done[p->feed];
     if (!p->n_row) return;
@@ -118,6 +118,20 @@ static void deliver(batch *b, const peri_step_part *p, const float *rows) {
         memcpy(f->logits, rows, v * sizeof *rows);
     if (done + (size_t)p->n_tok == f->n_tok)
         memcpy(f->s->logits, rows + (size_t)(p->n_row - 1) * v, v * sizeof *rows);
+}
+
+typedef struct delivery {
+    const batch *b;
+    const float *logits;
+} delivery;
+
+/* The rows of many sequences are as much to copy as a layer is to read, so the workers share them.
+ */
+static void deliver_part(void *arg, uint32_t i, uint32_t worker) {
+    const delivery *d = arg;
+    const peri_step_part *p = &d->b->part[i];
+    (void)worker;
+    deliver(d->b, p, d->logits + (size_t)p->first_row * (size_t)d->b->e->a->n_vocab);
 }
 
 static peri_status run_step(batch *b, peri_error *err) {
@@ -135,12 +149,10 @@ static peri_status run_step(batch *b, peri_error *err) {
     st = peri_plan_run(plan, e->backend, &bind, step, err);
     if (!st) st = peri_gguf_check(e->g, err);
     if (st) return st;
-    const float *logits = peri_ptr(&bind, peri_tensor_at(plan->program, plan->logits));
-    for (int32_t s = 0; s < b->n_seq; s++) {
-        const peri_step_part *p = &b->part[s];
-        deliver(b, p, logits + (size_t)p->first_row * (size_t)e->a->n_vocab);
-        b->done[p->feed] += (size_t)p->n_tok;
-    }
+    delivery d = {b, peri_ptr(&bind, peri_tensor_at(plan->program, plan->logits))};
+    peri_pool_run(e->backend->pool, (uint32_t)b->n_seq, deliver_part, &d);
+    for (int32_t s = 0; s < b->n_seq; s++)
+        b->done[b->part[s].feed] += (size_t)b->part[s].n_tok;
     return PERI_OK;
 }
 

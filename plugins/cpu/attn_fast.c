@@ -3,8 +3,10 @@
  * attn_fast.c - attention of some query rows over one chunk of 256 keys; compiled per instruction
  * set, equal bits on all.
  *
- * Rows share one key/value head: the heads of a group times the tokens of a tile, so a key is read
- * once for all of them.
+ * The rows of a key/value head share its keys: the heads of a group times the tokens of a tile, so
+ * a key is read once for all of them.  With several key/value heads a block of SUB keys is read for
+ * one head after the other, so that memory is read nearly in order; the next block is prefetched,
+ * because rows of one head lie too far apart for the processor to guess.  Both only move loads.
  *
  * Order of the sums, fixed whatever the tile: a logit is one FMA chain over i rising, keys in the
  * lanes (so keys are transposed when they are widened to f32); the sum of weights has 16 partial
@@ -13,168 +15,142 @@
  * calls: m' = max(m, mc), l' = fma(l, e^(m - m'), lc e^(mc - m')), o likewise.  Keys that a row
  * does not see are left out, not multiplied by zero: their values may be infinite or not yet
  * written. */
-#include "simd.h"
+#include "attn_widen.h"
 
-#include "fast.h"
-
+/* Rows and vectors held in registers: of logits (8 x 2 of 32 registers, or 2 x 2 pairs of 16), and
+ * of values. */
 #if defined(PERI_AVX512)
-enum { TILE_ROWS = 4, TILE_VECS = 4 };
+enum { SCORE_ROWS = 8, SCORE_VECS = 2, VALUE_ROWS = 4, VALUE_VECS = 4 };
 #elif PERI_SIMD
-enum { TILE_ROWS = 2, TILE_VECS = 2 };
+enum { SCORE_ROWS = 2, SCORE_VECS = 2, VALUE_ROWS = 2, VALUE_VECS = 2 };
 #else
-enum { TILE_ROWS = 1, TILE_VECS = 1 };
+enum { SCORE_ROWS = 1, SCORE_VECS = 1, VALUE_ROWS = 1, VALUE_VECS = 1 };
 #endif
-enum { SUB = ATTN_SUB };
+enum { SUB = ATTN_SUB, LINE = 64 };
 
-/* Logits further below the largest weigh exactly 0; so masked ones do, and no weight is denormal.
- */
+/* e^z for z <= 0, to 2 ulp.  Logits further below the largest weigh exactly 0; so masked ones do,
+ * and no weight is denormal, which lets one power of two serve: z = n ln 2 + r, |r| <= 0.35, e^r by
+ * the Taylor polynomial of degree 6 (v16_exp, for every z, needs twice the instructions). */
 SIMD_FN v16 weight_of(v16 z) {
-    return v16_select_lt(z, v16_set1(-87.0f), v16_zero(), v16_exp(z));
+    v16 n = v16_rint(v16_mul(z, v16_set1(0x1.715476p+0f)));
+    v16 r = v16_fnma(n, v16_set1(0x1.62e4p-1f), z);
+    r = v16_fnma(n, v16_set1(0x1.7f7d1cp-20f), r);
+    v16 p = v16_fma(v16_set1(1.0f / 720), r, v16_set1(1.0f / 120));
+    p = v16_fma(p, r, v16_set1(1.0f / 24));
+    p = v16_fma(p, r, v16_set1(1.0f / 6));
+    p = v16_fma(p, r, v16_set1(0.5f));
+    p = v16_fma(p, r, v16_set1(1.0f));
+    p = v16_fma(p, r, v16_set1(1.0f));
+    return v16_select_lt(z, v16_set1(-87.0f), v16_zero(), v16_scale2(p, n));
 }
-
-/* ---- widening ---- */
-
-/* Elements i .. i+15 of a pool row, n left. */
-SIMD_FN v16 load_pool(uint16_t dtype, const uint8_t *row, int32_t i, int32_t n) {
-    uint16_t t[16] = {0};
-    const uint16_t *p = (const uint16_t *)row + i;
-    if (dtype == PERI_CPU_F32) {
-        const float *f = (const float *)row + i;
-        return n >= 16 ? v16_load(f) : v16_load_n(f, n);
-    }
-    if (n < 16) {
-        memcpy(t, p, (size_t)n * 2);
-        p = t;
-    }
-    return dtype == PERI_CPU_F16 ? v16_load_f16(p) : v16_load_bf16(p);
-}
-
-#if defined(PERI_AVX512)
-SIMD_FN void transpose(v16 r[16]) {
-    __m512 t[16];
-#pragma GCC unroll 8
-    for (int i = 0; i < 16; i += 2) {
-        t[i] = _mm512_unpacklo_ps(r[i], r[i + 1]);
-        t[i + 1] = _mm512_unpackhi_ps(r[i], r[i + 1]);
-    }
-#pragma GCC unroll 4
-    for (int i = 0; i < 16; i += 4) {
-#pragma GCC unroll 2
-        for (int k = 0; k < 2; k++) {
-            __m512d a = _mm512_castps_pd(t[i + k]), b = _mm512_castps_pd(t[i + 2 + k]);
-            r[i + 2 * k] = _mm512_castpd_ps(_mm512_unpacklo_pd(a, b));
-            r[i + 2 * k + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(a, b));
-        }
-    }
-#pragma GCC unroll 4
-    for (int i = 0; i < 4; i++) { /* now 4x4 lanes */
-        t[i] = _mm512_shuffle_f32x4(r[i], r[i + 4], 0x88);
-        t[i + 4] = _mm512_shuffle_f32x4(r[i], r[i + 4], 0xdd);
-        t[i + 8] = _mm512_shuffle_f32x4(r[i + 8], r[i + 12], 0x88);
-        t[i + 12] = _mm512_shuffle_f32x4(r[i + 8], r[i + 12], 0xdd);
-    }
-#pragma GCC unroll 4
-    for (int i = 0; i < 4; i++) {
-        r[i] = _mm512_shuffle_f32x4(t[i], t[i + 8], 0x88);
-        r[i + 8] = _mm512_shuffle_f32x4(t[i], t[i + 8], 0xdd);
-        r[i + 4] = _mm512_shuffle_f32x4(t[i + 4], t[i + 12], 0x88);
-        r[i + 12] = _mm512_shuffle_f32x4(t[i + 4], t[i + 12], 0xdd);
-    }
-}
-#elif PERI_SIMD
-SIMD_FN void transpose8(__m256 r[8]) {
-    __m256 t[8], u[8];
-#pragma GCC unroll 4
-    for (int i = 0; i < 8; i += 2) {
-        t[i] = _mm256_unpacklo_ps(r[i], r[i + 1]);
-        t[i + 1] = _mm256_unpackhi_ps(r[i], r[i + 1]);
-    }
-#pragma GCC unroll 2
-    for (int i = 0; i < 8; i += 4) {
-        u[i] = _mm256_shuffle_ps(t[i], t[i + 2], 0x44);
-        u[i + 1] = _mm256_shuffle_ps(t[i], t[i + 2], 0xee);
-        u[i + 2] = _mm256_shuffle_ps(t[i + 1], t[i + 3], 0x44);
-        u[i + 3] = _mm256_shuffle_ps(t[i + 1], t[i + 3], 0xee);
-    }
-#pragma GCC unroll 4
-    for (int i = 0; i < 4; i++) {
-        r[i] = _mm256_permute2f128_ps(u[i], u[i + 4], 0x20);
-        r[i + 4] = _mm256_permute2f128_ps(u[i], u[i + 4], 0x31);
-    }
-}
-SIMD_FN void transpose(v16 r[16]) {
-    __m256 q[4][8];
-    for (int i = 0; i < 8; i++) {
-        q[0][i] = r[i].a;
-        q[1][i] = r[i].b;
-        q[2][i] = r[i + 8].a;
-        q[3][i] = r[i + 8].b;
-    }
-    for (int k = 0; k < 4; k++)
-        transpose8(q[k]);
-    for (int i = 0; i < 8; i++) {
-        r[i] = (v16){q[0][i], q[2][i]};
-        r[i + 8] = (v16){q[1][i], q[3][i]};
-    }
-}
-#else
-SIMD_FN void transpose(v16 r[16]) {
-    for (int i = 0; i < 16; i++)
-        for (int k = 0; k < i; k++) {
-            float t = r[i].v[k];
-            r[i].v[k] = r[k].v[i];
-            r[k].v[i] = t;
-        }
-}
-#endif
 
 static int32_t pad16(int32_t n) {
     return (n + 15) & ~15;
 }
 
-/* Keys j0 .. j0 + SUB - 1 to kt f32 [SUB / 16][pad16(dk)][16]; those outside lo .. hi - 1 count as
- * zeros. */
-SIMD_FN void widen_keys_of(uint16_t dtype, const attn_chunk *c, int32_t j0, float *kt) {
+/* Where the widening of one block asks for memory of the next: rows j .. end - 1, `bytes` of each,
+ * a few lines at a time, so that the requests do not crowd out the loads of the block at work. */
+typedef struct ahead {
+    const uint8_t *const *row;
+    size_t bytes, at;
+    int32_t j, end;
+} ahead;
+
+SIMD_FN void ahead_step(ahead *p, int n_line) {
+    for (int n = 0; n < n_line && p->j < p->end; n++) {
+        __builtin_prefetch(p->row[p->j] + p->at, 0, 2);
+        p->at += LINE;
+        if (p->at < p->bytes) continue;
+        p->at = 0;
+        p->j++;
+    }
+}
+
+/* 16 keys of dk elements transposed to out f32 [pad16(dk)][16]; key[k] NULL: zeros. */
+SIMD_FN void transpose_keys(uint16_t dtype, const uint8_t *const key[16], int is_whole, int32_t dk,
+                            float *out, ahead *p, int n_line) {
+    int32_t i = 0;
+    v16 r[16];
+    for (; is_whole && i + 16 <= dk; i += 16) {
+        ahead_step(p, n_line);
+#pragma GCC unroll 16
+        for (int k = 0; k < 16; k++)
+            r[k] = load_pool(dtype, key[k], i, 16);
+        transpose(r);
+#pragma GCC unroll 16
+        for (int k = 0; k < 16; k++)
+            v16_store(out + (i + k) * 16, r[k]);
+    }
+    for (; i < dk; i += 16) {
+        for (int k = 0; k < 16; k++)
+            r[k] = key[k] ? load_pool(dtype, key[k], i, dk - i) : v16_zero();
+        transpose(r);
+        for (int k = 0; k < 16; k++)
+            v16_store(out + (i + k) * 16, r[k]);
+    }
+}
+
+/* Keys j0 .. j0 + SUB - 1 of head g to kt f32 [SUB / 16][pad16(dk)][16]; those outside lo .. hi - 1
+ * count as zeros. */
+SIMD_FN void widen_keys_of(uint16_t dtype, const attn_chunk *c, int32_t g, int32_t j0, float *kt,
+                           ahead *p, int n_line) {
     for (int32_t b = 0; b < SUB && j0 + b < c->hi; b += 16) {
-        if (j0 + b + 16 <= c->lo) continue;
-        for (int32_t i = 0; i < c->dk; i += 16) {
-            v16 r[16];
-            for (int32_t k = 0; k < 16; k++) {
-                int32_t j = j0 + b + k;
-                r[k] =
-                    j >= c->lo && j < c->hi ? load_pool(dtype, c->k[j], i, c->dk - i) : v16_zero();
-            }
-            transpose(r);
-            float *out = kt + b * pad16(c->dk) + i * 16;
-            for (int32_t k = 0; k < 16; k++)
-                v16_store(out + k * 16, r[k]);
-        }
+        const uint8_t *key[16];
+        int32_t j = j0 + b;
+        if (j + 16 <= c->lo) continue;
+        for (int32_t k = 0; k < 16; k++)
+            key[k] = j + k >= c->lo && j + k < c->hi ? c->k[j + k] + (size_t)g * c->k_bytes : NULL;
+        transpose_keys(dtype, key, j >= c->lo && j + 16 <= c->hi, c->dk, kt + b * pad16(c->dk), p,
+                       n_line);
     }
 }
 
 /* Values of the same keys to vt f32 [SUB][pad16(dv)]. */
-SIMD_FN void widen_values_of(uint16_t dtype, const attn_chunk *c, int32_t j0, float *vt) {
-    int32_t lo = j0 > c->lo ? j0 : c->lo, hi = j0 + SUB < c->hi ? j0 + SUB : c->hi;
-    for (int32_t j = lo; j < hi; j++)
-        for (int32_t i = 0; i < c->dv; i += 16)
-            v16_store(vt + (j - j0) * pad16(c->dv) + i, load_pool(dtype, c->v[j], i, c->dv - i));
+SIMD_FN void widen_values_of(uint16_t dtype, const attn_chunk *c, int32_t g, int32_t j0, float *vt,
+                             ahead *p, int n_line) {
+    int32_t lo = j0 > c->lo ? j0 : c->lo, hi = j0 + SUB < c->hi ? j0 + SUB : c->hi, i;
+    for (int32_t j = lo; j < hi; j++) {
+        const uint8_t *v = c->v[j] + (size_t)g * c->v_bytes;
+        float *out = vt + (j - j0) * pad16(c->dv);
+        ahead_step(p, n_line);
+#pragma GCC unroll 4
+        for (i = 0; i + 16 <= c->dv; i += 16)
+            v16_store(out + i, load_pool(dtype, v, i, 16));
+        if (i < c->dv) v16_store(out + i, load_pool(dtype, v, i, c->dv - i));
+    }
 }
 
-static void widen_keys(const attn_chunk *c, int32_t j0, float *kt) {
-    if (c->dtype == PERI_CPU_F16)
-        widen_keys_of(PERI_CPU_F16, c, j0, kt);
-    else if (c->dtype == PERI_CPU_F32)
-        widen_keys_of(PERI_CPU_F32, c, j0, kt);
-    else
-        widen_keys_of(PERI_CPU_BF16, c, j0, kt);
+/* The g-th share of keys j0 .. j0 + SUB - 1, all heads of a key at once: they lie side by side. */
+static ahead ahead_of(const uint8_t *const *row, const attn_chunk *c, size_t bytes, int32_t g,
+                      int32_t j0) {
+    int32_t lo = j0 + SUB * g / c->n_head, hi = j0 + SUB * (g + 1) / c->n_head;
+    return (ahead){row, bytes * (size_t)c->n_head, 0, lo < c->lo ? c->lo : lo,
+                   hi > c->hi ? c->hi : hi};
 }
-static void widen_values(const attn_chunk *c, int32_t j0, float *vt) {
+
+/* Lines to ask for at each of n_step steps. */
+static int lines_each(const ahead *p, int32_t n_step) {
+    int64_t lines = (int64_t)(p->end - p->j) * (int64_t)((p->bytes + LINE - 1) / LINE);
+    return lines <= 0 ? 0 : (int)(n_step > 0 ? (lines + n_step - 1) / n_step : lines);
+}
+
+static void widen_keys(const attn_chunk *c, int32_t g, int32_t j0, float *kt, ahead *p) {
+    int n_line = lines_each(p, SUB / 16 * (c->dk / 16));
     if (c->dtype == PERI_CPU_F16)
-        widen_values_of(PERI_CPU_F16, c, j0, vt);
+        widen_keys_of(PERI_CPU_F16, c, g, j0, kt, p, n_line);
     else if (c->dtype == PERI_CPU_F32)
-        widen_values_of(PERI_CPU_F32, c, j0, vt);
+        widen_keys_of(PERI_CPU_F32, c, g, j0, kt, p, n_line);
     else
-        widen_values_of(PERI_CPU_BF16, c, j0, vt);
+        widen_keys_of(PERI_CPU_BF16, c, g, j0, kt, p, n_line);
+}
+static void widen_values(const attn_chunk *c, int32_t g, int32_t j0, float *vt, ahead *p) {
+    int n_line = lines_each(p, SUB);
+    if (c->dtype == PERI_CPU_F16)
+        widen_values_of(PERI_CPU_F16, c, g, j0, vt, p, n_line);
+    else if (c->dtype == PERI_CPU_F32)
+        widen_values_of(PERI_CPU_F32, c, g, j0, vt, p, n_line);
+    else
+        widen_values_of(PERI_CPU_BF16, c, g, j0, vt, p, n_line);
 }
 
 /* ---- logits ---- */
@@ -182,29 +158,29 @@ static void widen_values(const attn_chunk *c, int32_t j0, float *vt) {
 /* n_row rows, n_vec times 16 keys, literals. */
 SIMD_FN void score_tile(const float *kt, int32_t dk, const attn_row *row, float *s, int n_row,
                         int n_vec) {
-    v16 c[4][4];
+    v16 c[8][2];
     int32_t block = pad16(dk) * 16;
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int r = 0; r < n_row; r++)
-#pragma GCC unroll 4
+#pragma GCC unroll 2
         for (int v = 0; v < n_vec; v++)
             c[r][v] = v16_zero();
     for (int32_t i = 0; i < dk; i++) {
-        v16 k[4];
-#pragma GCC unroll 4
+        v16 k[2];
+#pragma GCC unroll 2
         for (int v = 0; v < n_vec; v++)
             k[v] = v16_load(kt + v * block + i * 16);
-#pragma GCC unroll 4
+#pragma GCC unroll 8
         for (int r = 0; r < n_row; r++) {
             v16 q = v16_set1(row[r].q[i]);
-#pragma GCC unroll 4
+#pragma GCC unroll 2
             for (int v = 0; v < n_vec; v++)
                 c[r][v] = v16_fma(q, k[v], c[r][v]);
         }
     }
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int r = 0; r < n_row; r++)
-#pragma GCC unroll 4
+#pragma GCC unroll 2
         for (int v = 0; v < n_vec; v++)
             v16_store(s + r * ATTN_CHUNK + v * 16, c[r][v]);
 }
@@ -226,57 +202,78 @@ static bounds bounds_of(const attn_row *row, int n, int32_t j0) {
     return b;
 }
 
+/* n_row literal rows over vectors v .. end - 1 of 16 keys. */
+SIMD_FN void score_strip(const float *kt, int32_t dk, const attn_row *row, float *s, int32_t v,
+                         int32_t end, int n_row) {
+    int32_t block = pad16(dk) * 16;
+    for (; v + SCORE_VECS <= end; v += SCORE_VECS)
+        score_tile(kt + v * block, dk, row, s + v * 16, n_row, SCORE_VECS);
+    for (; v < end; v++)
+        score_tile(kt + v * block, dk, row, s + v * 16, n_row, 1);
+}
+
 static void score_rows(const float *kt, int32_t dk, const attn_row *row, int n_row, int32_t j0,
                        float *s) {
     bounds b = bounds_of(row, n_row, j0);
     int32_t v = (b.lo - j0) / 16, end = (b.hi - j0 + 15) / 16;
-    while (v < end) {
-        const float *k = kt + v * pad16(dk) * 16;
-        float *out = s + j0 + v * 16;
-        int wide = v + TILE_VECS <= end;
-        if (n_row == TILE_ROWS && wide)
-            score_tile(k, dk, row, out, TILE_ROWS, TILE_VECS);
-        else if (n_row == TILE_ROWS)
-            score_tile(k, dk, row, out, TILE_ROWS, 1);
-        else if (n_row == 2 && wide)
-            score_tile(k, dk, row, out, 2, TILE_VECS);
-        else if (n_row == 2)
-            score_tile(k, dk, row, out, 2, 1);
-        else if (wide)
-            score_tile(k, dk, row, out, 1, TILE_VECS);
-        else
-            score_tile(k, dk, row, out, 1, 1);
-        v += wide ? TILE_VECS : 1;
-    }
+    if (n_row == SCORE_ROWS)
+        score_strip(kt, dk, row, s + j0, v, end, SCORE_ROWS);
+    else if (n_row == 4)
+        score_strip(kt, dk, row, s + j0, v, end, 4);
+    else if (n_row == 2)
+        score_strip(kt, dk, row, s + j0, v, end, 2);
+    else
+        score_strip(kt, dk, row, s + j0, v, end, 1);
 }
 
-/* Rows to take together when n are left: TILE_ROWS, 2 or 1. */
-static int take_rows(int32_t n) {
-    return n >= TILE_ROWS ? TILE_ROWS : n >= 2 ? 2 : 1;
+/* Rows to take together when n are left: `most`, or the largest power of two that n holds. */
+static int take_rows(int32_t n, int most) {
+    while (most > n)
+        most /= 2;
+    return most;
 }
 
 static const float lane_number[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
 
-/* Products of one row become weights e^(z - m); m and their sum are returned. */
-static float softmax_row(const attn_row *row, float scale, float cap, float *s, float *sum) {
-    v16 top = v16_set1(-INFINITY), lanes = v16_load(lane_number), l = v16_zero();
-    v16 lo = v16_set1((float)row->lo), hi = v16_set1((float)row->hi);
+/* x where the row sees key j + lane, -infinity elsewhere. */
+SIMD_FN v16 visible(const attn_row *row, int32_t j, v16 x) {
+    if (j >= row->lo && j + 16 <= row->hi) return x;
+    v16 none = v16_set1(-INFINITY), at = v16_add(v16_load(lane_number), v16_set1((float)j));
+    x = v16_select_lt(at, v16_set1((float)row->lo), none, x);
+    return v16_select_lt(at, v16_set1((float)row->hi), x, none);
+}
+
+/* Products become logits z. */
+SIMD_FN void cap_and_slope(const attn_row *row, float scale, float cap, float *s) {
     for (int32_t j = row->lo & ~15; j < row->hi; j += 16) {
-        v16 z = v16_mul(v16_load(s + j), v16_set1(scale)), at = v16_add(lanes, v16_set1((float)j));
+        v16 z = v16_mul(v16_load(s + j), v16_set1(scale));
+        v16 at = v16_add(v16_load(lane_number), v16_set1((float)j));
         if (cap > 0) z = v16_mul(v16_set1(cap), v16_tanh(v16_div(z, v16_set1(cap))));
         if (row->slope != 0)
             z = v16_fma(v16_set1(row->slope), v16_sub(at, v16_set1(row->origin)), z);
-        z = v16_select_lt(at, lo, v16_set1(-INFINITY), z);
-        z = v16_select_lt(at, hi, z, v16_set1(-INFINITY));
         v16_store(s + j, z);
-        top = v16_max(top, z);
     }
+}
+
+/* Products s of one row become weights e^(z - m); m and their sum are returned.  Where logits are
+ * the products times a positive scale, the largest product gives m, and z - m is one FMA. */
+static float softmax_row(const attn_row *row, float scale, float cap, float *s, float *sum) {
+    v16 top = v16_set1(-INFINITY), l = v16_zero();
+    int32_t first = row->lo & ~15;
+    if (cap > 0 || row->slope != 0 || !(scale > 0)) {
+        cap_and_slope(row, scale, cap, s);
+        scale = 1.0f;
+    }
+    for (int32_t j = first; j < row->hi; j += 16)
+        top = v16_max(top, visible(row, j, v16_load(s + j)));
     float lane[16], m = -INFINITY;
     v16_store(lane, top);
     for (int i = 0; i < 16; i++)
         m = m > lane[i] ? m : lane[i];
-    for (int32_t j = row->lo & ~15; j < row->hi; j += 16) {
-        v16 p = weight_of(v16_sub(v16_load(s + j), v16_set1(m)));
+    m *= scale;
+    v16 below = v16_set1(-m), factor = v16_set1(scale);
+    for (int32_t j = first; j < row->hi; j += 16) {
+        v16 p = weight_of(visible(row, j, v16_fma(v16_load(s + j), factor, below)));
         v16_store(s + j, p);
         l = v16_add(l, p);
     }
@@ -328,20 +325,20 @@ static void add_values(const values *u, const float *s, float *o, int32_t j0, in
     int32_t n = u->stride;
     const float *x = u->p + (j0 - u->first) * n, *p = s + j0;
     for (int32_t i = 0; i < n;) {
-        int wide = i + TILE_VECS * 16 <= n;
-        if (n_row == TILE_ROWS && wide)
-            value_tile(x + i, n, p, o + i, j1 - j0, TILE_ROWS, TILE_VECS);
-        else if (n_row == TILE_ROWS)
-            value_tile(x + i, n, p, o + i, j1 - j0, TILE_ROWS, 1);
+        int wide = i + VALUE_VECS * 16 <= n;
+        if (n_row == VALUE_ROWS && wide)
+            value_tile(x + i, n, p, o + i, j1 - j0, VALUE_ROWS, VALUE_VECS);
+        else if (n_row == VALUE_ROWS)
+            value_tile(x + i, n, p, o + i, j1 - j0, VALUE_ROWS, 1);
         else if (n_row == 2 && wide)
-            value_tile(x + i, n, p, o + i, j1 - j0, 2, TILE_VECS);
+            value_tile(x + i, n, p, o + i, j1 - j0, 2, VALUE_VECS);
         else if (n_row == 2)
             value_tile(x + i, n, p, o + i, j1 - j0, 2, 1);
         else if (wide)
-            value_tile(x + i, n, p, o + i, j1 - j0, 1, TILE_VECS);
+            value_tile(x + i, n, p, o + i, j1 - j0, 1, VALUE_VECS);
         else
             value_tile(x + i, n, p, o + i, j1 - j0, 1, 1);
-        i += wide ? TILE_VECS * 16 : 16;
+        i += wide ? VALUE_VECS * 16 : 16;
     }
 }
 
@@ -369,50 +366,66 @@ static void value_rows(const values *u, const attn_row *row, int n_row, const fl
 
 /* ---- the chunk ---- */
 
-static void merge(attn_row *row, float m, float l, const float *o, int32_t dvp) {
-    float lane[16];
-    float top = row->m > m ? row->m : m;
-    if (m == -INFINITY) return; /* visible keys whose logits are all -infinity weigh nothing */
-    v16_store(lane, weight_of(v16_set1(row->m - top)));
-    float old = lane[0];
-    v16_store(lane, weight_of(v16_set1(m - top)));
-    float new = lane[0];
-    row->m = top;
-    row->l = fmaf(row->l, old, l * new);
-    for (int32_t i = 0; i < dvp; i += 16)
-        v16_store(row->o + i, v16_fma(v16_load(row->o + i), v16_set1(old),
-                                      v16_mul(v16_load(o + i), v16_set1(new))));
-}
-
-static void chunk(const attn_chunk *c, attn_row *row, int32_t n_row, const attn_space *a) {
-    int32_t dvp = pad16(c->dv);
-    float m[ATTN_ROWS_MAX], l[ATTN_ROWS_MAX];
-    for (int32_t j = c->lo / SUB * SUB; j < c->hi; j += SUB) {
-        widen_keys(c, j, a->wide);
-        for (int32_t r = 0, n; r < n_row; r += n)
-            score_rows(a->wide, c->dk, row + r, n = take_rows(n_row - r), j, a->s + r * ATTN_CHUNK);
-    }
-    for (int32_t r = 0; r < n_row; r++)
+static void chunk(const attn_chunk *c, const attn_row *row, const attn_part *out,
+                  const attn_space *a) {
+    int32_t dvp = pad16(c->dv), n_row = c->n_row, total = n_row * c->n_head;
+    for (int32_t j = c->lo / SUB * SUB; j < c->hi; j += SUB)
+        for (int32_t g = 0; g < c->n_head; g++) {
+            ahead next = j + SUB < c->hi ? ahead_of(c->k, c, c->k_bytes, g, j + SUB)
+                                         : ahead_of(c->v, c, c->v_bytes, g, c->lo / SUB * SUB);
+            widen_keys(c, g, j, a->wide, &next);
+            for (int32_t r = g * n_row, end = r + n_row, n; r < end; r += n)
+                score_rows(a->wide, c->dk, row + r, n = take_rows(end - r, SCORE_ROWS), j,
+                           a->s + r * ATTN_CHUNK);
+        }
+    for (int32_t r = 0; r < total; r++) {
+        out->m[r] = -INFINITY;
+        out->l[r] = 0.0f;
         if (row[r].lo < row[r].hi)
-            m[r] = softmax_row(&row[r], c->scale, c->cap, a->s + r * ATTN_CHUNK, &l[r]);
-    memset(a->o, 0, (size_t)(n_row * dvp) * sizeof *a->o);
-    for (int32_t j = c->lo / SUB * SUB; j < c->hi; j += SUB) {
-        values u = {a->wide, j, dvp};
-        widen_values(c, j, a->wide);
-        for (int32_t r = 0, n; r < n_row; r += n)
-            value_rows(&u, row + r, n = take_rows(n_row - r), a->s + r * ATTN_CHUNK,
-                       a->o + r * dvp);
+            out->m[r] = softmax_row(&row[r], c->scale, c->cap, a->s + r * ATTN_CHUNK, &out->l[r]);
     }
-    for (int32_t r = 0; r < n_row; r++)
-        if (row[r].lo < row[r].hi) merge(&row[r], m[r], l[r], a->o + r * dvp, dvp);
+    memset(out->o, 0, (size_t)(total * dvp) * sizeof *out->o);
+    for (int32_t j = c->lo / SUB * SUB; j < c->hi; j += SUB)
+        for (int32_t g = 0; g < c->n_head; g++) {
+            values u = {a->wide, j, dvp};
+            ahead next = ahead_of(c->v, c, c->v_bytes, g, j + SUB);
+            widen_values(c, g, j, a->wide, &next);
+            for (int32_t r = g * n_row, end = r + n_row, n; r < end; r += n)
+                value_rows(&u, row + r, n = take_rows(end - r, VALUE_ROWS), a->s + r * ATTN_CHUNK,
+                           out->o + r * dvp);
+        }
 }
 
-static void finish(attn_row *row, const float *sink, float *y, int32_t dv) {
-    float none[ATTN_D_MAX] = {0};
-    if (sink) merge(row, *sink, 1.0f, none, pad16(dv));
-    v16 l = v16_set1(row->l);
+/* Visible keys whose logits are all -infinity weigh nothing, like no keys. */
+static void merge_row(float *m, float *l, float *o, float part_m, float part_l, const float *part,
+                      int32_t dvp) {
+    float lane[16], top = *m > part_m ? *m : part_m;
+    if (part_m == -INFINITY) return;
+    v16_store(lane, weight_of(v16_set1(*m - top)));
+    float old = lane[0];
+    v16_store(lane, weight_of(v16_set1(part_m - top)));
+    float new = lane[0];
+    *m = top;
+    *l = fmaf(*l, old, part_l * new);
+    for (int32_t i = 0; i < dvp; i += 16)
+        v16_store(o + i, v16_fma(v16_load(o + i), v16_set1(old),
+                                 v16_mul(v16_load(part + i), v16_set1(new))));
+}
+
+static void merge(const attn_part *to, const attn_part *from, int32_t n_row, int32_t dv) {
+    int32_t dvp = pad16(dv);
+    for (int32_t r = 0; r < n_row; r++)
+        merge_row(&to->m[r], &to->l[r], to->o + r * dvp, from->m[r], from->l[r], from->o + r * dvp,
+                  dvp);
+}
+
+static void finish(const attn_part *p, int32_t r, const float *sink, float *y, int32_t dv) {
+    static const float none[ATTN_D_MAX];
+    float *o = p->o + r * pad16(dv);
+    if (sink) merge_row(&p->m[r], &p->l[r], o, *sink, 1.0f, none, pad16(dv));
+    v16 l = v16_set1(p->l[r]);
     for (int32_t i = 0; i < dv; i += 16) {
-        v16 v = row->l == 0.0f ? v16_zero() : v16_div(v16_load(row->o + i), l);
+        v16 v = p->l[r] == 0.0f ? v16_zero() : v16_div(v16_load(o + i), l);
         if (dv - i >= 16)
             v16_store(y + i, v);
         else
@@ -422,5 +435,6 @@ static void finish(attn_row *row, const float *sink, float *y, int32_t dv) {
 
 const attn_isa PERI_ISA_FN(attn) = {
     .chunk = chunk,
+    .merge = merge,
     .finish = finish,
 };

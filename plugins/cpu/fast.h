@@ -23,39 +23,46 @@ typedef struct vec_isa {
     void (*to_f16)(const float *x, uint16_t *y, int64_t n);
 } vec_isa;
 
-enum { ATTN_CHUNK = 256, ATTN_SUB = 64, ATTN_ROWS_MAX = 128, ATTN_D_MAX = 1024 };
+enum { ATTN_CHUNK = 256, ATTN_SUB = 32, ATTN_ROWS_MAX = 256, ATTN_D_MAX = 1024 };
 
-/* Keys of one sequence and one key/value head in a chunk: those that some row sees, lo <= j < hi,
- * counted in the chunk. */
+/* Keys of one sequence in a chunk: those that some row sees, lo <= j < hi, counted in the chunk;
+ * and n_head neighbouring key/value heads, for each of which n_row query rows ask. */
 typedef struct attn_chunk {
-    const uint8_t *k[ATTN_CHUNK], *v[ATTN_CHUNK]; /* the keys' rows, in the pool's type */
-    int32_t lo, hi;
+    const uint8_t *k[ATTN_CHUNK], *v[ATTN_CHUNK]; /* the first head's rows, in the pool's type */
+    int32_t lo, hi, n_head, n_row;
     uint16_t dtype;
     int32_t dk, dv;
+    size_t k_bytes, v_bytes; /* of a row, so from a head's to the next */
     float scale, cap;
 } attn_chunk;
 
-/* One query row (token and head) and its running softmax, (-infinity, 0, zeros) at first. */
+/* One query row: a token and head. */
 typedef struct attn_row {
     const float *q;
-    float *o;            /* f32 [dv rounded up to 16] */
-    float m, l;          /* largest logit so far, sum of e^(z - m) */
     int32_t lo, hi;      /* visible keys of the chunk: lo <= j < hi */
     float slope, origin; /* logit += slope * (j - origin), j counted in the chunk */
 } attn_row;
 
+/* Softmax of rows over some keys, not yet divided by l. */
+typedef struct attn_part {
+    float *m, *l; /* [rows] largest logit (-infinity: no key yet), sum of e^(z - m) */
+    float *o;     /* [rows][dv rounded up to 16] sum of e^(z - m) V */
+} attn_part;
+
 /* Scratch of a chunk. */
 typedef struct attn_space {
     float *s;    /* [rows][ATTN_CHUNK] */
-    float *o;    /* [rows][dv16] */
     float *wide; /* [ATTN_SUB][max(dk16, dv16)] */
 } attn_space;
 
 typedef struct attn_isa {
-    /* Add a chunk's keys to at most ATTN_ROWS_MAX rows. */
-    void (*chunk)(const attn_chunk *c, attn_row *row, int32_t n_row, const attn_space *a);
-    /* y[dv] = the row's result, after its sink (may be NULL). */
-    void (*finish)(attn_row *row, const float *sink, float *y, int32_t dv);
+    /* The chunk's keys alone, row[n_head][n_row]. */
+    void (*chunk)(const attn_chunk *c, const attn_row *row, const attn_part *out,
+                  const attn_space *a);
+    /* Add later keys. */
+    void (*merge)(const attn_part *to, const attn_part *from, int32_t n_row, int32_t dv);
+    /* y[dv] = the result of row r, after its sink (may be NULL). */
+    void (*finish)(const attn_part *p, int32_t r, const float *sink, float *y, int32_t dv);
 } attn_isa;
 
 #define FAST_ISA_FUNCTIONS(isa)                                                                    \

@@ -143,6 +143,10 @@ SIMD_FN v16 v16_pow2(v16 n) {
     __m512i i = _mm512_add_epi32(_mm512_cvtps_epi32(n), _mm512_set1_epi32(127));
     return _mm512_castsi512_ps(_mm512_slli_epi32(i, 23));
 }
+/* p * 2^n, where that is no denormal. */
+SIMD_FN v16 v16_scale2(v16 p, v16 n) {
+    return _mm512_scalef_ps(p, n);
+}
 SIMD_FN v16 v16_abs(v16 a) {
     return _mm512_abs_ps(a);
 }
@@ -224,6 +228,10 @@ SIMD_FN __m256 ymm_select_lt(__m256 a, __m256 b, __m256 x, __m256 y) {
 }
 V16_1(v16_rint, ymm_rint)
 V16_1(v16_pow2, ymm_pow2)
+SIMD_FN __m256 ymm_scale2(__m256 p, __m256 n) {
+    return _mm256_mul_ps(p, ymm_pow2(n));
+}
+V16_2(v16_scale2, ymm_scale2)
 V16_1(v16_abs, ymm_abs)
 V16_2(v16_copysign, ymm_copysign)
 SIMD_FN v16 v16_select_lt(v16 a, v16 b, v16 x, v16 y) {
@@ -307,6 +315,9 @@ SIMD_FN float pow2_whole(float n) {
 }
 SIMD_FN v16 v16_pow2(v16 n) {
     V16_EACH(pow2_whole(n.v[i]));
+}
+SIMD_FN v16 v16_scale2(v16 p, v16 n) {
+    V16_EACH(p.v[i] * pow2_whole(n.v[i]));
 }
 SIMD_FN v16 v16_abs(v16 a) {
     V16_EACH(fabsf(a.v[i]));

@@ -45,6 +45,24 @@ static void requests_are_aligned_and_zeroed(void **state) {
     peri_fault_alloc_remove();
 }
 
+static void large_blocks_begin_at_large_pages(void **state) {
+    static const size_t large = (size_t)32 << 20, page = (size_t)2 << 20;
+    (void)state;
+    char *p = peri_alloc_large(large + 5), *q = peri_alloc_large(large - 1);
+    assert_non_null(p);
+    assert_non_null(q);
+    assert_int_equal((uintptr_t)p % page, 0);
+    assert_int_equal((uintptr_t)q % 64, 0);
+    p[0] = p[large + 4] = q[0] = q[large - 2] = 1;
+    peri_free(p);
+    peri_free(q);
+    assert_null(peri_alloc_large(SIZE_MAX));
+    peri_fault *f = peri_fault_alloc_install();
+    f->fail_at = 1;
+    assert_null(peri_alloc_large(large));
+    peri_fault_alloc_remove();
+}
+
 static void default_table_aligns_too(void **state) {
     (void)state;
     char *p = peri_alloc_aligned(65, 64);
@@ -186,6 +204,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(sizes_that_overflow_are_refused),
         cmocka_unit_test(requests_are_aligned_and_zeroed),
+        cmocka_unit_test(large_blocks_begin_at_large_pages),
         cmocka_unit_test(default_table_aligns_too),
         cmocka_unit_test(nth_call_fails_once_or_for_good),
         cmocka_unit_test(failed_resize_keeps_the_block),

@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * attn_widen.h - elements of the key and value pools as f32 vectors, and sixteen vectors
+ * transposed, per instruction set.  Part of attn_fast.c. */
+#ifndef PERI_CPU_ATTN_WIDEN_H
+#define PERI_CPU_ATTN_WIDEN_H
+
+#include "fast.h"
+#include "simd.h"
+
+/* Elements i .. i+15 of a pool row, n left. */
+SIMD_FN v16 load_pool(uint16_t dtype, const uint8_t *row, int32_t i, int32_t n) {
+    uint16_t t[16] = {0};
+    const uint16_t *p = (const uint16_t *)row + i;
+    if (dtype == PERI_CPU_F32) {
+        const float *f = (const float *)row + i;
+        return n >= 16 ? v16_load(f) : v16_load_n(f, n);
+    }
+    if (n < 16) {
+        memcpy(t, p, (size_t)n * 2);
+        p = t;
+    }
+    return dtype == PERI_CPU_F16 ? v16_load_f16(p) : v16_load_bf16(p);
+}
+
+#if defined(PERI_AVX512)
+SIMD_FN void transpose(v16 r[16]) {
+    __m512 t[16];
+#pragma GCC unroll 8
+    for (int i = 0; i < 16; i += 2) {
+        t[i] = _mm512_unpacklo_ps(r[i], r[i + 1]);
+        t[i + 1] = _mm512_unpackhi_ps(r[i], r[i + 1]);
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < 16; i += 4) {
+#pragma GCC unroll 2
+        for (int k = 0; k < 2; k++) {
+            __m512d a = _mm512_castps_pd(t[i + k]), b = _mm512_castps_pd(t[i + 2 + k]);
+            r[i + 2 * k] = _mm512_castpd_ps(_mm512_unpacklo_pd(a, b));
+            r[i + 2 * k + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(a, b));
+        }
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++) { /* now 4x4 lanes */
+        t[i] = _mm512_shuffle_f32x4(r[i], r[i + 4], 0x88);
+        t[i + 4] = _mm512_shuffle_f32x4(r[i], r[i + 4], 0xdd);
+        t[i + 8] = _mm512_shuffle_f32x4(r[i + 8], r[i + 12], 0x88);
+        t[i + 12] = _mm512_shuffle_f32x4(r[i + 8], r[i + 12], 0xdd);
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++) {
+        r[i] = _mm512_shuffle_f32x4(t[i], t[i + 8], 0x88);
+        r[i + 8] = _mm512_shuffle_f32x4(t[i], t[i + 8], 0xdd);
+        r[i + 4] = _mm512_shuffle_f32x4(t[i + 4], t[i + 12], 0x88);
+        r[i + 12] = _mm512_shuffle_f32x4(t[i + 4], t[i + 12], 0xdd);
+    }
+}
+#elif PERI_SIMD
+SIMD_FN void transpose8(__m256 r[8]) {
+    __m256 t[8], u[8];
+#pragma GCC unroll 4
+    for (int i = 0; i < 8; i += 2) {
+        t[i] = _mm256_unpacklo_ps(r[i], r[i + 1]);
+        t[i + 1] = _mm256_unpackhi_ps(r[i], r[i + 1]);
+    }
+#pragma GCC unroll 2
+    for (int i = 0; i < 8; i += 4) {
+        u[i] = _mm256_shuffle_ps(t[i], t[i + 2], 0x44);
+        u[i + 1] = _mm256_shuffle_ps(t[i], t[i + 2], 0xee);
+        u[i + 2] = _mm256_shuffle_ps(t[i + 1], t[i + 3], 0x44);
+        u[i + 3] = _mm256_shuffle_ps(t[i + 1], t[i + 3], 0xee);
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++) {
+        r[i] = _mm256_permute2f128_ps(u[i], u[i + 4], 0x20);
+        r[i + 4] = _mm256_permute2f128_ps(u[i], u[i + 4], 0x31);
+    }
+}
+SIMD_FN void transpose(v16 r[16]) {
+    __m256 q[4][8];
+    for (int i = 0; i < 8; i++) {
+        q[0][i] = r[i].a;
+        q[1][i] = r[i].b;
+        q[2][i] = r[i + 8].a;
+        q[3][i] = r[i + 8].b;
+    }
+    for (int k = 0; k < 4; k++)
+        transpose8(q[k]);
+    for (int i = 0; i < 8; i++) {
+        r[i] = (v16){q[0][i], q[2][i]};
+        r[i + 8] = (v16){q[1][i], q[3][i]};
+    }
+}
+#else
+SIMD_FN void transpose(v16 r[16]) {
+    for (int i = 0; i < 16; i++)
+        for (int k = 0; k < i; k++) {
+            float t = r[i].v[k];
+            r[i].v[k] = r[k].v[i];
+            r[k].v[i] = t;
+        }
+}
+#endif
+
+#endif
