@@ -119,6 +119,19 @@ function M.find(name)
   end
 end
 
+---What is said of a folder where the name of an assistant was expected; nil when it is none.
+---@param name string
+---@return string?
+function M.of_folder(name)
+  local there = host.look(name)
+  if not there or there.kind ~= "folder" then return nil end
+  local inside = {}
+  for _, entry in ipairs(entries_of(name, there.names or {})) do inside[#inside + 1] = entry.name end
+  if #inside == 0 then return name .. " is a folder without assistants" end
+  return ("%s is a folder; name one of its assistants (%s) behind --assistants %s"):format(name,
+    table.concat(inside, ", "), name)
+end
+
 ---Is the path below the folder?
 ---@param path string
 ---@param folder string   with its slash

@@ -63,7 +63,7 @@ local function read_base(assistant, line)
   local there = host.look(path)
   if find.is_possible(from) and not (there and there.kind == "file") then
     local base, err = find.base(from, true)
-    if not base then return nil, err end
+    if not base then return nil, check.err(err.code, "from: " .. err.message) end
     local file = base.entry.file
     line.files[#line.files + 1] = { path = file, stamp = host.look(file).stamp }
     return modelfile.of_instructions(base.instructions, { look = host.look })
@@ -123,12 +123,6 @@ local function check_supported(assistant)
   end
 end
 
--- What is said of a word that names nothing; nil where it is a path.
-local function unknown(from)
-  if from:find("[/.]") or host.look(from) then return nil end
-  return check.err("not_found", "from: " .. folders.unknown(from))
-end
-
 ---The engine's model of an assistant.
 ---@param assistant perigee.assistant   checked
 ---@return table? model
@@ -147,7 +141,7 @@ function M.open(assistant)
     return nil, check.err("invalid", check.wrong("from", from, "a path or a model"))
   end
   local model, err = engine.open(from, parameters.pick(assistant.parameters, "model"))
-  if not model then return nil, unknown(from) or check.as_err(err, "model") end
+  if not model then return nil, check.as_err(err, "model") end
   return model, { model = model, n = 1 }
 end
 

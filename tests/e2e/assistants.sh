@@ -54,7 +54,7 @@ has "$err" "add --allow fs.read=$tmp/here/notes"
 
 # What is wrong is told with what would help.
 run 1 run tutr
-has "$err" "there is no file and no assistant tutr; did you mean tutor?"
+has "$err" "there is no file 'tutr' here, no assistant of that name and no model of that name; did you mean 'tutor'?"
 run 1 run nothing-like-that
 has "$err" "no assistant of that name"
 printf 'FROM ../team/toy.gguf\n' >tutor
@@ -93,7 +93,7 @@ wrong tool.lua 'tool.lua:4: tool (f).parameters.a: the type "strin" is unknown; 
 printf 'return {\n  from = "../team/toy.gguf",\n  with = { "part.lua" },\n}\n' >with.lua
 wrong with.lua "with.lua:3: with: there is no file part.lua"
 printf 'return { from = "tutr" }\n' >tutr.lua
-wrong tutr.lua "tutr.lua: from: there is no file and no assistant tutr; did you mean tut"
+wrong tutr.lua "tutr.lua: from: there is no file 'tutr' here, no assistant of that name and no model of that name"
 printf 'local x = {\n  from = "../team/toy.gguf",\n}\n' >silent.lua
 run run silent.lua hi
 has "$err" "silent.lua returned nothing, so there is nobody to talk to"

@@ -21,6 +21,7 @@ local targets = require "perigee.cli.target"
 local M = {}
 
 -- Kinds of targets that are a Modelfile's instructions.
+local MAX_COLUMN <const> = 30 -- a longer value does not push the others aside
 local IS_MODELFILE <const> = { modelfile = true, name = true }
 
 ---@class perigee.cli.shown
@@ -111,13 +112,14 @@ function PART.parameters(shown)
     local data = is_chain and samplers_data(row[2]) or as_json(row[2])
     members[i] = { row[1], json.object { { "value", data }, { "origin", row[3] } } }
     row[2] = (is_chain and sampler.text or value_text)(row[2]):gsub("%c", " ")
-    width, value_width = math.max(width, #row[1]), math.max(value_width, #row[2])
+    width = math.max(width, #row[1])
+    if #row[2] <= MAX_COLUMN then value_width = math.max(value_width, #row[2]) end
   end
   local lines = {}
   table.insert(rows, 1, { "name", "value", "origin" })
   for i, row in ipairs(rows) do
     lines[i] = row[1] .. (" "):rep(width - #row[1] + 2) .. row[2]
-      .. (" "):rep(value_width - #row[2] + 2) .. row[3] .. "\n"
+      .. (" "):rep(math.max(0, value_width - #row[2]) + 2) .. row[3] .. "\n"
   end
   return table.concat(lines), json.object(members)
 end

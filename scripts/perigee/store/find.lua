@@ -67,6 +67,8 @@ local function nearest(word)
 end
 
 local function missing(word, is_name)
+  local folder = not is_name and assistants.of_folder(word)
+  if folder then return check.err("not_found", folder) end
   local near = nearest(word)
   return check.err("not_found", ("there is no %s%s perigee list shows the models there are, "
     .. "perigee create makes one%s"):format(is_name and ("model '%s'"):format(word)
