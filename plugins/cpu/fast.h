@@ -81,6 +81,9 @@ FAST_ISA_FUNCTIONS(avx512)
 FAST_QUANTIZE(avx2vnni)
 FAST_QUANTIZE(avx512vnni)
 
+/* linear_token.c, avx512vnni: rows_int for one token, of some types; 0: not of this one. */
+int linear_token(const linear_in *in, int64_t row0, int32_t rows, float *acc);
+
 /* linear.c: LINEAR, LINEAR_QKV, GATE_UP_GLU, LINEAR_EXPERTS. */
 int linear_supports(const peri_program *p, const peri_op *op, char numerics[28]);
 int32_t linear_run(cpu_dev *d, const cpu_isa *isa, const cpu_job *j, peri_error *e);

@@ -237,6 +237,9 @@ static void block(const group *g) {
 
 static void rows_int(const linear_in *in, int64_t row0, int32_t rows, float *acc) {
     const kernel *k = kernels;
+#if defined(PERI_AVX512)
+    if (in->n_tok == 1 && linear_token(in, row0, rows, acc)) return;
+#endif
     while (k->dtype != in->type->dtype)
         k++;
     each_block(in, k, row0, rows, acc, block);
