@@ -7,7 +7,7 @@
  * Why another way for one token.  Decoding is a read of all weights, and this is the order in which
  * memory is fastest: rows follow one another, so 16 rows are one stream, which the processor's own
  * prefetching recognises. Kernels with rows in lanes read 16 streams at once and depend on prefetch
- * instructions, of which too few can be under way.  Zen 5, one thread, Q4_0: 22 GB/s there, 36
+ * instructions, of which too few can be under way.  Zen 5, one thread, Q4_0: 21 GB/s there, 33
  * here, of 41 that a plain read reaches.
  *
  * A register holds 64 consecutive columns of a row as unsigned bytes; vpdpbusd with as many
@@ -18,6 +18,11 @@
  * sub-blocks; the 16 partial sums of a superblock are added up together with those of 15 other
  * rows. */
 #include "linear_unpack.h"
+
+#include "linear_grid.h"
+
+/* GGUF's numbers: of the types of span 256 here, those with a grid come last. */
+#define IS_GRID(dtype) ((dtype) >= PERI_CPU_IQ2_XXS)
 
 enum {
     SEGMENT = 4096, /* columns of a row before the next row: what is kept of 16 rows fits L1 */
@@ -209,23 +214,46 @@ SIMD_FN vi scaled(const vi s[4], vi scale01, vi scale23) {
     return vi_dot16(t, _mm512_packs_epi32(s[2], s[3]), scale23);
 }
 
+/* The same with 16 scales of 16 columns: lane l of s[c] is sub-block 4 c + l. */
+SIMD_FN vi scaled16(const vi s[4], __m128i scales) {
+    static const uint16_t at[32] = {0, 0, 0, 0, 4, 4, 4, 4, 1, 1, 1, 1, 5, 5, 5, 5,
+                                    2, 2, 2, 2, 6, 6, 6, 6, 3, 3, 3, 3, 7, 7, 7, 7};
+    vi words = _mm512_castsi256_si512(_mm256_cvtepi8_epi16(scales)), at01 = vi_load(at);
+    vi at23 = _mm512_add_epi16(at01, vi_set1_16(8));
+    return scaled(s, _mm512_permutexvar_epi16(at01, words), _mm512_permutexvar_epi16(at23, words));
+}
+
+/* The IQ2 and IQ3 types: signs are moved to the activations, so that weights are magnitudes and
+ * four products fit int16 (62 * 127 * 4 = 31496). */
+SIMD_FN void grid_superblock(uint16_t dtype, const uint8_t *p, const act8 *a, kept *k, int kb,
+                             int r) {
+    vi s[4];
+#pragma GCC unroll 4
+    for (int c = 0; c < 4; c++) {
+        vi x = vi_load(a->q + 64 * c);
+        x = _mm512_mask_sub_epi8(x, grid_signs(dtype, p, c), vi_set1(0), x);
+        s[c] = vi_dot(vi_set1(0), grid_magnitudes(dtype, p, c), x);
+    }
+    k->kb[kb].t[r] = scaled16(s, grid_scales(dtype, p));
+    k->kb[kb].d[r] = (uint32_t)p[0] | (uint32_t)p[1] << 8;
+}
+
 /* 256 columns of one row. */
 SIMD_FN void superblock256(uint16_t dtype, int bytes, const uint8_t *p, const act8 *a, kept *k,
                            int kb, int r) {
     vi s[4];
     prefetch(p, bytes);
+    if (IS_GRID(dtype)) {
+        grid_superblock(dtype, p, a, k, kb, r);
+        return;
+    }
 #pragma GCC unroll 4
     for (int c = 0; c < 4; c++)
         s[c] = vi_dot(vi_set1(0), weights256(dtype, p, c), vi_load(a->q + 64 * c));
     if (dtype == PERI_CPU_Q6_K) {
-        /* lane l of s[c] is sub-block 4 c + l */
-        static const uint16_t at01[32] = {0, 0, 0, 0, 4, 4, 4, 4, 1, 1, 1, 1, 5, 5, 5, 5,
-                                          2, 2, 2, 2, 6, 6, 6, 6, 3, 3, 3, 3, 7, 7, 7, 7};
         __m128i sc = _mm_loadu_si128((const __m128i *)(p + 192));
-        vi words = _mm512_castsi256_si512(_mm256_cvtepi8_epi16(sc)), at = vi_load(at01);
-        vi t = scaled(s, _mm512_permutexvar_epi16(at, words),
-                      _mm512_permutexvar_epi16(_mm512_add_epi16(at, vi_set1_16(8)), words));
-        k->kb[kb].t[r] = vi_add32(t, vi_mul32(_mm512_cvtepi8_epi32(sc), vi_load(a->off)));
+        vi off = vi_mul32(_mm512_cvtepi8_epi32(sc), vi_load(a->off));
+        k->kb[kb].t[r] = vi_add32(scaled16(s, sc), off);
         k->kb[kb].d[r] = (uint32_t)p[208] | (uint32_t)p[209] << 8;
         return;
     }
@@ -264,11 +292,14 @@ SIMD_FN vi quarter_sums(const __m128i u[16]) {
     return _mm512_permutexvar_epi32(order, x);
 }
 
-SIMD_FN vf chains256(const kept *k, int has_min, int n_kb, const act8 *const *a, vf acc) {
+SIMD_FN vf chains256(uint16_t dtype, const kept *k, int n_kb, const act8 *const *a, vf acc) {
     for (int kb = 0; kb < n_kb; kb++) {
-        vi d = vi_load(k->kb[kb].d);
-        vf x = vf_mul(vf_cvt(row_sums(k->kb[kb].t)), vf_f16_low(d));
-        if (has_min) x = vf_fnma(vf_cvt(quarter_sums(k->kb[kb].u)), vf_f16_low(vi_shr32(d, 16)), x);
+        vi half = vi_load(k->kb[kb].d);
+        vf d = vf_f16_low(half), x;
+        if (IS_GRID(dtype)) d = vf_mul(d, vf_set1(grid_factor(dtype)));
+        x = vf_mul(vf_cvt(row_sums(k->kb[kb].t)), d);
+        if (dtype == PERI_CPU_Q4_K || dtype == PERI_CPU_Q5_K)
+            x = vf_fnma(vf_cvt(quarter_sums(k->kb[kb].u)), vf_f16_low(vi_shr32(half, 16)), x);
         acc = vf_fma(x, vf_set1(a[kb]->dx[0]), acc);
     }
     return acc;
@@ -310,7 +341,7 @@ SIMD_FN vf segment256(uint16_t dtype, int bytes, const segment *g, kept *k, vf a
         for (int kb = 0; kb < n_kb; kb++)
             superblock256(dtype, bytes, g->w + (size_t)r * g->stride + (size_t)(kb * bytes),
                           g->a[kb], k, kb, r);
-    return chains256(k, dtype != PERI_CPU_Q6_K, n_kb, g->a, acc);
+    return chains256(dtype, k, n_kb, g->a, acc);
 }
 
 #define SEGMENT_OF(name, span, dtype, bytes)                                                       \
@@ -323,13 +354,22 @@ SEGMENT_OF(iq4_nl, 32, PERI_CPU_IQ4_NL, 18)
 SEGMENT_OF(q4_k, 256, PERI_CPU_Q4_K, 144)
 SEGMENT_OF(q5_k, 256, PERI_CPU_Q5_K, 176)
 SEGMENT_OF(q6_k, 256, PERI_CPU_Q6_K, 210)
+SEGMENT_OF(iq2_xxs, 256, PERI_CPU_IQ2_XXS, 66)
+SEGMENT_OF(iq2_xs, 256, PERI_CPU_IQ2_XS, 74)
+SEGMENT_OF(iq2_s, 256, PERI_CPU_IQ2_S, 82)
+SEGMENT_OF(iq3_xxs, 256, PERI_CPU_IQ3_XXS, 98)
+SEGMENT_OF(iq3_s, 256, PERI_CPU_IQ3_S, 110)
 
 static const struct {
     uint16_t dtype;
     vf (*segment)(const segment *g, kept *k, vf acc);
 } types[] = {
-    {PERI_CPU_Q4_0, segment_q4_0}, {PERI_CPU_Q8_0, segment_q8_0}, {PERI_CPU_IQ4_NL, segment_iq4_nl},
-    {PERI_CPU_Q4_K, segment_q4_k}, {PERI_CPU_Q5_K, segment_q5_k}, {PERI_CPU_Q6_K, segment_q6_k},
+    {PERI_CPU_Q4_0, segment_q4_0},       {PERI_CPU_Q8_0, segment_q8_0},
+    {PERI_CPU_IQ4_NL, segment_iq4_nl},   {PERI_CPU_Q4_K, segment_q4_k},
+    {PERI_CPU_Q5_K, segment_q5_k},       {PERI_CPU_Q6_K, segment_q6_k},
+    {PERI_CPU_IQ2_XXS, segment_iq2_xxs}, {PERI_CPU_IQ2_XS, segment_iq2_xs},
+    {PERI_CPU_IQ2_S, segment_iq2_s},     {PERI_CPU_IQ3_XXS, segment_iq3_xxs},
+    {PERI_CPU_IQ3_S, segment_iq3_s},
 };
 
 int linear_token(const linear_in *in, int64_t row0, int32_t rows, float *acc) {
