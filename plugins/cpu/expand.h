@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
  * expand.h - blocks of the coded weight types to signed bytes and scales, the one thing such a type
- * needs to run on the integer kernels of every level.  Where linear_int.c unpacks a type itself,
- * the plain level still comes here, and the test of equal bits compares the two.
+ * needs to run on the integer kernels of every level.  Where linear_unpack.h takes a type apart
+ * itself, the plain level still comes here, and the test of equal bits compares the two.
  *
  * Plain C on 64-bit words, compiled once: the result is exact integers, so that there is nothing a
  * level could do differently.  Little endian, as all that reads GGUF in place. */

@@ -65,9 +65,11 @@ typedef struct attn_isa {
     void (*finish)(const attn_part *p, int32_t r, const float *sink, float *y, int32_t dv);
 } attn_isa;
 
-#define FAST_ISA_FUNCTIONS(isa)                                                                    \
+#define FAST_QUANTIZE(isa)                                                                         \
     void quantize_row_##isa(const linear_type *t, const float *x, int64_t n, uint8_t *out,         \
-                            size_t kb_stride);                                                     \
+                            size_t kb_stride);
+#define FAST_ISA_FUNCTIONS(isa)                                                                    \
+    FAST_QUANTIZE(isa)                                                                             \
     void rows_f32_##isa(const linear_in *in, int64_t row0, int32_t rows, float *acc,               \
                         float *scratch);                                                           \
     extern const vec_isa vec_##isa;                                                                \
@@ -75,6 +77,12 @@ typedef struct attn_isa {
 FAST_ISA_FUNCTIONS(scalar)
 FAST_ISA_FUNCTIONS(avx2)
 FAST_ISA_FUNCTIONS(avx512)
+/* The levels with a dot product instruction are those without it but for the integer products. */
+FAST_QUANTIZE(avx2vnni)
+FAST_QUANTIZE(avx512vnni)
+
+/* linear_token.c, avx512vnni: rows_int for one token, of some types; 0: not of this one. */
+int linear_token(const linear_in *in, int64_t row0, int32_t rows, float *acc);
 
 /* linear.c: LINEAR, LINEAR_QKV, GATE_UP_GLU, LINEAR_EXPERTS. */
 int linear_supports(const peri_program *p, const peri_op *op, char numerics[28]);

@@ -73,7 +73,7 @@ enum { CPU_IN_PARTS = -1 };
 
 /* One instruction-set level. */
 typedef struct cpu_level {
-    const char *name;          /* "scalar", "avx2", "avx512": value of cpu.isa, peri_dev_info.isa */
+    const char *name; /* "scalar", "avx2", "avx512vnni": as in cpu.isa, peri_dev_info.isa */
     int (*is_available)(void); /* can this processor run it? */
     /* 1: run() takes this op, numerics filled ("act=q8/32 acc=i32").  0: the reference does.
      * CPU_IN_PARTS: the shell declines this fused op, and the core asks for the ops it stands for.

@@ -140,7 +140,7 @@ typedef struct product {
 
 static int same_form(const linear_type *a, const linear_type *b) {
     return a->span == b->span && a->offset == b->offset && a->min_sub == b->min_sub &&
-           a->is_wide == b->is_wide;
+           a->is_wide == b->is_wide && a->has_two == b->has_two;
 }
 
 static uint32_t form_of(product *o, const linear_type *t) {
@@ -198,7 +198,7 @@ static void quantize_chunk(void *arg, uint32_t i, uint32_t worker) {
                        (size_t)o->n * sizeof(float));
             else
                 o->isa->quantize(fm->type, x_row(o, r), o->n,
-                                 base + fm->off + (size_t)r * linear_act_bytes(fm->type),
+                                 base + fm->off + (size_t)r * linear_act_bytes(o->isa, fm->type),
                                  fm->kb_stride);
         }
     }
@@ -230,7 +230,7 @@ static void sums(const product *o, const part *p, const block *b, uint32_t worke
     in.n_tok = b->n_tok;
     in.kb_stride = f->kb_stride;
     if (in.type->span != LINEAR_SPAN_F32) {
-        in.act = shared + f->off + (size_t)b->tok * linear_act_bytes(in.type);
+        in.act = shared + f->off + (size_t)b->tok * linear_act_bytes(o->isa, in.type);
         o->isa->rows_int(&in, b->row0, b->rows, acc);
         return;
     }
@@ -329,7 +329,7 @@ static size_t place_forms(product *o, int64_t rows, size_t used) {
         form *fm = &o->form[f];
         int64_t n_kb = (o->n + LINEAR_K - 1) / LINEAR_K;
         fm->off = used = (used + 63) & ~(size_t)63;
-        fm->kb_stride = (size_t)rows * linear_act_bytes(fm->type);
+        fm->kb_stride = (size_t)rows * linear_act_bytes(o->isa, fm->type);
         if (fm->type->span == LINEAR_SPAN_F32) { /* copied only to sort it */
             fm->kb_stride = o->expert_bytes ? (size_t)o->n * sizeof(float) : 0;
             used += (size_t)rows * fm->kb_stride;

@@ -25,10 +25,12 @@
 
 enum { LINEAR_ROWS = 16, LINEAR_K = 256, LINEAR_M = 512, LINEAR_SPAN_F32 = 0 };
 
-/* 256 activations of one token.  Pairs are two int16 in an int32, the sums of a over k mod 4 in {0,
- * 1} (low half) and {2, 3}: the halves that one maddubs accumulator sums. off   pairs times
- * -linear_type.offset, per 32 elements (span 32) or per 16 (span 256) sum   span 32: int32 sums of
- * 32; span 256: int16 halves (low = even sub-block) of sums per 32 (4 words) or per 16 (8) */
+/* 256 activations of one token.
+ * off: sums times -offset, per 32 elements, or per 16 where span is 256 or the type has_two.
+ * Without a dot product instruction two int16 in an int32, the sums of a over k mod 4 in {0, 1}
+ * (low half) and {2, 3}, which are the halves that one maddubs accumulator sums. sum: span 32:
+ * int32 sums of 32; span 256: int16 halves (low = even sub-block) of sums per 32 (4 words) or per
+ * 16 (8). */
 typedef struct act8 {
     int8_t q[LINEAR_K];
     float dx[8];
@@ -36,8 +38,8 @@ typedef struct act8 {
     int32_t sum[8];
 } act8;
 
-/* The same for weights of 8 bits and more, whose products leave int16: int16, each four reordered 0
- * 2 1 3. */
+/* The same for weights of 8 bits and more, whose products leave int16, on sets without a dot
+ * product instruction: int16, each four reordered 0 2 1 3. */
 typedef struct act16 {
     int16_t q[LINEAR_K];
     float dx[8];
@@ -53,7 +55,7 @@ typedef struct linear_type {
     int16_t block_bytes;
     int16_t offset;  /* subtracted from the unsigned weights inside the integer sum */
     int16_t min_sub; /* elements per minimum; 0: no minima */
-    int16_t is_wide; /* activations as act16 */
+    int16_t is_wide; /* signed bytes as weights: activations as act16, or offset 128 and act8 */
     int16_t has_two; /* span 32: two scales, one per 16 columns */
     /* Types of expand.h: 256 columns at most of a row to bytes and scales; else NULL. */
     void (*expand)(const uint8_t *p, int n_block, struct linear_columns *c);
@@ -61,13 +63,6 @@ typedef struct linear_type {
 
 /* NULL: the reference computes it. */
 const linear_type *linear_type_of(uint32_t dtype);
-
-/* Bytes of 256 activations of one token in the form a type wants. */
-static inline size_t linear_act_bytes(const linear_type *t) {
-    return t->span == LINEAR_SPAN_F32 ? LINEAR_K * sizeof(float)
-           : t->is_wide               ? sizeof(act16)
-                                      : sizeof(act8);
-}
 
 /* One product: a weight matrix and quantised activations.  Integer types: the 256 elements kb of
  * token i are at act + kb * kb_stride + i * linear_act_bytes.  f32: row i at act + i * kb_stride.
@@ -85,6 +80,7 @@ typedef struct linear_in {
 /* What an instruction set provides.  All functions are pure. */
 typedef struct cpu_isa {
     const char *name;
+    int has_dot; /* an instruction for four products of bytes: act8 serves all types */
     /* One row of n activations into the form of t (span 32 or 256). */
     void (*quantize)(const linear_type *t, const float *x, int64_t n, uint8_t *out,
                      size_t kb_stride);
@@ -97,7 +93,14 @@ typedef struct cpu_isa {
 
 extern const cpu_isa cpu_isa_scalar;
 #if defined(__x86_64__)
-extern const cpu_isa cpu_isa_avx2, cpu_isa_avx512;
+extern const cpu_isa cpu_isa_avx2, cpu_isa_avx2vnni, cpu_isa_avx512, cpu_isa_avx512vnni;
 #endif
+
+/* Bytes of 256 activations of one token in the form a set wants for a type. */
+static inline size_t linear_act_bytes(const cpu_isa *isa, const linear_type *t) {
+    return t->span == LINEAR_SPAN_F32    ? LINEAR_K * sizeof(float)
+           : t->is_wide && !isa->has_dot ? sizeof(act16)
+                                         : sizeof(act8);
+}
 
 #endif

@@ -114,21 +114,26 @@ static int32_t pair(int lo, int hi) {
     return (int32_t)((uint32_t)(uint16_t)lo | (uint32_t)(uint16_t)hi << 16);
 }
 
+/* A word of act8.off out of the halves of a sum. */
+static int32_t off_word(int o, int lo, int hi) {
+    return PERI_VNNI ? o * (lo + hi) : pair(o * lo, o * hi);
+}
+
 static void fill_sums(const linear_type *t, act8 *a) {
     int16_t p[16][2];
-    int o = -t->offset;
+    int o = t->is_wide ? -128 : -t->offset;
     for (int i = 0; i < 16; i++)
         pair_sum(a->q + 16 * i, p[i]);
     if (t->span == 32) {
         for (int b = 0; b < 8; b++) {
             int lo = p[2 * b][0] + p[2 * b + 1][0], hi = p[2 * b][1] + p[2 * b + 1][1];
-            a->off[b] = pair(o * lo, o * hi);
+            if (!t->has_two) a->off[b] = off_word(o, lo, hi);
             a->sum[b] = lo + hi;
         }
-        return;
     }
-    for (int i = 0; i < 16; i++)
-        a->off[i] = pair(o * p[i][0], o * p[i][1]);
+    for (int i = 0; i < 16 && (t->span == 256 || t->has_two); i++)
+        a->off[i] = off_word(o, p[i][0], p[i][1]);
+    if (t->span == 32) return;
     for (int i = 0; i < 8; i++) {
         int even = p[2 * i][0] + p[2 * i][1], odd = p[2 * i + 1][0] + p[2 * i + 1][1];
         if (t->min_sub == 16)
@@ -145,7 +150,8 @@ void PERI_ISA_FN(quantize_row)(const linear_type *t, const float *x, int64_t n, 
     for (int64_t k = 0; k < n; k += LINEAR_K, out += kb_stride, x += LINEAR_K) {
         int width = n - k < LINEAR_K ? (int)(n - k) : LINEAR_K;
         act16 *wide = (act16 *)out;
-        act8 narrow, *a = t->is_wide ? &narrow : (act8 *)out;
+        int is_wide = t->is_wide && !PERI_VNNI;
+        act8 narrow, *a = is_wide ? &narrow : (act8 *)out;
         if (width < LINEAR_K) memset(a, 0, sizeof *a);
         for (int s = 0; s < width; s += t->span) {
             float *d = &a->dx[s / t->span], inv = span_scale(amax_bits(x + s, t->span), d);
@@ -154,7 +160,7 @@ void PERI_ISA_FN(quantize_row)(const linear_type *t, const float *x, int64_t n, 
             else
                 round_span(x + s, t->span, inv, a->q + s);
         }
-        if (!t->is_wide) {
+        if (!is_wide) {
             fill_sums(t, a);
             continue;
         }

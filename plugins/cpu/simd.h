@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
  * simd.h - the vector vocabulary of the fast kernels.  Sources written over it are compiled once
- * per instruction set; the build defines PERI_ISA (scalar, avx2 or avx512) and passes the matching
- * -m flags, and PERI_ISA_FN(name) gives every function its own name per set.  Nothing here may run
- * before dispatch.c has checked the processor.
+ * per instruction set; the build defines PERI_ISA (scalar, avx2, avx512, avx2vnni or avx512vnni)
+ * and passes the matching -m flags, and PERI_ISA_FN(name) gives every function its own name per
+ * set.  Nothing here may run before dispatch.c has checked the processor.
  *
  * Two families:
  *
@@ -11,8 +11,8 @@
  * operations per lane, fused multiply-adds included, and v16_sum is one fixed tree.  So code over
  * v16 gives the same bits on every set.  The scalar set calls fmaf, which libm computes exactly
  * even without hardware. vi,vf integer and f32 vectors of native width W = 4 * NL (NL = 128-bit
- * lanes), only where PERI_SIMD is 1: the panel kernels of linear_int.c, whose integer sums are
- * exact, so that their order does not matter.
+ * lanes), only where PERI_SIMD is 1: the integer products, whose sums are exact, so that their
+ * order does not matter.  PERI_VNNI: there is an instruction for four products of bytes.
  *
  * Comparisons and maxima follow `a > b ? a : b`, which is what the x86 instructions compute: a NaN
  * in b survives. */
@@ -36,6 +36,11 @@
 #include <immintrin.h>
 #else
 #define PERI_SIMD 0
+#endif
+#if defined(__AVX512VNNI__) || defined(__AVXVNNI__)
+#define PERI_VNNI 1
+#else
+#define PERI_VNNI 0
 #endif
 
 /* Inlining is what makes vectors stay in registers; where they are arrays it only makes the
@@ -449,6 +454,7 @@ SIMD_FN vi vi_xor(vi a, vi b) {
 #define vi_shl16(a, n) _mm512_slli_epi16(a, n)
 #define vi_shr16(a, n) _mm512_srli_epi16(a, n)
 #define vi_sar16(a, n) _mm512_srai_epi16(a, n)
+#define vi_sar32(a, n) _mm512_srai_epi32(a, n)
 #define vi_shl32(a, n) _mm512_slli_epi32(a, n)
 #define vi_shr32(a, n) _mm512_srli_epi32(a, n)
 SIMD_FN vi vi_add8(vi a, vi b) {
@@ -469,6 +475,18 @@ SIMD_FN vi vi_madd16(vi a, vi b) {
 SIMD_FN vi vi_mul16(vi a, vi b) {
     return _mm512_mullo_epi16(a, b);
 }
+SIMD_FN vi vi_mul32(vi a, vi b) {
+    return _mm512_mullo_epi32(a, b);
+}
+#if PERI_VNNI
+/* acc + the four products of unsigned and signed bytes of each dword; of its two int16. */
+SIMD_FN vi vi_dot(vi acc, vi u8, vi s8) {
+    return _mm512_dpbusd_epi32(acc, u8, s8);
+}
+SIMD_FN vi vi_dot16(vi acc, vi a, vi b) {
+    return _mm512_dpwssd_epi32(acc, a, b);
+}
+#endif
 SIMD_FN vi vi_shuffle8(vi a, vi idx) {
     return _mm512_shuffle_epi8(a, idx);
 }
@@ -562,6 +580,7 @@ SIMD_FN vi vi_xor(vi a, vi b) {
 #define vi_shl16(a, n) _mm256_slli_epi16(a, n)
 #define vi_shr16(a, n) _mm256_srli_epi16(a, n)
 #define vi_sar16(a, n) _mm256_srai_epi16(a, n)
+#define vi_sar32(a, n) _mm256_srai_epi32(a, n)
 #define vi_shl32(a, n) _mm256_slli_epi32(a, n)
 #define vi_shr32(a, n) _mm256_srli_epi32(a, n)
 SIMD_FN vi vi_add8(vi a, vi b) {
@@ -582,6 +601,17 @@ SIMD_FN vi vi_madd16(vi a, vi b) {
 SIMD_FN vi vi_mul16(vi a, vi b) {
     return _mm256_mullo_epi16(a, b);
 }
+SIMD_FN vi vi_mul32(vi a, vi b) {
+    return _mm256_mullo_epi32(a, b);
+}
+#if PERI_VNNI
+SIMD_FN vi vi_dot(vi acc, vi u8, vi s8) {
+    return _mm256_dpbusd_avx_epi32(acc, u8, s8);
+}
+SIMD_FN vi vi_dot16(vi acc, vi a, vi b) {
+    return _mm256_dpwssd_avx_epi32(acc, a, b);
+}
+#endif
 SIMD_FN vi vi_shuffle8(vi a, vi idx) {
     return _mm256_shuffle_epi8(a, idx);
 }

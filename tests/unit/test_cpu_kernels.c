@@ -25,15 +25,16 @@ static const uint32_t types[] = {
     PERI_CPU_IQ2_XXS, PERI_CPU_IQ2_XS, PERI_CPU_IQ2_S, PERI_CPU_IQ3_XXS, PERI_CPU_IQ3_S,
     PERI_CPU_IQ4_NL,  PERI_CPU_IQ4_XS, PERI_CPU_TQ1_0, PERI_CPU_TQ2_0,   PERI_CPU_MXFP4,
     PERI_CPU_NVFP4,   PERI_CPU_Q1_0,   PERI_CPU_Q2_0};
-enum { N_TYPE = sizeof types / sizeof types[0], TOK_MAX = 128, ISA_MAX = 3 };
+enum { N_TYPE = sizeof types / sizeof types[0], TOK_MAX = 128, ISA_MAX = 5 };
 
 /* The instruction sets this processor has; scalar first. */
 static int isas(const cpu_isa *out[ISA_MAX]) {
     int n = 0;
     out[n++] = &cpu_isa_scalar;
 #if defined(__x86_64__)
-    const cpu_isa *wide[] = {&cpu_isa_avx2, &cpu_isa_avx512};
-    for (int k = 0; k < 2; k++)
+    const cpu_isa *wide[] = {&cpu_isa_avx2, &cpu_isa_avx2vnni, &cpu_isa_avx512,
+                             &cpu_isa_avx512vnni};
+    for (size_t k = 0; k < sizeof wide / sizeof wide[0]; k++)
         for (uint32_t i = 0; cpu_level_at(i); i++)
             if (!strcmp(cpu_level_at(i)->name, wide[k]->name) && cpu_level_at(i)->is_available())
                 out[n++] = wide[k];
@@ -84,7 +85,8 @@ static void free_product(product *p) {
 /* y[n_tok][m], tokens first .. first + n - 1 computed together. */
 static void compute(const product *p, const cpu_isa *isa, int32_t first, int32_t n, float *y) {
     int is_f32 = p->type->span == LINEAR_SPAN_F32;
-    size_t bytes = linear_act_bytes(p->type), n_kb = (size_t)((p->n + LINEAR_K - 1) / LINEAR_K);
+    size_t bytes = linear_act_bytes(isa, p->type),
+           n_kb = (size_t)((p->n + LINEAR_K - 1) / LINEAR_K);
     linear_in in = {
         .type = p->type, .w = p->w, .row_bytes = p->row_bytes, .m = p->m, .n = p->n, .n_tok = n};
     uint8_t *act = must(aligned_alloc(64, (n_kb * bytes * (size_t)n + 63) & ~(size_t)63));

@@ -1,0 +1,397 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * linear_token.c - products of block-quantised weights with one token, a row at a time; compiled
+ * for AVX-512 with VNNI.  The types with a line in `types` below; others take the way of
+ * linear_vnni.c.
+ *
+ * Why another way for one token.  Decoding is a read of all weights, and this is the order in which
+ * memory is fastest: rows follow one another, so 16 rows are one stream, which the processor's own
+ * prefetching recognises. Kernels with rows in lanes read 16 streams at once and depend on prefetch
+ * instructions, of which too few can be under way.  Zen 5, one thread, Q4_0: 21 GB/s there, 33
+ * here, of 41 that a plain read reaches.
+ *
+ * A register holds 64 consecutive columns of a row as unsigned bytes; vpdpbusd with as many
+ * activations gives 16 sums of four columns. Span 32: eight registers, 512 columns (a unit), are
+ * added up to the integer sums of 16 blocks and multiplied by their scales; 16 rows of that are
+ * transposed, and the chains of FMAs run over the blocks with rows in lanes. Span 256: sums of four
+ * columns fit int16 (63 * 127 * 4 = 32004), so that one vpmaddwd applies the scales of the
+ * sub-blocks; the 16 partial sums of a superblock are added up together with those of 15 other
+ * rows. */
+#include "linear_unpack.h"
+
+#include "linear_grid.h"
+
+/* GGUF's numbers: of the types of span 256 here, those with a grid come last. */
+#define IS_GRID(dtype) ((dtype) >= PERI_CPU_IQ2_XXS)
+
+enum {
+    SEGMENT = 4096, /* columns of a row before the next row: what is kept of 16 rows fits L1 */
+    UNIT = 512,
+    N_UNIT = SEGMENT / UNIT,
+    N_KB = SEGMENT / LINEAR_K,
+    TAIL_BYTES = 16 * Q8_0_BYTES + 64,
+    AHEAD = 8192, /* bytes; past the borders of pages, where the processor's prefetching stops */
+};
+
+/* What is kept of 16 rows and a segment. */
+typedef union kept {
+    float x[N_UNIT][LINEAR_ROWS]
+           [16]; /* span 32: block sums as they enter the chain, in the order of block_at */
+    struct {
+        __m512i t[LINEAR_ROWS]; /* to be added up */
+        __m128i u[LINEAR_ROWS];
+        uint32_t d[LINEAR_ROWS]; /* f16 d, f16 dmin */
+    } kb[N_KB];
+} kept;
+
+SIMD_FN void prefetch(const uint8_t *p, int bytes) {
+    uintptr_t at = (uintptr_t)p + AHEAD; /* may be behind everything: no object's address */
+#pragma GCC unroll 9
+    for (int i = 0; i < bytes; i += 64)
+        _mm_prefetch((const char *)(at + (uintptr_t)i), _MM_HINT_T0);
+}
+
+/* ---- span 32 ---- */
+
+/* Where block_sums leaves block b of a unit. */
+static const uint8_t block_at[16] = {0, 4, 1, 5, 2, 6, 3, 7, 8, 12, 9, 13, 10, 14, 11, 15};
+
+SIMD_FN vi add_pairs32(vi a, vi b) {
+    return vi_add32(vi_unlo32(a, b), vi_unhi32(a, b));
+}
+SIMD_FN vi add_pairs64(vi a, vi b) {
+    return vi_add32(vi_unlo64(a, b), vi_unhi64(a, b));
+}
+
+/* Each register holds 8 partial sums of two blocks. */
+SIMD_FN vi block_sums(const vi s[8]) {
+    vi a = add_pairs64(add_pairs32(s[0], s[1]), add_pairs32(s[2], s[3]));
+    vi b = add_pairs64(add_pairs32(s[4], s[5]), add_pairs32(s[6], s[7]));
+    return vi_add32(_mm512_shuffle_i32x4(a, b, 0x88), _mm512_shuffle_i32x4(a, b, 0xdd));
+}
+
+/* The f16 that begin 16 blocks of 18 or 34 bytes, in the order of block_at: as many per permutation
+ * as lie within 128 bytes. */
+SIMD_FN vf unit_scales(const uint8_t *p, int bytes) {
+    static const uint16_t at18[32] = {0, 18, 36, 54, 9, 27, 45, 63, 0, 18, 36, 54, 9, 27, 45, 63};
+    static const uint16_t at34[32] = {0, 34, 0, 34, 17, 51, 17, 51, 0, 34, 0, 34, 17, 51, 17, 51};
+    vi index = vi_load(bytes == 18 ? at18 : at34), x = vi_set1(0);
+    int step = bytes == 18 ? 8 : 4;
+#pragma GCC unroll 4
+    for (int i = 0; i < 16 / step; i++) {
+        const uint8_t *q = p + i * step * bytes;
+        vi y = _mm512_permutex2var_epi16(vi_load(q), index, vi_load(q + 64));
+        uint32_t mask = bytes == 18 ? 0xffu << 8 * i : (i % 2 ? 0xccu : 0x33u) << i / 2 * 8;
+        x = _mm512_mask_blend_epi16(mask, x, y);
+    }
+    return _mm512_cvtph_ps(_mm512_castsi512_si256(x));
+}
+
+/* Lanes 0 and 1 of 128 bits from p, 2 and 3 from q. */
+SIMD_FN vi two_lanes(const uint8_t *p, const uint8_t *q) {
+    vi a = vi_lane(_mm_loadu_si128((const __m128i *)p));
+    return _mm512_mask_broadcast_i32x4(a, 0xff00, _mm_loadu_si128((const __m128i *)q));
+}
+/* 16 bytes of nibbles each: low nibbles first. */
+SIMD_FN vi two_blocks(const uint8_t *p, const uint8_t *q) {
+    const vi shift = _mm512_setr_epi64(0, 0, 4, 4, 0, 0, 4, 4);
+    return vi_and(_mm512_srlv_epi64(two_lanes(p, q), shift), vi_set1_8(15));
+}
+
+/* Columns of two blocks as unsigned bytes. */
+SIMD_FN vi weights32(uint16_t dtype, const uint8_t *p, int bytes) {
+    if (dtype == PERI_CPU_Q4_0) return two_blocks(p + 2, p + bytes + 2);
+    if (dtype == PERI_CPU_IQ4_NL) {
+        vi code = vi_lane(_mm_loadu_si128((const __m128i *)cpu_code_iq4));
+        return vi_xor(vi_shuffle8(code, two_blocks(p + 2, p + bytes + 2)), vi_set1_8(0x80));
+    }
+    vi low = _mm512_castsi256_si512(_mm256_loadu_si256((const __m256i *)(p + 2)));
+    const __m256i *high = (const __m256i *)(p + bytes + 2);
+    return vi_xor(_mm512_inserti64x4(low, _mm256_loadu_si256(high), 1), vi_set1_8(0x80));
+}
+
+/* act8.off of 16 blocks in the order of block_at. */
+static vi unit_offsets(const act8 *a, const act8 *b) {
+    int32_t off[16];
+    for (int i = 0; i < 8; i++) {
+        off[block_at[i]] = a->off[i];
+        off[block_at[i + 8]] = b->off[i];
+    }
+    return vi_load(off);
+}
+
+/* 512 columns of one row. */
+SIMD_FN void unit32(uint16_t dtype, int bytes, const uint8_t *p, const act8 *const a[2], vi off,
+                    float *out) {
+    vi s[8];
+    prefetch(p, 16 * bytes);
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; i++)
+        s[i] = vi_dot(vi_set1(0), weights32(dtype, p + 2 * i * bytes, bytes),
+                      vi_load(a[i / 4]->q + i % 4 * 64));
+    vf_store(out, vf_mul(vf_cvt(vi_add32(block_sums(s), off)), unit_scales(p, bytes)));
+}
+
+/* v[i]: lanes are rows, i a place of block_at. */
+SIMD_FN void transpose16(const float (*x)[16], vf v[16]) {
+    vi a[16], b[16];
+#pragma GCC unroll 4
+    for (int i = 0; i < 16; i += 4) { /* 4 x 4 within 128-bit lanes */
+        vi r0 = vi_load(x[i]), r1 = vi_load(x[i + 1]), r2 = vi_load(x[i + 2]),
+           r3 = vi_load(x[i + 3]);
+        vi t0 = vi_unlo32(r0, r1), t1 = vi_unhi32(r0, r1), t2 = vi_unlo32(r2, r3),
+           t3 = vi_unhi32(r2, r3);
+        a[i] = vi_unlo64(t0, t2);
+        a[i + 1] = vi_unhi64(t0, t2);
+        a[i + 2] = vi_unlo64(t1, t3);
+        a[i + 3] = vi_unhi64(t1, t3);
+    }
+#pragma GCC unroll 4
+    for (int j = 0; j < 4; j++) { /* a[4 g + j]: places j, 4 + j, 8 + j, 12 + j of rows 4 g .. */
+        b[0] = _mm512_shuffle_i32x4(a[j], a[4 + j], 0x88);
+        b[1] = _mm512_shuffle_i32x4(a[j], a[4 + j], 0xdd);
+        b[2] = _mm512_shuffle_i32x4(a[8 + j], a[12 + j], 0x88);
+        b[3] = _mm512_shuffle_i32x4(a[8 + j], a[12 + j], 0xdd);
+        v[j] = vf_bits(_mm512_shuffle_i32x4(b[0], b[2], 0x88));
+        v[8 + j] = vf_bits(_mm512_shuffle_i32x4(b[0], b[2], 0xdd));
+        v[4 + j] = vf_bits(_mm512_shuffle_i32x4(b[1], b[3], 0x88));
+        v[12 + j] = vf_bits(_mm512_shuffle_i32x4(b[1], b[3], 0xdd));
+    }
+}
+
+SIMD_FN vf chains32(const kept *k, int n_block, const act8 *const *a, vf acc) {
+    for (int u = 0; u * 16 < n_block; u++) {
+        vf v[16];
+        float x[16][16];
+        transpose16(k->x[u], v);
+#pragma GCC unroll 16
+        for (int b = 0; b < 16; b++)
+            vf_store(x[b], v[b]);
+        int n = n_block - u * 16 < 16 ? n_block - u * 16 : 16;
+        for (int b = 0; b < n; b++)
+            acc = vf_fma(vf_load(x[block_at[b]]), vf_set1(a[2 * u + b / 8]->dx[b % 8]), acc);
+    }
+    return acc;
+}
+
+/* ---- span 256 ---- */
+
+/* The unsigned bytes of columns 64 c .. of a superblock. */
+SIMD_FN vi weights256(uint16_t dtype, const uint8_t *p, int c) {
+    const vi nibble = _mm512_setr_epi64(0, 0, 0, 0, 4, 4, 4, 4), low = vi_set1_8(15);
+    const vi bit = _mm512_setr_epi64(0, 0, 0, 0, 1, 1, 1, 1);
+    const vi bits2 = _mm512_setr_epi64(0, 0, 0, 0, 2, 2, 2, 2);
+    if (dtype == PERI_CPU_Q6_K) { /* c / 2: half; c % 2: nibble */
+        vi q = vi_load(p + c / 2 * 64), top = vi_set1_8(0x30);
+        const __m256i *high = (const __m256i *)(p + 128 + c / 2 * 32);
+        vi h = _mm512_srlv_epi64(_mm512_broadcast_i64x4(_mm256_loadu_si256(high)), bits2);
+        if (c % 2 == 0) return vi_or(vi_and(q, low), vi_and(vi_shl16(h, 4), top));
+        return vi_or(vi_and(vi_shr16(q, 4), low), vi_and(h, top));
+    }
+    const uint8_t *at = p + (dtype == PERI_CPU_Q5_K ? 48 : 16) + c * 32;
+    vi q = _mm512_broadcast_i64x4(_mm256_loadu_si256((const __m256i *)at));
+    q = vi_and(_mm512_srlv_epi64(q, nibble), low);
+    if (dtype == PERI_CPU_Q4_K) return q;
+    vi h = _mm512_broadcast_i64x4(_mm256_loadu_si256((const __m256i *)(p + 16)));
+    h = _mm512_srlv_epi64(h, bit);
+    h = c < 2 ? vi_shl16(h, 4 - 2 * c) : vi_shr16(h, 2 * c - 4);
+    return vi_or(q, vi_and(h, vi_set1_8(16)));
+}
+
+/* Eight scales, then eight minima, a byte each, of Q4_K's and Q5_K's 12 bytes (linear_unpack.h). */
+SIMD_FN __m128i six_bits(const uint8_t *p) {
+    uint32_t v[3];
+    memcpy(v, p, sizeof v);
+    return _mm_setr_epi32(
+        (int)(v[0] & 0x3f3f3f3fu), (int)((v[2] & 0x0f0f0f0fu) | (v[0] >> 2 & 0x30303030u)),
+        (int)(v[1] & 0x3f3f3f3fu), (int)((v[2] >> 4 & 0x0f0f0f0fu) | (v[1] >> 2 & 0x30303030u)));
+}
+
+/* sum_j sc_j sum_k q a as 16 partial sums; scales: an int16 for each four columns of s[0] and s[1],
+ * of s[2] and s[3], in the order of the pack instruction. */
+SIMD_FN vi scaled(const vi s[4], vi scale01, vi scale23) {
+    vi t = vi_madd16(_mm512_packs_epi32(s[0], s[1]), scale01);
+    return vi_dot16(t, _mm512_packs_epi32(s[2], s[3]), scale23);
+}
+
+/* The same with 16 scales of 16 columns: lane l of s[c] is sub-block 4 c + l. */
+SIMD_FN vi scaled16(const vi s[4], __m128i scales) {
+    static const uint16_t at[32] = {0, 0, 0, 0, 4, 4, 4, 4, 1, 1, 1, 1, 5, 5, 5, 5,
+                                    2, 2, 2, 2, 6, 6, 6, 6, 3, 3, 3, 3, 7, 7, 7, 7};
+    vi words = _mm512_castsi256_si512(_mm256_cvtepi8_epi16(scales)), at01 = vi_load(at);
+    vi at23 = _mm512_add_epi16(at01, vi_set1_16(8));
+    return scaled(s, _mm512_permutexvar_epi16(at01, words), _mm512_permutexvar_epi16(at23, words));
+}
+
+/* The IQ2 and IQ3 types: signs are moved to the activations, so that weights are magnitudes and
+ * four products fit int16 (62 * 127 * 4 = 31496). */
+SIMD_FN void grid_superblock(uint16_t dtype, const uint8_t *p, const act8 *a, kept *k, int kb,
+                             int r) {
+    vi s[4];
+#pragma GCC unroll 4
+    for (int c = 0; c < 4; c++) {
+        vi x = vi_load(a->q + 64 * c);
+        x = _mm512_mask_sub_epi8(x, grid_signs(dtype, p, c), vi_set1(0), x);
+        s[c] = vi_dot(vi_set1(0), grid_magnitudes(dtype, p, c), x);
+    }
+    k->kb[kb].t[r] = scaled16(s, grid_scales(dtype, p));
+    k->kb[kb].d[r] = (uint32_t)p[0] | (uint32_t)p[1] << 8;
+}
+
+/* 256 columns of one row. */
+SIMD_FN void superblock256(uint16_t dtype, int bytes, const uint8_t *p, const act8 *a, kept *k,
+                           int kb, int r) {
+    vi s[4];
+    prefetch(p, bytes);
+    if (IS_GRID(dtype)) {
+        grid_superblock(dtype, p, a, k, kb, r);
+        return;
+    }
+#pragma GCC unroll 4
+    for (int c = 0; c < 4; c++)
+        s[c] = vi_dot(vi_set1(0), weights256(dtype, p, c), vi_load(a->q + 64 * c));
+    if (dtype == PERI_CPU_Q6_K) {
+        __m128i sc = _mm_loadu_si128((const __m128i *)(p + 192));
+        vi off = vi_mul32(_mm512_cvtepi8_epi32(sc), vi_load(a->off));
+        k->kb[kb].t[r] = vi_add32(scaled16(s, sc), off);
+        k->kb[kb].d[r] = (uint32_t)p[208] | (uint32_t)p[209] << 8;
+        return;
+    }
+    /* lanes 0 and 1 of s[c] are sub-block 2 c, 2 and 3 the next */
+    const vi even =
+        _mm512_setr_epi32((int)0x80008000, (int)0x80008000, (int)0x80028002, (int)0x80028002,
+                          (int)0x80008000, (int)0x80008000, (int)0x80028002, (int)0x80028002,
+                          (int)0x80018001, (int)0x80018001, (int)0x80038003, (int)0x80038003,
+                          (int)0x80018001, (int)0x80018001, (int)0x80038003, (int)0x80038003);
+    __m128i both = six_bits(p + 4);
+    vi sc = vi_lane(both);
+    k->kb[kb].t[r] =
+        scaled(s, vi_shuffle8(sc, even), vi_shuffle8(sc, vi_add8(even, vi_set1(0x00040004))));
+    __m128i mn = _mm_cvtepu8_epi16(_mm_unpackhi_epi64(both, both));
+    k->kb[kb].u[r] = _mm_madd_epi16(mn, _mm_loadu_si128((const __m128i *)a->sum));
+    memcpy(&k->kb[kb].d[r], p, 4);
+}
+
+/* The totals of 16 registers. */
+SIMD_FN vi row_sums(const vi t[16]) {
+    vi q[4];
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++) /* lane l of q[i]: rows 4 i .. of quarter l */
+        q[i] = add_pairs64(add_pairs32(t[4 * i], t[4 * i + 1]),
+                           add_pairs32(t[4 * i + 2], t[4 * i + 3]));
+    vi a = vi_add32(_mm512_shuffle_i32x4(q[0], q[1], 0x88), _mm512_shuffle_i32x4(q[0], q[1], 0xdd));
+    vi b = vi_add32(_mm512_shuffle_i32x4(q[2], q[3], 0x88), _mm512_shuffle_i32x4(q[2], q[3], 0xdd));
+    return vi_add32(_mm512_shuffle_i32x4(a, b, 0x88), _mm512_shuffle_i32x4(a, b, 0xdd));
+}
+
+/* The totals of the 16 quarters of four registers. */
+SIMD_FN vi quarter_sums(const __m128i u[16]) {
+    vi x = add_pairs64(add_pairs32(vi_load(u), vi_load(u + 4)),
+                       add_pairs32(vi_load(u + 8), vi_load(u + 12)));
+    const vi order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    return _mm512_permutexvar_epi32(order, x);
+}
+
+SIMD_FN vf chains256(uint16_t dtype, const kept *k, int n_kb, const act8 *const *a, vf acc) {
+    for (int kb = 0; kb < n_kb; kb++) {
+        vi half = vi_load(k->kb[kb].d);
+        vf d = vf_f16_low(half), x;
+        if (IS_GRID(dtype)) d = vf_mul(d, vf_set1(grid_factor(dtype)));
+        x = vf_mul(vf_cvt(row_sums(k->kb[kb].t)), d);
+        if (dtype == PERI_CPU_Q4_K || dtype == PERI_CPU_Q5_K)
+            x = vf_fnma(vf_cvt(quarter_sums(k->kb[kb].u)), vf_f16_low(vi_shr32(half, 16)), x);
+        acc = vf_fma(x, vf_set1(a[kb]->dx[0]), acc);
+    }
+    return acc;
+}
+
+/* ---- rows ---- */
+
+/* Columns of a segment, of 16 rows or fewer. */
+typedef struct segment {
+    const uint8_t *w;
+    size_t stride;
+    int32_t rows;
+    int n; /* columns */
+    const act8 *a[N_KB];
+} segment;
+
+SIMD_FN vf segment32(uint16_t dtype, int bytes, const segment *g, kept *k, vf acc) {
+    vi off[N_UNIT];
+    int n_block = g->n / 32, n_full = n_block / 16 * 16;
+    for (int u = 0; u * 16 < n_block; u++)
+        off[u] = unit_offsets(g->a[2 * u], g->a[2 * u + 1]);
+    for (int32_t r = 0; r < g->rows; r++) {
+        const uint8_t *p = g->w + (size_t)r * g->stride;
+        int b = 0;
+        for (; b < n_full; b += 16, p += 16 * bytes)
+            unit32(dtype, bytes, p, g->a + b / 8, off[b / 16], k->x[b / 16][r]);
+        if (b < n_block) { /* what is behind the row may not be read */
+            uint8_t tail[TAIL_BYTES] = {0};
+            memcpy(tail, p, (size_t)((n_block - b) * bytes));
+            unit32(dtype, bytes, tail, g->a + b / 8, off[b / 16], k->x[b / 16][r]);
+        }
+    }
+    return chains32(k, n_block, g->a, acc);
+}
+
+SIMD_FN vf segment256(uint16_t dtype, int bytes, const segment *g, kept *k, vf acc) {
+    int n_kb = g->n / LINEAR_K;
+    for (int32_t r = 0; r < g->rows; r++)
+        for (int kb = 0; kb < n_kb; kb++)
+            superblock256(dtype, bytes, g->w + (size_t)r * g->stride + (size_t)(kb * bytes),
+                          g->a[kb], k, kb, r);
+    return chains256(dtype, k, n_kb, g->a, acc);
+}
+
+#define SEGMENT_OF(name, span, dtype, bytes)                                                       \
+    static vf segment_##name(const segment *g, kept *k, vf acc) {                                  \
+        return segment##span(dtype, bytes, g, k, acc);                                             \
+    }
+SEGMENT_OF(q4_0, 32, PERI_CPU_Q4_0, 18)
+SEGMENT_OF(q8_0, 32, PERI_CPU_Q8_0, 34)
+SEGMENT_OF(iq4_nl, 32, PERI_CPU_IQ4_NL, 18)
+SEGMENT_OF(q4_k, 256, PERI_CPU_Q4_K, 144)
+SEGMENT_OF(q5_k, 256, PERI_CPU_Q5_K, 176)
+SEGMENT_OF(q6_k, 256, PERI_CPU_Q6_K, 210)
+SEGMENT_OF(iq2_xxs, 256, PERI_CPU_IQ2_XXS, 66)
+SEGMENT_OF(iq2_xs, 256, PERI_CPU_IQ2_XS, 74)
+SEGMENT_OF(iq2_s, 256, PERI_CPU_IQ2_S, 82)
+SEGMENT_OF(iq3_xxs, 256, PERI_CPU_IQ3_XXS, 98)
+SEGMENT_OF(iq3_s, 256, PERI_CPU_IQ3_S, 110)
+
+static const struct {
+    uint16_t dtype;
+    vf (*segment)(const segment *g, kept *k, vf acc);
+} types[] = {
+    {PERI_CPU_Q4_0, segment_q4_0},       {PERI_CPU_Q8_0, segment_q8_0},
+    {PERI_CPU_IQ4_NL, segment_iq4_nl},   {PERI_CPU_Q4_K, segment_q4_k},
+    {PERI_CPU_Q5_K, segment_q5_k},       {PERI_CPU_Q6_K, segment_q6_k},
+    {PERI_CPU_IQ2_XXS, segment_iq2_xxs}, {PERI_CPU_IQ2_XS, segment_iq2_xs},
+    {PERI_CPU_IQ2_S, segment_iq2_s},     {PERI_CPU_IQ3_XXS, segment_iq3_xxs},
+    {PERI_CPU_IQ3_S, segment_iq3_s},
+};
+
+int linear_token(const linear_in *in, int64_t row0, int32_t rows, float *acc) {
+    kept k;
+    size_t i = 0;
+    while (i < sizeof types / sizeof *types && types[i].dtype != in->type->dtype)
+        i++;
+    if (i == sizeof types / sizeof *types) return 0;
+    vf sum = vf_set1(0.0f);
+    if (rows < LINEAR_ROWS) memset(&k, 0, sizeof k); /* of rows that are not there */
+    segment g = {.stride = in->row_bytes, .rows = rows};
+    for (int64_t col = 0; col < in->n; col += SEGMENT) {
+        int64_t last = (in->n - 1) / LINEAR_K;
+        g.n = in->n - col < SEGMENT ? (int)(in->n - col) : SEGMENT;
+        g.w = in->w + (size_t)row0 * in->row_bytes +
+              (size_t)(col / in->type->block * in->type->block_bytes);
+        for (int kb = 0; kb < N_KB; kb++) { /* behind the last: any, its products are dropped */
+            int64_t at = col / LINEAR_K + kb < last ? col / LINEAR_K + kb : last;
+            g.a[kb] = (const act8 *)(in->act + (size_t)at * in->kb_stride);
+        }
+        sum = types[i].segment(&g, &k, sum);
+    }
+    vf_store(acc, sum);
+    return 1;
+}
