@@ -73,7 +73,10 @@ static const char *from_environment(const char *key) {
 const char *peri_registry_option(void *registry, const char *key) {
     const peri_registry *r = registry;
     const char *value = r->option != NULL ? r->option(r->option_user, key) : NULL;
-    return value != NULL ? value : from_environment(key);
+    if (value == NULL) value = from_environment(key);
+    if (value == NULL && strcmp(key, "cache.dir") == 0 && r->cache_dir[0] != 0)
+        value = r->cache_dir;
+    return value;
 }
 
 static void list_nodes(peri_registry *r) {
@@ -313,6 +316,8 @@ static peri_status machine_of(const peri_registry *r, char *out, size_t room, pe
 
 static peri_status build(peri_registry *r, const peri_registry_options *o, peri_error *err) {
     char machine[128];
+    if (o->want_no_cache || !peri_plugin_cache_folder(r->cache_dir, sizeof r->cache_dir))
+        r->cache_dir[0] = 0;
     list_nodes(r);
     offer_services(r);
     peri_status status = peri_search_run(r, o, err);
