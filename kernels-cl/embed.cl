@@ -17,5 +17,9 @@ KERNEL void embed(__global const uchar *w, long w_at, __global const int *step, 
     if (n - 16 * c < 16) return;
 #endif
     row += (long)(16 * c / STEP_N) * STEP_BYTES;
-    vstore16(scale * weights16(row, 16 * c % STEP_N / 16), 0, out);
+    volatile float16 sc[2];
+#ifdef HAS_SCALES
+    scales_of(row, sc);
+#endif
+    vstore16(scale * weights16(row, 16 * c % STEP_N / 16, (const volatile float *)sc), 0, out);
 }

@@ -9,9 +9,9 @@
 
 #include "ocl.h"
 
-/* Rows and tokens of a work-item of a product: with few tokens the weights are what counts, with
- * many each decoded weight serves eight. */
-enum { FEW_ROWS = 4, MANY_ROWS = 2, MANY_TOKENS = 8, MANY_FROM = 3, CHUNK = 64 };
+/* Rows of a work-item of a product; tokens, when there are MANY_FROM or more; elements of a
+ * work-item that runs over rows. */
+enum { ROWS = 8, MANY_TOKENS = 8, MANY_FROM = 3, CHUNK = 64 };
 
 typedef struct job {
     peri_dev *d;
@@ -28,8 +28,7 @@ typedef struct job {
  */
 
 static ocl_variant product_variant(const char *name, uint32_t dtype, bool is_many, int32_t last) {
-    return (ocl_variant){
-        name, {(int32_t)dtype, is_many ? MANY_ROWS : FEW_ROWS, is_many ? MANY_TOKENS : 1, last}};
+    return (ocl_variant){name, {(int32_t)dtype, ROWS, is_many ? MANY_TOKENS : 1, last}};
 }
 
 static int32_t round_up(int32_t n, int32_t to) {
@@ -267,7 +266,7 @@ static int32_t run_experts(const job *j, call *c, peri_error *e) {
     put_int(c, n_used);
     put_int(c, j->dim[1][1]);
     put_int(c, (j->t[3] ? 1 : 0) | (j->t[4] ? 2 : 0) | (has_slots ? 4 : 0));
-    return launch(c, chunks(m, FEW_ROWS), n_tok * n_used, e);
+    return launch(c, chunks(m, ROWS), n_tok * n_used, e);
 }
 
 static int32_t run_embed(const job *j, call *c, peri_error *e) {

@@ -76,7 +76,7 @@ struct peri_dev {
     cl_context context;
     cl_command_queue queue;
     uint64_t max_alloc;
-    bool is_unified, has_doubles;
+    bool is_unified, has_doubles, has_fma;
     char identity[512]; /* device and driver, as the cache names them */
     ocl_kernel *kernel; /* those made so far, a list */
     uint32_t n_built, n_cached;

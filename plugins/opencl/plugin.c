@@ -89,6 +89,7 @@ static int32_t start(peri_dev *d, peri_error *e) {
     d->max_alloc = ocl_number(d->cl, d->found.id, CL_DEVICE_MAX_MEM_ALLOC_SIZE);
     d->is_unified = ocl_number(d->cl, d->found.id, CL_DEVICE_HOST_UNIFIED_MEMORY) != 0;
     ocl_text(d->cl, d->found.id, CL_DEVICE_EXTENSIONS, extensions, sizeof extensions);
+    d->has_fma = (ocl_number(d->cl, d->found.id, CL_DEVICE_SINGLE_FP_CONFIG) & CL_FP_FMA) != 0;
     d->has_doubles = strstr(extensions, "cl_khr_fp64") != NULL;
     identify(d);
     return PERI_OK;

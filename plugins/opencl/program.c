@@ -46,7 +46,7 @@ static const file files[] = {
     {"glu", {"ACT"}, {COMMON, TEXT(act_clh), TEXT(glu_cl)}},
     {"kv_append", {"TYPE"}, {COMMON, TEXT(kv_append_cl)}},
     {"linear", {"TYPE", "ROWS", "TOKENS"}, {PRODUCT, TEXT(linear_cl)}},
-    {"linear_experts", {"TYPE", "ROWS", "TOKENS"}, {PRODUCT, TEXT(linear_experts_cl)}},
+    {"linear_experts", {"TYPE", "ROWS"}, {PRODUCT, TEXT(linear_experts_cl)}},
     {"mul", {NULL}, {COMMON, TEXT(mul_cl)}},
     {"norm", {"KIND"}, {COMMON, TEXT(norm_clh), TEXT(norm_cl)}},
     {"rope", {"PAIRS"}, {COMMON, TEXT(rope_cl)}},
@@ -65,8 +65,9 @@ struct ocl_kernel {
 /* ---- building ---------------------------------------------------------------------------------
  */
 
-static void options_of(const file *f, const ocl_variant *v, char out[OPTIONS_BYTES]) {
-    size_t at = (size_t)snprintf(out, OPTIONS_BYTES, "-cl-std=CL1.2");
+static void options_of(const peri_dev *d, const file *f, const ocl_variant *v,
+                       char out[OPTIONS_BYTES]) {
+    size_t at = (size_t)snprintf(out, OPTIONS_BYTES, "-cl-std=CL1.2 -DWANT_FMA=%d", d->has_fma);
     for (int i = 0; i < OCL_VALUES && f->option[i]; i++)
         at += (size_t)snprintf(out + at, OPTIONS_BYTES - at, " -D%s=%d", f->option[i],
                                (int)v->value[i]);
@@ -181,7 +182,7 @@ static int32_t make_program(peri_dev *d, const file *f, const ocl_variant *v, cl
     char options[OPTIONS_BYTES], *source;
     size_t n;
     int32_t st = PERI_OK;
-    options_of(f, v, options);
+    options_of(d, f, v, options);
     char *key = key_of(d, f, options, &n, &source);
     if (!key) return peri_plugin_fail(e, PERI_E_NOMEM, "no memory to build kernel %s", f->name);
     *out = from_cache(d, f, options, key, n);
