@@ -16,6 +16,7 @@
 
 #include "graph/graph.h"
 #include "plugin/loader.h"
+#include "run/memory.h"
 
 enum {
     KIT_OPERANDS = 16,
@@ -150,6 +151,7 @@ typedef struct kit_plugin {
     peri_dev *dev;
     uint32_t index;
     const char *only_op; /* NULL: all */
+    bool has_driver;     /* its note names libraries of a driver */
 } kit_plugin;
 
 typedef struct kit_result {
@@ -170,6 +172,25 @@ int32_t kit_case_ask(kit_plugin *p, const kit_case *c, int32_t hi, peri_support 
 bool kit_op_is_wanted(const kit_plugin *p, uint16_t code);
 /* The weight or cache types a shape is tried with: the i-th, or -1. */
 int kit_dtype_at(const kit_shape *s, size_t i);
+
+/* ---- kit_buffer.c: memory the device can use ---------------------------------------------------
+ */
+
+/* Host memory as the device knows it: itself, or a copy in memory of the device's own.  What the
+ * plugin allocates for that is no work of an operation and not counted. */
+typedef struct kit_buffer {
+    peri_memory m;
+    void *host;
+    size_t n;
+} kit_buffer;
+/* usage PERI_BUF_WEIGHT: read only, and used in place where the device can.  False with *e. */
+bool kit_buffer_init(kit_plugin *p, kit_buffer *b, void *host, size_t n, uint32_t usage,
+                     peri_error *e);
+bool kit_buffer_send(kit_plugin *p, const kit_buffer *b, peri_error *e);  /* host to device */
+bool kit_buffer_fetch(kit_plugin *p, const kit_buffer *b, peri_error *e); /* and back */
+void kit_buffer_fini(kit_plugin *p, kit_buffer *b);
+/* Reads, writes and copies at odd places, of a device with memory of its own. */
+void kit_check_buffers(kit_plugin *p);
 
 /* ---- kit_gate.c -------------------------------------------------------------------------------
  */
