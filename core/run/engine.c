@@ -7,6 +7,7 @@
  * one arena, sized for the largest made so far. */
 #include "run/engine.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "base/alloc.h"
@@ -214,30 +215,51 @@ static peri_status make_step_block(peri_engine *e, peri_error *err) {
     return peri_sampler_scratch_new(e->a->n_vocab, &e->scratch, err);
 }
 
-/* A device that cannot run the model is no reason to give up while others are left, unless the user
- * named it. */
+/* Place on device i instead of `first`, which cannot for the reason in why. */
+static bool place_instead(peri_engine *e, peri_registry *r, size_t i, size_t first,
+                          const peri_error *why) {
+    const char *name = peri_registry_device(r, first)->info.name;
+    const char *mine = peri_registry_device(r, i)->info.name;
+    peri_error ignored;
+    drop_device(e);
+    if (place_on(e, r, i, &ignored)) return false;
+    peri_log(PERI_LOG_WARN, "device %s was preferred but cannot run this model (%s); using %s",
+             name, why->text, mine);
+    e->choice.device = i;
+    snprintf(e->choice.why, sizeof e->choice.why, "%s instead of %s: %.150s", mine, name,
+             why->text);
+    return true;
+}
+
+/* Is it the device that cannot, and not the model or this process? */
+static bool is_of_device(const peri_engine *e, peri_status st) {
+    bool has_own = e->backend && !(e->backend->info.flags & PERI_DEV_HOST_MEM);
+    return st == PERI_E_NO_DRIVER || st == PERI_E_DEVICE_LOST || st == PERI_E_UNSUPPORTED ||
+           (st == PERI_E_NOMEM && has_own);
+}
+
+/* A device that cannot run the model is no reason to give up while others are left: the further
+ * ones that the user named, or, when none was named, any native one. */
 static peri_status place_somewhere(peri_engine *e, peri_registry *r, peri_error *err) {
     uint64_t bytes = peri_gguf_file_bytes(e->g);
-    peri_status st = peri_place_choose(r, bytes, e->o.device, &e->choice, err);
+    const char *rest = e->o.device;
+    peri_choice other;
+    peri_error ignored;
+    peri_status st = peri_place_choose(r, bytes, rest, &e->choice, err);
     if (st) return st;
-    st = place_on(e, r, e->choice.device, err);
-    if (!st) return PERI_OK;
-    const char *name = peri_registry_device(r, e->choice.device)->info.name;
-    bool is_devices =
-        st == PERI_E_NO_DRIVER || st == PERI_E_DEVICE_LOST || st == PERI_E_UNSUPPORTED;
-    bool has_own = e->backend && !(e->backend->info.flags & PERI_DEV_HOST_MEM);
-    if (!is_devices && !(st == PERI_E_NOMEM && has_own)) return st;
     size_t first = e->choice.device;
-    for (size_t i = 0; i < peri_registry_n_device(r) && !e->o.device && !e->o.is_strict; i++) {
+    st = place_on(e, r, first, err);
+    if (!st || e->o.is_strict || !is_of_device(e, st)) return st;
+    peri_error why = *err;
+    while (rest && (rest = strchr(rest, ',')) != NULL) {
+        if (peri_place_choose(r, bytes, ++rest, &other, &ignored) || other.device == first)
+            continue;
+        if (place_instead(e, r, other.device, first, &why)) return PERI_OK;
+    }
+    for (size_t i = 0; i < peri_registry_n_device(r) && !e->o.device; i++) {
         const peri_device *d = peri_registry_device(r, i);
-        peri_error other;
         if (i == first || !d->is_usable || (d->info.flags & PERI_DEV_EMULATED)) continue;
-        drop_device(e);
-        if (place_on(e, r, i, &other)) continue;
-        peri_log(PERI_LOG_WARN, "device %s was preferred but cannot run this model (%s); using %s",
-                 name, err ? err->text : "", d->info.name);
-        e->choice.device = i;
-        return PERI_OK;
+        if (place_instead(e, r, i, first, &why)) return PERI_OK;
     }
     return st;
 }
