@@ -171,6 +171,14 @@ static bool can_decode(const check *c, uint32_t dtype) {
     case OCL_Q5_K:
     case OCL_Q6_K:
     case OCL_Q8_K:
+    case OCL_IQ4_NL:
+    case OCL_IQ4_XS:
+    case OCL_TQ1_0:
+    case OCL_TQ2_0:
+    case OCL_MXFP4:
+    case OCL_NVFP4:
+    case OCL_Q1_0:
+    case OCL_Q2_0:
         return true;
     case OCL_F64:
         return c->d->has_doubles;

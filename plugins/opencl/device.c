@@ -100,6 +100,9 @@ void ocl_describe(const ocl_api *cl, const ocl_found *f, uint32_t index, uint32_
     if (n > 1) snprintf(out->name, sizeof out->name, "opencl:%u", index);
     ocl_text(cl, f->id, CL_DEVICE_NAME, out->model, sizeof out->model);
     ocl_text(cl, f->id, CL_DEVICE_VERSION, version, sizeof version);
-    snprintf(out->isa, sizeof out->isa, "%.*s", (int)strcspn(version, ":"), version);
+    size_t word = strcspn(version, " ");
+    word += version[word] == ' ';
+    snprintf(out->isa, sizeof out->isa, "%.*s", (int)(word + strcspn(version + word, " ")),
+             version);
     locate(cl, f->id, index, out->location);
 }

@@ -2,7 +2,9 @@
  *
  * opencl_layer.c - a layer of the OpenCL loader (OPENCL_LAYERS) that makes a working driver run out
  * of memory: FAIL_BUFFER=N refuses the N-th buffer and all later ones, FAIL_KERNEL=N the N-th
- * launch of a kernel and all later ones. */
+ * launch of a kernel and all later ones.
+ *
+ * Budget: parameters - the signature of a launch is OpenCL's. */
 #define CL_TARGET_OPENCL_VERSION 120
 #include <CL/cl_layer.h>
 #include <stdlib.h>
