@@ -85,6 +85,17 @@ text = json.dumps(j["buckets"])
 assert "act=f32 acc=f32" in text, text[:400]
 PYTHON
 
+# ---- forks, rewinds, the prefix cache, a saved session, sixteen at once: the same tokens (same.lua), bit for bit ----
+mkdir "$tmp/saved" && ln -s "$demo" "$tmp/model.gguf"
+for step in first second; do
+    { printf 'local STEP, DIR, N, CHAINS = "%s", "saved", 12, { "plain" }\n' "$step"
+      sed 's/device = "cpu"/device = "opencl"/' "$SOURCE_DIR/tests/e2e/same.lua"; } >"$tmp/$step.lua"
+    (cd "$tmp" && run run "$step.lua" --allow fs.read=saved --allow fs.write=saved && [ "$n_failed" -eq 0 ]) || fail "same.lua, $step"
+    cp "$tmp/out" "$tmp/$step.txt"
+done
+[ -s "$tmp/first.txt" ] || fail "same.lua printed nothing"
+is "$(cat "$tmp/second.txt")" "$(cat "$tmp/first.txt")"
+
 # ---- no more memory: at the start the next device takes over or the error is clear; later the step says so ----
 layer=$BINARY_DIR/tests/plugin/opencl_layer.so
 OPENCL_LAYERS=$layer FAIL_BUFFER=1 run 1 run "$demo" --raw -n 4 --temp 0 x --device opencl
