@@ -372,7 +372,7 @@ peri_status peri_model_explain(const peri_model *m, char **json, peri_error *err
     put(&d, d.root, "buckets", buckets_json(&d, e));
     put(&d, memory, "weights", json_integer((json_int_t)peri_weights_bytes(e->weights)));
     put(&d, memory, "kv", json_integer((json_int_t)e->kv.bytes));
-    put(&d, memory, "arena", json_integer((json_int_t)e->arena_bytes));
+    put(&d, memory, "arena", json_integer((json_int_t)e->arena.bytes));
     put(&d, d.root, "memory", memory);
     put(&d, d.root, "context", json_integer(e->o.n_ctx));
     put(&d, d.root, "bytes_per_token", json_integer((json_int_t)token_bytes));

@@ -16,6 +16,7 @@
 
 #include "graph/graph.h"
 #include "plugin/loader.h"
+#include "run/memory.h"
 
 enum {
     KIT_OPERANDS = 16,
@@ -68,6 +69,11 @@ bool kit_can_decode(uint32_t dtype);
 void kit_decode(uint32_t dtype, const unsigned char *data, int64_t n, double *out);
 /* Valid blocks of random bits whose scales are of usual size. */
 void kit_random_blocks(uint32_t dtype, unsigned char *out, int64_t n_block, uint64_t seed);
+/* kit_codes.c: types whose bits are codes; scales of a random block. */
+bool kit_is_code(uint32_t dtype);
+double kit_code_value(uint32_t dtype, const unsigned char *block, int i);
+void kit_code_scale(uint32_t dtype, unsigned char *block, uint64_t key);
+double kit_f16(const unsigned char *p);
 double kit_round_f16(double x);
 double kit_round_bf16(double x);
 /* x rounded to a plain type, and its bits. */
@@ -150,6 +156,7 @@ typedef struct kit_plugin {
     peri_dev *dev;
     uint32_t index;
     const char *only_op; /* NULL: all */
+    bool has_driver;     /* its note names libraries of a driver */
 } kit_plugin;
 
 typedef struct kit_result {
@@ -170,6 +177,25 @@ int32_t kit_case_ask(kit_plugin *p, const kit_case *c, int32_t hi, peri_support 
 bool kit_op_is_wanted(const kit_plugin *p, uint16_t code);
 /* The weight or cache types a shape is tried with: the i-th, or -1. */
 int kit_dtype_at(const kit_shape *s, size_t i);
+
+/* ---- kit_buffer.c: memory the device can use ---------------------------------------------------
+ */
+
+/* Host memory as the device knows it: itself, or a copy in memory of the device's own.  What the
+ * plugin allocates for that is no work of an operation and not counted. */
+typedef struct kit_buffer {
+    peri_memory m;
+    void *host;
+    size_t n;
+} kit_buffer;
+/* usage PERI_BUF_WEIGHT: read only, and used in place where the device can.  False with *e. */
+bool kit_buffer_init(kit_plugin *p, kit_buffer *b, void *host, size_t n, uint32_t usage,
+                     peri_error *e);
+bool kit_buffer_send(kit_plugin *p, const kit_buffer *b, peri_error *e);  /* host to device */
+bool kit_buffer_fetch(kit_plugin *p, const kit_buffer *b, peri_error *e); /* and back */
+void kit_buffer_fini(kit_plugin *p, kit_buffer *b);
+/* Reads, writes and copies at odd places, of a device with memory of its own. */
+void kit_check_buffers(kit_plugin *p);
 
 /* ---- kit_gate.c -------------------------------------------------------------------------------
  */

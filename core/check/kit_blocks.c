@@ -34,7 +34,7 @@ double kit_round_bf16(double x) {
     return round_to((double)(float)x, 7, -126, 0x1.fep127);
 }
 
-static double f16_at(const unsigned char *p) {
+double kit_f16(const unsigned char *p) {
     unsigned bits = (unsigned)p[0] | (unsigned)p[1] << 8, e = bits >> 10 & 31, m = bits & 1023;
     double y = e ? ldexp(1024 + m, (int)e - 25) : ldexp(m, -24);
     if (e == 31) y = m ? (double)NAN : (double)INFINITY;
@@ -70,16 +70,16 @@ static int nibble(const unsigned char *q, int i, int half) { /* i and i + half s
 }
 
 static double small_value(uint32_t dtype, const unsigned char *b, int i) {
-    double d = f16_at(b);
+    double d = kit_f16(b);
     switch (dtype) {
     case PERI_DT_Q4_0:
         return d * (nibble(b + 2, i, 16) - 8);
     case PERI_DT_Q4_1:
-        return d * nibble(b + 4, i, 16) + f16_at(b + 2);
+        return d * nibble(b + 4, i, 16) + kit_f16(b + 2);
     case PERI_DT_Q5_0:
         return d * ((nibble(b + 6, i, 16) | (b[2 + i / 8] >> i % 8 & 1) << 4) - 16);
     case PERI_DT_Q5_1:
-        return d * (nibble(b + 8, i, 16) | (b[4 + i / 8] >> i % 8 & 1) << 4) + f16_at(b + 2);
+        return d * (nibble(b + 8, i, 16) | (b[4 + i / 8] >> i % 8 & 1) << 4) + kit_f16(b + 2);
     case PERI_DT_Q8_0:
         return d * (signed char)b[2 + i];
     default: /* Q8_1 */
@@ -96,7 +96,7 @@ static int six_bits(const unsigned char *sc, int s, int which) {
 
 static double q2_k(const unsigned char *b, int i) {
     int q = b[16 + i / 128 * 32 + i % 32] >> i % 128 / 32 * 2 & 3, sc = b[i / 16];
-    return f16_at(b + 80) * (sc & 15) * q - f16_at(b + 82) * (sc >> 4);
+    return kit_f16(b + 80) * (sc & 15) * q - kit_f16(b + 82) * (sc >> 4);
 }
 
 static double q3_k(const unsigned char *b, int i) {
@@ -104,32 +104,33 @@ static double q3_k(const unsigned char *b, int i) {
     int s = i / 16, q = b[32 + i / 128 * 32 + i % 32] >> i % 128 / 32 * 2 & 3;
     int low = s < 8 ? sc[s] & 15 : sc[s - 8] >> 4, high = sc[8 + s % 4] >> s / 4 * 2 & 3;
     if (!(b[i % 32] >> i / 32 & 1)) q -= 4;
-    return f16_at(b + 108) * ((low | high << 4) - 32) * q;
+    return kit_f16(b + 108) * ((low | high << 4) - 32) * q;
 }
 
 static double q4_k(const unsigned char *b, int i) {
     int q = nibble(b + 16 + i / 64 * 32, i % 64, 32), s = i / 32;
-    return f16_at(b) * six_bits(b + 4, s, 0) * q - f16_at(b + 2) * six_bits(b + 4, s, 1);
+    return kit_f16(b) * six_bits(b + 4, s, 0) * q - kit_f16(b + 2) * six_bits(b + 4, s, 1);
 }
 
 static double q5_k(const unsigned char *b, int i) {
     int s = i / 32, q = nibble(b + 48 + i / 64 * 32, i % 64, 32) | (b[16 + i % 32] >> s & 1) << 4;
-    return f16_at(b) * six_bits(b + 4, s, 0) * q - f16_at(b + 2) * six_bits(b + 4, s, 1);
+    return kit_f16(b) * six_bits(b + 4, s, 0) * q - kit_f16(b + 2) * six_bits(b + 4, s, 1);
 }
 
 static double q6_k(const unsigned char *b, int i) {
     int half = i / 128, r = i % 128;
     int q = nibble(b + half * 64, r, 64) | (b[128 + half * 32 + r % 32] >> r / 32 * 2 & 3) << 4;
-    return f16_at(b + 208) * (signed char)b[192 + i / 16] * (q - 32);
+    return kit_f16(b + 208) * (signed char)b[192 + i / 16] * (q - 32);
 }
 
 static double value(uint32_t dtype, const unsigned char *b, int i) {
     double d;
+    if (kit_is_code(dtype)) return kit_code_value(dtype, b, i);
     switch (dtype) {
     case PERI_DT_F32:
         return f32_at(b);
     case PERI_DT_F16:
-        return f16_at(b);
+        return kit_f16(b);
     case PERI_DT_BF16:
         return f32_at((const unsigned char[]){0, 0, b[0], b[1]});
     case PERI_DT_F64:
@@ -154,7 +155,7 @@ static double value(uint32_t dtype, const unsigned char *b, int i) {
 
 bool kit_can_decode(uint32_t dtype) {
     return (dtype <= PERI_DT_Q8_K && peri_dtype_get(dtype) != NULL) || dtype == PERI_DT_BF16 ||
-           dtype == PERI_DT_F64;
+           dtype == PERI_DT_F64 || kit_is_code(dtype);
 }
 
 void kit_decode(uint32_t dtype, const unsigned char *data, int64_t n, double *out) {
@@ -188,11 +189,13 @@ uint32_t kit_pick(uint64_t seed, uint64_t i, uint32_t n) {
 
 /* Byte offsets of a block's f16 scales, -1: none. */
 static void scale_places(uint32_t dtype, int at[2]) {
-    at[0] = dtype == PERI_DT_Q2_K   ? 80
-            : dtype == PERI_DT_Q3_K ? 108
-            : dtype == PERI_DT_Q6_K ? 208
-            : dtype == PERI_DT_Q8_K ? -1
-                                    : 0;
+    at[0] = dtype == PERI_DT_Q2_K                                                       ? 80
+            : dtype == PERI_DT_Q3_K                                                     ? 108
+            : dtype == PERI_DT_Q6_K                                                     ? 208
+            : dtype == PERI_DT_TQ1_0                                                    ? 52
+            : dtype == PERI_DT_TQ2_0                                                    ? 64
+            : dtype == PERI_DT_Q8_K || dtype == PERI_DT_MXFP4 || dtype == PERI_DT_NVFP4 ? -1
+                                                                                        : 0;
     at[1] = dtype == PERI_DT_Q2_K ? 82
             : dtype == PERI_DT_Q4_1 || dtype == PERI_DT_Q5_1 || dtype == PERI_DT_Q4_K ||
                     dtype == PERI_DT_Q5_K || dtype == PERI_DT_Q8_1
@@ -230,5 +233,6 @@ void kit_random_blocks(uint32_t dtype, unsigned char *out, int64_t n_block, uint
             if (at[k] >= 0) memcpy(out + at[k], &scale, 2);
         }
         if (dtype == PERI_DT_Q8_K) memcpy(out, &d, sizeof d);
+        kit_code_scale(dtype, out, key);
     }
 }

@@ -6,6 +6,7 @@
  * the items of a job are handed out in an order that kit_host_now.shuffle chooses, to as many
  * threads as kit_host_now.n_worker says: 1 or KIT_WORKERS. */
 #define _GNU_SOURCE
+#include <limits.h>
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,6 +15,7 @@
 #include "base/alloc.h"
 #include "base/pool.h"
 #include "check/kit.h"
+#include "plugin/registry.h"
 
 #include "base/compiler.h"
 
@@ -83,7 +85,9 @@ static const char *host_option(const char *key) {
         char c = key[i];
         name[at] = c >= 'a' && c <= 'z' ? (char)(c - 'a' + 'A') : c == '.' || c == '-' ? '_' : c;
     }
-    return getenv(name);
+    if (getenv(name) || strcmp(key, "cache.dir") != 0) return getenv(name);
+    static char folder[PATH_MAX];
+    return peri_plugin_cache_folder(folder, sizeof folder) ? folder : NULL;
 }
 
 static int32_t host_node(uint32_t index, peri_host_node *out) {

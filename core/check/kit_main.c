@@ -75,6 +75,7 @@ static bool load(const char *path, bool is_stage, kit_plugin *p) {
         return false;
     }
     p->api = lib.api;
+    p->has_driver = note.needs[0] != 0;
     if (!is_stage) return true;
     kit_send(json_pack("{s:{s:s%,s:s%,s:s%,s:s%}}", "plugin", "name", note.name, strlen(note.name),
                        "abi", note.abi, strlen(note.abi), "version", lib.api.version,
@@ -99,10 +100,9 @@ static bool choose_device(kit_plugin *p) {
                  peri_status_name(status));
         return false;
     }
-    if (p->info.flags & PERI_DEV_HOST_MEM) return true;
-    kit_find(NULL,
-             "device %u has memory of its own (no PERI_DEV_HOST_MEM), which this kit cannot fill",
-             p->index);
+    peri_backend d = {.api = p->api, .info = p->info};
+    if (peri_memory_check(&d, &e) == PERI_OK) return true;
+    kit_find(NULL, "%s", e.text);
     return false;
 }
 

@@ -5,7 +5,10 @@
  * Weights, vectors and pools end where a page ends that may not be touched; weights and vectors are
  * read-only; all of them begin at a multiple of KIT_ALIGN bytes (pools: 64) and no better.
  * Activations lie in one arena at odd multiples of 4 bytes, with NaN in every gap, behind every row
- * of the step and in the outputs.  After a run nothing but the outputs may have changed. */
+ * of the step and in the outputs.  After a run nothing but the outputs may have changed.
+ *
+ * A device with memory of its own gets copies of all this, weights in place where it can, and what
+ * it may have changed is read back; reads past an end are then seen in weights only. */
 #define _GNU_SOURCE
 #include <stdio.h>
 #include <string.h>
@@ -28,6 +31,8 @@ typedef struct area {
 typedef struct kit_memory {
     area arena, weight[KIT_OPERANDS], pool[KIT_OPERANDS];
     unsigned char *before; /* arena before the run */
+    kit_buffer arena_buf, weight_buf[KIT_OPERANDS],
+        pool_buf[KIT_OPERANDS]; /* the same, for the device */
     peri_buf *weight_at[KIT_OPERANDS], *pool_at[KIT_OPERANDS];
     uint32_t n_weight, n_pool;
 } kit_memory;
@@ -118,19 +123,21 @@ static void copy_rows(const kit_case *c, const kit_operand *x, unsigned char *ar
     }
 }
 
-static void memory_fini(kit_memory *m) {
+static void memory_fini(kit_plugin *p, kit_memory *m) {
+    kit_buffer_fini(p, &m->arena_buf);
     area_fini(&m->arena);
     for (uint32_t k = 0; k < KIT_OPERANDS; k++) {
+        kit_buffer_fini(p, &m->weight_buf[k]);
+        kit_buffer_fini(p, &m->pool_buf[k]);
         area_fini(&m->weight[k]);
         area_fini(&m->pool[k]);
     }
     peri_free(m->before);
 }
 
-static bool add_area(const kit_operand *x, area *a, peri_buf **at, size_t align) {
+static bool add_area(const kit_operand *x, area *a, size_t align) {
     if (!area_init(a, x->n_bits, align)) return false;
     memcpy(a->at, x->bits, x->n_bits);
-    *at = (peri_buf *)a->at;
     return align != KIT_ALIGN ||
            mprotect(a->map, a->n_map - (size_t)sysconf(_SC_PAGESIZE), PROT_READ) == 0;
 }
@@ -144,15 +151,41 @@ static bool memory_init(kit_memory *m, kit_case *c, uint64_t layout) {
         kit_operand *x = &c->x[k];
         if (x->kind == 'a' || x->kind == 'i') copy_rows(c, x, m->arena.at, x->bits, true);
         if (x->kind == 'w' || x->kind == 'v') {
-            is_good = add_area(x, &m->weight[m->n_weight], &m->weight_at[m->n_weight], KIT_ALIGN);
+            is_good = add_area(x, &m->weight[m->n_weight], KIT_ALIGN);
             m->n_weight++;
         }
         if (x->kind == 'p') {
-            is_good = add_area(x, &m->pool[m->n_pool], &m->pool_at[m->n_pool], 64);
+            is_good = add_area(x, &m->pool[m->n_pool], 64);
             m->n_pool++;
         }
     }
     if (is_good) memcpy(m->before, m->arena.at, bytes);
+    return is_good;
+}
+
+static bool give(kit_plugin *p, const area *a, uint32_t usage, kit_buffer *b, peri_error *e) {
+    return kit_buffer_init(p, b, a->at, a->n, usage, e);
+}
+
+/* All of it to the device. */
+static bool send(kit_plugin *p, kit_memory *m, peri_error *e) {
+    bool is_good = give(p, &m->arena, PERI_BUF_ARENA, &m->arena_buf, e);
+    for (uint32_t k = 0; k < m->n_weight && is_good; k++) {
+        is_good = give(p, &m->weight[k], PERI_BUF_WEIGHT, &m->weight_buf[k], e);
+        m->weight_at[k] = m->weight_buf[k].m.buf;
+    }
+    for (uint32_t k = 0; k < m->n_pool && is_good; k++) {
+        is_good = give(p, &m->pool[k], PERI_BUF_POOL, &m->pool_buf[k], e);
+        m->pool_at[k] = m->pool_buf[k].m.buf;
+    }
+    return is_good;
+}
+
+/* What may have changed, back. */
+static bool fetch(kit_plugin *p, const kit_memory *m, peri_error *e) {
+    bool is_good = kit_buffer_fetch(p, &m->arena_buf, e);
+    for (uint32_t k = 0; k < m->n_pool && is_good; k++)
+        is_good = kit_buffer_fetch(p, &m->pool_buf[k], e);
     return is_good;
 }
 
@@ -316,16 +349,21 @@ static void look_around(const kit_case *c, kit_memory *m, kit_result *r) {
 static void run(kit_plugin *p, kit_case *c, kit_memory *m, const packed *program, kit_result *r) {
     step_block step;
     peri_error e = {0};
+    if (!send(p, m, &e)) {
+        broken(r, "memory: %s", e.text);
+        return;
+    }
     peri_bind bind = {.size = sizeof bind,
                       .n_weights = m->n_weight,
                       .n_pools = m->n_pool,
-                      .arena = (peri_buf *)m->arena.at,
+                      .arena = m->arena_buf.m.buf,
                       .weights = m->weight_at,
                       .pools = m->pool_at};
     make_step(c, &step);
     step_block sent = step;
     kit_place("run_op", c);
     int32_t status = p->api.run_op(p->dev, &program->head, 0, &bind, &step.head, &e);
+    if (status == PERI_OK && !fetch(p, m, &e)) status = e.code;
     e.text[sizeof e.text - 1] = 0;
     kit_count();
     if (status != PERI_OK) {
@@ -361,7 +399,7 @@ void kit_case_run(kit_plugin *p, kit_case *c, kit_result *r) {
         else if (status != PERI_OK)
             broken(r, "supports failed: %s", peri_status_name(status));
     }
-    memory_fini(&m);
+    memory_fini(p, &m);
 }
 
 void kit_result_fini(kit_result *r) {

@@ -53,6 +53,7 @@ typedef struct world {
     peri_plan *plan;
     uint32_t logits, dtype, kv_dtype;
     weight w[WEIGHT_MAX];
+    kit_buffer weight_buf[WEIGHT_MAX], arena_buf, pool_buf;
     peri_buf *weight_at[WEIGHT_MAX], *pool_at[1];
     uint32_t n_weight;
     uint32_t weight_tensor[WEIGHT_MAX];
@@ -84,7 +85,6 @@ static uint32_t add_weight(world *w, uint32_t dtype, int64_t m, int64_t n) {
         memcpy(x->bits + i * 4, &f, 4);
     }
     kit_decode(dtype, x->bits, m * n, x->v);
-    w->weight_at[w->n_weight] = (peri_buf *)x->bits;
     w->weight_tensor[w->n_weight] = peri_graph_weight(&w->g, w->n_weight, dtype, x->dim);
     return w->weight_tensor[w->n_weight++];
 }
@@ -216,14 +216,16 @@ static bool run_device(world *w, const kit_step *s, int step, peri_error *e) {
     peri_bind bind = {.size = sizeof bind,
                       .n_weights = w->n_weight,
                       .n_pools = 1,
-                      .arena = (peri_buf *)w->arena,
+                      .arena = w->arena_buf.m.buf,
                       .weights = w->weight_at,
                       .pools = w->pool_at};
     peri_backend b = {.api = w->p->api, .dev = w->p->dev, .info = w->p->info, .host = &kit_host};
     memset(w->arena, 0xff, w->plan->program->arena_bytes);
     kit_place("a small model", NULL);
     kit_count();
-    return peri_plan_run(w->plan, &b, &bind, &block.head, e) == PERI_OK;
+    return kit_buffer_send(w->p, &w->arena_buf, e) &&
+           peri_plan_run(w->plan, &b, &bind, &block.head, e) == PERI_OK &&
+           kit_buffer_fetch(w->p, &w->arena_buf, e);
 }
 
 static void run_reference(world *w, const kit_step *s) {
@@ -289,14 +291,35 @@ static bool is_rough(const world *w) {
     return false;
 }
 
+static bool no_memory(void) {
+    kit_find(NULL, "the kit is out of memory");
+    return false;
+}
+
+static bool send(world *w, size_t n_pool) {
+    peri_error e;
+    bool is_good = kit_buffer_init(w->p, &w->arena_buf, w->arena, w->plan->program->arena_bytes,
+                                   PERI_BUF_ARENA, &e) &&
+                   kit_buffer_init(w->p, &w->pool_buf, w->pool, n_pool, PERI_BUF_POOL, &e);
+    for (uint32_t i = 0; i < w->n_weight && is_good; i++) {
+        const peri_dtype_info *t = peri_dtype_get(w->w[i].dtype);
+        int64_t n = w->w[i].dim[2] * w->w[i].dim[3] / t->block_elements;
+        is_good = kit_buffer_init(w->p, &w->weight_buf[i], w->w[i].bits, (size_t)n * t->block_bytes,
+                                  PERI_BUF_WEIGHT, &e);
+        w->weight_at[i] = w->weight_buf[i].m.buf;
+    }
+    w->pool_at[0] = w->pool_buf.m.buf;
+    if (!is_good) kit_find(NULL, "memory for a small model: %s", e.text);
+    return is_good;
+}
+
 static bool prepare(world *w) {
     size_t pool = (size_t)2 * N_LAYER * N_BLOCK * BLOCK * N_KV * D_HEAD * 4;
     w->value = peri_calloc(w->g.n_tensor, sizeof *w->value);
     w->arena = peri_alloc_aligned(w->plan->program->arena_bytes, 64);
     w->pool = peri_alloc_aligned(pool, 64);
-    if (!w->value || !w->arena || !w->pool) return false;
+    if (!w->value || !w->arena || !w->pool) return no_memory();
     memset(w->pool, 0xff, pool);
-    w->pool_at[0] = (peri_buf *)w->pool;
     for (uint32_t i = 0; i < w->g.n_tensor; i++) {
         const peri_tensor *t = &w->g.tensor[i].t;
         int64_t n = 1;
@@ -304,17 +327,20 @@ static bool prepare(world *w) {
         for (int d = 0; d < 4; d++)
             n *= t->dim[d] < 0 ? KIT_TOKENS : t->dim[d];
         w->value[i] = peri_calloc((size_t)n, sizeof **w->value);
-        if (!w->value[i]) return false;
+        if (!w->value[i]) return no_memory();
     }
     for (uint32_t i = 0; i < w->n_weight; i++)
         w->value[w->weight_tensor[i]] = w->w[i].v;
-    return true;
+    return send(w, pool);
 }
 
 static void finish(world *w) {
+    kit_buffer_fini(w->p, &w->arena_buf);
+    kit_buffer_fini(w->p, &w->pool_buf);
     for (uint32_t i = 0; w->value && i < w->g.n_tensor; i++)
         if (w->g.tensor[i].t.kind != PERI_T_WEIGHT) peri_free(w->value[i]);
     for (uint32_t i = 0; i < w->n_weight; i++) {
+        kit_buffer_fini(w->p, &w->weight_buf[i]);
         peri_free(w->w[i].bits);
         peri_free(w->w[i].v);
     }
@@ -339,9 +365,7 @@ static void run_model(kit_plugin *p, uint32_t dtype, uint32_t kv_dtype) {
     } else if (!w.plan) {
         kit_note("small model, weights %s, cache %s: not run: %s", peri_dtype_get(dtype)->name,
                  peri_dtype_get(kv_dtype)->name, e.text);
-    } else if (!prepare(&w)) {
-        kit_find(NULL, "the kit is out of memory");
-    } else {
+    } else if (prepare(&w)) {
         double gate = is_rough(&w) ? GATE_ROUGH : kv_dtype == PERI_DT_F16 ? GATE_F16 : GATE_F32;
         bool is_good = true;
         for (int step = 0; step <= N_DECODE && is_good; step++) {

@@ -71,7 +71,10 @@ void kit_stage_describe(kit_plugin *p) {
     if (kit_host_now.n_live)
         kit_find(NULL, "device() left %lld blocks of memory behind",
                  (long long)kit_host_now.n_live);
-    if (count_threads() != n_thread)
+    if (count_threads() != n_thread && p->has_driver)
+        kit_note("device() started %d threads: its driver's, it is assumed (rule R5)",
+                 count_threads() - n_thread);
+    else if (count_threads() != n_thread)
         kit_find(NULL, "device() left %d threads running", count_threads() - n_thread);
 }
 
@@ -217,6 +220,9 @@ void kit_stage_supports(kit_plugin *p) {
 /* ---- lifecycle
  * ------------------------------------------------------------------------------------ */
 
+/* OWN_BYTES, DRIVER_BYTES: of the C library's heap that a run may keep; a driver keeps pools of
+ * events and commands that settle late (PoCL 3.1: 362 bytes a run at first, then less and less). */
+enum { OWN_BYTES = 16, DRIVER_BYTES = 1024 };
 enum { OPENINGS = 20, WARM_RUNS = 10, RUNS = 32, FAILURES_MAX = 24 };
 
 static bool is_clean(const char *when) {
@@ -234,6 +240,23 @@ static size_t heap_bytes(void) {
     return mallinfo2().uordblks;
 }
 
+/* Bytes of heap that RUNS runs keep, 0 when within what is allowed.  A driver's threads may be late
+ * giving back what a run has used, so there it must show three times in a row. */
+static size_t heap_growth(kit_plugin *p, kit_case *c) {
+    size_t limit = RUNS * (p->has_driver ? DRIVER_BYTES : OWN_BYTES), kept = limit;
+    for (int i = 0; i < (p->has_driver ? 3 : 1) && kept >= limit; i++) {
+        kit_result r;
+        size_t before = heap_bytes();
+        for (int k = 0; k < RUNS; k++) {
+            kit_case_run(p, c, &r);
+            kit_result_fini(&r);
+        }
+        size_t after = heap_bytes();
+        kept = after > before ? after - before : 0;
+    }
+    return kept >= limit ? kept : 0;
+}
+
 /* The first shape of every operation and type: after warming up, a run takes no memory and keeps
  * none. */
 static bool check_steady(kit_plugin *p, kit_case *c) {
@@ -246,20 +269,16 @@ static bool check_steady(kit_plugin *p, kit_case *c) {
     }
     if (!is_good) return true; /* other stages say why */
     int64_t n_alloc = kit_host_now.n_alloc, n_live = kit_host_now.n_live;
-    size_t heap = heap_bytes();
-    for (int i = 0; i < RUNS; i++) {
-        kit_case_run(p, c, &r);
-        kit_result_fini(&r);
-    }
+    size_t kept = heap_growth(p, c);
     if (kit_host_now.n_live > n_live)
         kit_find(c, "keeps memory with every run: %lld blocks after %d runs",
                  (long long)(kit_host_now.n_live - n_live), RUNS);
     else if (kit_host_now.n_alloc != n_alloc)
         kit_find(c, "takes memory in the steady state: %lld times in %d runs",
                  (long long)(kit_host_now.n_alloc - n_alloc), RUNS);
-    else if (heap_bytes() >= heap + RUNS * 16)
-        kit_find(c, "keeps memory of the C library with every run: %zu bytes after %d runs",
-                 heap_bytes() - heap, RUNS);
+    else if (kept)
+        kit_find(c, "keeps memory of the C library with every run: %zu bytes after %d runs", kept,
+                 RUNS);
     else
         return true;
     return false;
@@ -296,6 +315,7 @@ void kit_stage_lifecycle(kit_plugin *p) {
         if (!is_clean("after close")) return;
     }
     if (!kit_open(p)) return;
+    kit_check_buffers(p);
     kit_each_case(p, false, check_steady);
     kit_close(p);
     if (!is_clean("after operations and close")) return;

@@ -104,8 +104,9 @@ static uint32_t attend(builder *b, const peri_arch_layer *l, const peri_block_gq
     const int64_t kd[] = {kv->n_block, kv->block_tokens, l->n_kv, a->d_k};
     const int64_t vd[] = {kv->n_block, kv->block_tokens, l->n_kv, a->d_v};
     const int64_t yd[] = {-PERI_SYM_T, l->n_head, a->d_v};
-    uint32_t kp = peri_graph_pool(b->g, 0, kv->dtype, kd, kv->k_off[b->il]);
-    uint32_t vp = peri_graph_pool(b->g, 0, kv->dtype, vd, kv->v_off[b->il]);
+    uint32_t pool = (uint32_t)b->il;
+    uint32_t kp = peri_graph_pool(b->g, pool, kv->dtype, kd, kv->k_off[b->il]);
+    uint32_t vp = peri_graph_pool(b->g, pool, kv->dtype, vd, kv->v_off[b->il]);
     uint32_t y = build_rows(b, (int64_t)l->n_head * a->d_v),
              yh = peri_graph_view(b->g, y, yd, 3, 0);
     peri_attn_attr attr = {.size = sizeof attr,

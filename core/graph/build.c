@@ -213,15 +213,18 @@ peri_status peri_kv_layout_init(peri_kv_layout *kv, const peri_arch *a, uint32_t
     *kv = (peri_kv_layout){.dtype = dtype, .block_tokens = block_tokens, .n_block = n_block};
     kv->k_off = peri_alloc_array((size_t)a->n_layer, sizeof *kv->k_off);
     kv->v_off = peri_alloc_array((size_t)a->n_layer, sizeof *kv->v_off);
-    if (!kv->k_off || !kv->v_off) {
+    kv->layer_bytes = peri_calloc((size_t)a->n_layer, sizeof *kv->layer_bytes);
+    if (!kv->k_off || !kv->v_off || !kv->layer_bytes) {
         peri_kv_layout_fini(kv);
         return peri_fail(err, PERI_E_NOMEM, "out of memory laying out %d layers", a->n_layer);
     }
     uint64_t tokens = (uint64_t)block_tokens * n_block;
     uint32_t bytes = peri_dtype_get(dtype)->block_bytes;
     for (int32_t il = 0; il < a->n_layer; il++) {
-        if (add_region(&kv->bytes, tokens, a->layer[il].n_kv, a->d_k, bytes, &kv->k_off[il]) &&
-            add_region(&kv->bytes, tokens, a->layer[il].n_kv, a->d_v, bytes, &kv->v_off[il]))
+        uint64_t *n = &kv->layer_bytes[il];
+        if (add_region(n, tokens, a->layer[il].n_kv, a->d_k, bytes, &kv->k_off[il]) &&
+            add_region(n, tokens, a->layer[il].n_kv, a->d_v, bytes, &kv->v_off[il]) &&
+            peri_add_u64(kv->bytes, *n, &kv->bytes))
             continue;
         peri_kv_layout_fini(kv);
         return peri_fail(err, PERI_E_RANGE, "keys and values of %llu tokens do not fit in memory",
@@ -233,5 +236,6 @@ peri_status peri_kv_layout_init(peri_kv_layout *kv, const peri_arch *a, uint32_t
 void peri_kv_layout_fini(peri_kv_layout *kv) {
     peri_free(kv->k_off);
     peri_free(kv->v_off);
+    peri_free(kv->layer_bytes);
     *kv = (peri_kv_layout){0};
 }

@@ -8,13 +8,14 @@
 #include "model/arch.h"
 #include "model/weights.h"
 
-/* Where each layer's keys and values lie in pool 0.  [blocks][block_tokens][n_kv][d] each, K and V
+/* Where each layer's keys and values lie in its own pool, whose number is the layer's: so no pool
+ * is larger than what a device can allocate at once.  [blocks][block_tokens][n_kv][d] each, K and V
  * apart. */
 typedef struct peri_kv_layout {
     uint32_t dtype; /* number in dtype.def: F16 or F32 */
     uint32_t block_tokens, n_block;
-    uint64_t bytes;          /* of the whole pool */
-    uint64_t *k_off, *v_off; /* [n_layer] */
+    uint64_t bytes;                        /* of all pools */
+    uint64_t *k_off, *v_off, *layer_bytes; /* [n_layer] */
 } peri_kv_layout;
 
 /* n_block blocks of block_tokens tokens for every layer.  Free with peri_kv_layout_fini.  RANGE on

@@ -37,8 +37,7 @@ struct peri_cache {
 /* ---- the file
  * ------------------------------------------------------------------------------------- */
 
-/* Folder of the cache, with everything above it made; false when there is no place for one. */
-static bool cache_folder(char *out, size_t room) {
+bool peri_plugin_cache_folder(char *out, size_t room) {
     const char *xdg = secure_getenv("XDG_CACHE_HOME"), *home = secure_getenv("HOME");
     int n = -1;
     if (xdg != NULL && xdg[0] == '/')
@@ -82,7 +81,7 @@ peri_status peri_cache_open(bool want_none, const char *machine, peri_cache **ou
     char folder[PATH_MAX];
     *out = NULL;
     peri_json_init();
-    if (want_none || !cache_folder(folder, sizeof folder)) return PERI_OK;
+    if (want_none || !peri_plugin_cache_folder(folder, sizeof folder)) return PERI_OK;
     peri_cache *c = peri_calloc(1, sizeof *c);
     peri_status status = PERI_OK;
     if (c == NULL || (c->path = peri_strf("%s/probe.json", folder)) == NULL ||

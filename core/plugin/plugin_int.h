@@ -8,6 +8,7 @@
 #ifndef PERI_PLUGIN_INT_H
 #define PERI_PLUGIN_INT_H
 
+#include <limits.h>
 #include <stdbool.h>
 #include <sys/stat.h>
 
@@ -137,6 +138,7 @@ struct peri_registry {
     const char *(*option)(void *user, const char *key);
     void *option_user;
     const char *library_dir, *probe_program;
+    char cache_dir[PATH_MAX]; /* "" when there is no place for one */
     uint32_t n_thread;
     peri_cache *cache;
     peri_file *file;

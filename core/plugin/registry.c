@@ -73,7 +73,10 @@ static const char *from_environment(const char *key) {
 const char *peri_registry_option(void *registry, const char *key) {
     const peri_registry *r = registry;
     const char *value = r->option != NULL ? r->option(r->option_user, key) : NULL;
-    return value != NULL ? value : from_environment(key);
+    if (value == NULL) value = from_environment(key);
+    if (value == NULL && strcmp(key, "cache.dir") == 0 && r->cache_dir[0] != 0)
+        value = r->cache_dir;
+    return value;
 }
 
 static void list_nodes(peri_registry *r) {
@@ -286,6 +289,27 @@ static uint64_t hash_text(uint64_t h, const char *s) { /* FNV-1a, 64 bits */
     return h;
 }
 
+/* What decides which driver a plugin meets: where libraries and drivers are looked for, and when
+ * the lists of them, which every installation of a driver renews, were written. */
+static uint64_t hash_drivers(uint64_t h) {
+    static const char *const names[] = {"LD_LIBRARY_PATH", "OCL_ICD_VENDORS", "OCL_ICD_FILENAMES",
+                                        "OPENCL_LAYERS", "CUDA_VISIBLE_DEVICES"};
+    static const char *const lists[] = {"/etc/ld.so.cache", "/etc/OpenCL/vendors"};
+    char line[64];
+    struct stat st;
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        const char *value = secure_getenv(names[i]);
+        h = hash_text(hash_text(h, value != NULL ? value : ""), ";");
+    }
+    for (size_t i = 0; i < sizeof lists / sizeof lists[0]; i++) {
+        if (stat(lists[i], &st) != 0) continue;
+        snprintf(line, sizeof line, "%zu:%lld.%ld;", i, (long long)st.st_mtim.tv_sec,
+                 st.st_mtim.tv_nsec);
+        h = hash_text(h, line);
+    }
+    return h;
+}
+
 /* What a cached answer is bound to besides its file: this boot, this core, these nodes and devices.
  */
 static peri_status machine_of(const peri_registry *r, char *out, size_t room, peri_error *err) {
@@ -305,6 +329,7 @@ static peri_status machine_of(const peri_registry *r, char *out, size_t room, pe
         snprintf(line, sizeof line, "p%s:%04x:%04x;", p->busid, p->vendor, p->device);
         h = hash_text(h, line);
     }
+    h = hash_drivers(h);
     snprintf(out, room, "%.36s %d.%d/%d %016" PRIx64, boot != NULL ? boot : "?", PERI_ABI_MAJOR,
              PERI_ABI_MINOR, PERI_PROBE_PROTOCOL, h);
     peri_free(boot);
@@ -313,6 +338,8 @@ static peri_status machine_of(const peri_registry *r, char *out, size_t room, pe
 
 static peri_status build(peri_registry *r, const peri_registry_options *o, peri_error *err) {
     char machine[128];
+    if (o->want_no_cache || !peri_plugin_cache_folder(r->cache_dir, sizeof r->cache_dir))
+        r->cache_dir[0] = 0;
     list_nodes(r);
     offer_services(r);
     peri_status status = peri_search_run(r, o, err);

@@ -7,6 +7,7 @@
  * one arena, sized for the largest made so far. */
 #include "run/engine.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "base/alloc.h"
@@ -51,14 +52,28 @@ static peri_bucket bucket_of(const peri_engine *e, int kind) {
 
 /* The arena is replaced by a larger one; no plan keeps addresses. */
 static peri_status grow_arena(peri_engine *e, uint64_t bytes, peri_error *err) {
-    if (bytes <= e->arena_bytes) return PERI_OK;
-    void *p = bytes <= SIZE_MAX ? peri_alloc_aligned((size_t)bytes, 64) : NULL;
-    if (!p)
-        return peri_fail(err, PERI_E_NOMEM, "out of memory: %llu bytes of activations",
-                         (unsigned long long)bytes);
-    peri_free(e->arena);
-    e->arena = p;
-    e->arena_bytes = bytes;
+    peri_memory larger;
+    if (bytes <= e->arena.bytes) return PERI_OK;
+    peri_status st = peri_memory_alloc(e->backend, bytes, PERI_BUF_ARENA, &larger, err);
+    if (st) return peri_wrap(err, "%llu bytes of activations", (unsigned long long)bytes);
+    peri_memory_free(e->backend, &e->arena);
+    e->arena = larger;
+    return PERI_OK;
+}
+
+/* Where a plan's logits are read to when the device's memory is its own. */
+static peri_status grow_rows(peri_engine *e, uint64_t n_row, peri_error *err) {
+    uint64_t n;
+    if (e->arena.host || n_row <= e->n_rows) return PERI_OK;
+    float *rows = peri_mul_u64(n_row, (uint64_t)e->a->n_vocab, &n) && n <= SIZE_MAX
+                      ? peri_alloc_array((size_t)n, sizeof *rows)
+                      : NULL;
+    if (!rows)
+        return peri_fail(err, PERI_E_NOMEM, "out of memory: %llu rows of logits",
+                         (unsigned long long)n_row);
+    peri_free(e->rows);
+    e->rows = rows;
+    e->n_rows = n_row;
     return PERI_OK;
 }
 
@@ -73,6 +88,7 @@ peri_status peri_engine_plan(peri_engine *e, int kind, peri_plan **out, peri_err
     peri_status st = peri_build(e->a, e->weights, &e->kv, e->o.n_ctx, &g, &logits, err);
     if (!st) st = peri_plan_new(e->backend, &g, logits, &b, &p, err);
     if (!st) st = grow_arena(e, p->program->arena_bytes, err);
+    if (!st) st = grow_rows(e, (uint64_t)b.hi[PERI_SYM_R], err);
     peri_graph_fini(&g);
     if (st) {
         peri_plan_free(p);
@@ -84,10 +100,34 @@ peri_status peri_engine_plan(peri_engine *e, int kind, peri_plan **out, peri_err
 
 static peri_status bind_weights(peri_engine *e, peri_error *err) {
     uint32_t n = peri_weights_n(e->weights);
-    e->weight_ptr = peri_alloc_array(n, sizeof *e->weight_ptr);
-    if (!e->weight_ptr) return peri_fail(err, PERI_E_NOMEM, "out of memory binding %u weights", n);
-    for (uint32_t i = 0; i < n; i++)
-        e->weight_ptr[i] = (void *)(uintptr_t)peri_weights_at(e->weights, i)->data;
+    e->weight = peri_calloc(n, sizeof *e->weight);
+    e->weight_buf = peri_calloc(n, sizeof *e->weight_buf);
+    if (!e->weight || !e->weight_buf)
+        return peri_fail(err, PERI_E_NOMEM, "out of memory binding %u weights", n);
+    for (e->n_weight = 0; e->n_weight < n; e->n_weight++) {
+        const peri_weight_view *w = peri_weights_at(e->weights, e->n_weight);
+        peri_memory *m = &e->weight[e->n_weight];
+        if (peri_memory_from(e->backend, w->data, w->bytes, m, err))
+            return peri_wrap(err, "weight %s", w->name);
+        e->weight_buf[e->n_weight] = m->buf;
+    }
+    return peri_gguf_check(e->g, err);
+}
+
+static peri_status make_pools(peri_engine *e, peri_error *err) {
+    uint32_t n = (uint32_t)e->a->n_layer;
+    e->pool = peri_calloc(n, sizeof *e->pool);
+    e->pool_buf = peri_calloc(n, sizeof *e->pool_buf);
+    if (!e->pool || !e->pool_buf)
+        return peri_fail(err, PERI_E_NOMEM, "out of memory for %u layers", n);
+    for (e->n_pool = 0; e->n_pool < n; e->n_pool++) {
+        peri_memory *m = &e->pool[e->n_pool];
+        uint64_t bytes = e->kv.layer_bytes[e->n_pool];
+        if (peri_memory_alloc(e->backend, bytes ? bytes : 1, PERI_BUF_POOL, m, err))
+            return peri_wrap(err, "keys and values of %d x %d tokens (%llu bytes)", e->o.n_session,
+                             e->o.n_ctx, (unsigned long long)e->kv.bytes);
+        e->pool_buf[e->n_pool] = m->buf;
+    }
     return PERI_OK;
 }
 
@@ -108,10 +148,8 @@ static peri_status place_on(peri_engine *e, peri_registry *r, size_t device, per
     peri_plan *p;
     peri_status st = peri_registry_open(r, device, &e->backend, err);
     if (st) return st;
-    if (!(e->backend->info.flags & PERI_DEV_HOST_MEM))
-        return peri_fail(err, PERI_E_UNSUPPORTED,
-                         "device %s: its memory is not host memory, which this version needs",
-                         e->backend->info.name);
+    st = peri_memory_check(e->backend, err);
+    if (st) return st;
     uint32_t tokens = e->backend->info.kv_block_tokens;
     if (!tokens || tokens > 4096 || (tokens & (tokens - 1))) tokens = PERI_BLOCK_TOKENS;
     uint64_t per_session = ((uint64_t)e->o.n_ctx + tokens - 1) / tokens, n_block;
@@ -127,14 +165,26 @@ static peri_status place_on(peri_engine *e, peri_registry *r, size_t device, per
     if (!st) st = peri_engine_plan(e, PERI_PLAN_PREFILL, &p, err);
     if (!st) st = check_strict(e, err);
     if (!st) st = bind_weights(e, err);
-    if (st) return st;
-    e->pool = e->kv.bytes <= SIZE_MAX ? peri_alloc_large((size_t)e->kv.bytes) : NULL;
-    if (!e->pool)
-        return peri_fail(err, PERI_E_NOMEM,
-                         "out of memory: %llu bytes for keys and values of %d x %d tokens",
-                         (unsigned long long)e->kv.bytes, e->o.n_session, e->o.n_ctx);
-    e->pool_ptr[0] = e->pool;
-    return PERI_OK;
+    if (!st) st = make_pools(e, err);
+    return st;
+}
+
+static void drop_memory(peri_engine *e) {
+    for (uint32_t i = 0; i < e->n_pool; i++)
+        peri_memory_free(e->backend, &e->pool[i]);
+    for (uint32_t i = 0; i < e->n_weight; i++)
+        peri_memory_free(e->backend, &e->weight[i]);
+    if (e->backend) peri_memory_free(e->backend, &e->arena);
+    peri_free(e->pool);
+    peri_free(e->pool_buf);
+    peri_free(e->weight);
+    peri_free(e->weight_buf);
+    peri_free(e->rows);
+    e->pool = e->weight = NULL;
+    e->pool_buf = e->weight_buf = NULL;
+    e->rows = NULL;
+    e->n_pool = e->n_weight = 0;
+    e->n_rows = 0;
 }
 
 static void drop_device(peri_engine *e) {
@@ -142,18 +192,13 @@ static void drop_device(peri_engine *e) {
         peri_plan_free(e->plan[i]);
         e->plan[i] = NULL;
     }
-    peri_free(e->pool);
-    peri_free(e->arena);
-    peri_free(e->weight_ptr);
+    drop_memory(e);
     peri_weights_free(e->weights);
     peri_prefix_fini(&e->blocks);
     peri_kv_layout_fini(&e->kv);
     peri_backend_close(e->backend);
-    e->pool = e->arena = NULL;
-    e->weight_ptr = NULL;
     e->weights = NULL;
     e->backend = NULL;
-    e->arena_bytes = 0;
 }
 
 /* The step block for the largest step: header, four arrays of T, contexts, tables, rows. */
@@ -170,27 +215,51 @@ static peri_status make_step_block(peri_engine *e, peri_error *err) {
     return peri_sampler_scratch_new(e->a->n_vocab, &e->scratch, err);
 }
 
-/* A device that cannot run the model is no reason to give up while others are left, unless the user
- * named it. */
+/* Place on device i instead of `first`, which cannot for the reason in why. */
+static bool place_instead(peri_engine *e, peri_registry *r, size_t i, size_t first,
+                          const peri_error *why) {
+    const char *name = peri_registry_device(r, first)->info.name;
+    const char *mine = peri_registry_device(r, i)->info.name;
+    peri_error ignored;
+    drop_device(e);
+    if (place_on(e, r, i, &ignored)) return false;
+    peri_log(PERI_LOG_WARN, "device %s was preferred but cannot run this model (%s); using %s",
+             name, why->text, mine);
+    e->choice.device = i;
+    snprintf(e->choice.why, sizeof e->choice.why, "%s instead of %s: %.150s", mine, name,
+             why->text);
+    return true;
+}
+
+/* Is it the device that cannot, and not the model or this process? */
+static bool is_of_device(const peri_engine *e, peri_status st) {
+    bool has_own = e->backend && !(e->backend->info.flags & PERI_DEV_HOST_MEM);
+    return st == PERI_E_NO_DRIVER || st == PERI_E_DEVICE_LOST || st == PERI_E_UNSUPPORTED ||
+           (st == PERI_E_NOMEM && has_own);
+}
+
+/* A device that cannot run the model is no reason to give up while others are left: the further
+ * ones that the user named, or, when none was named, any native one. */
 static peri_status place_somewhere(peri_engine *e, peri_registry *r, peri_error *err) {
     uint64_t bytes = peri_gguf_file_bytes(e->g);
-    peri_status st = peri_place_choose(r, bytes, e->o.device, &e->choice, err);
+    const char *rest = e->o.device;
+    peri_choice other;
+    peri_error ignored;
+    peri_status st = peri_place_choose(r, bytes, rest, &e->choice, err);
     if (st) return st;
-    st = place_on(e, r, e->choice.device, err);
-    if (!st) return PERI_OK;
-    const char *name = peri_registry_device(r, e->choice.device)->info.name;
-    if (st != PERI_E_NO_DRIVER && st != PERI_E_DEVICE_LOST && st != PERI_E_UNSUPPORTED) return st;
     size_t first = e->choice.device;
-    for (size_t i = 0; i < peri_registry_n_device(r) && !e->o.device && !e->o.is_strict; i++) {
+    st = place_on(e, r, first, err);
+    if (!st || e->o.is_strict || !is_of_device(e, st)) return st;
+    peri_error why = *err;
+    while (rest && (rest = strchr(rest, ',')) != NULL) {
+        if (peri_place_choose(r, bytes, ++rest, &other, &ignored) || other.device == first)
+            continue;
+        if (place_instead(e, r, other.device, first, &why)) return PERI_OK;
+    }
+    for (size_t i = 0; i < peri_registry_n_device(r) && !e->o.device; i++) {
         const peri_device *d = peri_registry_device(r, i);
-        peri_error other;
         if (i == first || !d->is_usable || (d->info.flags & PERI_DEV_EMULATED)) continue;
-        drop_device(e);
-        if (place_on(e, r, i, &other)) continue;
-        peri_log(PERI_LOG_WARN, "device %s was preferred but cannot run this model (%s); using %s",
-                 name, err ? err->text : "", d->info.name);
-        e->choice.device = i;
-        return PERI_OK;
+        if (place_instead(e, r, i, first, &why)) return PERI_OK;
     }
     return st;
 }

@@ -11,6 +11,7 @@
 #include "graph/build.h"
 #include "model/tokenizer.h"
 #include "plugin/registry.h"
+#include "run/memory.h"
 #include "run/plan.h"
 #include "run/prefix.h"
 #include "run/sampler.h"
@@ -38,11 +39,14 @@ typedef struct peri_engine {
     peri_weights *weights;
     peri_kv_layout kv;
     peri_prefix blocks;
-    peri_plan *plan[PERI_N_PLAN]; /* made at first use */
-    void *pool, *arena, *step;
-    uint64_t arena_bytes, step_bytes;
-    void **weight_ptr; /* [n_weights] */
-    void *pool_ptr[1];
+    peri_plan *plan[PERI_N_PLAN];      /* made at first use */
+    peri_memory arena, *weight, *pool; /* [n_weight], [n_pool]: one per layer */
+    uint32_t n_weight, n_pool;
+    peri_buf **weight_buf, **pool_buf; /* the same as a bind names them */
+    float *rows; /* [n_rows][n_vocab] logits read from a device's own memory */
+    uint64_t n_rows;
+    void *step;
+    uint64_t step_bytes;
     peri_sampler_scratch *scratch; /* of the sessions' samplers */
     const peri_policy_host *host; /* of their policies; NULL: none.  Set before the first session */
     uint64_t n_step;

@@ -4,8 +4,6 @@
  * values, so the tokens of one block are one run of bytes. */
 #include "run/kv.h"
 
-#include <string.h>
-
 #include "model/dtype.h"
 
 #include "base/compiler.h"
@@ -20,20 +18,23 @@ static size_t row_bytes(const peri_engine *e, int32_t r) {
     return (size_t)e->a->layer[r / 2].n_kv * (size_t)d * peri_dtype_get(e->o.kv_dtype)->block_bytes;
 }
 
-static uint8_t *token_at(const peri_engine *e, int32_t r, int32_t block, int32_t it) {
+/* Byte offset of a token in the pool of r's layer. */
+static uint64_t token_at(const peri_engine *e, int32_t r, int32_t block, int32_t it) {
     uint64_t off = r % 2 ? e->kv.v_off[r / 2] : e->kv.k_off[r / 2];
-    return (uint8_t *)e->pool + off +
-           ((size_t)block * e->kv.block_tokens + (size_t)it) * row_bytes(e, r);
+    return off + ((uint64_t)block * e->kv.block_tokens + (uint64_t)it) * row_bytes(e, r);
 }
 
-uint64_t peri_kv_copy(peri_engine *e, int32_t from, int32_t to, int32_t n_tok) {
-    uint64_t bytes = 0;
+peri_status peri_kv_copy(peri_engine *e, int32_t from, int32_t to, int32_t n_tok, uint64_t *bytes,
+                         peri_error *err) {
+    *bytes = 0;
     for (int32_t r = 0; r < 2 * e->a->n_layer; r++) {
         size_t n = (size_t)n_tok * row_bytes(e, r);
-        memcpy(token_at(e, r, to, 0), token_at(e, r, from, 0), n);
-        bytes += n;
+        peri_status st = peri_memory_copy(e->backend, &e->pool[r / 2], token_at(e, r, to, 0),
+                                          token_at(e, r, from, 0), n, err);
+        if (st) return st;
+        *bytes += n;
     }
-    return bytes;
+    return PERI_OK;
 }
 
 /* Tokens it .. to - 1 end with the block that it is in, or at `to`. */
@@ -42,28 +43,36 @@ static int32_t run_length(const peri_engine *e, int32_t it, int32_t to) {
     return n < to - it ? n : to - it;
 }
 
-void peri_kv_export(const peri_engine *e, const int32_t *block, int32_t n_tok, uint8_t *dst) {
+peri_status peri_kv_export(const peri_engine *e, const int32_t *block, int32_t n_tok, uint8_t *dst,
+                           peri_error *err) {
     int32_t bt = (int32_t)e->kv.block_tokens;
     for (int32_t r = 0; r < 2 * e->a->n_layer; r++) {
         size_t row = row_bytes(e, r);
         for (int32_t it = 0, n; it < n_tok; it += n) {
             n = run_length(e, it, n_tok);
-            memcpy(dst, token_at(e, r, block[it / bt], it % bt), (size_t)n * row);
+            peri_status st = peri_memory_read(e->backend, &e->pool[r / 2],
+                                              token_at(e, r, block[it / bt], it % bt), dst,
+                                              (size_t)n * row, err);
+            if (st) return st;
             dst += (size_t)n * row;
         }
     }
+    return PERI_OK;
 }
 
-void peri_kv_import(peri_engine *e, const int32_t *block, int32_t from, int32_t to,
-                    const uint8_t *src, int32_t n_tok) {
+peri_status peri_kv_import(peri_engine *e, const int32_t *block, peri_kv_range range,
+                           const uint8_t *src, peri_error *err) {
     int32_t bt = (int32_t)e->kv.block_tokens;
     for (int32_t r = 0; r < 2 * e->a->n_layer; r++) {
         size_t row = row_bytes(e, r);
-        for (int32_t it = from, n; it < to; it += n) {
-            n = run_length(e, it, to);
-            memcpy(token_at(e, r, block[it / bt], it % bt), src + (size_t)it * row,
-                   (size_t)n * row);
+        for (int32_t it = range.from, n; it < range.to; it += n) {
+            n = run_length(e, it, range.to);
+            peri_status st = peri_memory_write(e->backend, &e->pool[r / 2],
+                                               token_at(e, r, block[it / bt], it % bt),
+                                               src + (size_t)it * row, (size_t)n * row, err);
+            if (st) return st;
         }
-        src += (size_t)n_tok * row;
+        src += (size_t)range.n_tok * row;
     }
+    return PERI_OK;
 }

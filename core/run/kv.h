@@ -10,13 +10,19 @@
 
 /* Bytes of one token over all layers. */
 uint64_t peri_kv_token_bytes(const peri_engine *e);
-/* Copy the first n_tok tokens of one block to another; returns the bytes. */
-uint64_t peri_kv_copy(peri_engine *e, int32_t from, int32_t to, int32_t n_tok);
+/* Copy the first n_tok tokens of one block to another; *bytes: how much that was.  Failures, here
+ * and below, are those of a device with memory of its own. */
+peri_status peri_kv_copy(peri_engine *e, int32_t from, int32_t to, int32_t n_tok, uint64_t *bytes,
+                         peri_error *err);
 /* The keys and values of the first n_tok tokens of a sequence whose blocks are block[], out of the
  * pool to dst[n_tok * token_bytes]. */
-void peri_kv_export(const peri_engine *e, const int32_t *block, int32_t n_tok, uint8_t *dst);
-/* Tokens from .. to - 1 into the pool; src was exported with n_tok >= to. */
-void peri_kv_import(peri_engine *e, const int32_t *block, int32_t from, int32_t to,
-                    const uint8_t *src, int32_t n_tok);
+peri_status peri_kv_export(const peri_engine *e, const int32_t *block, int32_t n_tok, uint8_t *dst,
+                           peri_error *err);
+/* Tokens r.from .. r.to - 1 into the pool; src was exported with r.n_tok >= r.to. */
+typedef struct peri_kv_range {
+    int32_t from, to, n_tok;
+} peri_kv_range;
+peri_status peri_kv_import(peri_engine *e, const int32_t *block, peri_kv_range r,
+                           const uint8_t *src, peri_error *err);
 
 #endif

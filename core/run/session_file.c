@@ -127,7 +127,9 @@ static peri_status put_all(const peri_session *s, uint64_t print, const peri_tex
     for (int32_t i = 0; i < s->n_tok; i++)
         put_u32(t, (uint32_t)s->tok[i]);
     peri_text_add(t, s->logits, n_logits * sizeof *s->logits);
-    if (kv) peri_kv_export(s->e, s->block, s->n_tok, (uint8_t *)t->data + t->size);
+    peri_status st =
+        kv ? peri_kv_export(s->e, s->block, s->n_tok, (uint8_t *)t->data + t->size, err) : PERI_OK;
+    if (st) return st;
     t->size += (size_t)kv;
     put_u64(t, hash(VERSION, t->data, t->size));
     return t->failed ? peri_fail(err, PERI_E_NOMEM, "out of memory to save a session") : PERI_OK;
@@ -273,8 +275,8 @@ static peri_status read_numbers(peri_reader *r, const head *h, peri_session *s, 
                        r->name, r->off, peri_reader_left(r));
     if (!st) st = peri_session_reserve(s, (int32_t)h->n_tok, err);
     if (st) return st;
-    peri_kv_import(s->e, s->block, 0, (int32_t)h->n_tok, bytes, (int32_t)h->n_tok);
-    return PERI_OK;
+    peri_kv_range range = {0, (int32_t)h->n_tok, (int32_t)h->n_tok};
+    return peri_kv_import(s->e, s->block, range, bytes, err);
 }
 
 static peri_status load(peri_reader *r, peri_session *s, peri_error *err) {

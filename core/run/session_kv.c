@@ -38,21 +38,33 @@ uint32_t peri_session_wants(const peri_session *s, int32_t n_tok) {
     return n + (n_tok > s->n_tok && shared_tail(s) >= 0);
 }
 
+static peri_status no_room(const peri_session *s, peri_error *err) {
+    return peri_fail(err, PERI_E_NOMEM,
+                     "no room for keys and values: %u blocks of %u tokens are all in use",
+                     s->e->blocks.n, s->e->kv.block_tokens);
+}
+
 /* The partly filled block becomes this session's own. */
-static bool own_tail(peri_session *s) {
+static peri_status own_tail(peri_session *s, peri_error *err) {
     peri_prefix *p = &s->e->blocks;
     int32_t i = s->n_tok / block_tokens(s), used = s->n_tok % block_tokens(s);
-    if (!used) return true;
+    uint64_t bytes;
+    if (!used) return PERI_OK;
     if (shared_tail(s) < 0) {
         peri_prefix_unpublish(p, s->block[i]);
-        return true;
+        return PERI_OK;
     }
     int32_t id = peri_prefix_take(p);
-    if (id < 0) return false;
-    s->e->n_kv_copied_bytes += peri_kv_copy(s->e, s->block[i], id, used);
+    if (id < 0) return no_room(s, err);
+    peri_status st = peri_kv_copy(s->e, s->block[i], id, used, &bytes, err);
+    if (st) {
+        peri_prefix_release(p, id);
+        return st;
+    }
+    s->e->n_kv_copied_bytes += bytes;
     peri_prefix_release(p, s->block[i]);
     s->block[i] = id;
-    return true;
+    return PERI_OK;
 }
 
 peri_status peri_session_reserve(peri_session *s, int32_t n_tok, peri_error *err) {
@@ -63,11 +75,9 @@ peri_status peri_session_reserve(peri_session *s, int32_t n_tok, peri_error *err
         fits = id >= 0;
         if (fits) s->block[s->n_block++] = id;
     }
-    if (fits && (n_tok <= s->n_tok || own_tail(s))) return PERI_OK;
-    drop_blocks(s, held);
-    return peri_fail(err, PERI_E_NOMEM,
-                     "no room for keys and values: %u blocks of %u tokens are all in use",
-                     s->e->blocks.n, s->e->kv.block_tokens);
+    peri_status st = !fits ? no_room(s, err) : n_tok > s->n_tok ? own_tail(s, err) : PERI_OK;
+    if (st) drop_blocks(s, held);
+    return st;
 }
 
 void peri_session_trim(peri_session *s) {
@@ -119,7 +129,12 @@ peri_status peri_session_swap_out(peri_session *s, peri_error *err) {
     if (n && !(s->swapped = n <= SIZE_MAX ? peri_alloc((size_t)n) : NULL))
         return peri_fail(err, PERI_E_NOMEM, "out of memory: %llu bytes to set a session aside",
                          (unsigned long long)n);
-    if (n) peri_kv_export(s->e, s->block, s->n_tok, s->swapped);
+    peri_status st = n ? peri_kv_export(s->e, s->block, s->n_tok, s->swapped, err) : PERI_OK;
+    if (st) {
+        peri_free(s->swapped);
+        s->swapped = NULL;
+        return st;
+    }
     s->n_swapped = s->n_tok;
     s->e->n_swapped_bytes += n;
     s->e->n_preempted++;
@@ -144,7 +159,12 @@ peri_status peri_session_swap_in(peri_session *s, peri_error *err) {
         }
         s->block[s->n_block++] = id;
     }
-    peri_kv_import(s->e, s->block, known, n_tok, s->swapped, s->n_swapped);
+    peri_kv_range r = {known, n_tok, s->n_swapped};
+    peri_status st = peri_kv_import(s->e, s->block, r, s->swapped, err);
+    if (st) {
+        drop_blocks(s, 0);
+        return st;
+    }
     s->e->n_swapped_bytes += (uint64_t)(n_tok - known) * peri_kv_token_bytes(s->e);
     peri_session_publish(s, known);
     peri_free(s->swapped);

@@ -120,4 +120,4 @@ const peri_plugin *perigee_plugin_v0(const peri_host *host, peri_error *e) {
 }
 
 /* Read from the file before it is ever loaded; the name is the table's. */
-PERI_PLUGIN_NOTE("abi=0.1 name=template arch=any needs=");
+PERI_PLUGIN_NOTE("abi=0.2 name=template arch=any needs=");

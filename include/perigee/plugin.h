@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * plugin.h - the backend plugin ABI, version 0.1 (major 0: not frozen yet).
+ * plugin.h - the backend plugin ABI, version 0.2 (major 0: not frozen yet).
  *
  * With types.h, dtype.def and op.def this is all a backend includes; it links nothing of Perigee's.
  * A plugin is one shared object exporting one function, perigee_plugin_v0, and carrying one ELF
@@ -15,11 +15,13 @@
  * be ignored when unknown; bits 16-31 must be understood: unknown means PERI_E_UNSUPPORTED.  An
  * unknown op code is unsupported.  Neither side ever tests minors for equality. R3 Calls return 0
  * or a negative PERI_E_*, and on failure fill *e, which the caller owns (never NULL here). R4 A
- * NULL function pointer is the core's default.  Required: device, open, supports, run_op. R5 The
- * core serialises calls on one device; different devices may run in parallel.  device() has no side
- * effects: no contexts, threads or memory left behind.  From threads of its own a plugin may call
- * host->log, alloc and free only. R6 Whoever allocates frees.  A pointer argument is valid for the
- * call unless said otherwise; `host` is valid for ever. R7 A plugin never writes to stdout or
+ * NULL function pointer is the core's default.  Required: device, open, supports, run_op, and the
+ * buf_* of tier 1 but buf_import for devices without PERI_DEV_HOST_MEM. R5 The core serialises
+ * calls on one device; different devices may run in parallel.  device() has no side effects: no
+ * contexts, threads or memory left behind; threads that a driver library starts when it is first
+ * asked (the note's `needs` names it) are that library's.  From threads of its own a plugin may
+ * call host->log, alloc and free only. R6 Whoever allocates frees.  A pointer argument is valid for
+ * the call unless said otherwise; `host` is valid for ever. R7 A plugin never writes to stdout or
  * stderr; it has host->log. */
 #ifndef PERIGEE_PLUGIN_H
 #define PERIGEE_PLUGIN_H
@@ -34,11 +36,12 @@ extern "C" {
 #endif
 
 #define PERI_ABI_MAJOR 0
-#define PERI_ABI_MINOR 1
+#define PERI_ABI_MINOR 2
 
 typedef struct peri_dev peri_dev; /* the plugin's, opaque to the core */
 typedef struct peri_buf
-    peri_buf; /* device memory; with PERI_DEV_HOST_MEM a peri_buf * is the address itself */
+    peri_buf; /* device memory; with PERI_DEV_HOST_MEM a peri_buf * is the address itself, else the
+                 plugin's handle of what buf_alloc or buf_import made */
 
 /* Is `field` inside the size that *p declares? */
 #define PERI_HAS(p, field)                                                                         \
@@ -86,7 +89,8 @@ typedef struct peri_host {
     void (*free)(void *p);                    /* accepts NULL */
     void (*log)(int level, const char *utf8); /* 0 debug 1 info 2 warning 3 error; one line */
     /* Value of an option ("cpu.isa"), or NULL.  Valid for ever.  Command line, then environment
-     * (PERIGEE_CPU_ISA), then default. */
+     * (PERIGEE_CPU_ISA), then default.  "cache.dir" always has a value where there is a home: a
+     * folder, perhaps not made yet, for what can be made again. */
     const char *(*option)(const char *key);
     /* Memory nodes 0 .. until PERI_E_NO_DEVICE. */
     int32_t (*node)(uint32_t index, peri_host_node *out);
@@ -260,7 +264,8 @@ typedef struct peri_bind {
     peri_buf *arena, *const *weights, *const *pools;
 } peri_bind;
 
-/* Address of a tensor on a PERI_DEV_HOST_MEM device. */
+/* Address of a tensor on a PERI_DEV_HOST_MEM device.  On others `off` counts from the start of the
+ * buffer that the bind names. */
 static inline void *peri_ptr(const peri_bind *m, const peri_tensor *t) {
     char *base = t->kind == PERI_T_ACT      ? (char *)m->arena
                  : t->kind == PERI_T_WEIGHT ? (char *)m->weights[t->ref]
@@ -278,6 +283,8 @@ typedef struct peri_support {
     char why[88];      /* shown to the user when yes is 0 */
 } peri_support;
 
+enum { PERI_BUF_ARENA = 1, PERI_BUF_WEIGHT = 2, PERI_BUF_POOL = 4 };
+
 typedef struct peri_plugin {
     uint32_t size;
     uint16_t abi_major, abi_minor;
@@ -293,12 +300,33 @@ typedef struct peri_plugin {
      * yes = 0 and a reason. */
     int32_t (*supports)(peri_dev *d, const peri_program *p, uint32_t op, const peri_bucket *b,
                         peri_support *out, peri_error *e);
-    /* Run one op the device said yes to.  Steady state allocates nothing. */
+    /* Run one op the device said yes to.  Steady state allocates nothing.  A device with memory of
+     * its own may return when the op is queued, if ops and transfers take effect in the order of
+     * the calls; the step is read during the call.  A failure may then be told by a later call. */
     int32_t (*run_op)(peri_dev *d, const peri_program *p, uint32_t op, const peri_bind *m,
                       const peri_step *s, peri_error *e);
     void (*close)(peri_dev *d);
-    /* Later tiers (private memory, packed weights, compiled plans, asynchrony, KV pools,
-     * collectives) are appended here. */
+    /* Tier 1, since 0.2: memory of its own.  Offsets and sizes in bytes, any value that lies within
+     * the buffer. */
+
+    /* usage: PERI_BUF_*, what it will hold.  NOMEM also for a size that no buffer can have. */
+    int32_t (*buf_alloc)(peri_dev *d, uint64_t bytes, uint32_t usage, peri_buf **out,
+                         peri_error *e);
+    /* Use host memory in place as a read-only buffer: it stays where and as it is until buf_free.
+     * UNSUPPORTED where that is not possible or no gain; the core then allocates and writes. */
+    int32_t (*buf_import)(peri_dev *d, const void *host, uint64_t bytes, peri_buf **out,
+                          peri_error *e);
+    void (*buf_free)(peri_dev *d, peri_buf *b);
+    /* src may be reused when it returns. */
+    int32_t (*buf_write)(peri_dev *d, peri_buf *b, uint64_t off, const void *src, uint64_t bytes,
+                         peri_error *e);
+    /* Waits for everything before it; dst is complete when it returns. */
+    int32_t (*buf_read)(peri_dev *d, peri_buf *b, uint64_t off, void *dst, uint64_t bytes,
+                        peri_error *e);
+    /* dst and src may be the same buffer; the ranges do not overlap. */
+    int32_t (*buf_copy)(peri_dev *d, peri_buf *dst, uint64_t dst_off, peri_buf *src,
+                        uint64_t src_off, uint64_t bytes, peri_error *e);
+    /* Later tiers (packed weights, compiled plans, asynchrony, collectives) are appended here. */
 } peri_plugin;
 
 /* The one exported symbol.  Returns a table that lives as long as the process, or NULL with *e
@@ -307,7 +335,7 @@ PERI_API const peri_plugin *perigee_plugin_v0(const peri_host *host, peri_error 
 #define PERI_PLUGIN_SYMBOL "perigee_plugin_v0"
 
 /* ELF note, read from the file without loading it, so that no constructor runs before the core
- * knows what it is: PERI_PLUGIN_NOTE("abi=0.1 name=null arch=any needs="); Space-separated
+ * knows what it is: PERI_PLUGIN_NOTE("abi=0.2 name=null arch=any needs="); Space-separated
  * key=value: abi (required), name (required), arch (x86-64, aarch64, any), needs (libraries the
  * driver comes in, comma-separated, for messages), pci (vendor ids it drives, comma-separated hex).
  */

@@ -274,9 +274,9 @@ const peri_plugin *perigee_plugin_v0(const peri_host *host, peri_error *e) {
 }
 
 #if defined(__x86_64__)
-PERI_PLUGIN_NOTE("abi=0.1 name=cpu arch=x86-64 needs=");
+PERI_PLUGIN_NOTE("abi=0.2 name=cpu arch=x86-64 needs=");
 #elif defined(__aarch64__)
-PERI_PLUGIN_NOTE("abi=0.1 name=cpu arch=aarch64 needs=");
+PERI_PLUGIN_NOTE("abi=0.2 name=cpu arch=aarch64 needs=");
 #else
-PERI_PLUGIN_NOTE("abi=0.1 name=cpu arch=any needs=");
+PERI_PLUGIN_NOTE("abi=0.2 name=cpu arch=any needs=");
 #endif

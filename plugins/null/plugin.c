@@ -196,4 +196,4 @@ const peri_plugin *perigee_plugin_v0(const peri_host *host, peri_error *e) {
     return &table;
 }
 
-PERI_PLUGIN_NOTE("abi=0.1 name=" NULL_NAME " arch=any needs=");
+PERI_PLUGIN_NOTE("abi=0.2 name=" NULL_NAME " arch=any needs=");

@@ -7,4 +7,4 @@ PERI_API const void *perigee_plugin_v7(const void *host);
 const void *perigee_plugin_v7(const void *host) {
     return host;
 }
-PERI_PLUGIN_NOTE("abi=0.1 name=abi_symbol arch=any needs=");
+PERI_PLUGIN_NOTE("abi=0.2 name=abi_symbol arch=any needs=");

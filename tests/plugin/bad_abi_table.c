@@ -14,4 +14,4 @@ const peri_plugin *perigee_plugin_v0(const peri_host *host, peri_error *e) {
     (void)host, (void)e;
     return &table;
 }
-PERI_PLUGIN_NOTE("abi=0.1 name=abi_table arch=any needs=");
+PERI_PLUGIN_NOTE("abi=0.2 name=abi_table arch=any needs=");

@@ -4,4 +4,4 @@
 #include "fake.h"
 
 FAKE_TABLE("wolf", fake_device, fake_open, fake_run)
-PERI_PLUGIN_NOTE("abi=0.1 name=sheep arch=any needs=");
+PERI_PLUGIN_NOTE("abi=0.2 name=sheep arch=any needs=");

@@ -3,4 +3,4 @@
  * bad_no_symbol.c - a note and nothing else. */
 #include "perigee/plugin.h"
 
-PERI_PLUGIN_NOTE("abi=0.1 name=no_symbol arch=any needs=");
+PERI_PLUGIN_NOTE("abi=0.2 name=no_symbol arch=any needs=");

@@ -8,4 +8,4 @@ const peri_plugin *perigee_plugin_v0(const peri_host *host, peri_error *e) {
     peri_plugin_fail(e, PERI_E_OTHER, "the moon is in the wrong phase");
     return NULL;
 }
-PERI_PLUGIN_NOTE("abi=0.1 name=null_table arch=any needs=");
+PERI_PLUGIN_NOTE("abi=0.2 name=null_table arch=any needs=");

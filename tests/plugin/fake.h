@@ -61,6 +61,6 @@ static inline int32_t fake_run(peri_dev *d, const peri_program *p, uint32_t op, 
     }
 #define FAKE_PLUGIN(title, device_fn, open_fn, run_fn)                                             \
     FAKE_TABLE(title, device_fn, open_fn, run_fn)                                                  \
-    PERI_PLUGIN_NOTE("abi=0.1 name=" title " arch=any needs=")
+    PERI_PLUGIN_NOTE("abi=0.2 name=" title " arch=any needs=")
 
 #endif

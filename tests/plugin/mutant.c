@@ -291,4 +291,4 @@ const peri_plugin *perigee_plugin_v0(const peri_host *h, peri_error *e) {
     return &table;
 }
 
-PERI_PLUGIN_NOTE("abi=0.1 name=mutant arch=any needs=");
+PERI_PLUGIN_NOTE("abi=0.2 name=mutant arch=any needs=");

@@ -12,7 +12,7 @@ typedef struct {
 
 typedef struct {
     peri_plugin old;
-    int32_t (*buf_alloc)(peri_dev *d);
+    int32_t (*buf_fold)(peri_dev *d); /* nobody knows it yet */
     void *more[20];
 } newer_plugin;
 
@@ -27,7 +27,7 @@ static int32_t device(const peri_host *h, uint32_t index, peri_dev_info *out, pe
     return PERI_OK;
 }
 
-static int32_t buf_alloc(peri_dev *d) {
+static int32_t buf_fold(peri_dev *d) {
     (void)d;
     return PERI_E_NOMEM;
 }
@@ -55,8 +55,8 @@ const peri_plugin *perigee_plugin_v0(const peri_host *host, peri_error *e) {
                                                .supports = fake_supports,
                                                .run_op = fake_run,
                                                .close = close_device},
-                                       .buf_alloc = buf_alloc};
+                                       .buf_fold = buf_fold};
     (void)host, (void)e;
     return &table.old;
 }
-PERI_PLUGIN_NOTE("abi=0.8 name=new arch=any needs= colour=blue");
+PERI_PLUGIN_NOTE("abi=0.9 name=new arch=any needs= colour=blue");

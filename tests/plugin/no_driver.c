@@ -9,4 +9,4 @@ static int32_t device(const peri_host *h, uint32_t index, peri_dev_info *out, pe
 }
 
 FAKE_TABLE("gpu", device, fake_open, fake_run)
-PERI_PLUGIN_NOTE("abi=0.1 name=gpu arch=any needs=libcuda.so.1 pci=10de");
+PERI_PLUGIN_NOTE("abi=0.2 name=gpu arch=any needs=libcuda.so.1 pci=10de");

@@ -90,9 +90,9 @@ static void note_of_a_sound_plugin_is_read(void **state) {
     peri_error err;
     assert_ok(peri_note_read(PERI_PLUGIN_DIR "/null.so", &n, &err), err);
     assert_string_equal(n.name, "null");
-    assert_string_equal(n.abi, "0.1");
+    assert_string_equal(n.abi, "0.2");
     assert_int_equal(n.abi_major, 0);
-    assert_int_equal(n.abi_minor, 1);
+    assert_int_equal(n.abi_minor, 2);
     assert_string_equal(n.needs, "");
     build("abi=0.12 name=a-b_1  arch=any needs=libcuda.so.1,libx.so pci=10de,1002 future=yes");
     assert_ok(read_image(sizeof image, &n, &err), err);
@@ -121,7 +121,7 @@ static void note_behind_other_notes_is_found(void **state) {
 static void note_for_another_core_or_processor_is_refused(void **state) {
     (void)state;
     build("abi=7.0 name=x");
-    assert_refused(PERI_E_ABI, "built for plugin ABI 7.0, this core speaks 0.1");
+    assert_refused(PERI_E_ABI, "built for plugin ABI 7.0, this core speaks 0.2");
     build("abi=0.1 name=x arch=ppc64");
     assert_refused(PERI_E_ABI, "built for ppc64, this processor is");
     build("abi=0.1 name=x");

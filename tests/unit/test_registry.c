@@ -48,9 +48,9 @@ static const struct {
     {"bad_exit", "ended the process while loading, in a constructor (exit status 0)"},
     {"bad_hang", "hung in device(0): no answer within"},
     {"bad_deaf", "hung while loading, in a constructor: no answer within"},
-    {"bad_abi_note", "built for plugin ABI 7.0, this core speaks 0.1"},
+    {"bad_abi_note", "built for plugin ABI 7.0, this core speaks 0.2"},
     {"bad_abi_symbol", "built for plugin ABI 7, this core speaks 0"},
-    {"bad_abi_table", "its table is of plugin ABI 3.1, this core speaks 0.1"},
+    {"bad_abi_table", "its table is of plugin ABI 3.1, this core speaks 0.2"},
     {"bad_no_symbol", "exports no perigee_plugin_v0"},
     {"bad_no_note", "no Perigee note"},
     {"bad_arch", "built for ppc64, this processor is"},
@@ -201,7 +201,7 @@ static void registry_opens_plugins_of_older_and_newer_headers(void **state) {
         peri_backend_close(b);
     }
     assert_string_equal(rig_file(&rig, "old_header.so")->abi, "0.0");
-    assert_string_equal(rig_file(&rig, "new_header.so")->abi, "0.8");
+    assert_string_equal(rig_file(&rig, "new_header.so")->abi, "0.9");
     assert_string_equal(rig_file(&rig, "new_header.so")->version, "9");
     rig_fini(&rig);
 }

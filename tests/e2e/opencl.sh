@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: MIT
+# --device opencl on whatever OpenCL device there is: the tokens and logits of the CPU, its programs kept and rebuilt, and what
+# is said when there is no driver, a broken one, one that crashes, or no more memory.
+. "$(dirname "$0")/harness.sh"
+need_demo
+[ -f "$BINARY_DIR/$LIBDIR/perigee/0/plugins/opencl.so" ] || { echo "skipped: built without CL/cl.h"; exit 77; }
+case $SANITIZE in thread) echo "skipped: a driver's threads are not ours to check"; exit 77 ;; esac
+export POCL_CACHE_DIR=$tmp/pocl
+
+# ---- no driver: said in one line by devices, and by who asks for it ----
+run devices --json
+if ! grep -q '"name": "opencl",' "$tmp/out" || ! grep -q '"plugin": "opencl"' "$tmp/out"; then
+    echo "skipped: no OpenCL device (Debian: pocl-opencl-icd)"
+    exit 77
+fi
+mkdir "$tmp/none" "$tmp/vendors"
+echo "no shared object" >"$tmp/none/libOpenCL.so.1"
+LD_LIBRARY_PATH=$tmp/none run devices
+has "$out" "libOpenCL.so.1: file too short"
+LD_LIBRARY_PATH=$tmp/none run 1 run "$demo" --raw -n 1 x --device opencl
+has "$err" "libOpenCL.so.1"
+LD_LIBRARY_PATH=$tmp/none run run "$demo" --raw -n 1 --temp 0 x
+OCL_ICD_VENDORS=$tmp/vendors run devices
+has "$out" "libOpenCL.so.1 is there, but no platform is installed (-1001)"
+
+# ---- a driver that is broken, and one that crashes: the probe's child takes it ----
+echo "$tmp/vendors/missing.so" >"$tmp/vendors/a.icd"
+OCL_ICD_VENDORS=$tmp/vendors run devices
+has "$out" "no platform is installed (-1001)"
+echo "$BINARY_DIR/tests/plugin/opencl_icd.so" >"$tmp/vendors/a.icd"
+OCL_ICD_VENDORS=$tmp/vendors run devices
+has "$out" "SIGABRT"
+OCL_ICD_VENDORS=$tmp/vendors run run "$demo" --raw -n 1 --temp 0 x
+rm -rf "$XDG_CACHE_HOME/perigee" # the quarantine of two crashes
+
+# ---- never chosen by itself; chosen by name ----
+run run "$demo" --raw -n 24 --temp 0 "The quick brown" --verbose
+cpu=$out
+case $err in *opencl*) fail "opencl was chosen before the native device" ;; esac
+run run "$demo" --raw -n 24 --temp 0 "The quick brown" --device opencl
+is "$out" "$cpu"
+n_file=$(find "$XDG_CACHE_HOME/perigee/opencl" -name '*.bin' | wc -l)
+[ "$n_file" -gt 5 ] || fail "found $n_file programs in the cache"
+
+# ---- the second start compiles nothing; a damaged file is rebuilt, with a warning ----
+stamp() { find "$XDG_CACHE_HOME/perigee/opencl" -type f -printf '%f %T@ %s\n' | sort; }
+before=$(stamp)
+run run "$demo" --raw -n 24 --temp 0 "The quick brown" --device opencl
+is "$out" "$cpu"
+is "$(stamp)" "$before"
+bin=$(find "$XDG_CACHE_HOME/perigee/opencl" -name '*.bin' | sort | head -n 1)
+printf 'damage' | dd of="$bin" bs=1 seek=200 conv=notrunc 2>/dev/null
+run run "$demo" --raw -n 24 --temp 0 "The quick brown" --device opencl
+is "$out" "$cpu"
+has "$err" "is damaged or another's: the program is built again"
+truncate -s 40 "$bin"
+run run "$demo" --raw -n 2 --temp 0 "The quick brown" --device opencl
+has "$err" "the program is built again"
+run run "$demo" --raw -n 2 --temp 0 "The quick brown" --device opencl
+is "$err" ""
+
+# ---- logits within what f32 sums in another order may differ by ----
+tokens=1,5,9,17,33,65,129,257,300,301,302
+run logits -m "$demo" --tokens $tokens -o "$tmp/cl.bin" --device opencl
+PERIGEE_CPU_ISA=reference run logits -m "$demo" --tokens $tokens -o "$tmp/ref.bin" --device cpu
+python3 - "$tmp/cl.bin" "$tmp/ref.bin" <<'PYTHON' || fail "logits of opencl and of the reference differ"
+import array, sys
+a, b = (array.array("f", open(p, "rb").read()) for p in sys.argv[1:3])
+assert len(a) == len(b) > 0, (len(a), len(b))
+n = len(a) // 11
+for t in range(11):
+    x, y = a[t * n:(t + 1) * n], b[t * n:(t + 1) * n]
+    error = sum((p - q) ** 2 for p, q in zip(x, y)) / sum(q * q for q in y)
+    assert error <= 1e-6, (t, error)
+PYTHON
+
+# ---- explain, and sessions that fork ----
+run explain "$demo" --device opencl --json
+python3 - "$tmp/out" <<'PYTHON' || fail "explain --device opencl"
+import json, sys
+j = json.load(open(sys.argv[1]))
+assert j["device"] == "opencl" and "asked for" in j["why"], j["why"]
+assert any(c["device"] == "cpu" for c in j["candidates"]), j["candidates"]
+text = json.dumps(j["buckets"])
+assert "act=f32 acc=f32" in text, text[:400]
+PYTHON
+
+# ---- forks, rewinds, the prefix cache, a saved session, sixteen at once: the same tokens (same.lua), bit for bit ----
+mkdir "$tmp/saved" && ln -s "$demo" "$tmp/model.gguf"
+for step in first second; do
+    { printf 'local STEP, DIR, N, CHAINS = "%s", "saved", 12, { "plain" }\n' "$step"
+      sed 's/device = "cpu"/device = "opencl"/' "$SOURCE_DIR/tests/e2e/same.lua"; } >"$tmp/$step.lua"
+    (cd "$tmp" && run run "$step.lua" --allow fs.read=saved --allow fs.write=saved && [ "$n_failed" -eq 0 ]) || fail "same.lua, $step"
+    cp "$tmp/out" "$tmp/$step.txt"
+done
+[ -s "$tmp/first.txt" ] || fail "same.lua printed nothing"
+is "$(cat "$tmp/second.txt")" "$(cat "$tmp/first.txt")"
+
+# ---- no more memory: at the start the next device takes over or the error is clear; later the step says so ----
+layer=$BINARY_DIR/tests/plugin/opencl_layer.so
+OPENCL_LAYERS=$layer FAIL_BUFFER=1 run 1 run "$demo" --raw -n 4 --temp 0 x --device opencl
+has "$err" "device opencl"
+has "$err" "CL_MEM_OBJECT_ALLOCATION_FAILURE"
+OPENCL_LAYERS=$layer FAIL_BUFFER=20 run run "$demo" --raw -n 24 --temp 0 "The quick brown" --device opencl,cpu
+is "$out" "$cpu"
+has "$err" "device opencl was preferred but cannot run this model"
+has "$err" "using cpu"
+OPENCL_LAYERS=$layer FAIL_KERNEL=300 run 1 run "$demo" --raw -n 24 --temp 0 "The quick brown" --device opencl
+has "$err" "device opencl"
+has "$err" "CL_OUT_OF_RESOURCES"
+
+finish

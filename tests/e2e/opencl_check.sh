@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: MIT
+# perigee plugin-check of the OpenCL plugin.  Compiling every kernel for every type takes a minute of two cores, so here only
+# some operations and the small model, and with PERI_LONG (./check --long) all stages.
+. "$(dirname "$0")/harness.sh"
+plugin=$BINARY_DIR/$LIBDIR/perigee/0/plugins/opencl.so
+[ -f "$plugin" ] || { echo "skipped: built without CL/cl.h"; exit 77; }
+case $SANITIZE in thread) echo "skipped: a driver's threads are not ours to check"; exit 77 ;; esac
+export POCL_CACHE_DIR=$tmp/pocl
+"$PERIGEE" devices >"$tmp/out" 2>&1
+grep -q 'opencl.so *opencl .* usable' "$tmp/out" || { echo "skipped: no OpenCL device (Debian: pocl-opencl-icd)"; exit 77; }
+
+if [ -n "${PERI_LONG:-}" ]; then
+    run plugin-check "$plugin" --timeout 120
+    has "$out" "level 0: 15 of 15 operations"
+    finish
+fi
+for op in ADD KV_APPEND ROUTE ROPE; do
+    run plugin-check "$plugin" --only ops --only invariance --only lifecycle --op $op --timeout 60
+    has "$out" passed
+done
+run plugin-check "$plugin" --only load --only describe --only model --timeout 60 --json
+python3 - "$tmp/out" <<'PYTHON' || fail "plugin-check of opencl"
+import json, sys
+j = json.load(open(sys.argv[1]))
+assert j["passed"] and j["findings"] == 0, j
+assert j["device"]["batch_invariant"], j["device"]
+assert {s["name"]: s["checks"] for s in j["stages"] if s["state"] == "passed"}["model"] >= 28, j["stages"]
+PYTHON
+finish
