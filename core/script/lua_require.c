@@ -213,7 +213,8 @@ void lua_forget_user(lua_State *L) {
 
 /* C modules, drivers of commands, the store of models; but what only handles text is open. */
 static bool is_closed(const char *name) {
-    static const char *const closed[] = {"perigee.sys", "perigee.cli", "perigee.store"};
+    static const char *const closed[] = {"perigee.sys", "perigee.cli", "perigee.store",
+                                         "perigee.source", "perigee.lineage"};
     static const char *const open[] = {"perigee.store.name", "perigee.store.manifest"};
     for (size_t i = 0; i < sizeof open / sizeof open[0]; i++)
         if (strcmp(name, open[i]) == 0) return false;

@@ -126,7 +126,9 @@ function M.of_folder(name)
   local there = host.look(name)
   if not there or there.kind ~= "folder" then return nil end
   local inside = {}
-  for _, entry in ipairs(entries_of(name, there.names or {})) do inside[#inside + 1] = entry.name end
+  for _, entry in ipairs(entries_of(name, there.names or {})) do
+    inside[#inside + 1] = entry.name
+  end
   if #inside == 0 then return name .. " is a folder without assistants" end
   return ("%s is a folder; name one of its assistants (%s) behind --assistants %s"):format(name,
     table.concat(inside, ", "), name)

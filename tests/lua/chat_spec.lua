@@ -275,7 +275,8 @@ end
 function T.test_a_draft_model_is_refused()
   local chat, err = perigee.chat { from = perigee.fake.model {}, draft = "small.gguf" }
   lu.assertNil(chat)
-  lu.assertStrContains(tostring(err), "the assistant asks for a draft model (DRAFT), small.gguf: not in")
+  lu.assertStrContains(tostring(err),
+    "the assistant asks for a draft model (DRAFT), small.gguf: not in")
 end
 
 function T.test_a_model_without_template_says_what_to_do()
