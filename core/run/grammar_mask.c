@@ -31,17 +31,21 @@ typedef struct kept {
 } kept;
 enum { N_SLOT = 1 << 10 };
 
-struct peri_masks {
-    peri_matcher *m;
-    uint64_t age; /* of m when the masks were made */
+struct peri_token_tree {
     int32_t n_vocab;
     node *node; /* [n_node + 1], the last one for its token */
     uint32_t n_node, room_node;
     int32_t *token; /* [n_token] ids */
-    uint32_t n_token;
+    uint32_t n_token, max_text;
     uint32_t *other; /* bits: tokens without text, and those that end the text */
     uint32_t *ends;  /* bits: those that end it */
     uint32_t n_word;
+};
+
+struct peri_masks {
+    peri_matcher *m;
+    const peri_token_tree *t;
+    uint64_t age;     /* of m when the masks were made */
     peri_match *path; /* [longest text + 1] states on the way down */
     uint32_t *bit;    /* [n_word] under way */
     kept *slot[N_SLOT];
@@ -58,7 +62,7 @@ static void set_bit(uint32_t *bit, uint32_t i) {
 
 /* ---- the tree -------------------------------------------------------------------------------- */
 
-static bool add_node(peri_masks *k, node x) {
+static bool add_node(peri_token_tree *k, node x) {
     if (k->n_node == k->room_node) {
         uint32_t room = k->room_node ? k->room_node * 2 : 1024;
         node *grown = peri_resize_array(k->node, room, sizeof *grown);
@@ -78,7 +82,7 @@ static size_t common(peri_str a, peri_str b) {
 }
 
 /* way[]: the nodes of the text before, by depth; their subtrees end where a text leaves them. */
-static bool add_text(peri_masks *k, uint32_t *way, peri_str before, peri_str text) {
+static bool add_text(peri_token_tree *k, uint32_t *way, peri_str before, peri_str text) {
     size_t same = common(before, text);
     for (size_t d = same; d < before.size; d++)
         k->node[way[d]].end = k->n_node;
@@ -92,7 +96,7 @@ static bool add_text(peri_masks *k, uint32_t *way, peri_str before, peri_str tex
     return true;
 }
 
-static peri_status build_tree(peri_masks *k, const peri_token_table *t, peri_error *err) {
+static peri_status build_tree(peri_token_tree *k, const peri_token_table *t, peri_error *err) {
     uint32_t *way = peri_alloc_array((size_t)t->max_text + 1, sizeof *way);
     peri_str before = {"", 0};
     bool ok = way != NULL;
@@ -112,12 +116,43 @@ static peri_status build_tree(peri_masks *k, const peri_token_table *t, peri_err
     return ok ? PERI_OK : no_memory(err);
 }
 
-static void list_others(peri_masks *k, const peri_token_table *t) {
+static void list_others(peri_token_tree *k, const peri_token_table *t) {
     for (int32_t id = 0; id < k->n_vocab; id++) {
         bool is_end = peri_token_is_eog(t->tokenizer, id);
         if (is_end) set_bit(k->ends, (uint32_t)id);
         if (is_end || !peri_token_table_text(t, id).size) set_bit(k->other, (uint32_t)id);
     }
+}
+
+peri_status peri_token_tree_new(const peri_token_table *t, peri_token_tree **out, peri_error *err) {
+    *out = NULL;
+    peri_token_tree *k = peri_calloc(1, sizeof *k);
+    if (!k) return no_memory(err);
+    k->n_vocab = t->n_vocab;
+    k->max_text = t->max_text;
+    k->n_word = ((uint32_t)t->n_vocab + 31) / 32;
+    k->other = peri_calloc(k->n_word, sizeof *k->other);
+    k->ends = peri_calloc(k->n_word, sizeof *k->ends);
+    k->token = peri_alloc_array((size_t)t->n_id + 1, sizeof *k->token);
+    peri_status st = k->other && k->ends && k->token ? PERI_OK : no_memory(err);
+    if (!st) {
+        list_others(k, t);
+        st = build_tree(k, t, err);
+    }
+    if (st)
+        peri_token_tree_free(k);
+    else
+        *out = k;
+    return st;
+}
+
+void peri_token_tree_free(peri_token_tree *k) {
+    if (!k) return;
+    peri_free(k->node);
+    peri_free(k->token);
+    peri_free(k->other);
+    peri_free(k->ends);
+    peri_free(k);
 }
 
 /* ---- life ------------------------------------------------------------------------------------ */
@@ -132,40 +167,27 @@ static void drop_masks(peri_masks *k) {
     k->bytes = 0;
 }
 
-peri_status peri_masks_new(peri_matcher *m, const peri_token_table *t, peri_masks **out,
+peri_status peri_masks_new(peri_matcher *m, const peri_token_tree *t, peri_masks **out,
                            peri_error *err) {
     *out = NULL;
     peri_masks *k = peri_calloc(1, sizeof *k);
     if (!k) return no_memory(err);
     k->m = m;
+    k->t = t;
     k->age = peri_matcher_age(m);
-    k->n_vocab = t->n_vocab;
-    k->n_word = ((uint32_t)t->n_vocab + 31) / 32;
-    k->other = peri_calloc(k->n_word, sizeof *k->other);
-    k->ends = peri_calloc(k->n_word, sizeof *k->ends);
-    k->bit = peri_calloc(k->n_word, sizeof *k->bit);
+    k->bit = peri_calloc(t->n_word, sizeof *k->bit);
     k->path = peri_calloc((size_t)t->max_text + 1, sizeof *k->path);
-    k->token = peri_alloc_array((size_t)t->n_id + 1, sizeof *k->token);
-    peri_status st =
-        k->other && k->ends && k->bit && k->path && k->token ? PERI_OK : no_memory(err);
-    if (!st) {
-        list_others(k, t);
-        st = build_tree(k, t, err);
-    }
-    if (st)
+    if (!k->bit || !k->path) {
         peri_masks_free(k);
-    else
-        *out = k;
-    return st;
+        return no_memory(err);
+    }
+    *out = k;
+    return PERI_OK;
 }
 
 void peri_masks_free(peri_masks *k) {
     if (!k) return;
     drop_masks(k);
-    peri_free(k->node);
-    peri_free(k->token);
-    peri_free(k->other);
-    peri_free(k->ends);
     peri_free(k->path);
     peri_free(k->bit);
     peri_free(k);
@@ -176,8 +198,8 @@ void peri_masks_free(peri_masks *k) {
 /* Bits of the tokens with text that may follow. */
 static peri_status walk(peri_masks *k, peri_match state, peri_error *err) {
     k->path[0] = state;
-    for (uint32_t i = 0; i < k->n_node;) {
-        const node *x = &k->node[i];
+    for (uint32_t i = 0; i < k->t->n_node;) {
+        const node *x = &k->t->node[i];
         peri_match from = k->path[x->depth], to = gr_known(k->m, from, x->byte);
         if (to == GR_NONE) {
             peri_status st = gr_step(k->m, &from, x->byte, err);
@@ -189,7 +211,7 @@ static peri_status walk(peri_masks *k, peri_match state, peri_error *err) {
             continue;
         }
         for (uint32_t j = x->token; j < x[1].token; j++)
-            set_bit(k->bit, (uint32_t)k->token[j]);
+            set_bit(k->bit, (uint32_t)k->t->token[j]);
         k->path[x->depth + 1] = to;
         i++;
     }
@@ -199,10 +221,10 @@ static peri_status walk(peri_masks *k, peri_match state, peri_error *err) {
 static peri_status keep_mask(peri_masks *k, peri_match state, bool may_end, kept **out,
                              peri_error *err) {
     uint32_t n = 0;
-    for (uint32_t i = 0; i < k->n_word; i++)
+    for (uint32_t i = 0; i < k->t->n_word; i++)
         n += (uint32_t)__builtin_popcount(k->bit[i]);
-    bool is_list = n <= (uint32_t)k->n_vocab / LIST_PART;
-    size_t bytes = sizeof(kept) + (is_list ? n : k->n_word) * sizeof(uint32_t);
+    bool is_list = n <= (uint32_t)k->t->n_vocab / LIST_PART;
+    size_t bytes = sizeof(kept) + (is_list ? n : k->t->n_word) * sizeof(uint32_t);
     if (k->bytes + bytes > MASK_BYTES) drop_masks(k);
     kept *x = *out = peri_alloc(bytes);
     if (!x) return no_memory(err);
@@ -212,12 +234,12 @@ static peri_status keep_mask(peri_masks *k, peri_match state, bool may_end, kept
     if (is_list) {
         int32_t *id = (int32_t *)(void *)(x + 1);
         x->mask.id = id;
-        for (uint32_t i = 0; i < k->n_word; i++)
+        for (uint32_t i = 0; i < k->t->n_word; i++)
             for (uint32_t w = k->bit[i]; w; w &= w - 1)
                 *id++ = (int32_t)(i * 32 + (uint32_t)__builtin_ctz(w));
     } else {
         x->mask.bit = data;
-        memcpy(data, k->bit, k->n_word * sizeof *data);
+        memcpy(data, k->bit, k->t->n_word * sizeof *data);
     }
     k->slot[state % N_SLOT] = x;
     k->bytes += bytes;
@@ -232,10 +254,12 @@ peri_status peri_masks_get(peri_masks *k, peri_match state, peri_token_mask *out
         x = x->next;
     if (!x) {
         bool may_end = peri_matcher_may_end(k->m, state);
-        memset(k->bit, 0, k->n_word * sizeof *k->bit);
+        memset(k->bit, 0, k->t->n_word * sizeof *k->bit);
         peri_status st = walk(k, state, err);
-        const uint32_t *more = peri_match_is_waiting(state) ? k->other : may_end ? k->ends : NULL;
-        for (uint32_t i = 0; more && i < k->n_word; i++)
+        const uint32_t *more = peri_match_is_waiting(state) ? k->t->other
+                               : may_end                    ? k->t->ends
+                                                            : NULL;
+        for (uint32_t i = 0; more && i < k->t->n_word; i++)
             k->bit[i] |= more[i];
         if (!st) st = keep_mask(k, state, may_end, &x, err);
         if (st) return st;

@@ -374,13 +374,15 @@ static void masks_agree_with_the_texts(void **state) {
     static const char *const trigger[] = {"</t>"};
     peri_tokenizer *t = open_vocab();
     peri_token_table *table;
+    peri_token_tree *tree;
     peri_error err;
     int n = 0;
     assert_ok(peri_token_table_new(t, &table, &err), err);
+    assert_ok(peri_token_tree_new(table, &tree, &err), err);
     for (size_t i = 0; i < 8; i++) {
         peri_masks *k;
         peri_matcher *m = matcher_of(grammar[i / 2], trigger, i % 2);
-        assert_ok(peri_masks_new(m, table, &k, &err), err);
+        assert_ok(peri_masks_new(m, tree, &k, &err), err);
         for (int twice = 0; twice < 2; twice++)
             for (size_t j = 0; j < sizeof text / sizeof text[0]; j++) {
                 peri_match s = after(m, text[j], strlen(text[j]));
@@ -392,6 +394,7 @@ static void masks_agree_with_the_texts(void **state) {
         peri_matcher_free(m);
     }
     assert_true(n > 60);
+    peri_token_tree_free(tree);
     peri_token_table_free(table);
     vocab_close(t);
 }
@@ -404,17 +407,20 @@ static peri_status whole_life(const peri_token_table *t, peri_error *err) {
     static const char *const trigger[] = {"go"};
     peri_grammar *g = NULL;
     peri_matcher *m = NULL;
+    peri_token_tree *tree = NULL;
     peri_masks *k = NULL;
     peri_match s;
     peri_token_mask mask;
     peri_status st = peri_grammar_new(PERI_STR(text), &g, err);
     if (!st) st = peri_matcher_new(g, trigger, 1, &m, err);
-    if (!st) st = peri_masks_new(m, t, &k, err);
+    if (!st) st = peri_token_tree_new(t, &tree, err);
+    if (!st) st = peri_masks_new(m, tree, &k, err);
     if (!st) st = peri_matcher_start(m, &s, err);
     if (!st) st = peri_masks_get(k, s, &mask, err);
     if (!st) st = peri_matcher_feed(m, &s, "goxyx", 5, err);
     if (!st) st = peri_masks_get(k, s, &mask, err);
     peri_masks_free(k);
+    peri_token_tree_free(tree);
     peri_matcher_free(m);
     peri_grammar_free(g);
     return st;
