@@ -88,6 +88,7 @@ int engine_locate(lua_State *L); /* lua_locate.c */
  * ----------------------------
  */
 int engine_links(lua_State *L);
+int engine_grammar(lua_State *L);
 int engine_link(lua_State *L);
 int engine_order(lua_State *L);
 int engine_policy(lua_State *L);

@@ -385,6 +385,7 @@ static int open_module(lua_State *L) {
                                          {"locate", engine_locate},
                                          {"parameters", engine_parameters},
                                          {"links", engine_links},
+                                         {"grammar", engine_grammar},
                                          {"link", engine_link},
                                          {"order", engine_order},
                                          {"policy", engine_policy},

@@ -103,6 +103,13 @@ function engine.locate(path, way) end
 ---@return perigee.sys.engine.parameter[]
 function engine.parameters() end
 
+---What a text is of a whole text of a grammar.
+---@param gbnf string
+---@param text? string   "" unless given
+---@return "whole"|"beginning"|"no"|nil
+---@return perigee.error? err   the grammar is none
+function engine.grammar(gbnf, text) end
+
 ---The names of the samplers there are.
 ---@return string[]
 function engine.links() end
