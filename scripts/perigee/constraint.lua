@@ -17,8 +17,8 @@ end
 -- Calls are told by their markers, which a grammar can write only where they are text.
 local function unfit(chat)
   if #chat.tools > 0 and chat.wants_special then
-    return check.err("format", "format: the model marks calls by control tokens, which have no text "
-      .. "for a grammar; a format is for chats without tools here")
+    return check.err("format", "format: the model marks calls by control tokens, which have no "
+      .. "text for a grammar; a format is for chats without tools here")
   end
 end
 

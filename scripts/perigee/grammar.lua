@@ -144,11 +144,14 @@ function M.reply(wanted, fmt, is_thinking, has_tools)
     end
     parts[2] = text.literal(open) .. " .*"
   end
-  parts = { "[ \\t\\n]{0,4} (" .. table.concat(parts, " | ") .. ")" }
-  if fmt.thinking and not is_thinking then
-    table.insert(parts, 1, ("([ \\t\\n]{0,4} %s %s)?"):format(text.literal(fmt.thinking.open),
+  parts = { "(" .. table.concat(parts, " | ") .. ")" }
+  if is_thinking then
+    table.insert(parts, 1, "gap")
+  elseif fmt.thinking then
+    table.insert(parts, 1, ("(%s %s gap)?"):format(text.literal(fmt.thinking.open),
       up_to(rules, fmt.thinking.close)))
   end
+  rules:once("gap", "[ \\t\\n]{0,4}")
   rules:add("root", table.concat(parts, " "))
   local source, message = checked(rules:text(), "format")
   if not source then return nil, message end

@@ -128,6 +128,12 @@ local function all_fields()
   for name, row in next, ROWS do
     all[name] = KINDS[row[2]] or number_field(row[2], row[3], row[4])
   end
+  all.grammar = { kind = "string", expected = "a grammar in GBNF", check = function(v, path)
+    if v == "" then return v end
+    local ok, err = engine.grammar(v)
+    if not ok then return nil, (path .. tostring(err):gsub("^grammar", "")) end
+    return v
+  end }
   default.samplers = assert(engine.order "")
   default.grammar, default.grammar_trigger = "", {}
   fields, defaults = all, default

@@ -150,7 +150,6 @@ end
 
 -- A call that asks for approval, on a terminal.
 local function approve(call)
-  local json = require "perigee.sys.json"
   local line = host.read_line(("Run %s %s? [y/N] "):format(call.name, json.encode(call.arguments)))
   return line ~= nil and line:find("^%s*[yY]") ~= nil
 end

@@ -33,8 +33,9 @@ end
 
 local function hex(p, n)
   local digits = table.concat(p.chars, "", p.at, math.min(p.at + n - 1, #p.chars))
-  if not digits:find("^%x+$") or #digits ~= n then fail(p, ("expected %d hexadecimal digits")
-    :format(n)) end
+  if not digits:find("^%x+$") or #digits ~= n then
+    fail(p, ("expected %d hexadecimal digits"):format(n))
+  end
   p.at = p.at + n
   return tonumber(digits, 16)
 end
@@ -85,7 +86,9 @@ end
 local function group(p)
   if peek(p) == "?" then
     take(p)
-    if take(p) ~= ":" then fail(p, "look-around and named groups are not supported in a grammar") end
+    if take(p) ~= ":" then
+      fail(p, "look-around and named groups are not supported in a grammar")
+    end
   end
   p.depth = p.depth + 1
   if p.depth > DEPTH then fail(p, ("more than %d groups inside one another"):format(DEPTH)) end
@@ -123,7 +126,9 @@ end
 local function repeated(p)
   local item, c = atom(p), peek(p)
   local least, most
-  if c == "*" then least = 0 elseif c == "+" then least = 1 elseif c == "?" then least, most = 0, 1 end
+  if c == "*" or c == "?" then least = 0 end
+  if c == "+" then least = 1 end
+  if c == "?" then most = 1 end
   if least then take(p) elseif c == "{" then least, most = counts(p) end
   if not least then return item end
   c = peek(p)

@@ -82,8 +82,9 @@ local function format_rule(state, schema, path)
   rules:once("year2", "[12] [0-9]")
   rules:once("month", [=["0" [1-9] | "1" [0-2]]=])
   rules:once("day", [=["0" [1-9] | "1" [0-9] | "2" [0-8]]=])
-  rules:once("clock", [[([01] [0-9] | "2" [0-3]) ":" [0-5] [0-9] ":" [0-5] [0-9] ("." [0-9]{1,9})? ]]
-    .. [[("Z" | [-+] ([01] [0-9] | "2" [0-3]) ":" [0-5] [0-9])]])
+  rules:once("hour", [=[[01] [0-9] | "2" [0-3]]=])
+  rules:once("clock", [[hour ":" [0-5] [0-9] ":" [0-5] [0-9] ("." [0-9]{1,9})? ]]
+    .. [[("Z" | [-+] hour ":" [0-5] [0-9])]])
   rules:once("octet", [=["25" [0-5] | "2" [0-4] [0-9] | "1" [0-9] [0-9] | [1-9]? [0-9]]=])
   return ([["\"" %s "\""]]):format(body)
 end
@@ -129,10 +130,12 @@ local VISIT <const> = {}
 function VISIT.string(state, schema, path)
   if schema.pattern ~= nil then return pattern_rule(state, schema, path) end
   local least, most = count(schema, "minLength", path), count(schema, "maxLength", path)
-  if least and most and least > most then fail(path, "minLength %d is more than maxLength %d", least,
-    most) end
+  if least and most and least > most then
+    fail(path, "minLength %d is more than maxLength %d", least, most)
+  end
   if schema.format == nil then return pieces.string(state.rules, least, most) end
-  if least or most then fail(join(path, "format"), "a grammar cannot keep it together with a length")
+  if least or most then
+    fail(join(path, "format"), "a grammar cannot keep it together with a length")
   end
   return format_rule(state, schema, path)
 end

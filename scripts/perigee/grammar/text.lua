@@ -86,8 +86,8 @@ local Rules = {}
 Rules.__index = Rules
 
 -- Names that grammar/json.lua and grammar/schema.lua define, and the one where a text begins.
-local RESERVED <const> = { "root", "ws", "hex", "hex4", "char", "string", "number", "array",
-  "member", "object", "value", "year2", "month", "day", "clock", "octet" }
+local RESERVED <const> = { "root", "gap", "ws", "hex", "hex4", "char", "string", "number", "array",
+  "member", "object", "value", "year2", "month", "day", "hour", "clock", "octet" }
 
 ---@return perigee.grammar.rules
 function M.rules()
