@@ -40,7 +40,7 @@ static const peri_opt table[] = {
      "The answer is JSON: any object, or what fits the JSON Schema in SCHEMA.json. The model may think first. A keyword "
      "of the schema that cannot be kept is an error that names it."},
     {"grammar", 0, PERI_OPT_TEXT, "FILE", OFF(grammar), 0, 0,
-     "The answer is of the grammar in FILE, which is GBNF as llama.cpp reads it."},
+     "The answer is of the grammar in FILE, which is GBNF."},
     {"grammar-trigger", 0, PERI_OPT_LIST, "TEXT", OFF(triggers), 0, 0,
      "The grammar holds only from behind TEXT on, such as </think>. May be given several times."},
     {"raw", 0, PERI_OPT_FLAG, NULL, OFF(is_raw), 0, 0,

@@ -3,10 +3,12 @@
 -- the properties that are named, in their order (others only where additionalProperties says so),
 -- whole numbers have at most 18 digits, white space is short.  A keyword that a grammar cannot
 -- keep is an error that names it and its path, never left out.
+local apart = require "perigee.grammar.apart"
 local check = require "perigee.check"
 local json = require "perigee.sys.json"
 local pieces = require "perigee.grammar.json"
-local regex = require "perigee.grammar.regex"
+local problem = require "perigee.grammar.problem"
+local strings = require "perigee.grammar.strings"
 local text = require "perigee.grammar.text"
 
 local M = {}
@@ -19,9 +21,7 @@ local M = {}
 
 local DEPTH <const> = 64
 
-local function fail(path, ...)
-  error({ message = path .. ": " .. (...):format(select(2, ...)) }, 0)
-end
+local fail <const>, count <const> = problem.fail, problem.count
 
 -- Notes, which say nothing about the text.
 local NOTES <const> = {}
@@ -39,7 +39,6 @@ local OF <const> = {
   object = { "properties", "required", "additionalProperties" },
   boolean = {}, null = {},
 }
-local ORDER <const> = { "object", "array", "string", "number", "integer", "boolean", "null" }
 local OWNER <const> = {}
 for kind, list in next, OF do
   for _, name in ipairs(list) do OWNER[name] = kind end
@@ -52,93 +51,9 @@ local visit
 
 local function join(path, key) return check.join(path, key) end
 
-local function count(schema, key, path)
-  local v = schema[key]
-  if v == nil then return nil end
-  local n = math.tointeger(v)
-  if not n or n < 0 then fail(join(path, key), "found %s, expected a count of at least 0",
-    check.describe(v)) end
-  return n
-end
-
--- ---- strings ----
-
-local FORMATS <const> = {
-  date = "year2 [0-9]{2} \"-\" month \"-\" day",
-  time = "clock",
-  ["date-time"] = "year2 [0-9]{2} \"-\" month \"-\" day \"T\" clock",
-  uuid = [[hex{8} "-" hex{4} "-" hex{4} "-" hex{4} "-" hex{12}]],
-  ipv4 = [[octet "." octet "." octet "." octet]],
-}
-
-local function format_rule(state, schema, path)
-  local body = FORMATS[schema.format]
-  if not body then
-    fail(join(path, "format"), "%s is not supported in a grammar; there are %s",
-      json.encode(schema.format), table.concat(check.keys(FORMATS), ", "))
-  end
-  local rules = state.rules
-  rules:once("hex", "[0-9a-fA-F]")
-  rules:once("year2", "[12] [0-9]")
-  rules:once("month", [=["0" [1-9] | "1" [0-2]]=])
-  rules:once("day", [=["0" [1-9] | "1" [0-9] | "2" [0-8]]=])
-  rules:once("hour", [=[[01] [0-9] | "2" [0-3]]=])
-  rules:once("clock", [[hour ":" [0-5] [0-9] ":" [0-5] [0-9] ("." [0-9]{1,9})? ]]
-    .. [[("Z" | [-+] hour ":" [0-5] [0-9])]])
-  rules:once("octet", [=["25" [0-5] | "2" [0-4] [0-9] | "1" [0-9] [0-9] | [1-9]? [0-9]]=])
-  return ([["\"" %s "\""]]):format(body)
-end
-
--- One character of these ranges as it stands in a JSON string.
-local SHORT <const> = { [8] = "b", [9] = "t", [10] = "n", [12] = "f", [13] = "r", [34] = '"',
-  [92] = "\\" }
-local function in_string(ranges)
-  local plain, out = {}, {}
-  for _, r in ipairs(text.normal(ranges)) do
-    local from = r[1]
-    for cp = r[1], math.min(r[2], 127) do
-      if cp < 32 or cp == 127 or cp == 34 or cp == 92 then
-        if cp > from then plain[#plain + 1] = { from, cp - 1 } end
-        from = cp + 1
-        out[#out + 1] = text.literal(SHORT[cp] and "\\" .. SHORT[cp] or ("\\u%04x"):format(cp))
-      end
-    end
-    if from <= r[2] then plain[#plain + 1] = { from, r[2] } end
-  end
-  if #plain > 0 then table.insert(out, 1, text.class(plain)) end
-  return #out == 1 and out[1] or "(" .. table.concat(out, " | ") .. ")"
-end
-
-local function pattern_rule(state, schema, path)
-  local where = join(path, "pattern")
-  if type(schema.pattern) ~= "string" then
-    fail(where, "found %s, expected a string", check.describe(schema.pattern))
-  end
-  for _, key in ipairs { "minLength", "maxLength", "format" } do
-    if schema[key] ~= nil then
-      fail(join(path, key), "a grammar cannot keep it together with pattern")
-    end
-  end
-  local around = pieces.char(state.rules) .. "*"
-  local body, wrong = regex.read(schema.pattern, in_string, around)
-  if not body then fail(where, "%s: %s", schema.pattern, wrong) end
-  return ([["\"" (%s) "\""]]):format(body)
-end
-
 local VISIT <const> = {}
 
-function VISIT.string(state, schema, path)
-  if schema.pattern ~= nil then return pattern_rule(state, schema, path) end
-  local least, most = count(schema, "minLength", path), count(schema, "maxLength", path)
-  if least and most and least > most then
-    fail(path, "minLength %d is more than maxLength %d", least, most)
-  end
-  if schema.format == nil then return pieces.string(state.rules, least, most) end
-  if least or most then
-    fail(join(path, "format"), "a grammar cannot keep it together with a length")
-  end
-  return format_rule(state, schema, path)
-end
+function VISIT.string(state, schema, path) return strings.body(state, schema, path) end
 
 -- ---- numbers ----
 
@@ -299,21 +214,6 @@ end
 
 -- ---- shapes ----
 
-local function types_of(schema, path)
-  local kind = schema.type
-  if kind == nil then return nil end
-  local list = type(kind) == "table" and kind or { kind }
-  for i, one in ipairs(list) do
-    if not OF[one] then
-      local near = type(one) == "string" and check.nearest(one, ORDER)
-      fail(join(path, "type"), "found %s, expected one of %s%s", check.describe(list[i]),
-        table.concat(ORDER, ", "), near and "; did you mean " .. near .. "?" or "")
-    end
-  end
-  if #list == 0 then fail(join(path, "type"), "found no type") end
-  return list
-end
-
 local function type_of_value(v)
   if v == json.null then return "null" end
   if check.is_number(v) then return "number" end
@@ -366,72 +266,13 @@ local function choices(state, schema, shape, path)
   return table.concat(out, " | ")
 end
 
-local function resolved(state, ref, path)
-  if type(ref) ~= "string" or not ref:find("^#") then
-    fail(path, "found %s, expected a reference inside the schema: #/$defs/NAME",
-      check.describe(ref))
-  end
-  local at = state.root
-  for part in ref:gmatch("/([^/]*)") do
-    part = part:gsub("~1", "/"):gsub("~0", "~")
-    local index = type(at) == "table" and check.is_array(at) and math.tointeger(tonumber(part))
-    if type(at) == "table" then at = at[index and index + 1 or part] end
-    if at == nil or type(at) ~= "table" and type(at) ~= "boolean" then
-      fail(path, "%s: there is no %s", ref, part)
-    end
-  end
-  return at
-end
-
--- What a value of each choice must have, where that can be told: its types, or a member with one
--- value.
-local function is_apart(state, a, b, path)
-  local function seen(s)
-    if type(s) == "table" and s["$ref"] then s = resolved(state, s["$ref"], path) end
-    return type(s) == "table" and s or {}
-  end
-  a, b = seen(a), seen(b)
-  local function values(s) return s.const ~= nil and { s.const } or s.enum end
-  local one, two = values(a), values(b)
-  if one and two then
-    for _, x in ipairs(one) do
-      for _, y in ipairs(two) do
-        if json.encode(x) == json.encode(y) then return false end
-      end
-    end
-    return true
-  end
-  local kinds = types_of(b, path)
-  if kinds and types_of(a, path) then
-    local has_common = false
-    for _, x in ipairs(types_of(a, path)) do
-      for _, y in ipairs(kinds) do
-        local both = (x == "number" or x == "integer") and (y == "number" or y == "integer")
-        has_common = has_common or x == y or both
-      end
-    end
-    if not has_common then return true end
-  end
-  for name, x in next, a.properties or {} do
-    local y = (b.properties or {})[name]
-    local left, right = seen(x), seen(y)
-    if values(left) and values(right) and is_apart(state, left, right, path) then
-      local in_a, in_b = false, false
-      for _, n in ipairs(a.required or {}) do in_a = in_a or n == name end
-      for _, n in ipairs(b.required or {}) do in_b = in_b or n == name end
-      if in_a and in_b then return true end
-    end
-  end
-  return false
-end
-
 local SHAPE <const> = {}
 
 SHAPE["$ref"] = function(state, schema, path)
   alone(schema, "$ref", path)
   local ref = schema["$ref"]
   if not state.refs[ref] then
-    local target = resolved(state, ref, join(path, "$ref"))
+    local target = apart.resolved(state, ref, join(path, "$ref"))
     local name = state.rules:name(ref:match("([^/]*)$"):gsub("^#$", "self"))
     state.refs[ref] = name
     state.rules:add(name, visit(state, target, ref, "body"))
@@ -441,7 +282,7 @@ end
 
 function SHAPE.const(_, schema, path)
   alone(schema, "const", path, "type")
-  return values_rule({ schema.const }, types_of(schema, path), join(path, "const"))
+  return values_rule({ schema.const }, apart.types_of(schema, path), join(path, "const"))
 end
 
 function SHAPE.enum(_, schema, path)
@@ -449,7 +290,7 @@ function SHAPE.enum(_, schema, path)
   if type(schema.enum) ~= "table" or #schema.enum == 0 then
     fail(join(path, "enum"), "found %s, expected a list of values", check.describe(schema.enum))
   end
-  return values_rule(schema.enum, types_of(schema, path), join(path, "enum"))
+  return values_rule(schema.enum, apart.types_of(schema, path), join(path, "enum"))
 end
 
 function SHAPE.anyOf(state, schema, path) return choices(state, schema, "anyOf", path) end
@@ -458,7 +299,7 @@ function SHAPE.oneOf(state, schema, path)
   local list = list_of(schema, "oneOf", path)
   for i = 2, #list do
     for k = 1, i - 1 do
-      if not is_apart(state, list[k], list[i], join(path, "oneOf")) then
+      if not apart.is_apart(state, list[k], list[i], join(path, "oneOf")) then
         fail(join(path, "oneOf"), "a value may fit choice %d and choice %d, which a grammar cannot "
           .. "tell; use anyOf, or give them different types or values", k, i)
       end
@@ -482,7 +323,7 @@ function SHAPE.allOf(state, schema, path)
     local where = ("%s[%d]"):format(join(path, "allOf"), i)
     if type(one) == "table" and one["$ref"] then
       alone(one, "$ref", where)
-      one = resolved(state, one["$ref"], where)
+      one = apart.resolved(state, one["$ref"], where)
     end
     if type(one) ~= "table" then fail(where, "found %s, expected an object's schema",
       check.describe(one)) end
@@ -518,7 +359,7 @@ end
 
 -- The types it is about; without type those that its keywords name.
 local function kinds_of(schema, path)
-  local types = types_of(schema, path)
+  local types = apart.types_of(schema, path)
   if types then return types end
   local out, seen = {}, {}
   for _, key in ipairs(check.keys(schema)) do
