@@ -37,7 +37,12 @@ static const peri_opt table[] = {
     {"trace", 0, PERI_OPT_FLAG, NULL, OFF(want_trace), 0, 0,
      "Show on stderr what the model is fed, as text and as token ids, and every call of a tool."},
     {"format", 0, PERI_OPT_TEXT, "json|SCHEMA.json", OFF(format), 0, 0,
-     "Output that fits a schema: not in this version."},
+     "The answer is JSON: any object, or what fits the JSON Schema in SCHEMA.json. The model may think first. A keyword "
+     "of the schema that cannot be kept is an error that names it."},
+    {"grammar", 0, PERI_OPT_TEXT, "FILE", OFF(grammar), 0, 0,
+     "The answer is of the grammar in FILE, which is GBNF."},
+    {"grammar-trigger", 0, PERI_OPT_LIST, "TEXT", OFF(triggers), 0, 0,
+     "The grammar holds only from behind TEXT on, such as </think>. May be given several times."},
     {"raw", 0, PERI_OPT_FLAG, NULL, OFF(is_raw), 0, 0,
      "Complete the prompt as it stands, without a chat template. TARGET is then a GGUF file or a name."},
     {"no-special", 0, PERI_OPT_FLAG, NULL, OFF(no_special), 0, 0,
@@ -105,8 +110,10 @@ static bool is_bias(const char *text) {
 static int check(peri_run_opts *o) {
     for (size_t i = 0; i < o->stop.n; i++)
         if (o->stop.item[i][0] == 0) return peri_opts_usage("run", "--stop: the text is empty");
-    if (o->format)
-        return peri_opts_usage("run", "--format: output that fits a schema is not in this version");
+    if (o->format && o->grammar)
+        return peri_opts_usage("run", "--format and --grammar contradict each other");
+    if (o->triggers.n && !o->grammar)
+        return peri_opts_usage("run", "--grammar-trigger needs --grammar");
     for (size_t i = 0; i < o->logit_bias.n; i++)
         if (!is_bias(o->logit_bias.item[i]))
             return peri_opts_usage("run",
@@ -135,6 +142,7 @@ static const char *idle_option(const peri_run_opts *o) {
            : o->no_think     ? "no-think"
            : o->allow.n      ? "allow"
            : o->want_trace   ? "trace"
+           : o->format       ? "format"
                              : NULL;
 }
 
@@ -200,6 +208,8 @@ const peri_command peri_cmd_run = {
         "  perigee run assistant.lua --allow fs.read=notes --trace \"What is in todo.txt?\"\n"
         "  perigee run tutor -m model.gguf                   one that comes with Perigee\n"
         "  perigee run --assistants team reviewer < patch.diff\n"
+        "  perigee run model.gguf --format person.json \"Who was Ada Lovelace?\"\n"
+        "  perigee run model.gguf --grammar yesno.gbnf \"Is water wet?\"\n"
         "  perigee run model.gguf --raw -n 20 --greedy -v \"Once upon a time\"\n"
         "  perigee run model.gguf --raw --parse-special \"<|user|>Hi<|end|><|assistant|>\"\n",
     .opts = table,

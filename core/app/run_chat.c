@@ -49,6 +49,14 @@ static bool set_samplers(json_t *p, const char *text) {
     return true;
 }
 
+static bool set_file(json_t *j, const char *name, const char *path) {
+    char *text = NULL;
+    size_t size = 0;
+    bool ok = peri_read_file(path, &text, &size) && set_text(j, name, path, text, size);
+    free(text);
+    return ok;
+}
+
 /* The parameters that were given, by their names in assistants. */
 static bool set_parameters(json_t *p, const peri_common *c, const peri_run_opts *o) {
     const peri_run_sampling *s = &o->sampling;
@@ -63,7 +71,9 @@ static bool set_parameters(json_t *p, const peri_common *c, const peri_run_opts 
     if (ok && (o->want_think || o->no_think)) ok = set(p, "think", json_boolean(o->want_think));
     if (ok && o->kv) ok = set(p, "kv", json_string("f32"));
     if (ok && o->samplers) ok = set_samplers(p, o->samplers);
+    if (ok && o->grammar) ok = set_file(p, "grammar", o->grammar);
     return ok && peri_host_list(p, "stop", &o->stop) &&
+           peri_host_list(p, "grammar_trigger", &o->triggers) &&
            peri_host_list(p, "dry_sequence_breakers", &o->breakers);
 }
 
@@ -73,13 +83,13 @@ static bool set_words(json_t *j, const peri_args *args) {
     return words.n ? peri_host_list(j, "words", &words) : set(j, "words", json_array());
 }
 
-static bool set_prompt_file(json_t *j, const char *path) {
-    char *text = NULL;
-    size_t size = 0;
-    if (path == NULL) return true;
-    bool ok = peri_read_file(path, &text, &size) && set_text(j, "prompt_file", path, text, size);
-    free(text);
-    return ok;
+/* "json" stands for itself; else { name = file, text = what it holds }. */
+static bool set_format(json_t *j, const char *format) {
+    if (!format) return true;
+    if (strcmp(format, "json") == 0) return set(j, "format", json_string("json"));
+    json_t *file = json_object();
+    return set(j, "format", file) && set_text(file, "name", "--format", format, strlen(format)) &&
+           set_file(file, "text", format);
 }
 
 static json_t *arguments(const peri_args *args, const peri_run_opts *o, peri_kind kind) {
@@ -88,7 +98,9 @@ static json_t *arguments(const peri_args *args, const peri_run_opts *o, peri_kin
               set_text(j, "target", "TARGET", args->arg[0], strlen(args->arg[0])) &&
               set(j, "kind", json_string(peri_kind_name(kind))) &&
               set(j, "trace", json_boolean(o->want_trace)) && set_words(j, args) &&
-              peri_host_list(j, "logit_bias", &o->logit_bias) && set_prompt_file(j, o->prompt_file);
+              peri_host_list(j, "logit_bias", &o->logit_bias) &&
+              (!o->prompt_file || set_file(j, "prompt_file", o->prompt_file)) &&
+              set_format(j, o->format);
     ok = ok && peri_host_list(j, "assistants", &o->assistants);
     if (ok && o->model) ok = set_text(j, "model", "--model", o->model, strlen(o->model));
     if (ok && o->system) ok = set_text(j, "system", "--system", o->system, strlen(o->system));

@@ -27,6 +27,8 @@ typedef struct peri_run_opts {
     uint64_t seed, fresh; /* equal: none was given */
     int kv;
     const char *prompt_file, *system, *format, *model;
+    const char *grammar;    /* file of GBNF */
+    peri_opt_list triggers; /* of the grammar */
     peri_opt_list stop, allow, logit_bias, breakers, assistants;
     const char *samplers; /* order of the links, "top_k;temperature" */
     peri_run_sampling sampling;

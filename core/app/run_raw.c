@@ -52,6 +52,19 @@ static void free_settings(settings *s) {
 #define ADD_INT(name, v)  add_setting(s, "%s=%lld", name, (long long)(v))
 #define ADD_FLAG(name, v) add_setting(s, "%s=%d", name, v)
 
+static bool add_grammar(const char *path, settings *s) {
+    char *text = NULL;
+    size_t size = 0;
+    bool ok = peri_read_file(path, &text, &size);
+    if (ok && strlen(text) != size) {
+        peri_out_fail("%s: byte %zu is zero, expected a grammar", path, strlen(text));
+        ok = false;
+    }
+    if (ok) add_setting(s, "grammar=%s", text);
+    free(text);
+    return ok;
+}
+
 /* What was given; for the rest the library knows the file's recommendation and the defaults. */
 static bool list_settings(const peri_run_opts *o, settings *s) {
 #define PERI_SAMPLING_PARAM(name, KIND, lo, hi, off, usual, ollama, openai, key, meaning)          \
@@ -61,6 +74,9 @@ static bool list_settings(const peri_run_opts *o, settings *s) {
         add_setting(s, "logit_bias=%s", o->logit_bias.item[i]);
     for (size_t i = 0; i < o->breakers.n; i++)
         add_setting(s, "dry_sequence_breaker=%s", o->breakers.item[i]);
+    for (size_t i = 0; i < o->triggers.n; i++)
+        add_setting(s, "grammar_trigger=%s", o->triggers.item[i]);
+    if (o->grammar && !add_grammar(o->grammar, s)) return false;
     if (o->samplers) add_setting(s, "samplers=%s", o->samplers);
     if (s->failed) peri_out_fail("out of memory");
     return !s->failed;

@@ -4,8 +4,7 @@
  *
  * A pick starts dense, on the logits as they come, and stays so while links only change single
  * logits; the first link that cuts makes the list of candidates.  So with top_k early, as usual, no
- * list of the vocabulary's size is ever written.  Another kind of constraint (a grammar) is one
- * more call in `constrain`. */
+ * list of the vocabulary's size is ever written. */
 #include "run/sampler.h"
 
 #include <math.h>
@@ -45,6 +44,7 @@ void peri_sampler_scratch_free(peri_sampler_scratch *x) {
     peri_free(x->c);
     peri_free(x->aux);
     peri_free(x->count);
+    smp_grammars_free(x);
     peri_free(x);
 }
 
@@ -79,6 +79,9 @@ static bool has_xtc(const peri_sampling *p) {
 static bool has_temperature(const peri_sampling *p) {
     return p->temp != 1 || p->dynatemp_range > 0;
 }
+static bool has_grammar(const peri_sampling *p) {
+    return p->grammar.size > 0;
+}
 static bool is_always(const peri_sampling *p) {
     (void)p;
     return true;
@@ -100,6 +103,7 @@ static const struct {
     [PERI_LINK_TEMPERATURE] = {has_temperature, smp_temperature, true},
     [PERI_LINK_INFILL] = {is_always, smp_infill, false},
     [PERI_LINK_ADAPTIVE_P] = {is_always, NULL, false},
+    [PERI_LINK_GRAMMAR] = {has_grammar, smp_grammar_link, false},
 };
 
 /* The links to run.  At temperature 0 the likeliest is taken where the temperature stands; of the
@@ -112,8 +116,12 @@ static void plan_steps(smp_shared *h) {
     int n = p->mirostat ? 1 : p->n_order ? p->n_order : (int)sizeof usual;
     bool is_frozen = p->temp <= 0 && p->dynatemp_range <= 0 && !p->mirostat;
     int last_policy = -1;
-    for (int i = 0; i < n; i++)
+    bool is_named = false;
+    for (int i = 0; i < n; i++) {
         if (order[i] >= PERI_LINK_POLICY) last_policy = i;
+        if (order[i] == PERI_LINK_GRAMMAR) is_named = true;
+    }
+    if (has_grammar(p) && !is_named) h->step[h->n_step++] = PERI_LINK_GRAMMAR;
     for (int i = 0; i < n; i++) {
         if (order[i] >= PERI_LINK_POLICY) {
             h->step[h->n_step++] = order[i];
@@ -230,6 +238,7 @@ static peri_status build(smp_shared *h, uint64_t stream, peri_sampler **out, per
     }
     peri_status st = ok ? PERI_OK : peri_fail(err, PERI_E_NOMEM, "out of memory for a sampler");
     if (!st && s->owns_scratch) st = peri_sampler_scratch_new(h->v.n_vocab, &s->x, err);
+    if (!st && has_grammar(h->p)) st = smp_grammar_open(s, err);
     if (st) {
         if (s)
             peri_sampler_free(s);
@@ -253,6 +262,7 @@ peri_status peri_sampler_new(const peri_sampling *p, const peri_sampler_vocab *v
 void peri_sampler_free(peri_sampler *s) {
     if (!s) return;
     if (s->x && s->x->owner == s) s->x->owner = NULL;
+    smp_grammar_close(s);
     if (s->owns_scratch) peri_sampler_scratch_free(s->x);
     peri_free(s->record);
     peri_free(s->seen);
@@ -277,6 +287,7 @@ peri_status peri_sampler_clone(const peri_sampler *s, uint64_t stream, int32_t n
     peri_status st = build(s->shared, stream, out, err);
     if (st) return st;
     (*out)->heal = s->heal;
+    smp_grammar_copy(s, n_tok, *out);
     int32_t n = n_tok < s->n_seen ? n_tok : s->n_seen;
     if (n > 0) memcpy((*out)->seen, s->seen, (size_t)n * sizeof *s->seen);
     (*out)->n_seen = n > 0 ? n : 0;
@@ -408,7 +419,8 @@ peri_status peri_sampler_pick(peri_sampler *s, const float *logits, const int32_
                   .logits = logits,
                   .c = s->x->c,
                   .n = (size_t)s->x->n_vocab,
-                  .is_dense = true};
+                  .is_dense = true,
+                  .err = err};
     *id = -1;
     s->x->owner = NULL;
     if (n_tok < 0 || (s->record && n_tok > s->room - 2))
@@ -424,6 +436,7 @@ peri_status peri_sampler_pick(peri_sampler *s, const float *logits, const int32_
         uint8_t step = s->shared->step[i];
         if (step < PERI_LINK_POLICY) {
             link_table[step].run(&k);
+            if (k.st) return k.st;
             continue;
         }
         peri_status st = smp_policy(&k, step - (size_t)PERI_LINK_POLICY, err);
@@ -439,6 +452,7 @@ peri_status peri_sampler_pick(peri_sampler *s, const float *logits, const int32_
         if (st) return st;
     }
     choose(&k, id);
+    smp_grammar_chose(s, n_tok, *id);
     if (s->shared->policies && s->n_seen == n_tok) s->seen[s->n_seen++] = *id;
     return PERI_OK;
 }

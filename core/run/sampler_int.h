@@ -8,6 +8,7 @@
  * sampler_history.c  links that look at the tokens before: penalties, dry
  * sampler_sort.c     candidates: gathering, sorting, the n likeliest, probabilities
  * sampler_policy.c   links written in scripts, and what they keep
+ * sampler_grammar.c  the link that keeps to a grammar
  * sampler_save.c     to bytes and back */
 #ifndef PERI_RUN_SAMPLER_INT_H
 #define PERI_RUN_SAMPLER_INT_H
@@ -15,6 +16,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 
+#include "run/grammar.h"
 #include "run/sampler.h"
 #include "run/token_table.h"
 
@@ -28,7 +30,34 @@ struct peri_sampler_scratch {
     peri_candidate *last;
     size_t n_last;
     bool is_last_sorted;
+    /* grammars, the newest first, and the vocabulary for them */
+    struct smp_grammar *grammar;
+    peri_token_table *table;
+    peri_token_tree *tree;
 };
+
+/* What the samplers of one grammar share. */
+typedef struct smp_grammar {
+    struct smp_grammar *next;
+    uint32_t refs;      /* samplers that use it */
+    peri_sampling *key; /* for its grammar and triggers */
+    peri_matcher *matcher;
+    peri_masks *masks;
+    int32_t trigger_id[PERI_GRAMMAR_TRIGGERS]; /* triggers that are control tokens */
+    size_t n_trigger_id;
+} smp_grammar;
+
+/* Who chose which token: from[i] is where the text begins that the chosen token i belongs to, or -1
+ * for one that was fed. */
+typedef struct smp_text {
+    int32_t *tok, *from; /* [n], room for n_ctx + 2 */
+    int32_t n, room;
+    /* the state before position `at` of the text that begins at known_from */
+    bool is_known;
+    int32_t at, known_from;
+    peri_match state;
+    uint64_t age;
+} smp_text;
 
 /* A sequence of tokens at which dry forgets: head, then tail[n_tail]. */
 typedef struct smp_breaker {
@@ -87,7 +116,9 @@ struct peri_sampler {
     const float *other;     /* see peri_sampler_set_other */
     const int32_t *without; /* [n_without] */
     size_t n_without;
-    int32_t *z, n_z; /* [n_z] room of dry, n_z = what it looks back over at most */
+    smp_grammar *grammar; /* NULL without */
+    smp_text text;        /* with a grammar */
+    int32_t *z, n_z;      /* [n_z] room of dry, n_z = what it looks back over at most */
     struct {
         int32_t n_tok; /* where the text begins */
         uint32_t size; /* 0: no healing */
@@ -108,6 +139,8 @@ typedef struct smp_pick {
     bool is_dense;
     bool is_sorted, is_by_id; /* of c: by falling logit, then id; by id */
     uint32_t n_xtc;           /* xtc links that ran */
+    peri_status st;           /* a link that failed, with *err */
+    peri_error *err;
 } smp_pick;
 
 static inline float smp_number(float x) {
@@ -146,6 +179,17 @@ void smp_min_p(smp_pick *k);
 void smp_xtc(smp_pick *k);
 void smp_temperature(smp_pick *k);
 void smp_infill(smp_pick *k);
+
+/* ---- sampler_grammar.c -------------------------------------------------------------------------
+ */
+void smp_grammar_link(smp_pick *k);
+peri_status smp_grammar_open(peri_sampler *s, peri_error *err);
+void smp_grammar_close(peri_sampler *s);
+void smp_grammars_free(peri_sampler_scratch *x);
+/* Who chose the first n_tok tokens, for a clone. */
+void smp_grammar_copy(const peri_sampler *from, int32_t n_tok, peri_sampler *to);
+/* The pick at n_tok is made. */
+void smp_grammar_chose(peri_sampler *s, int32_t n_tok, int32_t id);
 
 /* ---- sampler_select.c --------------------------------------------------------------------------
  */

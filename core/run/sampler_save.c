@@ -14,6 +14,8 @@
  *   version 2: u32 n_policy, u32 length and bytes of name, text, settings each - before the order;
  *   at the end u32 n, then what they kept: i32 n_tok, u32 length and bytes each
  *
+ *   with a grammar: u32 n, i32 token and i32 begin of its text each (-1: it was fed)
+ *
  * Parameters go by name, so a table with more or fewer of them still reads what it knows; a name it
  * does not know is an error, as the text would go on differently. */
 #include <math.h>
@@ -24,7 +26,7 @@
 
 #include "base/compiler.h"
 
-enum { VERSION = 1, VERSION_POLICY = 2, MAX_SIZE = 1 << 24 };
+enum { VERSION = 1, VERSION_POLICY = 2, VERSION_GRAMMAR = 3, MAX_SIZE = 1 << 24 };
 
 static void put_u32(peri_text *t, uint32_t x) {
     const uint8_t b[4] = {(uint8_t)x, (uint8_t)(x >> 8), (uint8_t)(x >> 16), (uint8_t)(x >> 24)};
@@ -69,6 +71,22 @@ static void put_kept(peri_text *t, const smp_kept *s, int32_t n_tok) {
     }
 }
 
+static void put_grammar(peri_text *t, const peri_sampling *p) {
+    put_bytes(t, p->grammar.data, p->grammar.size);
+    put_u32(t, (uint32_t)p->n_trigger);
+    for (size_t i = 0; i < p->n_trigger; i++)
+        put_bytes(t, p->trigger[i], strlen(p->trigger[i]));
+}
+
+static void put_chosen(peri_text *t, const smp_text *s, int32_t n_tok) {
+    int32_t n = s->n < n_tok ? s->n : n_tok;
+    put_u32(t, (uint32_t)n);
+    for (int32_t i = 0; i < n; i++) {
+        put_u32(t, (uint32_t)s->tok[i]);
+        put_u32(t, (uint32_t)s->from[i]);
+    }
+}
+
 static void put_params(peri_text *t, const peri_sampling *p) {
     put_u32(t, (uint32_t)peri_sampling_n_param);
     for (size_t i = 0; i < peri_sampling_n_param; i++) {
@@ -82,7 +100,8 @@ static void put_params(peri_text *t, const peri_sampling *p) {
     }
     put_u64(t, p->seed);
     put_u64(t, p->stream);
-    if (p->n_policy) put_policies(t, p);
+    if (p->n_policy || p->grammar.size) put_policies(t, p);
+    if (p->grammar.size) put_grammar(t, p);
     put_u32(t, (uint32_t)p->n_order);
     for (int i = 0; i < p->n_order; i++)
         peri_text_add(t, &p->order[i], 1);
@@ -102,7 +121,7 @@ peri_status peri_sampler_save(const peri_sampler *s, int32_t n_tok, peri_text *o
                               peri_error *err) {
     int32_t n_seen = s->n_seen < n_tok ? s->n_seen : n_tok, n_record = 0;
     peri_text_add(out, "PSMP", 4);
-    put_u32(out, s->p.n_policy ? VERSION_POLICY : VERSION);
+    put_u32(out, s->p.grammar.size ? VERSION_GRAMMAR : s->p.n_policy ? VERSION_POLICY : VERSION);
     put_params(out, &s->p);
     put_u32(out, (uint32_t)s->heal.n_tok);
     put_u32(out, s->heal.size);
@@ -119,6 +138,7 @@ peri_status peri_sampler_save(const peri_sampler *s, int32_t n_tok, peri_text *o
         put_f32(out, s->record[i].b);
     }
     if (s->p.n_policy) put_kept(out, &s->kept, n_seen);
+    if (s->grammar) put_chosen(out, &s->text, n_tok);
     return out->failed ? peri_fail(err, PERI_E_NOMEM, "out of memory to save a sampler") : PERI_OK;
 }
 
@@ -239,6 +259,36 @@ static void get_policies(source *f, peri_sampling *p, peri_arena *a) {
     p->n_policy = f->st ? 0 : n;
 }
 
+static void get_grammar(source *f, peri_sampling *p, peri_arena *a) {
+    p->grammar = get_text(f, "grammar", PERI_GRAMMAR_BYTES, a);
+    uint32_t n = get_count(f, "triggers", PERI_GRAMMAR_TRIGGERS, 4);
+    const char **trigger = f->st ? NULL : peri_arena_alloc(a, n + 1, sizeof *trigger);
+    if (!f->st && !trigger) f->st = peri_fail(f->err, PERI_E_NOMEM, "out of memory for triggers");
+    for (uint32_t i = 0; i < n && !f->st; i++)
+        trigger[i] = get_text(f, "trigger", PERI_GRAMMAR_TRIGGER_BYTES, a).data;
+    p->trigger = trigger;
+    p->n_trigger = f->st ? 0 : n;
+}
+
+static void get_chosen(source *f, peri_sampler *s, int32_t n_tok) {
+    int32_t most = n_tok < s->text.room - 2 ? n_tok : s->text.room - 2;
+    uint32_t n = get_count(f, "tokens chosen", (uint64_t)(most > 0 ? most : 0), 8);
+    for (uint32_t i = 0; i < n && !f->st; i++) {
+        int32_t tok = (int32_t)get_u32(f, "token chosen");
+        int32_t from = (int32_t)get_u32(f, "token chosen");
+        int32_t before = i ? s->text.from[i - 1] : -1;
+        bool is_right = from == -1 || from == (int32_t)i || (before >= 0 && from == before);
+        if (!f->st && !is_right)
+            f->st = peri_fail(f->err, PERI_E_CORRUPT,
+                              "%s: token %u was chosen for a text that begins at %d", f->r->name, i,
+                              from);
+        if (f->st) return;
+        s->text.tok[i] = tok;
+        s->text.from[i] = from;
+        s->text.n = (int32_t)i + 1;
+    }
+}
+
 static void get_kept(source *f, peri_sampler *s) {
     uint32_t n = get_count(f, "state of policies", (uint64_t)s->n_seen, 8);
     int32_t before = 0;
@@ -259,15 +309,16 @@ static void get_params(source *f, peri_sampling *p, peri_arena *a) {
     if (!f->st && (memcmp(magic, "PSMP", 4) != 0))
         f->st = peri_fail(f->err, PERI_E_CORRUPT, "%s: no sampler here", f->r->name);
     uint32_t version = get_u32(f, "sampler version");
-    if (!f->st && version != VERSION && version != VERSION_POLICY)
-        f->st = peri_fail(f->err, PERI_E_UNSUPPORTED, "%s: sampler version %u, expected %d or %d",
-                          f->r->name, version, VERSION, VERSION_POLICY);
+    if (!f->st && (version < VERSION || version > VERSION_GRAMMAR))
+        f->st = peri_fail(f->err, PERI_E_UNSUPPORTED, "%s: sampler version %u, expected %d to %d",
+                          f->r->name, version, VERSION, VERSION_GRAMMAR);
     uint32_t n = get_count(f, "sampling parameters", 1000, 5);
     for (uint32_t i = 0; i < n && !f->st; i++)
         get_param(f, p);
     p->seed = get_u64(f, "seed");
     p->stream = get_u64(f, "stream");
-    if (!f->st && version == VERSION_POLICY) get_policies(f, p, a);
+    if (!f->st && version >= VERSION_POLICY) get_policies(f, p, a);
+    if (!f->st && version == VERSION_GRAMMAR) get_grammar(f, p, a);
     p->n_order = (int32_t)get_u32(f, "samplers");
     if (!f->st && p->n_order > PERI_MAX_ORDER)
         f->st = peri_fail(f->err, PERI_E_CORRUPT, "%s: found %d samplers, at most %d", f->r->name,
@@ -326,6 +377,7 @@ peri_status peri_sampler_restore(peri_reader *r, const peri_sampler_vocab *v, in
     if (!f.st) get_heal(&f, *out, n_tok);
     if (!f.st) get_records(&f, *out, n_tok);
     if (!f.st && p.n_policy) get_kept(&f, *out);
+    if (!f.st && p.grammar.size) get_chosen(&f, *out, n_tok);
     if (f.st) {
         peri_sampler_free(*out);
         *out = NULL;

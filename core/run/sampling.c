@@ -12,6 +12,7 @@
 
 #include "base/status.h"
 #include "base/suggest.h"
+#include "run/grammar.h"
 
 #include "base/compiler.h"
 
@@ -44,7 +45,8 @@ static const struct {
                  {"top_sigma", "top_n_sigma"}};
 
 /* What is no parameter of the table but can be set by "name=value". */
-static const char *const more_names[] = {"seed", "samplers", "logit_bias", "dry_sequence_breaker"};
+static const char *const more_names[] = {
+    "seed", "samplers", "logit_bias", "dry_sequence_breaker", "grammar", "grammar_trigger"};
 enum { N_MORE = sizeof more_names / sizeof more_names[0] };
 
 int peri_sampling_find(const char *name) {
@@ -291,6 +293,25 @@ static peri_status add_breaker(peri_sampling *p, peri_arena *a, const char *valu
     return PERI_OK;
 }
 
+static peri_status set_grammar(peri_sampling *p, peri_arena *a, const char *value,
+                               peri_error *err) {
+    p->grammar = peri_arena_str(a, peri_str_of(value));
+    return p->grammar.data ? PERI_OK : peri_fail(err, PERI_E_NOMEM, "out of memory for a grammar");
+}
+
+static peri_status add_trigger(peri_sampling *p, peri_arena *a, const char *value,
+                               peri_error *err) {
+    if (p->n_trigger >= PERI_GRAMMAR_TRIGGERS)
+        return peri_fail(err, PERI_E_RANGE, "grammar_trigger: more than %d", PERI_GRAMMAR_TRIGGERS);
+    const char **grown = peri_arena_alloc(a, p->n_trigger + 1, sizeof *grown);
+    peri_str text = peri_arena_str(a, peri_str_of(value));
+    if (!grown || !text.data) return peri_fail(err, PERI_E_NOMEM, "out of memory for a trigger");
+    if (p->n_trigger) memcpy(grown, p->trigger, p->n_trigger * sizeof *grown);
+    grown[p->n_trigger++] = text.data;
+    p->trigger = grown;
+    return PERI_OK;
+}
+
 static peri_status apply_seed(peri_sampling *p, const char *value, peri_error *err) {
     char *end;
     errno = 0;
@@ -314,6 +335,8 @@ peri_status peri_sampling_apply(peri_sampling *p, peri_arena *a, const char *set
     if (strcmp(name, "samplers") == 0) return peri_sampling_set_order(p, value, err);
     if (strcmp(name, "logit_bias") == 0) return add_bias(p, a, value, err);
     if (strcmp(name, "dry_sequence_breaker") == 0) return add_breaker(p, a, value, err);
+    if (strcmp(name, "grammar") == 0) return set_grammar(p, a, value, err);
+    if (strcmp(name, "grammar_trigger") == 0) return add_trigger(p, a, value, err);
     int i = peri_sampling_find(name);
     if (i < 0) return unknown(name, err);
     if (peri_sampling_params[i].kind == PERI_SAMPLING_FLAG && strcmp(value, "true") == 0)
@@ -360,6 +383,23 @@ static peri_status check_policies(const peri_sampling *p, peri_error *err) {
     return PERI_OK;
 }
 
+/* The grammar is read here as well, so that what is wrong with it is told where it was given. */
+static peri_status check_grammar(const peri_sampling *p, peri_error *err) {
+    peri_grammar *g = NULL;
+    peri_matcher *m = NULL;
+    if (!p->grammar.size && p->n_trigger)
+        return peri_fail(err, PERI_E_INVALID, "grammar_trigger: there is no grammar to begin");
+    if (!p->grammar.size) return PERI_OK;
+    if (p->heal)
+        return peri_fail(err, PERI_E_INVALID,
+                         "heal begins inside the prompt, where no grammar holds; use one of them");
+    peri_status st = peri_grammar_new(p->grammar, &g, err);
+    if (!st) st = peri_matcher_new(g, p->trigger, p->n_trigger, &m, err);
+    peri_matcher_free(m);
+    peri_grammar_free(g);
+    return st;
+}
+
 peri_status peri_sampling_check(const peri_sampling *p, peri_error *err) {
     for (size_t i = 0; i < N_PARAM; i++) {
         peri_status st = check_value(i, peri_sampling_get(p, i), err);
@@ -376,6 +416,7 @@ peri_status peri_sampling_check(const peri_sampling *p, peri_error *err) {
                              p->order[i], PERI_N_LINK - 1);
     }
     peri_status st = check_policies(p, err);
+    if (!st) st = check_grammar(p, err);
     if (st) return st;
     if (p->n_bias > PERI_MAX_BIAS || p->n_breaker > PERI_MAX_BREAKER)
         return peri_fail(err, PERI_E_RANGE,
@@ -396,7 +437,9 @@ static size_t text_bytes(const peri_sampling *p) {
         n += strlen(p->breaker[i]) + 1;
     for (size_t i = 0; i < p->n_policy; i++)
         n += strlen(p->policy[i].name) + 1 + p->policy[i].text.size + p->policy[i].given.size;
-    return n;
+    for (size_t i = 0; i < p->n_trigger; i++)
+        n += strlen(p->trigger[i]) + 1;
+    return n + p->grammar.size;
 }
 
 static char *put_bytes(char **at, const void *data, size_t n) {
@@ -409,14 +452,15 @@ static char *put_bytes(char **at, const void *data, size_t n) {
 /* One block: the struct, the lists of pointers, the biases, the texts. */
 peri_sampling *peri_sampling_dup(const peri_sampling *p) {
     size_t bias = p->n_bias * sizeof *p->bias, list = (p->n_breaker + 1) * sizeof *p->breaker;
-    size_t policies = p->n_policy * sizeof *p->policy;
-    char *block = peri_alloc(sizeof *p + list + policies + bias + text_bytes(p));
+    size_t policies = p->n_policy * sizeof *p->policy, triggers = p->n_trigger * sizeof *p->trigger;
+    char *block = peri_alloc(sizeof *p + list + triggers + policies + bias + text_bytes(p));
     if (!block) return NULL;
     peri_sampling *made = (peri_sampling *)(void *)block;
     char *at = block + sizeof *p;
     *made = *p;
     const char **breaker = (const char **)(void *)put_bytes(&at, p->breaker, 0);
     at += list;
+    const char **trigger = (const char **)(void *)put_bytes(&at, p->trigger, triggers);
     peri_policy_text *policy = (peri_policy_text *)(void *)put_bytes(&at, p->policy, policies);
     made->bias = (peri_logit_bias *)(void *)put_bytes(&at, p->bias, bias);
     if (!p->n_bias) made->bias = NULL;
@@ -428,6 +472,10 @@ peri_sampling *peri_sampling_dup(const peri_sampling *p) {
         policy[i].text.data = put_bytes(&at, from->text.data, from->text.size);
         policy[i].given.data = put_bytes(&at, from->given.data, from->given.size);
     }
+    for (size_t i = 0; i < p->n_trigger; i++)
+        trigger[i] = put_bytes(&at, p->trigger[i], strlen(p->trigger[i]) + 1);
+    made->trigger = p->n_trigger ? trigger : NULL;
+    made->grammar.data = put_bytes(&at, p->grammar.data, p->grammar.size);
     if (p->breaker) made->breaker = breaker;
     made->policy = p->n_policy ? policy : NULL;
     return made;

@@ -63,6 +63,12 @@ typedef struct peri_sampling {
     size_t n_breaker;
     const peri_policy_text *policy; /* [n_policy] in the order of the chain, each once */
     size_t n_policy;
+    /* What the text must be, in GBNF (run/grammar.h); size 0: anything.  The link that sees to it
+     * stands first, unless the order names it.  trigger[n_trigger]: only from behind one of these
+     * texts on. */
+    peri_str grammar;
+    const char *const *trigger;
+    size_t n_trigger;
 } peri_sampling;
 
 typedef enum peri_sampling_kind {
@@ -120,7 +126,8 @@ const char *peri_link_name(int link);
 /* The order in force by names with ';' between ("policy NAME" for a policy), appended to dst. */
 void peri_sampling_order(const peri_sampling *p, peri_text *dst);
 /* One "name=value": a parameter, seed, samplers=ORDER, logit_bias=ID:BIAS (or ID:false; added to
- * those there), dry_sequence_breaker=TEXT (the first one replaces the default ones; "none" alone:
+ * those there), grammar=TEXT, grammar_trigger=TEXT
+ * (several), dry_sequence_breaker=TEXT (the first one replaces the default ones; "none" alone:
  * no breakers).  New arrays lie in a. */
 peri_status peri_sampling_apply(peri_sampling *p, peri_arena *a, const char *setting,
                                 peri_error *err);

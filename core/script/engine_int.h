@@ -65,7 +65,7 @@ const char **value_push_texts(lua_State *L, int idx, const char *what, size_t *n
 void value_push_list(lua_State *L, const int32_t *id, size_t n);
 
 /* Fill *p from the table at idx over the defaults of scripts for the model file g; seed when it
- * names none.  Pushes three values that hold what *p points to. */
+ * names none.  Pushes four values that hold what *p points to. */
 void value_read_sampling(lua_State *L, int idx, const peri_gguf *g, uint64_t seed,
                          peri_sampling *p);
 
@@ -88,6 +88,7 @@ int engine_locate(lua_State *L); /* lua_locate.c */
  * ----------------------------
  */
 int engine_links(lua_State *L);
+int engine_grammar(lua_State *L);
 int engine_link(lua_State *L);
 int engine_order(lua_State *L);
 int engine_policy(lua_State *L);

@@ -7,6 +7,7 @@
 #include "base/alloc.h"
 #include "base/io.h"
 #include "base/status.h"
+#include "run/grammar.h"
 #include "script/engine_int.h"
 #include "script/lua_plain.h"
 #include "script/lua_policy.h"
@@ -46,6 +47,28 @@ int engine_order(lua_State *L) {
         lua_pushstring(L, peri_link_name(order[i]));
         lua_rawseti(L, -2, i + 1);
     }
+    return 1;
+}
+
+/* engine.grammar(gbnf, text?) -> "whole", "beginning" or "no": what the text is of a whole text of
+ * the grammar; or nil, err when that is none */
+int engine_grammar(lua_State *L) {
+    peri_str gbnf, text = {"", 0};
+    peri_grammar *g = NULL;
+    peri_matcher *m = NULL;
+    peri_match state = PERI_MATCH_DEAD;
+    peri_error err;
+    gbnf.data = luaL_checklstring(L, 1, &gbnf.size);
+    if (!lua_isnoneornil(L, 2)) text.data = luaL_checklstring(L, 2, &text.size);
+    peri_status st = peri_grammar_new(gbnf, &g, &err);
+    if (!st) st = peri_matcher_new(g, NULL, 0, &m, &err);
+    if (!st) st = peri_matcher_start(m, &state, &err);
+    if (!st) st = peri_matcher_feed(m, &state, text.data, text.size, &err);
+    bool is_whole = !st && state != PERI_MATCH_DEAD && peri_matcher_may_end(m, state);
+    peri_matcher_free(m);
+    peri_grammar_free(g);
+    if (st) return peri_lua_fail(L, &err);
+    lua_pushstring(L, is_whole ? "whole" : state == PERI_MATCH_DEAD ? "no" : "beginning");
     return 1;
 }
 

@@ -380,17 +380,13 @@ static int make_classes(lua_State *L) {
 }
 
 static int open_module(lua_State *L) {
-    static const luaL_Reg functions[] = {{"open", engine_open},
-                                         {"find", engine_find},
-                                         {"locate", engine_locate},
-                                         {"parameters", engine_parameters},
-                                         {"links", engine_links},
-                                         {"link", engine_link},
-                                         {"order", engine_order},
-                                         {"policy", engine_policy},
-                                         {"check_policy", engine_check_policy},
-                                         {"measure", engine_measure},
-                                         {NULL, NULL}};
+    static const luaL_Reg functions[] = {
+        {"open", engine_open},       {"find", engine_find},
+        {"locate", engine_locate},   {"parameters", engine_parameters},
+        {"links", engine_links},     {"grammar", engine_grammar},
+        {"link", engine_link},       {"order", engine_order},
+        {"policy", engine_policy},   {"check_policy", engine_check_policy},
+        {"measure", engine_measure}, {NULL, NULL}};
     luaL_newlib(L, functions);
     /* Objects of scripts that stand for a model -> the model, see perigee/model.lua. */
     lua_newtable(L);

@@ -321,6 +321,14 @@ static void read_number(lua_State *L, const char *name, peri_sampling *p) {
     if (peri_sampling_set(p, name, x, &err)) peri_lua_blame(L, "sampling: %s", err.text);
 }
 
+/* The text on top of the stack, which its table keeps alive. */
+static void read_grammar(lua_State *L, peri_sampling *p) {
+    if (lua_type(L, -1) != LUA_TSTRING)
+        peri_lua_blame(L, "sampling: grammar: found %s, expected a text in GBNF",
+                       luaL_typename(L, -1));
+    p->grammar.data = lua_tolstring(L, -1, &p->grammar.size);
+}
+
 void value_read_sampling(lua_State *L, int idx, const peri_gguf *g, uint64_t seed,
                          peri_sampling *p) {
     peri_error err;
@@ -328,12 +336,12 @@ void value_read_sampling(lua_State *L, int idx, const peri_gguf *g, uint64_t see
     luaL_checkstack(L, 16, "sampling");
     if (peri_sampling_init(p, PERI_ORIGIN_RUN, g, &err)) luaL_error(L, "%s", err.text);
     p->seed = seed;
-    for (int i = 0; i < 3; i++)
+    for (int i = 0; i < 4; i++)
         lua_pushnil(L);
     if (lua_isnoneornil(L, idx)) return;
     if (!lua_istable(L, idx))
         peri_lua_blame(L, "sampling: found %s, expected a table", luaL_typename(L, idx));
-    for (lua_pushnil(L); lua_next(L, idx); lua_settop(L, top + 4)) {
+    for (lua_pushnil(L); lua_next(L, idx); lua_settop(L, top + 5)) {
         const char *name = lua_type(L, -2) == LUA_TSTRING ? lua_tostring(L, -2) : NULL;
         if (!name) peri_lua_blame(L, "sampling: has list entries, expected named parameters only");
         if (!strcmp(name, "logit_bias")) {
@@ -346,10 +354,16 @@ void value_read_sampling(lua_State *L, int idx, const peri_gguf *g, uint64_t see
         } else if (!strcmp(name, "samplers")) {
             read_order(L, p);
             lua_replace(L, top + 3);
+        } else if (!strcmp(name, "grammar")) {
+            read_grammar(L, p);
+        } else if (!strcmp(name, "grammar_trigger")) {
+            p->trigger =
+                value_push_texts(L, lua_gettop(L), "sampling: grammar_trigger", &p->n_trigger);
+            lua_replace(L, top + 4);
         } else {
             read_number(L, name, p);
         }
     }
-    lua_settop(L, top + 3);
+    lua_settop(L, top + 4);
     if (peri_sampling_check(p, &err)) peri_lua_blame(L, "sampling: %s", err.text);
 }

@@ -28,6 +28,7 @@ local M = {}
 ---@field told? table         of a restored session: its parameters, of which the engine's side of
 ---                            changes knows nothing yet
 ---@field seed? integer       of the session, where none was asked for
+---@field constraint? table   the format of replies that the session has a grammar for
 ---@field undo? table         parameters to take back before the next reply (request_sampling.lua)
 ---@field routed table         conversations of other assistants about the same messages
 ---@field model table          of the engine
@@ -83,7 +84,7 @@ end
 ---@param request? perigee.request
 function State:generate_options(request)
   local options = parameters.pick((request or self).parameters, "answer")
-  options.think = nil
+  options.think, options.format = nil, nil
   options.special = self.wants_special
   return options
 end

@@ -74,7 +74,7 @@ end
 
 local LAZY <const> = {
   chat = "perigee.chat", assistant = "perigee.assistant", tool = "perigee.tool",
-  fake = "perigee.fake", backtrack = "perigee.policy.backtrack",
+  fake = "perigee.fake", grammar = "perigee.grammar", backtrack = "perigee.policy.backtrack",
 }
 
 return setmetatable(M, {

@@ -99,7 +99,7 @@ end
 
 ---An empty session.
 ---@param params? perigee.sampling   sampling parameters: temp, top_k, top_p, min_p, seed, ...; and
----sampler, a chain as assistants have it
+---sampler, a chain as assistants have it, and format, what the text must look like (grammar.lua)
 ---@return perigee.session?
 ---@return perigee.error? err
 ---@async

@@ -22,6 +22,9 @@ local HUGE <const> = 1 << 30
 ---@field device? string
 ---@field max? integer              tokens of one reply at most
 ---@field stop? string|string[]     texts that end a reply
+---@field format? perigee.format_of_reply   what a reply must look like: "json", a JSON Schema, ...
+---@field grammar? string           the same as GBNF
+---@field grammar_trigger? string|string[]   the grammar holds only behind one of these texts
 ---@field think? boolean            whether the model may think first, where its template asks
 
 -- name = { who, kind, least, most }.  Those of sampling have their ranges from the engine, which
@@ -39,6 +42,9 @@ local ROWS <const> = {
   dry_sequence_breakers = { "sampling", "strings" },
   logit_bias = { "sampling", "bias" },
   samplers = { "sampling", "chain" },
+  grammar = { "sampling", "string" },
+  grammar_trigger = { "sampling", "strings" },
+  format = { "answer", "format" },
 }
 local INTEGERS <const> = { top_k = true, repeat_last_n = true, dry_allowed_length = true,
   dry_penalty_last_n = true, mirostat = true, min_keep = true }
@@ -99,6 +105,9 @@ local KINDS <const> = {
   bias = { kind = "table", expected = "{ [token id] = number or false }", check = read_bias },
   boolean = { kind = "boolean", expected = "true or false" },
   string = { kind = "string" },
+  format = { expected = '"json" or a schema', check = function(v, path)
+    return require("perigee.grammar").check(v, path)
+  end },
   chain = { expected = "a list of names of samplers and policies", check = function(v, path)
     return require("perigee.sampler").read_order(v, path)
   end },
@@ -119,7 +128,14 @@ local function all_fields()
   for name, row in next, ROWS do
     all[name] = KINDS[row[2]] or number_field(row[2], row[3], row[4])
   end
+  all.grammar = { kind = "string", expected = "a grammar in GBNF", check = function(v, path)
+    if v == "" then return v end
+    local ok, err = engine.grammar(v)
+    if not ok then return nil, (path .. tostring(err):gsub("^grammar", "")) end
+    return v
+  end }
   default.samplers = assert(engine.order "")
+  default.grammar, default.grammar_trigger = "", {}
   fields, defaults = all, default
   return fields
 end
@@ -133,7 +149,7 @@ end
 ---What a parameter takes.
 ---@param name string
 ---@return string? canonical   nil where there is no such parameter
----@return "integer"|"number"|"boolean"|"string"|"strings"|"bias"|"chain"|nil kind
+---@return "integer"|"number"|"boolean"|"string"|"strings"|"bias"|"chain"|"format"|nil kind
 function M.kind(name)
   all_fields()
   local canonical = ROWS[name] and name or M.aliases[name]

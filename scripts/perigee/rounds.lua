@@ -5,6 +5,7 @@
 -- hooks take part is here; what they may do is in hooks.lua.
 local calls = require "perigee.calls"
 local check = require "perigee.check"
+local constraint = require "perigee.constraint"
 local clock = require "perigee.sys.time"
 local format = require "perigee.format"
 local held = require "perigee.held"
@@ -222,6 +223,8 @@ local function begin_round(self)
   local err = request_sampling.apply(chat, request)
   if err then return M.fail(self, err) end
   local segments = feed(self, request)
+  err = segments and constraint.apply(chat, request.parameters, segments)
+  if err then return M.fail(self, err) end
   local stream, reason = chat.session:generate(chat:generate_options(request))
   if not stream then return M.fail(self, check.as_err(reason, "session")) end
   self.stream, self.raw, self.text, self.thinking, self.content = stream, {}, "", "", ""

@@ -38,6 +38,7 @@ local OF_LINK <const> = {
   temperature = { "temp", "dynatemp_range", "dynatemp_exponent" },
   infill = {},
   adaptive_p = { "adaptive_target", "adaptive_decay" },
+  grammar = { "grammar", "grammar_trigger" },
 }
 
 -- Policies that come with Perigee: scripts/perigee/policy.
@@ -271,6 +272,12 @@ end
 function M.prepare(params)
   if type(params) ~= "table" then return params end
   local out = check.shallow(params)
+  if out.format ~= nil then
+    local gbnf, wrong = require("perigee.grammar").of(out.format)
+    if not gbnf then return nil, wrong end
+    if out.grammar ~= nil then return nil, "format: a grammar is given too; keep one of the two" end
+    out.format, out.grammar = nil, gbnf
+  end
   if type(out.samplers) == "table" then
     local order, text = M.read_order(out.samplers, "samplers")
     if text then return nil, text end

@@ -45,6 +45,8 @@ local engine = {}
 ---@field samplers? string|(string|perigee.policy)[]   order of the links, "top_k;top_p;temperature"
 ---@field logit_bias? table<integer, number|false>   by token id; false bans it
 ---@field dry_sequence_breakers? string[]
+---@field grammar? string              what the text must be, in GBNF
+---@field grammar_trigger? string|string[]   it holds only from behind one of these texts on
 
 ---How text is generated.
 ---@class perigee.generate.options
@@ -100,6 +102,13 @@ function engine.locate(path, way) end
 ---The sampling parameters there are.
 ---@return perigee.sys.engine.parameter[]
 function engine.parameters() end
+
+---What a text is of a whole text of a grammar.
+---@param gbnf string
+---@param text? string   "" unless given
+---@return "whole"|"beginning"|"no"|nil
+---@return perigee.error? err   the grammar is none
+function engine.grammar(gbnf, text) end
 
 ---The names of the samplers there are.
 ---@return string[]

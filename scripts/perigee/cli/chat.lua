@@ -2,7 +2,9 @@
 -- perigee run for a model or an assistant: the options laid over the assistant, the chat opened,
 -- then one answer, or a conversation (repl.lua) on a terminal without a prompt.
 local check = require "perigee.check"
+local grammar = require "perigee.grammar"
 local host = require "perigee.sys.host"
+local json = require "perigee.sys.json"
 local perigee = require "perigee"
 local screens = require "perigee.cli.screen"
 
@@ -20,6 +22,19 @@ local function read_bias(list)
   return out
 end
 
+-- "json", or { name = path, text = JSON Schema }.
+local function format_of(given)
+  if type(given) ~= "table" then return given end
+  local schema, err = json.decode(given.text)
+  if type(schema) ~= "table" then
+    error(check.err("invalid", ("--format: %s: %s"):format(given.name,
+      tostring(err or "found no JSON Schema"))), 0)
+  end
+  local ok, text = grammar.of(schema, given.name)
+  if not ok then error(check.err("invalid", "--format: " .. text), 0) end
+  return schema
+end
+
 -- What the command line lays over an assistant.
 local function over(arguments)
   local parameters = {}
@@ -27,6 +42,7 @@ local function over(arguments)
     parameters[name] = arguments.parameters[name]
   end
   if arguments.logit_bias then parameters.logit_bias = read_bias(arguments.logit_bias) end
+  parameters.format = arguments.format and format_of(arguments.format)
   return { parameters = parameters, system = arguments.system }
 end
 
@@ -134,7 +150,6 @@ end
 
 -- A call that asks for approval, on a terminal.
 local function approve(call)
-  local json = require "perigee.sys.json"
   local line = host.read_line(("Run %s %s? [y/N] "):format(call.name, json.encode(call.arguments)))
   return line ~= nil and line:find("^%s*[yY]") ~= nil
 end
@@ -170,8 +185,10 @@ function M.main(assistant, arguments)
     local text = "the prompt is empty: give it as words, with --prompt-file, or on stdin"
     return screens.new(arguments, false):fail(text) or ERROR
   end
+  local ok, above = pcall(over, arguments)
+  if not ok then return screens.new(arguments, false):fail(tostring(above)) or ERROR end
   local options = { trace = arguments.trace, approve = not arguments.has_stdin and approve or nil,
-    over = over(arguments), model = arguments.model }
+    over = above, model = arguments.model }
   local chat <close>, wrong = M.open(assistant, options)
   if not chat then
     return screens.new(arguments, false):fail(placed(wrong, arguments)) or ERROR

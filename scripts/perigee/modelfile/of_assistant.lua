@@ -2,6 +2,7 @@
 -- An assistant in Lua as the instructions of a Modelfile, and what of it no Modelfile can say.
 local check = require "perigee.check"
 local engine = require "perigee.sys.engine"
+local json = require "perigee.sys.json"
 local host = require "perigee.sys.host"
 local parameters = require "perigee.modelfile.parameters"
 
@@ -38,6 +39,10 @@ end
 local function add_parameters(out, lost, given)
   local names = check.keys(given)
   for _, name in ipairs(names) do
+    if name == "format" and type(given.format) == "table" then
+      given = check.shallow(given)
+      given.format = json.encode(given.format)
+    end
     if name == "samplers" then add_chain(out, lost, given.samplers) end
     for _, text in ipairs(name == "samplers" and {} or parameters.texts(given[name])) do
       out[#out + 1] = { name = "PARAMETER", key = parameters.spelling[name] or name, value = text }

@@ -3,6 +3,7 @@
 -- besides (parameters.lua).  A name given twice counts as given last; those that take lists add up.
 -- What means something else here than there, or nothing, is told as a warning.
 local check = require "perigee.check"
+local json = require "perigee.sys.json"
 local parameters = require "perigee.parameters"
 
 local M = {}
@@ -53,6 +54,13 @@ function READ.chain(text, sofar)
   return out
 end
 
+-- json, or the text of a JSON Schema
+function READ.format(text)
+  if text == "json" then return text end
+  local v = json.decode(text)
+  return type(v) == "table" and v or nil
+end
+
 -- ID:NUMBER or ID:false
 function READ.bias(text, sofar)
   local id, bias = text:match("^(%d+):(.+)$")
@@ -65,7 +73,7 @@ end
 
 local EXPECTED <const> = { integer = "an integer", number = "a number", boolean = "true or false",
   bias = "TOKEN_ID:NUMBER or TOKEN_ID:false", strings = "a text that is not empty",
-  chain = "names of samplers" }
+  chain = "names of samplers", format = "json or the text of a JSON Schema" }
 
 local function wrong(name, text, expected)
   return nil, check.wrong(name, text, expected):gsub("the string ", "", 1)
