@@ -61,8 +61,6 @@ has "$err" "too few arguments"
 run 2 show
 run 2 show a.gguf b.gguf
 has "$err" "unexpected argument 'b.gguf'"
-run 2 run x.gguf --format json hello
-has "$err" "not in this version"
 run 2 run x.gguf --think --no-think hello
 has "$err" "contradict"
 run 2 run x.gguf --greedy --temp 1 hello
