@@ -57,6 +57,24 @@ function perigee.assistant.with(base, changes) end
 ---@overload fun(t: perigee.tool): perigee.tool
 perigee.tool = {}
 
+---What a text must look like, as grammars in GBNF.
+---@class perigee.grammar.module
+perigee.grammar = {}
+
+---The grammar of a format: "json", a JSON Schema, { choice = { ... } } or { regex = "..." }.
+---@param format perigee.format_of_reply
+---@param path? string   for messages
+---@return string? gbnf
+---@return string? message
+function perigee.grammar.of(format, path) end
+
+---What a text is of a whole text of a grammar.
+---@param gbnf string
+---@param s string
+---@return "whole"|"beginning"|"no"|nil
+---@return perigee.error? err   the grammar is none
+function perigee.grammar.match(gbnf, s) end
+
 ---Ask for capabilities: what --allow gave, else the person at the terminal decides.
 ---@param capabilities table   { fs = { read = { "." }, write = { "out" } }, env = { "HOME" } }
 ---@return boolean? ok
