@@ -263,7 +263,7 @@ MCP files stdio mcp-files
 END
 run create odd -f odd.mf
 has "$err" "odd.mf:5:10: RENDERER poolside-v1: this version has no such format"
-has "$err" "cannot be used yet: odd.mf:6:9: GRAMMAR: answers that fit a grammar are not in this version"
+has "$err" "cannot be used yet: odd.mf:8:5: MCP: MCP servers are not in this version"
 run show odd --modelfile
 has "$out" "ADAPTER $store/blobs/sha256-$(sha256sum lora.gguf | cut -d' ' -f1)"
 has "$out" "DRAFT $store/blobs/sha256-$(sha256sum draft.gguf | cut -d' ' -f1)"
@@ -280,10 +280,10 @@ printf 'FROM demo.gguf\nADAPTER lora.gguf\n' >m
 run create odd -f m
 run 1 run odd hi
 has "$err" "an adapter (ADAPTER), $store/blobs/"
-printf 'FROM demo.gguf\nGRAMMAR x\n' >m
+printf 'FROM demo.gguf\nMCP x\n' >m
 run create odd -f m
 run 1 run odd hi
-has "$err" "odd:latest: GRAMMAR: answers that fit a grammar are not in this version"
+has "$err" "odd:latest: MCP: MCP servers are not in this version"
 printf 'FROM demo.gguf\nDRAFT nowhere.gguf\n' >m
 run 1 create odd -f m
 has "$err" "DRAFT: "

@@ -274,15 +274,19 @@ function ADD.REQUIRES(build, one)
   end
 end
 
--- Kept, so that the file can be shown and stored; what they ask for is not there to be used.
-local LATER <const> = { GRAMMAR = "answers that fit a grammar", MCP = "MCP servers" }
-
-local function add_later(build, one)
-  problem(build, one, "%s: %s are not in this version; take the instruction out to use the model "
-    .. "without", one.name, LATER[one.name])
+-- The same as PARAMETER grammar.
+function ADD.GRAMMAR(build, one)
+  local result = build.result
+  local _, _, wrong = parameters.add(result.assistant.parameters, "grammar", one.value)
+  if wrong then fail(one, "GRAMMAR%s", wrong:gsub("^grammar", "")) end
+  result.origins.grammar = one.place or ("%s:%d"):format(one.file, one.line)
 end
 
-ADD.GRAMMAR, ADD.MCP = add_later, add_later
+-- Kept, so that the file can be shown and stored; what it asks for is not there to be used.
+function ADD.MCP(build, one)
+  problem(build, one, "MCP: MCP servers are not in this version; take the instruction out to use "
+    .. "the model without")
+end
 
 function ADD.TOOL(build, one)
   local path, there = path_of(build, one)
