@@ -15,6 +15,7 @@
 #include "base/status.h"
 #include "base/text.h"
 #include "model/dtype.h"
+#include "run/kv.h"
 
 #include "base/compiler.h"
 
@@ -376,6 +377,9 @@ peri_status peri_model_explain(const peri_model *m, char **json, peri_error *err
     put(&d, d.root, "memory", memory);
     put(&d, d.root, "context", json_integer(e->o.n_ctx));
     put(&d, d.root, "bytes_per_token", json_integer((json_int_t)token_bytes));
+    put(&d, d.root, "macs_per_prompt_token",
+        json_integer((json_int_t)peri_weights_token_macs(e->weights)));
+    put(&d, d.root, "kv_bytes_per_token", json_integer((json_int_t)peri_kv_token_bytes(e)));
     double tps = peri_engine_predicted_tps(e);
     put(&d, d.root, "predicted_tg_tps", tps > 0 ? json_real(tps) : json_null());
     for (uint32_t i = 0; i < peri_topology_n_note(m->rt->topology); i++)

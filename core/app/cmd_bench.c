@@ -15,6 +15,7 @@
 #include <sys/random.h>
 #include <sys/resource.h>
 
+#include "ceiling.h"
 #include "cmd.h"
 #include "host.h"
 #include "out.h"
@@ -234,7 +235,68 @@ static uint64_t cached_tokens(const bench *w) {
     return n;
 }
 
-static void report_json(const bench *w, const peri_target *t, int64_t threads) {
+/* ---- fractions of what the machine could do -----------------------------------------------------
+ */
+
+typedef struct ceilings {
+    peri_ceiling top;
+    double pp_macs;  /* multiplications with weights for a token of a prompt */
+    double tg_bytes; /* read in one step of generation: weights once, keys and values of all */
+    double rss_mib;  /* from before the measuring */
+    int64_t threads;
+} ceilings;
+
+static double number_of(const json_t *root, const char *key) {
+    return json_number_value(json_object_get(root, key));
+}
+
+/* After the speeds, so that it neither warms nor disturbs them. */
+static bool find_ceilings(const bench *w, const peri_target *t, int64_t threads, ceilings *out) {
+    const bench_opts *o = w->o;
+    peri_error e = {0, ""};
+    char *text = NULL;
+    *out = (ceilings){.rss_mib = peak_mib(), .threads = threads};
+    if (peri_model_explain(t->model, &text, &e) != PERI_OK) return peri_out_error(&e), false;
+    json_t *root = json_loads(text, 0, NULL);
+    peri_text_free(text);
+    if (root == NULL) return peri_out_fail("out of memory"), false;
+    double held = (double)o->d + 1 + (double)(o->n + 1) / 2; /* on the average of the steps */
+    out->pp_macs = number_of(root, "macs_per_prompt_token");
+    out->tg_bytes = number_of(root, "bytes_per_token") +
+                    number_of(root, "kv_bytes_per_token") * held * (double)o->b;
+    json_decref(root);
+    if (peri_ceiling_measure(threads, peri_model_isa(t->model), &out->top)) return true;
+    return peri_out_fail("no memory or threads to measure what the machine could do"), false;
+}
+
+/* Fraction of the read bandwidth that `tps` generated tokens/s of o->b sequences need. */
+static double read_fraction(const ceilings *c, const bench_opts *o, double tps) {
+    return tps / (double)o->b * c->tg_bytes * 1e-9 / c->top.read_gbps;
+}
+/* Fraction of the unit's peak in `tps` tokens/s of a prompt; attention does not count. */
+static double unit_fraction(const ceilings *c, double tps) {
+    return tps * c->pp_macs * 1e-9 / c->top.unit_gmacs;
+}
+
+static void json_ceilings(const bench *w, const ceilings *c) {
+    const bench_opts *o = w->o;
+    double x[MAX_REP] = {0};
+    printf("\"read_gbps\": %.2f, ", c->top.read_gbps);
+    for (int64_t i = 0; i < o->r; i++)
+        x[i] = read_fraction(c, o, w->tg_tps[i]);
+    print_list("tg_read_fraction", x, o->n ? (size_t)o->r : 0);
+    if (c->top.unit == NULL) {
+        fputs("\"unit\": null, \"unit_gmacs\": null, \"pp_unit_fraction\": null, ", stdout);
+        return;
+    }
+    print_json_text("unit", c->top.unit);
+    printf("\"unit_gmacs\": %.1f, ", c->top.unit_gmacs);
+    for (int64_t i = 0; i < o->r; i++)
+        x[i] = unit_fraction(c, w->pp_tps[i]);
+    print_list("pp_unit_fraction", x, o->p ? (size_t)o->r : 0);
+}
+
+static void report_json(const bench *w, const peri_target *t, const ceilings *c) {
     const bench_opts *o = w->o;
     size_t r = (size_t)o->r;
     putchar('{');
@@ -243,8 +305,8 @@ static void report_json(const bench *w, const peri_target *t, int64_t threads) {
     print_json_text("isa", peri_model_isa(t->model));
     printf("\"threads\": %lld, \"n_prompt\": %lld, \"n_generate\": %lld, \"batch\": %lld, "
            "\"depth\": %lld, \"seed\": %llu, ",
-           (long long)threads, (long long)o->p, (long long)o->n, (long long)o->b, (long long)o->d,
-           (unsigned long long)o->seed);
+           (long long)c->threads, (long long)o->p, (long long)o->n, (long long)o->b,
+           (long long)o->d, (unsigned long long)o->seed);
     print_list("pp_tps", w->pp_tps, o->p ? r : 0);
     print_list("tg_tps", w->tg_tps, o->n ? r : 0);
     printf("\"load_ms\": %.1f, ", t->load_s * 1e3);
@@ -252,11 +314,14 @@ static void report_json(const bench *w, const peri_target *t, int64_t threads) {
         printf("\"first_token_ms\": %.3f, ", spread_of(w->first_ms, r).median);
     else
         fputs("\"first_token_ms\": null, ", stdout);
-    printf("\"rss_mib\": %.1f, \"cached_tokens\": %llu}\n", peak_mib(),
+    json_ceilings(w, c);
+    printf("\"rss_mib\": %.1f, \"cached_tokens\": %llu}\n", c->rss_mib,
            (unsigned long long)cached_tokens(w));
 }
 
-static void add_row(peri_table *t, const char *what, const double *x, const bench_opts *o) {
+/* fraction, of: NULL where there is none. */
+static void add_row(peri_table *t, const char *what, const double *x, const bench_opts *o,
+                    double fraction, const char *of) {
     spread s = spread_of(x, (size_t)o->r);
     peri_table_row(t);
     peri_table_cell(t, "%s", what);
@@ -265,29 +330,37 @@ static void add_row(peri_table *t, const char *what, const double *x, const benc
     peri_table_cell(t, "%.2f", s.median);
     peri_table_cell(t, "%.2f", s.least);
     peri_table_cell(t, "%.2f", s.most);
+    if (of)
+        peri_table_cell(t, "%.0f %% of %s", 100 * fraction, of);
+    else
+        peri_table_cell(t, "%s", "");
 }
 
-static void report_text(const bench *w, const peri_target *t, int64_t threads) {
-    static const char *const heads[] = {"test", "sequences", "depth", "tokens/s", "min", "max"};
+static void report_text(const bench *w, const peri_target *t, const ceilings *c) {
+    static const char *const heads[] = {"test", "sequences", "depth",  "tokens/s",
+                                        "min",  "max",       "ceiling"};
     const bench_opts *o = w->o;
     char what[48];
     printf("model        ");
     peri_out_untrusted(stdout, o->model, strlen(o->model), false);
     printf("\ndevice       %s (%s, %lld threads)\n", peri_model_device(t->model),
-           peri_model_isa(t->model), (long long)threads);
-    printf("load         %.0f ms, peak memory %.0f MiB\n", t->load_s * 1e3, peak_mib());
+           peri_model_isa(t->model), (long long)c->threads);
+    printf("load         %.0f ms, peak memory %.0f MiB\n", t->load_s * 1e3, c->rss_mib);
     printf("seed         %llu, %lld repetitions after a warm-up, %llu cached tokens\n",
            (unsigned long long)o->seed, (long long)o->r, (unsigned long long)cached_tokens(w));
     if (o->p) printf("first token  %.1f ms\n", spread_of(w->first_ms, (size_t)o->r).median);
     putchar('\n');
-    peri_table *table_out = peri_table_new(6, heads);
+    peri_table *table_out = peri_table_new(7, heads);
     if (o->p && table_out) {
         snprintf(what, sizeof what, "prompt %lld", (long long)o->p);
-        add_row(table_out, what, w->pp_tps, o);
+        add_row(table_out, what, w->pp_tps, o,
+                c->top.unit ? unit_fraction(c, spread_of(w->pp_tps, (size_t)o->r).median) : 0,
+                c->top.unit);
     }
     if (o->n && table_out) {
         snprintf(what, sizeof what, "generate %lld", (long long)o->n);
-        add_row(table_out, what, w->tg_tps, o);
+        add_row(table_out, what, w->tg_tps, o,
+                read_fraction(c, o, spread_of(w->tg_tps, (size_t)o->r).median), "reading");
     }
     peri_table_print(table_out, 0, 0x3e);
 }
@@ -351,8 +424,10 @@ static int run(const peri_args *args, void *values) {
         w->model = t.model;
         ok = measure(w);
         int64_t threads = peri_target_threads(&args->common, &t);
-        if (ok && o->is_json) report_json(w, &t, threads);
-        if (ok && !o->is_json) report_text(w, &t, threads);
+        ceilings c;
+        ok = ok && find_ceilings(w, &t, threads, &c);
+        if (ok && o->is_json) report_json(w, &t, &c);
+        if (ok && !o->is_json) report_text(w, &t, &c);
         for (size_t s = 0; s < (size_t)o->b; s++)
             if (w->session[s]) peri_session_free(w->session[s]);
         peri_target_close(&t);
@@ -367,29 +442,39 @@ const peri_command peri_cmd_bench = {
     .name = "bench",
     .synopsis = "bench {-m MODEL | --sampler} [OPTION...]",
     .summary = "measure tokens per second, or the cost of sampling",
-    .text = "Measures how fast a model reads a prompt and generates, with one warm-up and "
-            "--repetitions counted runs. The table shows "
-            "the median, least and greatest figure; --json gives every repetition.\n\n"
-            "Tokens are random, fresh for every repetition, from the reported seed. Nothing is "
-            "taken from a cache "
-            "(cached_tokens counts and proves it), and every generated token is sampled "
-            "(temperature 0.8, top-k 40, "
-            "top-p 0.95, min-p 0.05) and fed back. Tokens per second count all sequences together. "
-            "First token is the "
-            "time from the start of the prompt to its first sampled token, the median of the "
-            "repetitions. rss_mib is the greatest "
-            "memory the process held, file pages included.\n\n"
-            "The JSON document has the members model, device, isa, threads, n_prompt, n_generate, "
-            "batch, depth, seed, "
-            "pp_tps, tg_tps, load_ms, first_token_ms, rss_mib and cached_tokens.\n\n"
-            "With --sampler three chains of samplers take turns, -r rounds of -n tokens each, over "
-            "the same made-up logits: one given "
-            "by parameters, the same described as a list in Lua, and that with a sampling policy "
-            "behind top_k 40. The table shows microseconds per token, the median of the rounds. "
-            "The first two must choose the same tokens "
-            "from the same candidates, bit for bit; else the exit status is 1. The JSON document "
-            "has the members n_vocab, picks, rounds, seed, policy, same_tokens, native, lua_chain, "
-            "with_policy (median_us, min_us, max_us each) and policy_us.",
+    .text =
+        "Measures how fast a model reads a prompt and generates, with one warm-up and "
+        "--repetitions counted runs. The table shows "
+        "the median, least and greatest figure; --json gives every repetition.\n\n"
+        "Tokens are random, fresh for every repetition, from the reported seed. Nothing is "
+        "taken from a cache "
+        "(cached_tokens counts and proves it), and every generated token is sampled "
+        "(temperature 0.8, top-k 40, "
+        "top-p 0.95, min-p 0.05) and fed back. Tokens per second count all sequences together. "
+        "First token is the "
+        "time from the start of the prompt to its first sampled token, the median of the "
+        "repetitions. rss_mib is the greatest "
+        "memory the process held, file pages included.\n\n"
+        "The JSON document has the members model, device, isa, threads, n_prompt, n_generate, "
+        "batch, depth, seed, "
+        "pp_tps, tg_tps, read_gbps, tg_read_fraction, unit, unit_gmacs, "
+        "pp_unit_fraction, load_ms, first_token_ms, rss_mib and cached_tokens.\n\n"
+        "What the machine could do at best is measured after the repetitions, in the same "
+        "threads: read_gbps, 1e9 bytes read per second; unit_gmacs, 1e9 8-bit "
+        "multiplications per second of `unit`, the instruction that the integer kernels of "
+        "the isa live on (null where none is known). tg_read_fraction is the share of "
+        "read_gbps that the weights, keys and values of the generated tokens take (as if every "
+        "layer saw all keys); pp_unit_fraction the share of unit_gmacs that the products of the "
+        "prompt with weights take (attention and the head do not count). The column `ceiling` "
+        "shows the medians of both.\n\n"
+        "With --sampler three chains of samplers take turns, -r rounds of -n tokens each, over "
+        "the same made-up logits: one given "
+        "by parameters, the same described as a list in Lua, and that with a sampling policy "
+        "behind top_k 40. The table shows microseconds per token, the median of the rounds. "
+        "The first two must choose the same tokens "
+        "from the same candidates, bit for bit; else the exit status is 1. The JSON document "
+        "has the members n_vocab, picks, rounds, seed, policy, same_tokens, native, lua_chain, "
+        "with_policy (median_us, min_us, max_us each) and policy_us.",
     .examples = "  perigee bench -m model.gguf -t 2\n"
                 "  perigee bench --sampler --policy mine.lua --vocab 32000\n"
                 "  perigee bench -m model.gguf -p 0 -n 32 -b 4 -d 1024 --json\n",

@@ -221,6 +221,14 @@ uint64_t peri_weights_bytes(const peri_weights *w) {
     return sum;
 }
 
+/* The share of n, bytes or elements of a weight, that one token uses: of experts, the chosen ones.
+ */
+static uint64_t used_share(const peri_weights *w, const peri_weight_view *x, uint64_t n) {
+    if (x->dim[1] > 1 && w->a->n_expert > 0 && x->dim[1] == w->a->n_expert)
+        n = n / (uint64_t)w->a->n_expert * (uint64_t)w->a->n_used;
+    return n;
+}
+
 uint64_t peri_weights_token_bytes(const peri_weights *w) {
     uint64_t sum = 0;
     bool is_tied = !peri_gguf_find_tensor(w->g, "output.weight");
@@ -228,10 +236,18 @@ uint64_t peri_weights_token_bytes(const peri_weights *w) {
         const peri_weight_view *x = &w->weight[i];
         bool is_embedding = !strcmp(x->name, "token_embd.weight");
         if (is_embedding && !is_tied) continue; /* one row per token */
-        uint64_t bytes = x->bytes;
-        if (x->dim[1] > 1 && w->a->n_expert > 0 && x->dim[1] == w->a->n_expert)
-            bytes = bytes / (uint64_t)w->a->n_expert * (uint64_t)w->a->n_used;
-        sum += bytes;
+        sum += used_share(w, x, x->bytes);
+    }
+    return sum;
+}
+
+uint64_t peri_weights_token_macs(const peri_weights *w) {
+    uint64_t sum = 0;
+    for (uint32_t i = 0; i < w->n; i++) {
+        const peri_weight_view *x = &w->weight[i];
+        if (x->dim[2] <= 1) continue; /* a vector */
+        if (!strcmp(x->name, "token_embd.weight") || !strcmp(x->name, "output.weight")) continue;
+        sum += used_share(w, x, (uint64_t)(x->dim[0] * x->dim[1] * x->dim[2] * x->dim[3]));
     }
     return sum;
 }

@@ -137,6 +137,7 @@ PERI_API peri_status peri_model_show(const peri_model *m, peri_facet facet, char
                                      peri_error *err);
 /* Placement: {"device", "isa", "why", "candidates": [{device, why}], "buckets": [{tokens, "ops":
  * [{op, layer, count, device, numerics, why}]}], "memory": {weights, kv, arena},
+ * "bytes_per_token" (of weights), "kv_bytes_per_token", "macs_per_prompt_token",
  * "predicted_tg_tps", "notes": [...]}. */
 PERI_API peri_status peri_model_explain(const peri_model *m, char **json, peri_error *err);
 
