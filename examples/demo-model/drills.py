@@ -120,11 +120,26 @@ class Drills:
         """Small sums, many at once."""
         g, r = self.g, self.r
         m = []
-        for _ in range(r.randint(4, 10)):
-            a, op, b, v = g.sum(r.choice((11, 21, 21)))
+        for _ in range(r.randint(8, 20)):
+            a, op, b, v = g.sum(r.choice((11, 21, 21, 21, 41)))
             m += [g.user(f"{a} {op} {b}" + r.choice(("", " = ?", "?"))), g.answer(f"{a} {op} {b} = {v}", [v])]
         return [], m
 
+    def rows(self):
+        """Sums in a row: with one number, or of one result, each way round."""
+        g, r = self.g, self.r
+        a, style, lines = r.randrange(21), r.randint(0, 3), []
+        for b in range(21):
+            terms = ([a, "+", b], [b, "+", a], [max(a, b), "-", min(a, b)], [a + b, "-", b] if a + b < 21 else [20, "-", b])[style]
+            terms = [str(t) for t in terms]
+            if not g.is_held(terms):
+                text = " ".join(terms)
+                lines.append(f"{text} = {g.value_of(text)}")
+        if r.random() < 0.3:
+            r.shuffle(lines)
+        text = "\n".join(lines)
+        return [], [g.user(r.choice(("Sums with {}", "The row of {}", "Count with {}")).format(a) + (" and +" if style < 2 else " and -")), g.answer(text, lines)]
+
     def one(self):
-        tools, messages = self.r.choice((self.say, self.named, self.described, self.described, self.which, self.which, self.which, self.table, self.table, self.sums, self.sums))()
+        tools, messages = self.r.choice((self.say, self.named, self.described, self.described, self.which, self.which, self.which, self.table, self.table, self.sums, self.sums, self.sums, self.rows, self.rows))()
         return {"tools": tools, "messages": messages}

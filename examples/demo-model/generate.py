@@ -30,6 +30,10 @@ from wishes import SINGLES
 NEAR = {"read": {"list", "search"}, "list": {"read", "search"}, "get": {"search"}, "weather": {"search", "get"}, "translate": {"search"}, "search": {"get", "list", "read"}}
 
 
+def kinds_of(specs):
+    return {s["kind"] for s in specs}
+
+
 class Generator(Scenes):
     def system(self):
         """Text of the system message, and scenes about it."""
@@ -38,23 +42,31 @@ class Generator(Scenes):
         extra = []
         if x < 0.15:
             return "", extra
+        train = self.split == "train"
+        if train:           # more of what the system text says
+            x = r.uniform(0.15, 0.4) if self.chance(0.35) else x
         parts = list(dict.fromkeys(self.pick(SYSTEMS) for _ in range(r.choice((1, 1, 1, 2, 2, 3)))))
         if self.chance(0.12):
             parts.insert(r.randint(0, len(parts)), self.sentence())
         if x < 0.24:
             name = self.name()
-            parts.insert(r.randint(0, 1), self.say(talk.YOU_ARE, n=name))
+            parts.insert(r.randint(0, len(parts)) if train else r.randint(0, 1), self.say(talk.YOU_ARE, n=name, w=self.word()))
             extra.append((talk.ASK_NAME, {}, f"My name is {name}.", name))
         if 0.21 < x < 0.3:
             name = self.name()
-            parts.append(self.say(talk.USER_IS, n=name))
+            parts.insert(r.randint(0, len(parts)) if train else len(parts), self.say(talk.USER_IS, n=name, w=self.word()))
             extra.append((talk.ASK_USER, {}, f"Your name is {name}.", name))
         if 0.28 < x < 0.36:
-            label = self.pick(pools.LABELS) + " " + r.choice(("number", "code", "word"))
+            label = self.or_any(pools.LABELS, 0.25) + " " + r.choice(("number", "code", "word", "name", "key", "date") if train else ("number", "code", "word"))
             v = r.choice((self.number, self.code, self.word))()
-            parts.append(self.say(talk.LABEL_IS, l=label, v=v))
+            parts.insert(r.randint(0, len(parts)) if train else len(parts), self.say(talk.LABEL_IS, l=label, v=v, w=self.word()))
             extra.append((talk.ASK_LABEL, {"l": label}, f"The {label} is {v}.", v))
-        return " ".join(parts), [("system text", [], [self.user(self.say(pool, **slots)), self.answer(text, [v])]) for pool, slots, text, v in extra]
+        scenes = []
+        for pool, slots, text, v in extra:
+            if train:
+                slots["w"] = self.name()
+            scenes.append(("system text", [], [self.user(self.say(pool, **slots)), self.answer(text, [v])]))
+        return (r.choice((" ", " ", " ", "\n")) if train else " ").join(parts), scenes
 
     def clashes(self, spec, specs, missing):
         """Whether a further tool could be confused with one that is there or with what must be missing."""
@@ -101,8 +113,10 @@ class Generator(Scenes):
             add((category, [], [self.user(text), self.answer(None, talk.CANNOT)]))
 
         mode = r.random()
-        if extra and self.chance(0.5):
+        if extra and self.chance(0.7 if train else 0.5):
             add(r.choice(extra))
+        if train and self.chance(0.03):
+            add(self.scene_order())
         if mode < 0.08:              # small sums and calendar questions, without tools
             avoid.add("calc")
             for _ in range(r.randint(2, 6) if train else 1):
@@ -111,7 +125,10 @@ class Generator(Scenes):
         elif mode < 0.2:             # talk
             avoid.update(("search", "get"))
             for _ in range(turns):
-                if self.chance(0.22):
+                if train and "calc" not in kinds_of(specs) and self.chance(0.2):
+                    avoid.add("calc")
+                    add(self.scene_sums())
+                elif self.chance(0.22):
                     cannot(self.unknown(), "unknown")
                 else:
                     add(self.scene_calendar() if self.chance(0.1) else self.scene_fact())
@@ -128,11 +145,11 @@ class Generator(Scenes):
         else:
             for _ in range(turns):
                 x = r.random()
-                if x < 0.4:
+                if x < (0.34 if train else 0.4):
                     add(self.scene_single())
-                elif x < 0.6:
+                elif x < (0.53 if train else 0.6):
                     add(self.scene_read())
-                elif x < 0.76:
+                elif x < (0.73 if train else 0.76):
                     add(self.scene_two())
                 elif x < 0.95:
                     add(self.scene_chain())
@@ -193,13 +210,14 @@ class Generator(Scenes):
 
 
 def check():
-    """Wordings that are both in training and held out."""
+    """Held-out wordings that the training part of their pool can make, too."""
     shared = 0
     for pool in POOLS:
-        train, held = ({re.sub(r"\s+", " ", t).lower().strip(" .?!") for w in part for t in pools.expansions(w)} for part in (pool.train, pool.held))
-        for t in sorted(train & held):
-            print(f"in both parts: {t}")
-        shared += len(train & held)
+        patterns = [pools.pattern(w) for w in pool.train]
+        for t in sorted({t for w in pool.held for t in pools.expansions(w)}):
+            if any(p.fullmatch(t) for p in patterns):
+                print(f"in both parts: {t}")
+                shared += 1
     return shared
 
 

@@ -3,51 +3,10 @@ import json
 
 import talk
 from asks import ASK
-from pools import DAYS_IN, FRUITS, KEYS, LABELS, MONTHS, PARTS, WEEKDAYS, Pool
+from pools import DAYS_IN, FRUITS, KEYS, LABELS, LAST, MONTHS, PARTS, WEEKDAYS
 from wishes import FAILURES, FOLLOWS, Requests
-
-# A value in a text, {l} being a label and {w} number, code or word; and how it is asked for.
-HOLDS = Pool(["The {l} {w} is {v}.", "The {w} is {v}.", "The {w} is: {v}", "{w}: {v}", "{v}", "{v}", "[Your|My|Our|This] {l} {w} is {v}.", "The {l} {w}: {v}", "{l} {w} = {v}", "{w}={v}", "{l}_{w}={v}",
-              "Here is the {l} {w}: {v}", "{v} is the {l} {w}.", "[Please note|Note|Remember|Write down]: the {w} is {v}.", "The {w} you [want|need|look for] is {v}.", "{l} {w} {v}", "It is {v}.",
-              "[This is|Here comes] the {w}: {v}", "The [magic|right|real|only] {w} is {v}[!|.]", "Use {v} as the {w}.", "We have the {w} {v}.", "# {l} {w}\n{v}"],
-             ["This file holds the {l} {w} {v}.", "Keep the {w} {v} in mind!", "The {l} {w}, {v}, is here.", "As {l} {w} take {v}.", "{w} -> {v}"])
-ASK_HELD = Pool(["[What|Which] {w} is in [|the file ]{p}[?|]", "[What is|What's|Find|Tell me|Show me|Give me|Get|Look up|Read|Fetch] the {w} [in|from|of] [|the file ]{p}[.|]", "[Read|Open|Look at|Check] {p} and [tell me|give me|find|say] the {w}[.|]",
-                 "What {w} does [|the file ]{p} [contain|have|hold|say][?|]", "[Which|What] {w} [stands|is written|is stored|do you find] in {p}?", "There is a {w} in {p}[.|:] [What is it?|Which one?|Tell me.|Find it.]",
-                 "I need the {w} [in|from] {p}.", "[Can|Could] you [find|tell me|read|get] the {w} in {p}?", "{p}: what is the {w}?", "What is the {l} {w} in {p}?", "Tell me the {l} {w} [from|in] {p}.", "Find the {l} {w} in {p}."],
-                ["Look into {p}: what is the {w}?", "Please extract the {w} stored in {p}.", "Which {w} do you see in {p}?", "{p} has a {w}. What is it?", "The {w} I want is inside {p}."])
-ASK_KEY = Pool(["[What is|What's] [the |]{k} in [|the file ]{p}?", "[What|Which] {k} is [set|given|written] in {p}?", "[Tell me|Give me|Show me|Read|Look up|Find|Get] the {k} [from|in|of] [|the file ]{p}[.|]", "[Which|What] {k} does {p} [have|set|say|contain]?",
-                "What is the value of {k} in {p}?", "What does {p} [say|have] for {k}?", "[Read|Open|Check] {p} and [tell me|give me] [the |]{k}.", "{k} in {p}?", "I want to know the {k} in {p}."],
-               ["{p} sets a {k}. Which?", "How is {k} set in {p}?", "Look what {p} gives as {k}.", "To what is {k} set in {p}?"])
-KEY_FORMS = Pool(["{}={}", "{} = {}", "{}: {}", "{}: {}", "- {}: {}", "{} {}", "The {} is {}."], ["{} is {}", "{} -> {}", "* {} = {}"])
-ASK_LINE = Pool(["[What is|Show me|Read|Tell me|Give me|Print|Get] the {w} line [of|in|from] [|the file ]{p}[.|]", "What does the {w} line of {p} say?", "What is [in|on|written in] the {w} line of {p}?", "[Read|Open] {p} and [tell me|show me|print] the {w} line.",
-                 "The {w} line of {p}, please.", "{w} line of {p}?"],
-                ["Which line comes {w} in {p}?", "Quote the {w} line of {p}.", "How does the {w} line of {p} read?"])
-AGAIN = Pool(["What is the {k} [in it|there]?", "And the {k}?", "What about the {k}?", "And what is the {k}?", "Now the {k}[.|, please.]", "What {k} does it have?"], ["And which {k} does it set?", "How about the {k}?"])
-BOTH = {
-    "read": Pool(["[read|show me|open|print|show|get|cat|tell me what is in|read the files|look at] {a} and [also |]{b}", "read both {a} and {b}"], ["display both {a} and {b}", "print {a} as well as {b}"]),
-    "weather": Pool(["[tell me|compare|check|show me|get] the weather in {a} and [in |]{b}"], ["report the weather of both {a} and {b}", "say how the weather is in {a} and in {b}"]),
-    "list": Pool(["[list|list the folders|show the files in|show me what is in|list the files in] {a} and [also |]{b}"], ["look into both {a} and {b}", "list {a} as well as {b}"])}
-JOINS = Pool(["{a} and {b}", "{a} and {b}", "{a}, and {b}", "{a} and also {b}", "{a}, then {b}", "{a} and then {b}", "{a}, {b}", "both {a} and {b}", "{a}. Also {b}", "{a}; {b}"], ["{a} plus {b}", "first {a}; second {b}", "{a}, and in addition {b}"])
-POINTERS = Pool(["{q}", "{q}", "{q}", "The file is {q}", "Look in {q}", "see {q}", "next: {q}", "read {q}", "file={q}", "Go on with {q}", "It is in {q}"], ["Continue at {q}", "-> {q}", "the name: {q}"])
-NAMED = Pool(["[read|open|show me|print|show|tell me what is in] the file [named in|that {p} names|whose name is in|that is named in|whose path is in|mentioned in] {p}", "read {p} and [then |][the file it names|open the file it names|the file named there|show me the file it names]",
-              "look in {p} for the name of a file and [read|open|show me] [that file|it]"],
-             ["follow {p} to the file it points to and read that", "look up the file name in {p} and open it", "read the file to which {p} points"])
-PART = Pool(["[read|show me|open|print|show|tell me what is in|cat] the {w} file [in|of] [|the folder |the directory ]{d}", "list {d} and [read|open|show me|print] the {w} file", "look in {d} and [read|open] the {w} file", "what does the {w} file in {d} say"],
-            ["find the {w} file of {d} and tell me what it says", "print whichever file comes {w} in {d}", "see which file is {w} in {d} and read it"])
-WITH_NUMBER = {
-    "+": Pool(["add {k} to the number in {p}", "read the number in {p} and add {k}[ to it|]", "[what is|calculate] the number in {p} plus {k}"], ["take the number from {p} and add {k}", "sum up {k} and the number that {p} has"]),
-    "-": Pool(["subtract {k} from the number in {p}", "read the number in {p} and subtract {k}[ from it|]", "[what is|calculate] the number in {p} minus {k}"], ["have {k} subtracted from the number that {p} has", "take the number from {p} and subtract {k}"]),
-    "*": Pool(["multiply the number in {p} by {k}", "read the number in {p} and multiply it by {k}", "[what is|calculate] the number in {p} times {k}", "calculate {k} times the number in {p}"], ["take the number from {p} and multiply it by {k}", "have the number that {p} has multiplied by {k}"])}
-TOTAL = Pool(["add the numbers in {p} and {q}", "[what is|calculate] the sum of the numbers in {p} and {q}", "read {p} and {q} and add the numbers", "add the number in {p} to the number in {q}"],
-             ["make the sum of the numbers that {p} and {q} have", "sum up the numbers which {p} and {q} contain"])
-CONVERTED = Pool(["[read|take] the number in {p} and convert it from {a} to {b}", "convert the number in {p} from {a} to {b}", "the number in {p} is in {a}[.|;] convert it to {b}"],
-                 ["take the {a} that {p} gives and convert them to {b}", "change the number from {p}, which is in {a}, into {b}"])
-FORWARD = Pool(["read {p} and send [the text|it|the contents|what it says] to {to}", "send {to} the [text|contents|words] of {p}", "send the [contents|text] of {p} to {to}", "[tell|send] {to} what {p} says"], ["send what is in {p} over to {to}", "give {to} a message with the text of {p}"])
-COPY = Pool(["copy [|the text of |the contents of ]{p} to {q}", "read {p} and [write|save] [it|the text] to {q}", "[write|save] the [text|contents] of {p} [to|in] {q}"], ["write a copy of {p} to {q}", "put what {p} says into {q}"])
-THEN = {
-    "+": Pool(["[Now |]add {k}[ to it| to that|].", "Plus {k}?", "And plus {k}?", "Add {k} to [that|the result]."], ["What if you add {k}?"]),
-    "*": Pool(["[Now |]multiply [it|that|the result] by {k}.", "Times {k}?", "And times {k}?"], ["What if you multiply that by {k}?"]),
-    "-": Pool(["[Now |]subtract {k}[ from it| from that|].", "Minus {k}?", "And minus {k}?"], ["What if you take {k} away?"])}
+from wordings import (AGAIN, ASK_HELD, ASK_KEY, ASK_LINE, BOTH, CONVERTED, COPY, FORWARD, HOLDS, JOINS, KEY_FORMS, NAMED, PART, POINTERS, THEN,
+                      TOTAL, WITH_NUMBER)
 
 
 class Scenes(Requests):
@@ -84,7 +43,7 @@ class Scenes(Requests):
                                        "delete", "timer", "message", "translate", "random", "act", "act", "act", "get", "get", "get")))
         m = self.plain(s)
         if self.chance(0.07):
-            why = self.pick(FAILURES)
+            why = self.say(FAILURES, w=self.plain_word(), w2=self.plain_word()) if self.split != "eval-phrasings" else self.pick(FAILURES)
             m[2] = self.result(self.r.choice(("error: ", "Error: ", "ERROR: ", "failed: ")) + why)
             m[3] = self.answer(f"That did not work: {why}.", [why])
         elif self.chance(0.12) and s["kind"] in ("read", "list", "weather", "get"):
@@ -100,7 +59,7 @@ class Scenes(Requests):
 
     def held(self):
         """A number, code or word in a sentence: (text, question without path, how the answer names it, value)."""
-        label, what = self.pick(LABELS), self.r.choice(("number", "number", "number", "code", "word", "name"))
+        label, what = self.or_any(LABELS, 0.2), self.r.choice(("number", "number", "number", "code", "word", "name"))
         value = {"number": self.number, "code": self.code, "word": self.word, "name": self.name}[what]()
         text = self.say(HOLDS, l=label, w=what, v=value)
         if self.split == "train" and what in ("number", "code") and self.chance(0.3):
@@ -126,9 +85,11 @@ class Scenes(Requests):
             text, slots, what, value = self.held()
             return "read a file", [spec], self.steps(self.aside(self.say(ASK_HELD, p=p, **slots)), read, text, (f"The {what} in {p} is {value}.", [value]))
         if style <= 4:          # one of several keys
-            keys = self.distinct(lambda: self.word() if self.chance(0.25) else self.pick(KEYS), 2, 6)
+            keys = self.distinct(lambda: self.word() if self.chance(0.25) else self.or_any(KEYS, 0.25), 2, 6)
             values = [r.choice((self.number, self.word, self.code))() for _ in keys]
             form = self.pick(KEY_FORMS)
+            if form.count("{}") != 2:
+                form = "{}: {}"
             if self.split == "train" and self.chance(0.2):
                 form = "{} " + self.r.choice(("=>", ":=", "|", "~", "..", ">", "<-", "--", "#", "equals", self.filler(1, 2))) + " {}"
             text = "\n".join(form.format(k, v) for k, v in zip(keys, values))
@@ -140,7 +101,7 @@ class Scenes(Requests):
                 m += [self.user(self.say(AGAIN, k=keys[j])), self.answer(f"The {keys[j]} in {p} is {values[j]}.", [values[j]])]
             return "read a file", [spec], m
         if style == 5:          # one of several lines
-            lines = [self.pick(FRUITS) if self.chance(0.3) else r.choice((self.word, self.number, self.sentence, self.name))() for _ in range(r.randint(2, 5))]
+            lines = [self.or_any(FRUITS, 0.4) if self.chance(0.3) else r.choice((self.word, self.number, self.sentence, self.name))() for _ in range(r.randint(2, 5))]
             which, i = self.part(len(lines))
             return "read a file", [spec], self.steps(self.say(ASK_LINE, w=which, p=p), read, "\n".join(lines), (f"The {which} line of {p} is: {lines[i]}", [lines[i]]))
         return "read a file", [spec], self.plain(self.single("read", spec))
@@ -148,7 +109,9 @@ class Scenes(Requests):
     def part(self, count):
         """Which of some things, in a word and as an index."""
         which = "only" if count == 1 else self.pick(PARTS)
-        return which, {"first": 0, "second": 1, "only": 0}.get(which, -1)
+        if which == "third" and count < 3:
+            which = "last"
+        return which, {"second": 1, "third": 2}.get(which, -1 if which in LAST else 0)
 
     def scene_two(self):
         """Two calls in one turn."""
@@ -162,13 +125,28 @@ class Scenes(Requests):
             if kind in BOTH and self.chance(0.7):
                 (va,), (vb,) = a["slots"].values(), b["slots"].values()
                 text = self.wish(self.say(BOTH[kind], a=va, b=vb))
+                if self.split == "train" and kind != "weather" and self.chance(0.15):
+                    text = self.wish(f"{self.r.choice(('both ', '', ''))}{self.clause_of(kind, va)}{self.r.choice((' ', ' ', ', '))}{self.filler(1, 3)} {vb}")
         else:
             ka, kb = self.r.sample(("read", "list", "time", "calc", "convert", "weather", "search", "write", "delete", "timer", "message", "translate", "random", "act", "get"), 2)
             a, b = self.single(ka), self.single(kb)
             specs, text = [a["spec"], b["spec"]], None
         if text is None:
             text = self.wish(self.say(JOINS, a=a["clause"], b=b["clause"]))
+            if self.split == "train" and self.chance(0.25):
+                text = self.wish(self.joined(a["clause"], b["clause"]))
         return "two calls", specs, self.steps(self.aside(text), [a["call"], b["call"]], [a["result"], b["result"]], (a["answer"] + "\n" + b["answer"], a["expect"] + b["expect"]))
+
+    def clause_of(self, kind, value):
+        """A clause about a value, of the kind's wordings."""
+        slot = {"read": "path", "list": "folder"}[kind]
+        return self.say(ASK[kind][0], **{slot: value})
+
+    def joined(self, a, b):
+        """Two clauses with words between them, and before them, of which none matters."""
+        before = self.filler(1, 2) + self.r.choice((" ", ": ", ", ")) if self.chance(0.3) else ""
+        mark = self.r.choice((" ", " ", ", ", "; ", ". ", " and ", ", and "))
+        return before + a + mark + self.filler(1, 4) + self.r.choice((" ", " ", ", ", ": ", " to ", " and ")) + b
 
     def chained(self, pool, **slots):
         text = self.say(pool, **slots)
@@ -182,7 +160,7 @@ class Scenes(Requests):
 
     def chain_named(self, read):
         p, q = self.path(), self.path()
-        text = self.pick(POINTERS).replace("{q}", q)
+        text = self.wording(POINTERS).replace("{q}", q)
         if self.split == "train" and self.chance(0.2):
             text = self.filler(1, 4) + self.r.choice((" ", ": ", " = ", " => ")) + q
         content = self.contents()
@@ -253,9 +231,31 @@ class Scenes(Requests):
             text = a + said + b
         return "small sums", [], [self.user(self.say(ASK["calc"][1], sum=text)), self.answer(f"{a} {op} {b} = {v}", [f"= {v}"])]
 
+    def scene_sums(self):
+        """A sum and others that follow from it; only for training."""
+        out = []
+        for _ in range(self.r.randint(1, 3)):
+            out += self.scene_sum()[2]
+        return "small sums", [], out
+
+    def scene_order(self):
+        """Which of some words or lines comes where; only for training."""
+        r = self.r
+        items = self.distinct(lambda: r.choice((self.plain_word, self.word, self.number))(), 2, 6)
+        i = r.randrange(len(items))
+        names = {0: ["first", "opening", "initial", "top", "earliest", "leading"], 1: ["second", "2nd"], 2: ["third"], 3: ["fourth"], 4: ["fifth"]}
+        ends = ["last", "final", "closing", "bottom", "end", "concluding"]
+        w = r.choice(ends if i == len(items) - 1 and (i > 0 or self.chance(0.5)) else names.get(i, ends))
+        i = i if w not in ends else len(items) - 1
+        shown = r.choice((", ", "; ", " ", "\n", " - ")).join(items)
+        what = r.choice(("one", "word", "item", "entry", "thing", "of them"))
+        text = r.choice(("{s}. Which {x} is {w}?", "{s}: the {w} {x}?", "Of {s}, name the {w} {x}.", "What is the {w} {x} of {s}?", "{s}\nTell me the {w} {x}.", "The {w} {x} here: {s}",
+                         "Say the {w} {x}: {s}"))
+        return "order", [], [self.user(self.blurred(text).format(s=shown, x=what, w=w)), self.answer(f"The {w} one is {items[i]}.", [items[i]])]
+
     def scene_fact(self):
         answer, expect, pool = self.r.choice(talk.FACTS[:11]) if self.chance(0.7) else self.r.choice(talk.FACTS[11:])
-        text = self.say(pool)
+        text = self.say(pool, w=self.name()) if self.split == "train" else self.say(pool)
         if self.chance(0.1):
             text = text.lower()
         return "about itself", [], [self.user(text), self.answer(answer, expect)]

@@ -47,8 +47,8 @@ run run printed.lua "What is your name?"
 
 # Files, grants.
 mkdir notes && echo "The bus leaves at 7:40." >notes/bus.txt
-run run notes --allow fs.read=notes --greedy "List the notes."
-has "$out" bus.txt
+run run notes --allow fs.read=notes --greedy "Read the note bus.txt."
+has "$out" 7:40
 run 1 run notes "List the notes."
 has "$err" "add --allow fs.read=$tmp/here/notes"
 
