@@ -21,29 +21,36 @@ static const uint32_t types[] = {
     PERI_CPU_Q2_0};
 enum { N_TYPE = sizeof types / sizeof types[0] };
 
-/* A weight matrix: [n_expert * m] rows of n. */
+/* A weight matrix: [n_expert * m] rows of n, and the same decoded. */
 typedef struct matrix {
     uint32_t dtype;
     int64_t m, n;
     unsigned char *data;
+    float *value;
 } matrix;
 
 static matrix new_matrix(uint32_t dtype, int64_t m, int64_t n, uint64_t seed) {
     ref_dtype t = ref_dtype_of(dtype);
-    matrix w = {dtype, m, n, malloc((size_t)(m * n / t.n * t.bytes))};
+    matrix w = {dtype, m, n, malloc((size_t)(m * n / t.n * t.bytes)),
+                malloc((size_t)(m * n) * sizeof(float))};
     assert_non_null(w.data);
+    assert_non_null(w.value);
     prog_blocks(dtype, w.data, m * n / t.n, seed);
+    for (int64_t row = 0; row < m; row++)
+        ref_dequant_row(dtype, w.data + row * (n / t.n * t.bytes), w.value + row * n, n);
     return w;
 }
 
+static void drop_matrix(matrix *w) {
+    free(w->data);
+    free(w->value);
+}
+
 static double dot_row(const matrix *w, int64_t row, const float *x) {
-    ref_dtype t = ref_dtype_of(w->dtype);
-    float *v = malloc((size_t)w->n * sizeof *v);
+    const float *v = w->value + row * w->n;
     double sum = 0;
-    ref_dequant_row(w->dtype, w->data + row * (w->n / t.n * t.bytes), v, w->n);
     for (int64_t i = 0; i < w->n; i++)
         sum += (double)v[i] * (double)x[i];
-    free(v);
     return sum;
 }
 
@@ -99,7 +106,7 @@ static void check_linear(uint32_t dtype, int64_t m, int variant) {
     op_case c = {ref_dtype_of(dtype).name, N_TOK, build_linear, expect_linear, {m}, 0, &u, 0, NULL};
     check_case(&c);
     free(u.x);
-    free(u.w.data);
+    drop_matrix(&u.w);
 }
 
 static void linear_of_every_type_is_the_sum(void **state) {
@@ -161,7 +168,7 @@ static void embed_reads_the_row_of_token_or_position(void **state) {
                    i < 4 ? 1 : 1.7f};
         op_case c = {"EMBED", N_TOK, build_embed, expect_embed, {u.w.n}, 0.5, &u, 0, NULL};
         check_case(&c);
-        free(u.w.data);
+        drop_matrix(&u.w);
     }
 }
 
@@ -177,7 +184,7 @@ static void embed_refuses_a_token_past_the_table(void **state) {
     assert_error(&e, PERI_E_RANGE, "row 41 of 41");
     prog_free(p);
     close_cpu(d);
-    free(u.w.data);
+    drop_matrix(&u.w);
 }
 
 /* ---- LINEAR_QKV ---- */
@@ -221,7 +228,7 @@ static void linear_qkv_is_three_linears_of_mixed_types(void **state) {
     op_case c = {"LINEAR_QKV", N_TOK, build_qkv, expect_qkv, {40, 17, 1}, 0, u, 0, NULL};
     check_case(&c);
     for (int i = 0; i < 3; i++)
-        free(u->w[i].data);
+        drop_matrix(&u->w[i]);
     free(u);
 }
 
@@ -246,7 +253,7 @@ static void linear_qkv_of_several_numerics_is_left_to_its_parts(void **state) {
         close_cpu(d);
     }
     for (int i = 0; i < 3; i++)
-        free(u->w[i].data);
+        drop_matrix(&u->w[i]);
     free(u);
 }
 
@@ -298,8 +305,8 @@ static void gate_up_glu_is_glu_of_two_linears(void **state) {
                      NULL};
         check_case(&c);
         free(u.x);
-        free(u.gate.data);
-        free(u.up.data);
+        drop_matrix(&u.gate);
+        drop_matrix(&u.up);
     }
 }
 
@@ -368,7 +375,7 @@ static void linear_experts_uses_the_rows_of_each_slots_expert(void **state) {
                      NULL};
         check_case(&c);
         free(u.x);
-        free(u.w.data);
+        drop_matrix(&u.w);
     }
 }
 
