@@ -5,6 +5,7 @@ local lu = require "luaunit"
 local perigee = require "perigee"
 
 local MODEL <const> = "examples/demo-model/perigee-demo.gguf"
+local QUESTION <const> = "<|user|>What is Perigee?<|end|><|assistant|>"
 local T = {}
 
 -- All of it: the text, the last event, the pieces.
@@ -95,7 +96,7 @@ end
 function T.test_the_engine_never_says_the_phrase_and_says_the_same_again()
   local model <close> = assert(perigee.model(MODEL, { ctx = 256 }))
   local s <close> = assert(model:session { seed = 5, temp = 1.2 })
-  assert(s:feed "What is your name?")
+  assert(s:feed(model:tokenize(QUESTION, { special = true })))
   local n, ids = s:n_tok(), nil
   for _ = 1, 2 do
     local text, last = read(s, { phrases = { "e", "u", " i" }, max = 30, tries = 500 })

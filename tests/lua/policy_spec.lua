@@ -407,7 +407,8 @@ function T.test_contrast_needs_another_session_and_heeds_it()
   local function session(alpha)
     local s = assert(model:session { seed = 2,
       sampler = { { policy = "contrastive", alpha = alpha }, { "temperature", 1 } } })
-    assert(s:feed "What is your name?")
+    assert(s:feed(model:tokenize("<|user|>What is your name?<|end|><|assistant|>",
+      { special = true })))
     return s
   end
   local alone = session(0.5)
