@@ -22,6 +22,14 @@ local function unfit(chat)
   end
 end
 
+-- A format may serve models with and without thinking: what the template shows tells.
+local function thinking_of(chat, segments)
+  if format.is_thinking(chat.format, segments) then return "inside" end
+  local marks, source = chat.format.thinking, chat.prompt.source
+  local shown = marks and (source:find(marks.open, 1, true) or source:find(marks.close, 1, true))
+  return shown and "may" or "never"
+end
+
 ---Give the session what the next reply must be.
 ---@param chat perigee.conversation
 ---@param parameters perigee.parameters
@@ -33,15 +41,15 @@ function M.apply(chat, parameters, segments)
   if parameters.grammar and parameters.grammar ~= "" then
     return check.err("format", "format: a grammar is given too; keep one of the two")
   end
-  local is_thinking = format.is_thinking(chat.format, segments)
-  if had and had.wanted == wanted and had.is_thinking == is_thinking then return nil end
+  local thinking = thinking_of(chat, segments)
+  if had and had.wanted == wanted and had.thinking == thinking then return nil end
   local wrong = unfit(chat)
   if wrong then return wrong end
-  local gbnf, triggers = grammar.reply(wanted, chat.format, is_thinking, #chat.tools > 0)
+  local gbnf, triggers = grammar.reply(wanted, chat.format, thinking, #chat.tools > 0)
   if not gbnf then return check.err("format", triggers) end
   local ok, err = chat:set_sampling { grammar = gbnf, grammar_trigger = triggers }
   if not ok then return err end
-  chat.constraint = { wanted = wanted, is_thinking = is_thinking }
+  chat.constraint = { wanted = wanted, thinking = thinking }
 end
 
 return M

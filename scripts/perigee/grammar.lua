@@ -127,11 +127,12 @@ end
 ---the place of the formatted text.
 ---@param wanted perigee.format_of_reply
 ---@param fmt perigee.format     how replies of this model look
----@param is_thinking boolean    the prompt ends inside thinking: the grammar waits for its end
+---@param thinking "inside"|"may"|"never"   inside: so ends the prompt, and the grammar waits for
+---    the end of it
 ---@param has_tools boolean
 ---@return string? gbnf
 ---@return string[]|string triggers   or the message
-function M.reply(wanted, fmt, is_thinking, has_tools)
+function M.reply(wanted, fmt, thinking, has_tools)
   local rules = text.rules()
   local body, wrong = body_of(rules, wanted, "format")
   if not body then return nil, wrong end
@@ -145,9 +146,9 @@ function M.reply(wanted, fmt, is_thinking, has_tools)
     parts[2] = text.literal(open) .. " .*"
   end
   parts = { "(" .. table.concat(parts, " | ") .. ")" }
-  if is_thinking then
+  if thinking == "inside" then
     table.insert(parts, 1, "gap")
-  elseif fmt.thinking then
+  elseif thinking == "may" and fmt.thinking then
     table.insert(parts, 1, ("(%s %s gap)?"):format(text.literal(fmt.thinking.open),
       up_to(rules, fmt.thinking.close)))
   end
@@ -155,7 +156,7 @@ function M.reply(wanted, fmt, is_thinking, has_tools)
   rules:add("root", table.concat(parts, " "))
   local source, message = checked(rules:text(), "format")
   if not source then return nil, message end
-  return source, is_thinking and { fmt.thinking.close } or {}
+  return source, thinking == "inside" and { fmt.thinking.close } or {}
 end
 
 return M

@@ -22,14 +22,12 @@ assert(#v.drinks <= 2, text)
 for _, drink in ipairs(v.drinks) do assert(drink == "tea" or drink == "coffee", text) end
 for key in pairs(v) do assert(key == "name" or key == "age" or key == "drinks", text) end
 END
-# "<" is forbidden: at this temperature the model may begin to think, which comes before the JSON, and never end.
-less=$("$PERIGEE" tokenize -m "$demo" --no-special <<<"<" | cut -d' ' -f1)
 for seed in 1 2 3 4 5 6; do
-    run run "$demo" --format person.json --seed $seed --temp 1.5 --logit-bias "$less:false" "Who is Ada?"
+    run run "$demo" --format person.json --seed $seed --temp 1.5 "Who is Ada?"
     answer=$out
     run run look.lua "$answer"
 done
-run run "$demo" --format person.json --seed 6 --temp 1.5 --logit-bias "$less:false" "Who is Ada?"
+run run "$demo" --format person.json --seed 6 --temp 1.5 "Who is Ada?"
 is "$out" "$answer"
 
 # A grammar, with a template and without, and one that waits.

@@ -310,7 +310,7 @@ local THINKS <const> = { name = "x", thinking = { open = "<think>", close = "</t
   call = { open = "<call>", close = "</call>" } }
 
 function T.test_a_reply_may_think_and_call()
-  local text, triggers = grammar.reply({ type = "integer" }, THINKS, false, true)
+  local text, triggers = grammar.reply({ type = "integer" }, THINKS, "may", true)
   lu.assertEquals(triggers, {})
   local function is(s, expected) lu.assertEquals(grammar.match(text, s), expected, s) end
   is("17", "whole")
@@ -321,10 +321,13 @@ function T.test_a_reply_may_think_and_call()
   is("<call>{\"name\":\"f\"}</call>", "whole")
   is("<think>a</think> <call>anything", "whole")
   is("well, 17", "no")
-  text, triggers = grammar.reply({ type = "integer" }, THINKS, true, false)
+  text, triggers = grammar.reply({ type = "integer" }, THINKS, "inside", false)
   lu.assertEquals(triggers, { "</think>" })
   lu.assertEquals(grammar.match(text, "\n17"), "whole")
   lu.assertEquals(grammar.match(text, "<call>"), "no")
+  text = grammar.reply({ type = "integer" }, THINKS, "never", false)
+  lu.assertEquals(grammar.match(text, "17"), "whole")
+  lu.assertEquals(grammar.match(text, "<think>"), "no")
 end
 
 local function gather(chat, question)
