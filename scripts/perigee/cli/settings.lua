@@ -103,6 +103,20 @@ local function think(self, rest)
   return change(self, { think = true })
 end
 
+local function format(self, rest)
+  local value = rest
+  if rest:sub(1, 1) == "{" then
+    local schema, wrong = json.decode(rest)
+    if not schema then return "/set format: " .. tostring(wrong) end
+    value = schema
+  elseif rest ~= "json" then
+    return ("/set format: found %q, expected json or a JSON Schema"):format(rest)
+  end
+  local changes, text = parameters.check({ format = value }, "")
+  if not changes then return "/set " .. text end
+  return change(self, changes)
+end
+
 local function history(is_kept)
   return function(self)
     if not host.keep_history(is_kept) then return "/set: this terminal keeps no history" end
@@ -136,12 +150,8 @@ local LIST <const> = {
   { "nohistory", "", "keep it no more", history(false) },
   { "wordwrap", "", "break lines between words", wordwrap(true) },
   { "nowordwrap", "", "let the terminal break lines", wordwrap(false) },
-  { "format", "json", "not in this version", function()
-    return "/set format: output that fits a schema is not in this version"
-  end },
-  { "noformat", "", "replies are free text", function(self)
-    self.screen:say("Replies are free text; there is no format to take back.")
-  end },
+  { "format", "json", "replies are JSON; or a JSON Schema that they keep to", format },
+  { "noformat", "", "replies are free text", function(self) return unset(self, "format") end },
   { "verbose", "", "tell tokens and speed after each answer", verbose(true) },
   { "quiet", "", "do not", verbose(false) },
   { "think", "", "let the model think first, where its template knows of it", think },
