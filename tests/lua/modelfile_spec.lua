@@ -3,6 +3,7 @@
 -- files.  Run from the top folder of the source, with --allow fs.read=tests.
 local luaunit = require "luaunit"
 local modelfile = require "perigee.modelfile"
+local mutate = require "mutate"
 local perigee = require "perigee"
 
 local json = perigee.json
@@ -241,28 +242,10 @@ INCLUDE other
 REQUIRES 0.14.0
 ]]
 
-local function mutate(text)
-  for _ = 1, math.random(1, 4) do
-    local at = math.random(#text)
-    local how = math.random(4)
-    if how == 1 then
-      text = text:sub(1, at - 1) .. string.char(math.random(0, 255)) .. text:sub(at + 1)
-    elseif how == 2 then
-      text = text:sub(1, at - 1) .. text:sub(at + math.random(1, 8))
-    elseif how == 3 then
-      text = text:sub(1, at) .. PIECES[math.random(#PIECES)] .. text:sub(at + 1)
-    else
-      text = text:sub(1, at)
-    end
-    if text == "" then return "x" end
-  end
-  return text
-end
-
 function T.test_damaged_files_give_placed_errors()
   local n_wrong = 0
   for _ = 1, 1500 do
-    local files = { ["m.gguf"] = "GGUF", other = "SYSTEM Hi\n", M = mutate(BASE) }
+    local files = { ["m.gguf"] = "GGUF", other = "SYSTEM Hi\n", M = mutate(BASE, PIECES, 4, 8) }
     local result, err = modelfile.load("M", reader_of(files))
     if not result then
       n_wrong = n_wrong + 1

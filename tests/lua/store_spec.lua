@@ -4,6 +4,7 @@
 -- fs.read=tests.
 local luaunit = require "luaunit"
 local manifest = require "perigee.store.manifest"
+local mutate = require "mutate"
 local names = require "perigee.store.name"
 local perigee = require "perigee"
 
@@ -123,22 +124,6 @@ end
 local PIECES <const> = { "null", "{}", "[]", "-1", "1e999", '"', "\\u0000", "..", "/", "[[[[",
   "true", "\xff", '"size":', ",", "99999999999999999999", '"sha256:' }
 
-local function mutate(text)
-  for _ = 1, math.random(1, 3) do
-    local at, how = math.random(#text), math.random(4)
-    if how == 1 then
-      text = text:sub(1, at - 1) .. string.char(math.random(0, 255)) .. text:sub(at + 1)
-    elseif how == 2 then
-      text = text:sub(1, at - 1) .. text:sub(at + math.random(1, 12))
-    elseif how == 3 then
-      text = text:sub(1, at) .. PIECES[math.random(#PIECES)] .. text:sub(at + 1)
-    else
-      text = text:sub(1, at)
-    end
-  end
-  return text
-end
-
 -- Whatever is read is safe to use: digests are names of files, sizes are sizes.
 local function check_read(read, text)
   local layers = { read.config }
@@ -153,7 +138,7 @@ end
 function T.test_damaged_manifests_give_errors_with_the_file()
   local n_read, n_wrong = 0, 0
   for _ = 1, 3000 do
-    local text = mutate(sample())
+    local text = mutate(sample(), PIECES, 3, 12)
     local read, wrong = manifest.read(text, "FILE")
     if read then
       n_read = n_read + 1
