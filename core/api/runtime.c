@@ -95,7 +95,8 @@ static peri_status find_plugins(peri_runtime *rt, const peri_runtime_options *o,
                                 .library_dir = lib,
                                 .n_thread = o->n_thread,
                                 .option = setting,
-                                .option_user = rt};
+                                .option_user = rt,
+                                .is_pinned = o->is_pinned || o->is_strict};
     return peri_registry_new(&ro, &rt->registry, err);
 }
 

@@ -50,7 +50,10 @@ const peri_command peri_cmd_devices = {
             "and every device.\n\n"
             "Plugins are looked for in the files of --plugin, then in the folders of "
             "PERIGEE_PLUGIN_PATH or, without it, in "
-            "$XDG_DATA_HOME/perigee/0/plugins and beside the library.",
+            "$XDG_DATA_HOME/perigee/0/plugins and beside the library.\n\n"
+            "The SHA-256 of a plugin is recorded in $XDG_DATA_HOME/perigee/plugins.json before its "
+            "code runs for the first time. A file that has changed since is reported once and "
+            "recorded anew; with --pinned it is refused.",
     .examples = "  perigee devices\n  perigee devices --json | jq .plugins\n",
     .opts = table,
     .n_opt = N_OPTS(table),

@@ -26,6 +26,8 @@ static const peri_opt plugin_opts[] = {
      "CPU threads. Without it: the cores that affinity and cgroup quota leave to this process."},
     {"strict", 0, PERI_OPT_FLAG, NULL, COMMON(is_strict), 0, 0,
      "Make warnings and fallbacks errors."},
+    {"pinned", 0, PERI_OPT_FLAG, NULL, COMMON(is_pinned), 0, 0,
+     "Refuse a plugin whose file has changed since its SHA-256 was recorded at its first use. --strict does so too."},
     {"verbose", 'v', PERI_OPT_COUNT, NULL, COMMON(verbosity), 0, 0,
      "Say more on stderr; twice for debugging."},
     {"quiet", 'q', PERI_OPT_FLAG, NULL, COMMON(is_quiet), 0, 0,

@@ -47,7 +47,7 @@ typedef struct peri_common {
     const char *device;
     int64_t n_thread;
     int verbosity; /* -v repeated */
-    bool is_strict, is_quiet;
+    bool is_strict, is_pinned, is_quiet;
 } peri_common;
 
 enum { PERI_USES_PLUGINS = 1, PERI_USES_MODEL = 2 }; /* which of the common options a command has */

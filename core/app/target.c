@@ -70,6 +70,7 @@ bool peri_target_runtime(const peri_common *c, peri_target *t) {
         .message = print_message,
         .message_user = &least_level,
         .is_strict = c->is_strict,
+        .is_pinned = c->is_pinned,
     };
     memset(t, 0, sizeof *t);
     least_level = c->is_quiet ? 3 : c->verbosity == 0 ? 2 : c->verbosity == 1 ? 1 : 0;

@@ -37,6 +37,17 @@ struct peri_cache {
 /* ---- the file
  * ------------------------------------------------------------------------------------- */
 
+bool peri_plugin_make_folders(char *path) {
+    bool is_there = true;
+    for (char *s = path + 1; *s != 0; s++) {
+        if (*s != '/') continue;
+        *s = 0;
+        is_there = mkdir(path, 0700) == 0 || errno == EEXIST;
+        *s = '/';
+    }
+    return is_there;
+}
+
 bool peri_plugin_cache_folder(char *out, size_t room) {
     const char *xdg = secure_getenv("XDG_CACHE_HOME"), *home = secure_getenv("HOME");
     int n = -1;
@@ -45,13 +56,7 @@ bool peri_plugin_cache_folder(char *out, size_t room) {
     else if (home != NULL && home[0] == '/')
         n = snprintf(out, room, "%s/.cache/perigee", home);
     if (n < 0 || (size_t)n >= room) return false;
-    for (char *s = out + 1; *s != 0; s++) {
-        if (*s != '/') continue;
-        *s = 0;
-        mkdir(out, 0700); /* what exists stays; what cannot be made shows when writing */
-        *s = '/';
-    }
-    return mkdir(out, 0700) == 0 || errno == EEXIST;
+    return peri_plugin_make_folders(out) && (mkdir(out, 0700) == 0 || errno == EEXIST);
 }
 
 static json_t *member(const json_t *root, const char *key) {
@@ -116,7 +121,7 @@ void peri_cache_free(peri_cache *c) {
 /* ---- entries
  * -------------------------------------------------------------------------------------- */
 
-static void identity(const struct stat *st, char *out, size_t room) {
+void peri_plugin_identity(const struct stat *st, char *out, size_t room) {
     snprintf(out, room, "%ju:%ju:%jd:%jd.%09ld:%jd.%09ld", (uintmax_t)st->st_dev,
              (uintmax_t)st->st_ino, (intmax_t)st->st_size, (intmax_t)st->st_mtim.tv_sec,
              st->st_mtim.tv_nsec, (intmax_t)st->st_ctim.tv_sec, st->st_ctim.tv_nsec);
@@ -168,7 +173,7 @@ bool peri_cache_get(peri_cache *c, const char *path, const struct stat *st,
     char id[160];
     if (c == NULL) return false;
     json_t *entry = json_object_get(member(c->root, "plugins"), path);
-    identity(st, id, sizeof id);
+    peri_plugin_identity(st, id, sizeof id);
     if (!is_text(json_object_get(entry, "id"), id) ||
         !same_options(json_object_get(entry, "asked"), o))
         return false;
@@ -212,7 +217,7 @@ void peri_cache_put(peri_cache *c, const char *path, const struct stat *st,
         if (old != NULL && json_object_del(plugins, path) == 0) c->is_changed = true;
         return;
     }
-    identity(st, id, sizeof id);
+    peri_plugin_identity(st, id, sizeof id);
     json_t *asked = list_asked(r), *entry = NULL;
     if (asked == NULL) return;
     if (r->status == PERI_OK) {

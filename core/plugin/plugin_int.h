@@ -3,8 +3,9 @@
  * plugin_int.h - what the files of core/plugin share; included nowhere else, probe_main.c excepted.
  *
  * The way of a plugin file: search.c finds it and checks who may write it, note.c reads its ELF
- * note, cache.c knows the last answer or probe.c has it examined in a child (probe_main.c, which
- * uses loader.c), registry.c lists its devices and opens them through loader.c and host.c. */
+ * note, pins.c compares it with the record of its first use, cache.c knows the last answer or
+ * probe.c has it examined in a child (probe_main.c, which uses loader.c), registry.c lists its
+ * devices and opens them through loader.c and host.c. */
 #ifndef PERI_PLUGIN_INT_H
 #define PERI_PLUGIN_INT_H
 
@@ -121,6 +122,11 @@ void peri_cache_put_bandwidth(peri_cache *c, const char *key, double gbps);
 /* Write when changed; an unwritable cache is no error. */
 void peri_cache_save(peri_cache *c);
 void peri_cache_free(peri_cache *c); /* accepts NULL */
+/* Device, inode, size and both times of a file as text of less than 160 bytes. */
+void peri_plugin_identity(const struct stat *st, char *out, size_t room);
+/* Make all folders above a file (mode 0700); path is changed on the way and put back.  False when
+ * the last of them cannot be made. */
+bool peri_plugin_make_folders(char *path);
 
 /* ---- registry.c, search.c, report.c, place.c
  * -------------------------------------------------------- */
@@ -128,6 +134,7 @@ typedef struct peri_file {
     peri_plugin_file show; /* what callers see */
     peri_note note;
     struct stat st;
+    bool is_unrecorded; /* by pins.c, before this start */
     bool is_loaded;
     peri_library library;
 } peri_file;
@@ -158,6 +165,12 @@ peri_status peri_registry_add_note(peri_registry *r, peri_error *err, const char
     __attribute__((format(printf, 3, 4)));
 /* Grow an array of the registry by one zeroed element; NULL when out of memory. */
 void *peri_registry_grow(void **array, size_t *n, size_t *room, size_t element_bytes);
+/* The file will not be used; only NOMEM fails. */
+peri_status peri_registry_refuse(peri_registry *r, peri_file *f, peri_status why,
+                                 const char *reason, peri_error *err);
+/* pins.c: compare the usable files with what was recorded at their first use, before any code of
+ * them runs; a change is noted, or refused when pinned.  Only NOMEM fails. */
+peri_status peri_pins_check(peri_registry *r, bool is_pinned, peri_error *err);
 /* List every file of the search path, refusing those that others may write. */
 peri_status peri_search_run(peri_registry *r, const peri_registry_options *o, peri_error *err);
 /* Memory node of a device: index into the topology's nodes; 0 when nothing is known. */

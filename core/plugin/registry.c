@@ -122,8 +122,8 @@ uint32_t peri_registry_node_of(const peri_registry *r, const peri_dev_info *info
 /* ---- looking at files
  * ------------------------------------------------------------------------------ */
 
-static peri_status refuse(peri_registry *r, peri_file *f, peri_status why, const char *reason,
-                          peri_error *err) {
+peri_status peri_registry_refuse(peri_registry *r, peri_file *f, peri_status why,
+                                 const char *reason, peri_error *err) {
     /* "None here" and "driver missing" are what a sound plugin says on another machine. */
     f->show.state = why == PERI_E_NO_DEVICE || why == PERI_E_NO_DRIVER ? PERI_PLUGIN_NO_DEVICE
                                                                        : PERI_PLUGIN_REFUSED;
@@ -141,7 +141,7 @@ static peri_status read_note(peri_registry *r, peri_file *f, peri_error *err) {
     f->show.name = peri_arena_str(r->arena, peri_str_of(name)).data;
     f->show.abi = peri_arena_str(r->arena, peri_str_of(abi)).data;
     if (f->show.name == NULL || f->show.abi == NULL) return no_memory(err);
-    return status == PERI_OK ? PERI_OK : refuse(r, f, status, why.text, err);
+    return status == PERI_OK ? PERI_OK : peri_registry_refuse(r, f, status, why.text, err);
 }
 
 /* Take over a usable answer: version and devices. */
@@ -156,7 +156,7 @@ static peri_status take_answer(peri_registry *r, uint32_t file, const json_t *an
     if (name != NULL && name[0] != 0 && strcmp(name, f->note.name) != 0) {
         peri_fail(&why, PERI_E_ABI, "calls itself '%.60s', but its note says '%s'", name,
                   f->note.name);
-        return refuse(r, f, PERI_E_ABI, why.text, err);
+        return peri_registry_refuse(r, f, PERI_E_ABI, why.text, err);
     }
     peri_escape(version_text, sizeof version_text, version != NULL ? version : "");
     f->show.version = peri_arena_str(r->arena, peri_str_of(version_text)).data;
@@ -167,7 +167,7 @@ static peri_status take_answer(peri_registry *r, uint32_t file, const json_t *an
         peri_status status = peri_json_to_info(json_array_get(devices, i), &info, &why);
         if (status != PERI_OK) {
             r->n_device = before;
-            return refuse(r, f, status, why.text, err);
+            return peri_registry_refuse(r, f, status, why.text, err);
         }
         peri_device *d =
             peri_registry_grow((void **)&r->device, &r->n_device, &r->device_room, sizeof *d);
@@ -183,7 +183,7 @@ static peri_status take_result(peri_registry *r, uint32_t file, const peri_probe
                                peri_error *err) {
     if (result->status == PERI_OK)
         return take_answer(r, file, result->answer, result->is_cached, err);
-    return refuse(r, &r->file[file], result->status, result->reason, err);
+    return peri_registry_refuse(r, &r->file[file], result->status, result->reason, err);
 }
 
 /* Examine the files whose answer is not in the cache, then take all answers in the order of the
@@ -345,6 +345,7 @@ static peri_status build(peri_registry *r, const peri_registry_options *o, peri_
     peri_status status = peri_search_run(r, o, err);
     for (size_t i = 0; status == PERI_OK && i < r->n_file; i++)
         if (r->file[i].show.state == PERI_PLUGIN_USABLE) status = read_note(r, &r->file[i], err);
+    if (status == PERI_OK) status = peri_pins_check(r, o->is_pinned, err);
     if (status == PERI_OK) status = machine_of(r, machine, sizeof machine, err);
     if (status == PERI_OK) status = peri_cache_open(o->want_no_cache, machine, &r->cache, err);
     if (status != PERI_OK) return status;

@@ -14,6 +14,9 @@
  * Refused: files and folders of other users than root and the caller, or writable by others (a
  * group that holds nobody but its owner is not others).
  *
+ * The SHA-256 of a plugin is recorded before its code first runs; a later change is a note and a
+ * warning, or refuses it (is_pinned).
+ *
  * Options a plugin asks for reach it in the child too: `option` is asked, then the environment
  * ("cpu.isa" is PERIGEE_CPU_ISA).  Services, memory nodes and options of the newest registry serve
  * all plugins of the process. */
@@ -40,6 +43,7 @@ typedef struct peri_registry_options {
     const char *(*option)(void *user, const char *key); /* value of "cpu.isa", or NULL */
     void *option_user;
     bool want_no_cache; /* do not read or write the probe cache */
+    bool is_pinned;     /* refuse plugins whose bytes are not those recorded at their first use */
 } peri_registry_options;
 
 typedef enum peri_plugin_state {
@@ -53,6 +57,7 @@ typedef struct peri_plugin_file {
     const char *name;     /* from the note, or "" */
     const char *version;  /* from the probe, or "" */
     const char *abi;      /* "0.1", or "" */
+    const char *sha256;   /* of its bytes when it was last hashed, or "" when refused before */
     const char *found_by; /* "--plugin", "PERIGEE_PLUGIN_PATH", "user folder", "installed" */
     peri_plugin_state state;
     const char *reason; /* why refused or without device; "" when usable */

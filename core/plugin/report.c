@@ -162,9 +162,9 @@ static json_t *pci_json(const peri_registry *r, uint32_t i) {
 static json_t *plugin_json(const peri_registry *r, uint32_t i) {
     static const char *const states[] = {"usable", "refused", "no_device"};
     const peri_plugin_file *f = &r->file[i].show;
-    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s}", "path", f->path, "name", f->name,
-                     "version", f->version, "abi", f->abi, "found_by", f->found_by, "state",
-                     states[f->state], "reason", f->reason);
+    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s}", "path", f->path, "name", f->name,
+                     "version", f->version, "abi", f->abi, "found_by", f->found_by, "sha256",
+                     f->sha256, "state", states[f->state], "reason", f->reason);
 }
 
 static json_t *device_json(const peri_registry *r, uint32_t i) {

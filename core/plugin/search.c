@@ -132,6 +132,7 @@ static peri_status add_file(peri_registry *r, const char *path, const char *foun
         (peri_plugin_file){.path = keep(r, shown),
                            .name = "",
                            .version = "",
+                           .sha256 = "",
                            .abi = "",
                            .found_by = found_by,
                            .state = trust == PERI_OK ? PERI_PLUGIN_USABLE : PERI_PLUGIN_REFUSED,

@@ -55,6 +55,7 @@ typedef struct peri_runtime_options {
     peri_message_fn message; /* NULL = silent */
     void *message_user;
     bool is_strict; /* warnings and fallbacks become errors */
+    bool is_pinned; /* refuse plugins whose bytes are not those recorded at their first use */
 } peri_runtime_options;
 
 /* Looks at the machine and at every plugin.  A bad plugin is listed, never fatal.  opts may be

@@ -30,4 +30,14 @@ cp "$BINARY_DIR/$LIBDIR"/perigee/0/plugins/null.so "$tmp/cwd/libnull.so" 2>/dev/
 case $(cat "$tmp/out") in *libnull.so*) fail "a plugin of the working directory was seen" ;; esac
 PERIGEE_PLUGIN_PATH=$tmp/cwd run devices --json
 case $out in *libnull.so*) ;; *) fail "PERIGEE_PLUGIN_PATH was not searched" ;; esac
+
+# The bytes of a plugin are recorded at its first use; others are told once, or refused with --pinned.
+chmod u+w "$tmp/cwd/libnull.so" && printf x >>"$tmp/cwd/libnull.so"
+PERIGEE_PLUGIN_PATH=$tmp/cwd run devices --pinned --json
+has "$out" "has changed since 20"
+has "$out" '"refused"'
+PERIGEE_PLUGIN_PATH=$tmp/cwd run devices
+has "$err" "libnull.so has changed since 20"
+PERIGEE_PLUGIN_PATH=$tmp/cwd run devices --pinned
+is "$err" ""
 finish

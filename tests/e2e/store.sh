@@ -19,7 +19,7 @@ has "$err" "there is no model 'nobody'; perigee list shows the models there are"
 run 1 cp nobody other
 run 1 create ada
 has "$err" "Modelfile: cannot open: No such file or directory"
-[ ! -e "$XDG_DATA_HOME/perigee" ] || fail "a store was made without need"
+[ ! -e "$XDG_DATA_HOME/perigee/models" ] || fail "a store was made without need"
 
 # create, and the model under its name everywhere.
 cat >Modelfile <<'END'
@@ -386,7 +386,7 @@ if mkdir "$tmp/small" && mount -t tmpfs -o size=200k none "$tmp/small" 2>/dev/nu
     XDG_DATA_HOME=$tmp/small run 1 create big -f m
     has "$err" "no room in $tmp/small/perigee/models/blobs for "
     has "$err" "No space left on device"
-    is "$(find "$tmp/small" -type f ! -name perigee.lock | wc -l)" 0
+    is "$(find "$tmp/small/perigee/models" -type f ! -name perigee.lock | wc -l)" 0
     umount "$tmp/small"
 fi
 chmod 500 "$store/blobs"

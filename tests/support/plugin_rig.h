@@ -17,7 +17,7 @@ typedef struct peri_rig {
     char path[RIG_FILE_MAX][256];
     size_t n_file;
     uint32_t timeout_ms, n_thread;
-    bool want_cache, is_probe_missing;
+    bool want_cache, is_probe_missing, is_pinned;
     peri_registry *registry;
 } peri_rig;
 
