@@ -70,7 +70,7 @@ peri_status peri_model_restore(peri_model *m, const char *path, peri_session **o
                                peri_error *err) {
     *out = NULL;
     peri_status st = peri_model_may_drive(m, err);
-    return st ? st : peri_session_load(m->engine, m->tokenizer, path, NULL, out, err);
+    return st ? st : peri_session_load(m->engine, m->tokenizer, path, NULL, false, out, err);
 }
 
 peri_status peri_model_step(peri_model *m, const peri_feed *feeds, size_t n_feed, size_t chunk,

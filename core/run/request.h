@@ -34,8 +34,7 @@ typedef enum peri_request_kind {
     PERI_REQUEST_UNMARK,   /* mark: forget it (closing the session forgets all) */
     PERI_REQUEST_REWIND,   /* to mark, or when mark is 0 to position */
     PERI_REQUEST_SAVE,     /* path, replaced in one piece */
-    PERI_REQUEST_RESTORE,  /* path -> session, and its tokens; NOMEM while those that run hold all
-                              room */
+    PERI_REQUEST_RESTORE,  /* path -> session, and its tokens; waits for no room */
     PERI_REQUEST_SAMPLING, /* new parameters; stream 0 keeps the session's own */
     PERI_REQUEST_TOKENS,   /* -> the session's tokens */
     PERI_REQUEST_STATS,    /* -> stats of session (0: of the engine alone) */

@@ -320,10 +320,8 @@ static void restore(peri_sched *s, peri_job *j) {
     peri_error err;
     peri_session *x;
     uint64_t id = 0;
-    peri_status st;
-    do /* its size is known only once it was read */
-        st = peri_session_load(s->e, s->tokenizer, j->r.path, j->r.sampling, &x, &err);
-    while (st == PERI_E_NOMEM && peri_sched_set_idle_aside(s, NULL));
+    peri_status st =
+        peri_session_load(s->e, s->tokenizer, j->r.path, j->r.sampling, true, &x, &err);
     if (!st) {
         ev.n_tok = x->n_tok;
         ev.tok = x->tok;

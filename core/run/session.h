@@ -87,6 +87,10 @@ void peri_session_publish(peri_session *s, int32_t from);
 /* Move keys and values to host memory and give up the blocks.  Until it is brought back, a session
  * may be asked, rewound and freed, nothing else. */
 peri_status peri_session_swap_out(peri_session *s, peri_error *err);
+/* The keys and values of its first n_tok tokens, n_tok > 0, in the order of kv.h, as if they had
+ * been moved out of the blocks of a session that holds none. */
+peri_status peri_session_put_aside(peri_session *s, const uint8_t *kv, int32_t n_tok,
+                                   peri_error *err);
 /* Back into blocks, cached ones where they are still there.  PERI_E_NOMEM when there are not
  * enough: the session stays where it is.  Nothing when it was not swapped out. */
 peri_status peri_session_swap_in(peri_session *s, peri_error *err);
@@ -110,9 +114,11 @@ PERI_API void peri_mark_free(peri_mark *m);
 PERI_API peri_status peri_session_rewind(peri_session *s, int32_t n, peri_error *err);
 PERI_API peri_status peri_session_rewind_to(peri_session *s, const peri_mark *m, peri_error *err);
 PERI_API peri_status peri_session_save(const peri_session *s, const char *path, peri_error *err);
-/* sampling NULL: as saved. */
+/* sampling NULL: as saved.  may_wait: without room for its keys and values it starts in host
+ * memory, as after peri_session_swap_out; else that is PERI_E_NOMEM. */
 peri_status peri_session_load(peri_engine *e, const peri_tokenizer *t, const char *path,
-                              const peri_sampling *sampling, peri_session **out, peri_error *err);
+                              const peri_sampling *sampling, bool may_wait, peri_session **out,
+                              peri_error *err);
 
 /* A detokenizer that goes on where the session's tokens end: a character whose bytes are not all
  * there yet is remembered. */

@@ -260,7 +260,8 @@ static peri_status read_tokens(peri_reader *r, const head *h, peri_session *s, p
     return PERI_OK;
 }
 
-static peri_status read_numbers(peri_reader *r, const head *h, peri_session *s, peri_error *err) {
+static peri_status read_numbers(peri_reader *r, const head *h, peri_session *s, bool may_wait,
+                                peri_error *err) {
     const uint8_t *bytes;
     peri_status st = PERI_OK;
     if (h->flags & FLAG_LOGITS) {
@@ -274,18 +275,20 @@ static peri_status read_numbers(peri_reader *r, const head *h, peri_session *s, 
                        "%s: offset %" PRIu64 ": found %" PRIu64 " bytes, expected the checksum's 8",
                        r->name, r->off, peri_reader_left(r));
     if (!st) st = peri_session_reserve(s, (int32_t)h->n_tok, err);
+    if (st == PERI_E_NOMEM && may_wait)
+        return peri_session_put_aside(s, bytes, (int32_t)h->n_tok, err);
     if (st) return st;
     peri_kv_range range = {0, (int32_t)h->n_tok, (int32_t)h->n_tok};
     return peri_kv_import(s->e, s->block, range, bytes, err);
 }
 
-static peri_status load(peri_reader *r, peri_session *s, peri_error *err) {
+static peri_status load(peri_reader *r, peri_session *s, bool may_wait, peri_error *err) {
     head h = {.n_vocab = (uint32_t)s->e->a->n_vocab, .token_bytes = peri_kv_token_bytes(s->e)};
     peri_status st = read_frame(r, &h, err);
     if (!st) st = read_head(r, s->e, &h, err);
     if (!st) st = read_sampler(r, &h, s, err);
     if (!st) st = read_tokens(r, &h, s, err);
-    if (!st) st = read_numbers(r, &h, s, err);
+    if (!st) st = read_numbers(r, &h, s, may_wait, err);
     if (st) return st;
     s->n_tok = s->n_foreign = (int32_t)h.n_tok;
     s->has_logits = (h.flags & FLAG_LOGITS) && h.n_tok;
@@ -297,7 +300,8 @@ static peri_status load(peri_reader *r, peri_session *s, peri_error *err) {
 }
 
 peri_status peri_session_load(peri_engine *e, const peri_tokenizer *t, const char *path,
-                              const peri_sampling *sampling, peri_session **out, peri_error *err) {
+                              const peri_sampling *sampling, bool may_wait, peri_session **out,
+                              peri_error *err) {
     peri_mapping *m;
     peri_session *s;
     *out = NULL;
@@ -305,7 +309,7 @@ peri_status peri_session_load(peri_engine *e, const peri_tokenizer *t, const cha
     if (st) return st;
     peri_reader r = {path, peri_mapping_data(m), peri_mapping_size(m), 0};
     st = peri_session_open(e, t, sampling, &s, err);
-    if (!st) st = load(&r, s, err);
+    if (!st) st = load(&r, s, may_wait, err);
     if (!st && sampling) {
         peri_sampling own = *sampling;
         if (!own.stream) own.stream = s->stream;

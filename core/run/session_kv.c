@@ -142,6 +142,18 @@ peri_status peri_session_swap_out(peri_session *s, peri_error *err) {
     return PERI_OK;
 }
 
+peri_status peri_session_put_aside(peri_session *s, const uint8_t *kv, int32_t n_tok,
+                                   peri_error *err) {
+    uint64_t n = (uint64_t)n_tok * peri_kv_token_bytes(s->e);
+    s->swapped = n <= SIZE_MAX ? peri_alloc((size_t)n) : NULL;
+    if (!s->swapped)
+        return peri_fail(err, PERI_E_NOMEM, "out of memory: %llu bytes to set a session aside",
+                         (unsigned long long)n);
+    memcpy(s->swapped, kv, (size_t)n);
+    s->n_swapped = n_tok;
+    return PERI_OK;
+}
+
 peri_status peri_session_swap_in(peri_session *s, peri_error *err) {
     int32_t n_tok = s->n_tok;
     bool has_logits = s->has_logits;

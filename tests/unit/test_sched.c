@@ -432,6 +432,37 @@ static void sessions_fork_rewind_and_are_saved_by_request(void **state) {
     close_rig(g);
 }
 
+/* All room is held by one that generates: the restored session waits in host memory, and says the
+ * same. */
+static void a_session_is_restored_while_another_holds_all_room(void **state) {
+    (void)state;
+    int32_t prompt[250], want[40], busy[100];
+    char path[300];
+    sr_fill(prompt, 250, 1);
+    snprintf(path, sizeof path, "%s/sched-full.bin", rig_dir());
+    sr_alone(prompt, 90, &warm, want, 40);
+    sr_alone(prompt, 140, &warm, busy, 100);
+    rig *g = open_rig(256, 1, 48);
+    uint64_t s = open_session(g, &warm), other = open_session(g, &warm);
+    feed(g, s, prompt, 90);
+    ask(g, (peri_request){.kind = PERI_REQUEST_SAVE, .session = s, .path = path});
+    put(g, (peri_request){.kind = PERI_REQUEST_CLOSE, .session = s});
+    feed(g, other, prompt, 140);
+    const sr_record *long_one = generate(g, other, 100);
+    while (long_one->n_tok < 60)
+        assert_true(peri_sched_step(g->s));
+    const sr_record *r = put(g, (peri_request){.kind = PERI_REQUEST_RESTORE, .path = path});
+    assert_int_equal(r->n_final, 1);
+    if (r->final.status) fail_msg("%s", r->error);
+    assert_int_equal(r->final.n_tok, 90);
+    assert_int_equal(long_one->n_final, 0);
+    const sr_record *mine = generate(g, r->final.session, 40);
+    run(g);
+    assert_said(long_one, busy, 100);
+    assert_said(mine, want, 40);
+    close_rig(g);
+}
+
 /* ---- text ------------------------------------------------------------------------------------ */
 
 static sr_record *speak(rig *g, peri_generate how) {
@@ -803,6 +834,7 @@ int main(void) {
         cmocka_unit_test(cancelled_requests_leave_their_session_usable),
         cmocka_unit_test(idle_sessions_make_room_and_go_on),
         cmocka_unit_test(sessions_fork_rewind_and_are_saved_by_request),
+        cmocka_unit_test(a_session_is_restored_while_another_holds_all_room),
         cmocka_unit_test(text_ends_where_it_is_told_to),
         cmocka_unit_test(a_healed_prompt_and_its_text_are_one_text),
         cmocka_unit_test(log_probabilities_are_those_of_the_logits),
