@@ -408,6 +408,17 @@ static void find_all_bandwidths(const peri_registry *r, const peri_place_list *l
         find_bandwidth(r, l->device[k]);
 }
 
+/* "gpu0, cpu: asked for in this order", or that none has room for all. */
+static void explain_list(const peri_registry *r, bool is_asked_for, peri_place_list *l) {
+    peri_text t = {0};
+    for (uint32_t k = 0; k < l->n; k++)
+        peri_text_addf(&t, "%s%s", k ? ", " : "", r->device[l->device[k]].info.name);
+    peri_text_add_str(&t, is_asked_for ? ": asked for in this order"
+                                       : ": none has room for all weights; by their speed");
+    if (!t.failed) peri_escape(l->choice.why, sizeof l->choice.why, t.data);
+    peri_text_fini(&t);
+}
+
 peri_status peri_place_candidates(const peri_registry *r, uint64_t weight_bytes, const char *wanted,
                                   peri_place_list *out, peri_error *err) {
     bool *is_candidate = peri_calloc(r->n_device, sizeof *is_candidate);
@@ -431,11 +442,11 @@ peri_status peri_place_candidates(const peri_registry *r, uint64_t weight_bytes,
     }
     if (st == PERI_OK) find_all_bandwidths(r, out);
     if (st == PERI_OK && (is_list || out->n > 1)) {
-        mark(r, NULL, out, is_candidate);
-        for (uint32_t k = 0; k < out->n; k++)
-            is_candidate[out->device[k]] = true;
+        for (size_t i = 0; i < r->n_device; i++)
+            is_candidate[i] = i == out->device[0];
         out->choice.device = out->device[0];
         explain_choice(r, is_candidate, weight_bytes, is_list ? wanted : NULL, &out->choice);
+        if (out->n > 1) explain_list(r, is_list, out);
     }
     peri_free(is_candidate);
     return st;

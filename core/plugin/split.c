@@ -249,9 +249,9 @@ peri_status peri_split_solve(const peri_split_device *device, uint32_t n_device,
 static void add_range(peri_text *out, const char *what, uint32_t from, uint32_t to,
                       const char *device) {
     if (from == to)
-        peri_text_addf(out, "%s %u on %s\n", what, from, device);
+        peri_text_addf(out, "%slayer %u on %s\n", what, from, device);
     else
-        peri_text_addf(out, "%s %u-%u on %s\n", what, from, to, device);
+        peri_text_addf(out, "%slayers %u-%u on %s\n", what, from, to, device);
 }
 
 /* Runs of layers whose parts of one kind (offset 1: layers, 2: experts) are on one device. */
@@ -272,7 +272,7 @@ static void add_runs(const peri_split *s, const char *const *name, uint32_t offs
 
 void peri_split_describe(const peri_split *s, const char *const *name, peri_text *out) {
     peri_text_addf(out, "embedding on %s\n", name[s->device[0]]);
-    add_runs(s, name, 1, "layers", out);
-    add_runs(s, name, 2, "experts of layers", out);
+    add_runs(s, name, 1, "", out);
+    add_runs(s, name, 2, "experts of ", out);
     peri_text_addf(out, "head on %s\n", name[s->device[s->n_part - 1]]);
 }
