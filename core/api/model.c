@@ -76,11 +76,11 @@ int32_t peri_model_n_ctx(const peri_model *m) {
 }
 
 const char *peri_model_device(const peri_model *m) {
-    return m->engine ? m->engine->backend->info.name : "";
+    return m->engine ? m->engine->names : "";
 }
 
 const char *peri_model_isa(const peri_model *m) {
-    return m->engine ? m->engine->backend->info.isa : "";
+    return m->engine ? peri_engine_isa(m->engine) : "";
 }
 
 const char *peri_model_placement(const peri_model *m) {

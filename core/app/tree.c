@@ -49,8 +49,8 @@ static bool is_table(const json_t *v) {
 }
 
 static bool counts_bytes(const char *key) {
-    static const char *const known[] = {"bytes",     "weights",  "kv",       "arena",
-                                        "mem_total", "mem_free", "mem_limit"};
+    static const char *const known[] = {"bytes", "weights",   "kv",       "arena",
+                                        "room",  "mem_total", "mem_free", "mem_limit"};
     size_t n = strlen(key);
     for (size_t i = 0; i < sizeof known / sizeof known[0]; i++)
         if (strcmp(key, known[i]) == 0) return true;

@@ -229,6 +229,10 @@ static uint64_t used_share(const peri_weights *w, const peri_weight_view *x, uin
     return n;
 }
 
+uint64_t peri_weights_used_bytes(const peri_weights *w, uint32_t i) {
+    return used_share(w, &w->weight[i], w->weight[i].bytes);
+}
+
 uint64_t peri_weights_token_bytes(const peri_weights *w) {
     uint64_t sum = 0;
     bool is_tied = !peri_gguf_find_tensor(w->g, "output.weight");

@@ -56,6 +56,8 @@ const peri_weight_view *peri_weights_at(const peri_weights *w, uint32_t i);
 /* Bytes of all bound weights; and those read for one token (experts: the share that is used). */
 uint64_t peri_weights_bytes(const peri_weights *w);
 uint64_t peri_weights_token_bytes(const peri_weights *w);
+/* Of weight i, those an op that multiplies with it reads for one token. */
+uint64_t peri_weights_used_bytes(const peri_weights *w, uint32_t i);
 /* Multiplications with weights for a token of a prompt, whose logits nobody wants. */
 uint64_t peri_weights_token_macs(const peri_weights *w);
 

@@ -319,6 +319,139 @@ peri_status peri_place_choose(const peri_registry *r, uint64_t weight_bytes, con
     return status;
 }
 
+/* ---- several devices ----------------------------------------------------------------------------
+ */
+
+/* 10^9 bytes/s of the link to a PCI device, as the topology knows it; else the assumed one. */
+static double link_of(const peri_registry *r, const peri_dev_info *info) {
+    for (uint32_t i = 0; i < peri_topology_n_pci(r->topology); i++) {
+        const peri_topo_pci *p = peri_topology_pci(r->topology, i);
+        size_t n = strlen(p->busid);
+        if (p->link_gbps > 0 && strncmp(info->location, "pci:", 4) == 0 &&
+            strncmp(info->location + 4, p->busid, n) == 0)
+            return (double)p->link_gbps;
+    }
+    return PERI_SPLIT_LINK_GBPS;
+}
+
+peri_split_device peri_place_figures(const peri_registry *r, size_t i) {
+    const peri_device *d = &r->device[i];
+    uint64_t room = room_for_weights(d);
+    return (peri_split_device){.name = d->info.name,
+                               .room = room ? room : UINT64_MAX,
+                               .gbps = (double)bandwidth(r, i),
+                               .copy_us = PERI_SPLIT_COPY_US,
+                               .link_gbps = link_of(r, &d->info)};
+}
+
+static bool is_listed(const peri_place_list *l, size_t i) {
+    for (uint32_t k = 0; k < l->n + l->n_reserve; k++)
+        if (l->device[k] == i) return true;
+    return false;
+}
+
+/* Mark the usable devices that are not listed yet and go by `name` (NULL: all native ones). */
+static void mark(const peri_registry *r, const char *name, const peri_place_list *l,
+                 bool *is_candidate) {
+    for (size_t i = 0; i < r->n_device; i++)
+        is_candidate[i] = r->device[i].is_usable && !is_listed(l, i) &&
+                          (name ? is_named(r, i, name) : !is_emulated(&r->device[i]));
+}
+
+/* The devices named, in their order. */
+static peri_status list_named(const peri_registry *r, const char *wanted, bool *is_candidate,
+                              peri_place_list *l, peri_error *err) {
+    peri_text skipped = {0};
+    char name[64], why[BAD_REASON_BYTES];
+    for (const char *s = wanted; *s != 0 && l->n < PERI_SPLIT_DEVICES; s += *s == ',') {
+        size_t n = strcspn(s, ",");
+        snprintf(name, sizeof name, "%.*s", (int)n, s);
+        s += n;
+        if (n == 0) continue;
+        mark(r, name, l, is_candidate);
+        size_t best = best_of(r, is_candidate);
+        if (best < r->n_device) {
+            l->device[l->n++] = best;
+            continue;
+        }
+        why_not(r, name, 0, why, sizeof why);
+        for (uint32_t k = 0; k < l->n; k++)
+            if (is_named(r, l->device[k], name))
+                snprintf(why, sizeof why, "named once more than there are devices of that name");
+        peri_text_addf(&skipped, "%s%s: %s", skipped.size ? "; " : "", name, why);
+    }
+    peri_status st = PERI_OK;
+    if (l->n == 0)
+        st = peri_fail(err, skipped.failed ? PERI_E_NOMEM : PERI_E_NO_DEVICE, "device %s",
+                       skipped.size && !skipped.failed ? skipped.data : wanted);
+    else if (skipped.size && !skipped.failed)
+        peri_log(PERI_LOG_WARN, "device %s", skipped.data);
+    peri_text_fini(&skipped);
+    return st;
+}
+
+/* All native devices that are not listed yet, by speed. */
+static uint32_t list_native(const peri_registry *r, bool *is_candidate, peri_place_list *l) {
+    uint32_t n = 0;
+    for (;;) {
+        mark(r, NULL, l, is_candidate);
+        for (uint32_t k = 0; k < n; k++)
+            is_candidate[l->device[l->n + k]] = false;
+        size_t best = best_of(r, is_candidate);
+        if (best == r->n_device || l->n + n == PERI_SPLIT_DEVICES) return n;
+        l->device[l->n + n++] = best;
+    }
+}
+
+static void find_all_bandwidths(const peri_registry *r, const peri_place_list *l) {
+    for (uint32_t k = 0; l->n > 1 && k < l->n; k++)
+        find_bandwidth(r, l->device[k]);
+}
+
+/* "gpu0, cpu: asked for in this order", or that none has room for all. */
+static void explain_list(const peri_registry *r, bool is_asked_for, peri_place_list *l) {
+    peri_text t = {0};
+    for (uint32_t k = 0; k < l->n; k++)
+        peri_text_addf(&t, "%s%s", k ? ", " : "", r->device[l->device[k]].info.name);
+    peri_text_add_str(&t, is_asked_for ? ": asked for in this order"
+                                       : ": none has room for all weights; by their speed");
+    if (!t.failed) peri_escape(l->choice.why, sizeof l->choice.why, t.data);
+    peri_text_fini(&t);
+}
+
+peri_status peri_place_candidates(const peri_registry *r, uint64_t weight_bytes, const char *wanted,
+                                  peri_place_list *out, peri_error *err) {
+    bool *is_candidate = peri_calloc(r->n_device, sizeof *is_candidate);
+    *out = (peri_place_list){0};
+    if (is_candidate == NULL) return peri_fail(err, PERI_E_NOMEM, "placement: out of memory");
+    peri_status st = PERI_OK;
+    bool is_list = wanted != NULL && strchr(wanted, ',') != NULL;
+    if (is_list) {
+        st = list_named(r, wanted, is_candidate, out, err);
+    } else {
+        st = peri_place_choose(r, weight_bytes, wanted, &out->choice, err);
+        if (st == PERI_OK) {
+            out->n = 1;
+            out->device[0] = out->choice.device;
+            if (wanted == NULL || *wanted == 0) out->n_reserve = list_native(r, is_candidate, out);
+        } else if (st == PERI_E_NO_DEVICE && (wanted == NULL || *wanted == 0)) {
+            uint32_t n = list_native(r, is_candidate, out); /* together they may have room */
+            if (n > 1) st = PERI_OK;
+            out->n = n > 1 ? n : 0;
+        }
+    }
+    if (st == PERI_OK) find_all_bandwidths(r, out);
+    if (st == PERI_OK && (is_list || out->n > 1)) {
+        for (size_t i = 0; i < r->n_device; i++)
+            is_candidate[i] = i == out->device[0];
+        out->choice.device = out->device[0];
+        explain_choice(r, is_candidate, weight_bytes, is_list ? wanted : NULL, &out->choice);
+        if (out->n > 1) explain_list(r, is_list, out);
+    }
+    peri_free(is_candidate);
+    return st;
+}
+
 void peri_place_note(const peri_registry *r, const peri_choice *c, size_t i, uint64_t weight_bytes,
                      char *why, size_t n) {
     char mine[80], other[80];

@@ -27,6 +27,7 @@
 
 #include "base/pool.h"
 #include "perigee/plugin.h"
+#include "split.h"
 #include "topology.h"
 
 typedef struct peri_registry peri_registry;
@@ -116,6 +117,22 @@ typedef struct peri_choice {
  * PERI_E_NO_DEVICE, PERI_E_NOMEM. */
 peri_status peri_place_choose(const peri_registry *r, uint64_t weight_bytes, const char *wanted,
                               peri_choice *out, peri_error *err);
+/* The devices a model may be spread over.  device[0 .. n-1] are to be used, the more preferred
+ * first; device[n .. n+n_reserve-1] only when those cannot do it alone. */
+typedef struct peri_place_list {
+    size_t device[PERI_SPLIT_DEVICES];
+    uint32_t n, n_reserve;
+    peri_choice choice; /* of the first, and why it */
+} peri_place_list;
+
+/* wanted names several devices: those that can be used, in that order; a name given again stands
+ * for the next device that goes by it.  One name: that device.  NULL: the one that
+ * peri_place_choose takes, with all other native devices in reserve, or, where none has room for
+ * all weights, all native devices by their speed.  Errors and warnings as peri_place_choose. */
+peri_status peri_place_candidates(const peri_registry *r, uint64_t weight_bytes, const char *wanted,
+                                  peri_place_list *out, peri_error *err);
+/* Speed, room and link of device i, as far as known.  The name is the registry's. */
+peri_split_device peri_place_figures(const peri_registry *r, size_t i);
 /* Why device i was not chosen (or "chosen"), for `perigee explain`. */
 void peri_place_note(const peri_registry *r, const peri_choice *c, size_t i, uint64_t weight_bytes,
                      char *why, size_t n);

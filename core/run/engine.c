@@ -1,17 +1,18 @@
 /* SPDX-License-Identifier: MIT
  *
- * engine.c - placing a model: device, weights, KV pool, plans.
+ * engine.c - placing a model on devices that were chosen: weights, KV pools, plans.
+ *
+ * Which devices is engine_place.c's business, which part of the model on which engine_split.c's.
  *
  * Buckets.  Three plans cover every step: decode (a few tokens), prefill (up to n_batch tokens, a
  * row per session), and all rows (logits of every token, made only when somebody asks).  They share
- * one arena, sized for the largest made so far. */
+ * one arena per device, sized for the largest made so far. */
 #include "run/engine.h"
 
 #include <stdio.h>
 #include <string.h>
 
 #include "base/alloc.h"
-#include "base/log.h"
 #include "base/reader.h"
 #include "base/status.h"
 #include "model/dtype.h"
@@ -25,17 +26,22 @@ uint64_t peri_engine_kv_bytes_per_token(const peri_arch *a, uint32_t kv_dtype) {
     return n * peri_dtype_get(kv_dtype)->block_bytes;
 }
 
-double peri_engine_predicted_tps(const peri_engine *e) {
-    double gbps = (double)e->backend->info.mem_gbps;
-    uint64_t bytes = peri_weights_token_bytes(e->weights);
-    return gbps > 0 && bytes ? gbps * 1e9 / (double)bytes : 0;
+bool peri_engine_uses(const peri_engine *e, uint32_t d) {
+    return e->seat[d].arena.bytes != 0;
+}
+
+const char *peri_engine_isa(const peri_engine *e) {
+    uint32_t d = 0;
+    while (d + 1 < e->n_device && !peri_engine_uses(e, d))
+        d++;
+    return e->backend[d]->info.isa;
 }
 
 static int32_t min_i32(int32_t a, int32_t b) {
     return a < b ? a : b;
 }
 
-static peri_bucket bucket_of(const peri_engine *e, int kind) {
+peri_bucket peri_engine_bucket(const peri_engine *e, int kind) {
     int32_t n_tok =
         kind == PERI_PLAN_DECODE ? min_i32(PERI_DECODE_TOKENS, e->o.n_batch) : e->o.n_batch;
     int32_t n_seq = min_i32(n_tok, e->o.n_session);
@@ -50,21 +56,44 @@ static peri_bucket bucket_of(const peri_engine *e, int kind) {
     return b;
 }
 
+/* ---- what a plan needs -------------------------------------------------------------------------
+ */
+
+/* A failure that device d is to blame for. */
+static peri_status blame(peri_engine *e, uint32_t d, peri_status st) {
+    if (st) e->failed = d;
+    return st;
+}
+
 /* The arena is replaced by a larger one; no plan keeps addresses. */
-static peri_status grow_arena(peri_engine *e, uint64_t bytes, peri_error *err) {
+static peri_status grow_arena(peri_engine *e, uint32_t d, uint64_t bytes, peri_error *err) {
+    peri_plan_seat *s = &e->seat[d];
     peri_memory larger;
-    if (bytes <= e->arena.bytes) return PERI_OK;
-    peri_status st = peri_memory_alloc(e->backend, bytes, PERI_BUF_ARENA, &larger, err);
+    if (bytes <= s->arena.bytes) return PERI_OK;
+    peri_status st = peri_memory_alloc(e->backend[d], bytes, PERI_BUF_ARENA, &larger, err);
     if (st) return peri_wrap(err, "%llu bytes of activations", (unsigned long long)bytes);
-    peri_memory_free(e->backend, &e->arena);
-    e->arena = larger;
+    peri_memory_free(e->backend[d], &s->arena);
+    s->arena = larger;
+    s->bind.arena = larger.buf;
     return PERI_OK;
 }
 
-/* Where a plan's logits are read to when the device's memory is its own. */
-static peri_status grow_rows(peri_engine *e, uint64_t n_row, peri_error *err) {
-    uint64_t n;
-    if (e->arena.host || n_row <= e->n_rows) return PERI_OK;
+static peri_status grow_staging(peri_engine *e, uint64_t bytes, peri_error *err) {
+    if (bytes <= e->staging_bytes) return PERI_OK;
+    void *larger = bytes <= SIZE_MAX ? peri_alloc_aligned((size_t)bytes, 64) : NULL;
+    if (!larger)
+        return peri_fail(err, PERI_E_NOMEM, "out of memory: %llu bytes between two devices",
+                         (unsigned long long)bytes);
+    peri_free(e->staging);
+    e->staging = larger;
+    e->staging_bytes = bytes;
+    return PERI_OK;
+}
+
+/* Where a plan's logits are read to when the memory of the device they are on is its own. */
+static peri_status grow_rows(peri_engine *e, const peri_plan *p, peri_error *err) {
+    uint64_t n, n_row = (uint64_t)p->bucket.hi[PERI_SYM_R];
+    if (e->seat[peri_plan_last(p)].arena.host || n_row <= e->n_rows) return PERI_OK;
     float *rows = peri_mul_u64(n_row, (uint64_t)e->a->n_vocab, &n) && n <= SIZE_MAX
                       ? peri_alloc_array((size_t)n, sizeof *rows)
                       : NULL;
@@ -77,19 +106,70 @@ static peri_status grow_rows(peri_engine *e, uint64_t n_row, peri_error *err) {
     return PERI_OK;
 }
 
-peri_status peri_engine_plan(peri_engine *e, int kind, peri_plan **out, peri_error *err) {
-    *out = e->plan[kind];
-    if (*out) return PERI_OK;
+static peri_status grow_memory(peri_engine *e, const peri_plan *p, peri_error *err) {
+    peri_status st = grow_staging(e, p->staging_bytes, err);
+    for (uint32_t i = 0; i < p->program->n_ops && !st; i++)
+        st = blame(e, p->device[i], grow_arena(e, p->device[i], p->program->arena_bytes, err));
+    return st ? st : grow_rows(e, p, err);
+}
+
+/* Weight i, read by an op of device d. */
+static peri_status bind_weight(peri_engine *e, uint32_t d, uint32_t i, peri_error *err) {
+    peri_engine_device *at = &e->device[d];
+    const peri_weight_view *w = peri_weights_at(e->weights, i);
+    if (at->weight_buf[i]) return PERI_OK;
+    peri_status st = peri_memory_from(e->backend[d], w->data, w->bytes, &at->weight[i], err);
+    if (st) return peri_wrap(err, "weight %s", w->name);
+    at->weight_buf[i] = at->weight[i].buf;
+    at->weight_bytes += w->bytes;
+    return PERI_OK;
+}
+
+/* The weights a plan's ops read lie on the devices that run them. */
+static peri_status bind_plan(peri_engine *e, const peri_plan *p, peri_error *err) {
+    for (uint32_t i = 0; i < p->program->n_ops; i++) {
+        const peri_op *o = peri_op_at(p->program, i);
+        for (uint32_t k = 0; k < o->n_in; k++) {
+            const peri_tensor *t = peri_operand(p->program, o, k);
+            if (!t || t->kind != PERI_T_WEIGHT) continue;
+            peri_status st = blame(e, p->device[i], bind_weight(e, p->device[i], t->ref, err));
+            if (st) return st;
+        }
+    }
+    return peri_gguf_check(e->g, err);
+}
+
+static peri_status new_plan(peri_engine *e, int kind, peri_plan **out, bool *is_stale,
+                            peri_error *err) {
     peri_graph g;
     uint32_t logits;
-    peri_bucket b = bucket_of(e, kind);
-    peri_plan *p = NULL;
+    peri_bucket b = peri_engine_bucket(e, kind);
+    const peri_plan_places at = {.backend = e->backend,
+                                 .n = e->n_device,
+                                 .split = e->n_device > 1 ? &e->split : NULL,
+                                 .kv_ok = e->n_device > 1 ? e->kv_ok : NULL,
+                                 .kv_at = e->n_device > 1 ? e->kv_at : NULL,
+                                 .n_layer = (uint32_t)e->a->n_layer};
+    *out = NULL;
     peri_graph_init(&g);
     peri_status st = peri_build(e->a, e->weights, &e->kv, e->o.n_ctx, &g, &logits, err);
-    if (!st) st = peri_plan_new(e->backend, &g, logits, &b, &p, err);
-    if (!st) st = grow_arena(e, p->program->arena_bytes, err);
-    if (!st) st = grow_rows(e, (uint64_t)b.hi[PERI_SYM_R], err);
+    if (!st) st = peri_plan_place(&at, &g, logits, &b, out, is_stale, err);
     peri_graph_fini(&g);
+    return st;
+}
+
+peri_status peri_engine_plan(peri_engine *e, int kind, peri_plan **out, peri_error *err) {
+    bool is_stale = false;
+    *out = e->plan[kind];
+    if (*out) return PERI_OK;
+    peri_plan *p = NULL;
+    peri_status st = new_plan(e, kind, &p, &is_stale, err);
+    if (!st && is_stale)
+        st = peri_fail(err, PERI_E_UNSUPPORTED,
+                       "a device declines attention on the keys and values it holds in a step "
+                       "that gives the logits of every token");
+    if (!st) st = grow_memory(e, p, err);
+    if (!st) st = bind_plan(e, p, err);
     if (st) {
         peri_plan_free(p);
         return st;
@@ -98,35 +178,48 @@ peri_status peri_engine_plan(peri_engine *e, int kind, peri_plan **out, peri_err
     return PERI_OK;
 }
 
-static peri_status bind_weights(peri_engine *e, peri_error *err) {
-    uint32_t n = peri_weights_n(e->weights);
-    e->weight = peri_calloc(n, sizeof *e->weight);
-    e->weight_buf = peri_calloc(n, sizeof *e->weight_buf);
-    if (!e->weight || !e->weight_buf)
-        return peri_fail(err, PERI_E_NOMEM, "out of memory binding %u weights", n);
-    for (e->n_weight = 0; e->n_weight < n; e->n_weight++) {
-        const peri_weight_view *w = peri_weights_at(e->weights, e->n_weight);
-        peri_memory *m = &e->weight[e->n_weight];
-        if (peri_memory_from(e->backend, w->data, w->bytes, m, err))
-            return peri_wrap(err, "weight %s", w->name);
-        e->weight_buf[e->n_weight] = m->buf;
+/* ---- placing ------------------------------------------------------------------------------------
+ */
+
+/* Decode and prefill, which must agree on where keys and values lie: made again while a later one
+ * moves them, which narrows kv_ok each time. */
+static peri_status make_plans(peri_engine *e, peri_error *err) {
+    static const int kinds[] = {PERI_PLAN_DECODE, PERI_PLAN_PREFILL};
+    peri_status st = PERI_OK;
+    bool is_stale = true;
+    while (is_stale && !st) {
+        is_stale = false;
+        for (size_t i = 0; i < 2 && !st && !is_stale; i++) {
+            peri_plan_free(e->plan[kinds[i]]);
+            e->plan[kinds[i]] = NULL;
+            st = new_plan(e, kinds[i], &e->plan[kinds[i]], &is_stale, err);
+        }
     }
-    return peri_gguf_check(e->g, err);
+    return st ? st : peri_weights_finish(e->weights, err);
+}
+
+/* Their activations and weights. */
+static peri_status fit_plans(peri_engine *e, peri_error *err) {
+    peri_status st = PERI_OK;
+    for (int i = 0; i < PERI_N_PLAN && !st; i++)
+        if (e->plan[i]) st = grow_memory(e, e->plan[i], err);
+    for (int i = 0; i < PERI_N_PLAN && !st; i++)
+        if (e->plan[i]) st = bind_plan(e, e->plan[i], err);
+    return st;
 }
 
 static peri_status make_pools(peri_engine *e, peri_error *err) {
     uint32_t n = (uint32_t)e->a->n_layer;
     e->pool = peri_calloc(n, sizeof *e->pool);
-    e->pool_buf = peri_calloc(n, sizeof *e->pool_buf);
-    if (!e->pool || !e->pool_buf)
-        return peri_fail(err, PERI_E_NOMEM, "out of memory for %u layers", n);
-    for (e->n_pool = 0; e->n_pool < n; e->n_pool++) {
-        peri_memory *m = &e->pool[e->n_pool];
-        uint64_t bytes = e->kv.layer_bytes[e->n_pool];
-        if (peri_memory_alloc(e->backend, bytes ? bytes : 1, PERI_BUF_POOL, m, err))
+    if (!e->pool) return peri_fail(err, PERI_E_NOMEM, "out of memory for %u layers", n);
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t d = e->kv_at[i];
+        uint64_t bytes = e->kv.layer_bytes[i] ? e->kv.layer_bytes[i] : 1;
+        if (blame(e, d, peri_memory_alloc(e->backend[d], bytes, PERI_BUF_POOL, &e->pool[i], err)))
             return peri_wrap(err, "keys and values of %d x %d tokens (%llu bytes)", e->o.n_session,
                              e->o.n_ctx, (unsigned long long)e->kv.bytes);
-        e->pool_buf[e->n_pool] = m->buf;
+        e->device[d].pool_buf[i] = e->pool[i].buf;
+        e->device[d].kv_bytes += bytes;
     }
     return PERI_OK;
 }
@@ -134,76 +227,150 @@ static peri_status make_pools(peri_engine *e, peri_error *err) {
 static peri_status check_strict(const peri_engine *e, peri_error *err) {
     for (int kind = 0; e->o.is_strict && kind < PERI_N_PLAN; kind++) {
         const peri_plan *p = e->plan[kind];
-        if (p && p->n_note)
-            return peri_fail(err, PERI_E_UNSUPPORTED,
-                             "--strict: device %s declines %s (%u times): %s",
-                             e->backend->info.name, peri_op_name(p->note[0].code), p->note[0].count,
-                             p->note[0].why);
+        const peri_plan_note *n = p && p->n_note ? p->note : NULL;
+        char layers[48] = "", instead[64] = "";
+        if (!n) continue;
+        if (n->first_layer != 0xffff)
+            snprintf(layers, sizeof layers, " of layers %u to %u", n->first_layer, n->last_layer);
+        if (n->to != n->device)
+            snprintf(instead, sizeof instead, "; %s would run it", e->backend[n->to]->info.name);
+        return peri_fail(err, PERI_E_UNSUPPORTED,
+                         "--strict: device %s declines %s%s (%u times): %s%s",
+                         e->backend[n->device]->info.name, peri_op_name(n->code), layers, n->count,
+                         n->why, instead);
     }
     return PERI_OK;
 }
 
-/* Everything that depends on the device; undone by drop_device. */
-static peri_status place_on(peri_engine *e, peri_registry *r, size_t device, peri_error *err) {
-    peri_plan *p;
-    peri_status st = peri_registry_open(r, device, &e->backend, err);
-    if (st) return st;
-    st = peri_memory_check(e->backend, err);
-    if (st) return st;
-    uint32_t tokens = e->backend->info.kv_block_tokens;
+/* Tables of what each device holds. */
+static peri_status make_tables(peri_engine *e, peri_error *err) {
+    uint32_t n_layer = (uint32_t)e->a->n_layer;
+    e->n_weight = peri_weights_n(e->weights);
+    for (uint32_t d = 0; d < e->n_device; d++) {
+        peri_engine_device *at = &e->device[d];
+        at->weight = peri_calloc(e->n_weight, sizeof *at->weight);
+        at->weight_buf = peri_calloc(e->n_weight, sizeof *at->weight_buf);
+        at->pool_buf = peri_calloc(n_layer, sizeof *at->pool_buf);
+        if (!at->weight || !at->weight_buf || !at->pool_buf)
+            return peri_fail(err, PERI_E_NOMEM, "out of memory binding %u weights", e->n_weight);
+        e->seat[d] = (peri_plan_seat){.backend = e->backend[d],
+                                      .bind = {.size = sizeof(peri_bind),
+                                               .n_weights = e->n_weight,
+                                               .n_pools = n_layer,
+                                               .weights = at->weight_buf,
+                                               .pools = at->pool_buf}};
+    }
+    return PERI_OK;
+}
+
+static peri_status open_devices(peri_engine *e, peri_registry *r, const size_t *device, uint32_t n,
+                                peri_error *err) {
+    e->failed = n;
+    for (e->n_device = 0; e->n_device < n; e->n_device++) {
+        uint32_t d = e->n_device;
+        e->device[d] = (peri_engine_device){.index = device[d]};
+        peri_status st = blame(e, d, peri_registry_open(r, device[d], &e->backend[d], err));
+        if (st) return st;
+        st = blame(e, d, peri_memory_check(e->backend[d], err));
+        if (st) {
+            peri_backend_close(e->backend[d]);
+            return st;
+        }
+    }
+    return PERI_OK;
+}
+
+static peri_status lay_out_kv(peri_engine *e, peri_error *err) {
+    uint32_t n_layer = (uint32_t)e->a->n_layer, tokens = e->backend[0]->info.kv_block_tokens;
     if (!tokens || tokens > 4096 || (tokens & (tokens - 1))) tokens = PERI_BLOCK_TOKENS;
     uint64_t per_session = ((uint64_t)e->o.n_ctx + tokens - 1) / tokens, n_block;
     if (!peri_mul_u64(per_session, (uint64_t)e->o.n_session, &n_block) || n_block > INT32_MAX)
         return peri_fail(err, PERI_E_RANGE, "%d sessions of %d tokens are too many", e->o.n_session,
                          e->o.n_ctx);
-    st = peri_kv_layout_init(&e->kv, e->a, e->o.kv_dtype, tokens, (uint32_t)n_block, err);
+    e->kv_ok = peri_alloc_array(n_layer, sizeof *e->kv_ok);
+    e->kv_at = peri_calloc(n_layer, sizeof *e->kv_at);
+    if (!e->kv_ok || !e->kv_at)
+        return peri_fail(err, PERI_E_NOMEM, "out of memory for %u layers", n_layer);
+    for (uint32_t i = 0; i < n_layer; i++) {
+        e->kv_ok[i] = UINT32_MAX;
+        e->kv_at[i] = (uint8_t)(e->n_device > 1 ? e->n_device : 0);
+    }
+    peri_status st =
+        peri_kv_layout_init(&e->kv, e->a, e->o.kv_dtype, tokens, (uint32_t)n_block, err);
     if (!st)
         st = peri_prefix_init(&e->blocks, (uint32_t)n_block, tokens, !e->o.no_prefix_cache, err);
+    return st;
+}
+
+static void name_devices(peri_engine *e) {
+    size_t n = 0;
+    for (uint32_t d = 0; d < e->n_device && n < sizeof e->names; d++)
+        if (peri_engine_uses(e, d))
+            n += (size_t)snprintf(e->names + n, sizeof e->names - n, "%s%s", n ? "," : "",
+                                  e->backend[d]->info.name);
+}
+
+peri_status peri_engine_settle(peri_engine *e, peri_registry *r, const size_t *device,
+                               const uint64_t *limit, uint32_t n, peri_error *err) {
+    peri_status st = open_devices(e, r, device, n, err);
+    if (!st) st = lay_out_kv(e, err);
     if (!st) st = peri_weights_new(e->g, e->a, &e->weights, err);
-    if (!st) st = peri_engine_plan(e, PERI_PLAN_DECODE, &p, err);
-    if (!st) st = peri_weights_finish(e->weights, err);
-    if (!st) st = peri_engine_plan(e, PERI_PLAN_PREFILL, &p, err);
+    if (!st) st = peri_engine_split(e, limit, err);
+    if (!st) st = make_plans(e, err);
     if (!st) st = check_strict(e, err);
-    if (!st) st = bind_weights(e, err);
+    if (!st) st = make_tables(e, err);
+    if (!st) st = fit_plans(e, err);
     if (!st) st = make_pools(e, err);
+    if (!st) name_devices(e);
     return st;
 }
 
 static void drop_memory(peri_engine *e) {
-    for (uint32_t i = 0; i < e->n_pool; i++)
-        peri_memory_free(e->backend, &e->pool[i]);
-    for (uint32_t i = 0; i < e->n_weight; i++)
-        peri_memory_free(e->backend, &e->weight[i]);
-    if (e->backend) peri_memory_free(e->backend, &e->arena);
+    for (int32_t i = 0; e->pool && i < e->a->n_layer; i++)
+        if (e->pool[i].buf) peri_memory_free(e->backend[e->kv_at[i]], &e->pool[i]);
+    for (uint32_t d = 0; d < e->n_device; d++) {
+        peri_engine_device *at = &e->device[d];
+        for (uint32_t i = 0; at->weight && i < e->n_weight; i++)
+            peri_memory_free(e->backend[d], &at->weight[i]);
+        peri_memory_free(e->backend[d], &e->seat[d].arena);
+        peri_free(at->weight);
+        peri_free(at->weight_buf);
+        peri_free(at->pool_buf);
+        *at = (peri_engine_device){0};
+        e->seat[d] = (peri_plan_seat){0};
+    }
     peri_free(e->pool);
-    peri_free(e->pool_buf);
-    peri_free(e->weight);
-    peri_free(e->weight_buf);
     peri_free(e->rows);
-    e->pool = e->weight = NULL;
-    e->pool_buf = e->weight_buf = NULL;
+    peri_free(e->staging);
+    e->pool = NULL;
     e->rows = NULL;
-    e->n_pool = e->n_weight = 0;
-    e->n_rows = 0;
+    e->staging = NULL;
+    e->n_weight = 0;
+    e->n_rows = e->staging_bytes = 0;
 }
 
-static void drop_device(peri_engine *e) {
+void peri_engine_unsettle(peri_engine *e) {
     for (int i = 0; i < PERI_N_PLAN; i++) {
         peri_plan_free(e->plan[i]);
         e->plan[i] = NULL;
     }
     drop_memory(e);
     peri_weights_free(e->weights);
+    e->weights = NULL;
+    peri_split_fini(&e->split);
     peri_prefix_fini(&e->blocks);
     peri_kv_layout_fini(&e->kv);
-    peri_backend_close(e->backend);
-    e->weights = NULL;
-    e->backend = NULL;
+    peri_free(e->kv_ok);
+    peri_free(e->kv_at);
+    e->kv_ok = NULL;
+    e->kv_at = NULL;
+    while (e->n_device)
+        peri_backend_close(e->backend[--e->n_device]);
 }
 
 /* The step block for the largest step: header, four arrays of T, contexts, tables, rows. */
 static peri_status make_step_block(peri_engine *e, peri_error *err) {
-    peri_bucket b = bucket_of(e, PERI_PLAN_ALL_ROWS);
+    peri_bucket b = peri_engine_bucket(e, PERI_PLAN_ALL_ROWS);
     uint64_t n_tok = (uint64_t)b.hi[PERI_SYM_T], n_seq = (uint64_t)b.hi[PERI_SYM_S];
     uint64_t words = 4 * n_tok + n_seq + n_seq * (uint64_t)b.hi[PERI_SYM_B] + n_tok;
     e->step_bytes = sizeof(peri_step) + 4 * words;
@@ -213,55 +380,6 @@ static peri_status make_step_block(peri_engine *e, peri_error *err) {
     e->step = peri_alloc_aligned((size_t)e->step_bytes, 64);
     if (!e->step) return peri_fail(err, PERI_E_NOMEM, "out of memory for a step block");
     return peri_sampler_scratch_new(e->a->n_vocab, &e->scratch, err);
-}
-
-/* Place on device i instead of `first`, which cannot for the reason in why. */
-static bool place_instead(peri_engine *e, peri_registry *r, size_t i, size_t first,
-                          const peri_error *why) {
-    const char *name = peri_registry_device(r, first)->info.name;
-    const char *mine = peri_registry_device(r, i)->info.name;
-    peri_error ignored;
-    drop_device(e);
-    if (place_on(e, r, i, &ignored)) return false;
-    peri_log(PERI_LOG_WARN, "device %s was preferred but cannot run this model (%s); using %s",
-             name, why->text, mine);
-    e->choice.device = i;
-    snprintf(e->choice.why, sizeof e->choice.why, "%s instead of %s: %.150s", mine, name,
-             why->text);
-    return true;
-}
-
-/* Is it the device that cannot, and not the model or this process? */
-static bool is_of_device(const peri_engine *e, peri_status st) {
-    bool has_own = e->backend && !(e->backend->info.flags & PERI_DEV_HOST_MEM);
-    return st == PERI_E_NO_DRIVER || st == PERI_E_DEVICE_LOST || st == PERI_E_UNSUPPORTED ||
-           (st == PERI_E_NOMEM && has_own);
-}
-
-/* A device that cannot run the model is no reason to give up while others are left: the further
- * ones that the user named, or, when none was named, any native one. */
-static peri_status place_somewhere(peri_engine *e, peri_registry *r, peri_error *err) {
-    uint64_t bytes = peri_gguf_file_bytes(e->g);
-    const char *rest = e->o.device;
-    peri_choice other;
-    peri_error ignored;
-    peri_status st = peri_place_choose(r, bytes, rest, &e->choice, err);
-    if (st) return st;
-    size_t first = e->choice.device;
-    st = place_on(e, r, first, err);
-    if (!st || e->o.is_strict || !is_of_device(e, st)) return st;
-    peri_error why = *err;
-    while (rest && (rest = strchr(rest, ',')) != NULL) {
-        if (peri_place_choose(r, bytes, ++rest, &other, &ignored) || other.device == first)
-            continue;
-        if (place_instead(e, r, other.device, first, &why)) return PERI_OK;
-    }
-    for (size_t i = 0; i < peri_registry_n_device(r) && !e->o.device; i++) {
-        const peri_device *d = peri_registry_device(r, i);
-        if (i == first || !d->is_usable || (d->info.flags & PERI_DEV_EMULATED)) continue;
-        if (place_instead(e, r, i, first, &why)) return PERI_OK;
-    }
-    return st;
 }
 
 peri_status peri_engine_new(peri_registry *registry, const peri_gguf *g, const peri_arch *a,
@@ -275,7 +393,7 @@ peri_status peri_engine_new(peri_registry *registry, const peri_gguf *g, const p
     e->a = a;
     e->registry = registry;
     e->o = *o;
-    peri_status st = place_somewhere(e, registry, err);
+    peri_status st = peri_engine_place(e, registry, err);
     if (!st) st = make_step_block(e, err);
     if (st) {
         peri_engine_free(e);
@@ -287,7 +405,7 @@ peri_status peri_engine_new(peri_registry *registry, const peri_gguf *g, const p
 
 void peri_engine_free(peri_engine *e) {
     if (!e) return;
-    drop_device(e);
+    peri_engine_unsettle(e);
     peri_free(e->step);
     peri_sampler_scratch_free(e->scratch);
     peri_free(e->feed_done);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * engine.h - a model placed on a device: bound weights, KV pool, plans, and the step that moves
- * sessions forward.
+ * engine.h - a model placed on one device or several: bound weights, KV pools, plans, and the step
+ * that moves sessions forward.
  *
  * One thread drives an engine.  Interfaces carry plain data - ids, options, logits - so that the
  * engine can move to a process of its own later. */
@@ -22,12 +22,20 @@ enum { PERI_DECODE_TOKENS = 16, PERI_BLOCK_TOKENS = 64 };
 typedef struct peri_engine_options {
     int32_t n_ctx, n_session, n_batch; /* all set, at least 1 */
     uint32_t kv_dtype;                 /* number in dtype.def */
-    const char *device;                /* preference, or NULL */
+    const char *device;                /* names in order of preference, or NULL */
     bool is_strict;                    /* a declined fused op or another fallback is an error */
     bool no_prefix_cache;              /* every token fed is computed */
 } peri_engine_options;
 
 typedef struct peri_session peri_session;
+
+/* One of the engine's devices.  Weights and pools that no op here uses are absent. */
+typedef struct peri_engine_device {
+    size_t index;                      /* in the registry */
+    peri_memory *weight;               /* [n_weight] */
+    peri_buf **weight_buf, **pool_buf; /* [n_weight], [n_layer]: the same as a bind names them */
+    uint64_t weight_bytes, kv_bytes;
+} peri_engine_device;
 
 typedef struct peri_engine {
     const peri_gguf *g;
@@ -35,14 +43,23 @@ typedef struct peri_engine {
     const peri_registry *registry;
     peri_engine_options o;
     peri_choice choice;
-    peri_backend *backend;
+    peri_backend *backend[PERI_SPLIT_DEVICES]; /* [n_device], most preferred first */
+    peri_engine_device device[PERI_SPLIT_DEVICES];
+    peri_plan_seat seat[PERI_SPLIT_DEVICES]; /* what they bring to a step */
+    uint32_t n_device;
+    uint32_t failed;  /* the device whose fault a failed placement was, or n_device */
+    peri_split split; /* what is wanted of them, when there are several */
+    uint32_t *kv_ok;  /* [n_layer], see peri_plan_places */
+    uint8_t *kv_at;   /* [n_layer] the device of the layer's keys and values */
+    char names[96];   /* of the devices that run ops: "opencl,cpu" */
     peri_weights *weights;
     peri_kv_layout kv;
     peri_prefix blocks;
-    peri_plan *plan[PERI_N_PLAN];      /* made at first use */
-    peri_memory arena, *weight, *pool; /* [n_weight], [n_pool]: one per layer */
-    uint32_t n_weight, n_pool;
-    peri_buf **weight_buf, **pool_buf; /* the same as a bind names them */
+    peri_plan *plan[PERI_N_PLAN]; /* made at first use */
+    peri_memory *pool;            /* [n_layer] */
+    uint32_t n_weight;
+    void *staging; /* for copies between two devices' own memories */
+    uint64_t staging_bytes;
     float *rows; /* [n_rows][n_vocab] logits read from a device's own memory */
     uint64_t n_rows;
     void *step;
@@ -59,8 +76,9 @@ typedef struct peri_engine {
     uint64_t n_kv_copied_bytes, n_preempted, n_swapped_bytes;
 } peri_engine;
 
-/* Choose a device (trying the next candidate when one cannot run the model), bind weights, make the
- * decode and prefill plans, allocate the KV pool.  g, a and registry must outlive it. */
+/* Choose devices (giving up one that fails while others are left), decide which runs what, make the
+ * decode and prefill plans, bind weights, allocate the KV pools.  g, a and registry must outlive
+ * it. */
 peri_status peri_engine_new(peri_registry *registry, const peri_gguf *g, const peri_arch *a,
                             const peri_engine_options *o, peri_engine **out, peri_error *err);
 void peri_engine_free(peri_engine *e); /* accepts NULL; all sessions must be gone */
@@ -68,8 +86,26 @@ void peri_engine_free(peri_engine *e); /* accepts NULL; all sessions must be gon
 peri_status peri_engine_plan(peri_engine *e, int kind, peri_plan **out, peri_error *err);
 /* Bytes of keys and values that one token takes over all layers. */
 uint64_t peri_engine_kv_bytes_per_token(const peri_arch *a, uint32_t kv_dtype);
-/* Decode tokens per second that the device's bandwidth allows; 0 when the bandwidth is unknown. */
+/* Decode tokens per second that the devices' bandwidths and the crossings allow; 0 when a bandwidth
+ * is unknown. */
 double peri_engine_predicted_tps(const peri_engine *e);
+/* Is anything run by device d? */
+bool peri_engine_uses(const peri_engine *e, uint32_t d);
+/* Instruction set of the first device that is used. */
+const char *peri_engine_isa(const peri_engine *e);
+/* engine_place.c: choose, and place with peri_engine_settle; what peri_engine_new does first. */
+peri_status peri_engine_place(peri_engine *e, peri_registry *r, peri_error *err);
+/* engine.c: place on the devices whose registry numbers are device[n]; limit[n]: bytes of weights,
+ * keys and values each may hold beyond what the device says, UINT64_MAX = no more is known.
+ * Undone by peri_engine_unsettle, also after a failure. */
+peri_status peri_engine_settle(peri_engine *e, peri_registry *r, const size_t *device,
+                               const uint64_t *limit, uint32_t n, peri_error *err);
+void peri_engine_unsettle(peri_engine *e);
+/* engine_split.c: e->split for the devices opened, of which each gets at most limit[d]. */
+peri_status peri_engine_split(peri_engine *e, const uint64_t *limit, peri_error *err);
+/* What the core knows or assumes of device d. */
+peri_split_device peri_engine_figures(const peri_engine *e, uint32_t d);
+peri_bucket peri_engine_bucket(const peri_engine *e, int kind);
 
 /* ---- steps --------------------------------------------------------------------------------------
  */

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
  * kv.c - see kv.h.  The pool holds [block][token][head][dim] for each layer's keys and for its
- * values, so the tokens of one block are one run of bytes. */
+ * values, so the tokens of one block are one run of bytes.  Each layer's pool lies on a device of
+ * its own choice; what is exported does not show where. */
 #include "run/kv.h"
 
 #include "model/dtype.h"
@@ -24,12 +25,17 @@ static uint64_t token_at(const peri_engine *e, int32_t r, int32_t block, int32_t
     return off + ((uint64_t)block * e->kv.block_tokens + (uint64_t)it) * row_bytes(e, r);
 }
 
+/* The device that r's layer keeps its keys and values on. */
+static peri_backend *pool_owner(const peri_engine *e, int32_t r) {
+    return e->backend[e->kv_at[r / 2]];
+}
+
 peri_status peri_kv_copy(peri_engine *e, int32_t from, int32_t to, int32_t n_tok, uint64_t *bytes,
                          peri_error *err) {
     *bytes = 0;
     for (int32_t r = 0; r < 2 * e->a->n_layer; r++) {
         size_t n = (size_t)n_tok * row_bytes(e, r);
-        peri_status st = peri_memory_copy(e->backend, &e->pool[r / 2], token_at(e, r, to, 0),
+        peri_status st = peri_memory_copy(pool_owner(e, r), &e->pool[r / 2], token_at(e, r, to, 0),
                                           token_at(e, r, from, 0), n, err);
         if (st) return st;
         *bytes += n;
@@ -50,7 +56,7 @@ peri_status peri_kv_export(const peri_engine *e, const int32_t *block, int32_t n
         size_t row = row_bytes(e, r);
         for (int32_t it = 0, n; it < n_tok; it += n) {
             n = run_length(e, it, n_tok);
-            peri_status st = peri_memory_read(e->backend, &e->pool[r / 2],
+            peri_status st = peri_memory_read(pool_owner(e, r), &e->pool[r / 2],
                                               token_at(e, r, block[it / bt], it % bt), dst,
                                               (size_t)n * row, err);
             if (st) return st;
@@ -67,7 +73,7 @@ peri_status peri_kv_import(peri_engine *e, const int32_t *block, peri_kv_range r
         size_t row = row_bytes(e, r);
         for (int32_t it = range.from, n; it < range.to; it += n) {
             n = run_length(e, it, range.to);
-            peri_status st = peri_memory_write(e->backend, &e->pool[r / 2],
+            peri_status st = peri_memory_write(pool_owner(e, r), &e->pool[r / 2],
                                                token_at(e, r, block[it / bt], it % bt),
                                                src + (size_t)it * row, (size_t)n * row, err);
             if (st) return st;

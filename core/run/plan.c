@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT
  *
- * plan.c - asking a device, lowering what it declines, running what it accepted.
+ * plan.c - asking devices, lowering what they decline, running what they accepted.
  *
  * Packing assigns arena offsets, which no answer may depend on; so the graph is packed once per
  * round of questions, all declined ops of a round are lowered together, and rounds end when nothing
- * was declined. */
+ * was lowered.  Who runs what the wanted device declines even then is plan_place.c's business. */
 #include "run/plan.h"
 
 #include <stdio.h>
@@ -12,6 +12,8 @@
 
 #include "base/alloc.h"
 #include "base/status.h"
+#include "model/dtype.h"
+#include "run/plan_int.h"
 
 #include "base/compiler.h"
 
@@ -19,85 +21,130 @@ bool peri_plan_fits(const peri_bucket *b, int32_t n_tok, int32_t n_seq, int32_t 
     return n_tok <= b->hi[PERI_SYM_T] && n_seq <= b->hi[PERI_SYM_S] && n_row <= b->hi[PERI_SYM_R];
 }
 
+uint8_t peri_plan_last(const peri_plan *p) {
+    return p->device[p->program->n_ops - 1];
+}
+
+uint64_t peri_plan_act_bytes(const peri_plan *p, uint32_t tensor, const int32_t *n) {
+    const peri_tensor *t = peri_tensor_at(p->program, tensor);
+    uint64_t bytes = peri_dtype_get(t->dtype)->block_bytes;
+    for (int i = 0; i < 4; i++)
+        bytes *= (uint64_t)peri_dim(t, i, n);
+    return bytes;
+}
+
 void peri_plan_free(peri_plan *p) {
     if (!p) return;
     peri_free(p->program);
+    peri_free(p->device);
     peri_free(p->numerics);
+    peri_free(p->crossing);
+    peri_free(p->note);
     peri_free(p);
 }
 
-static void note_declined(peri_plan *p, uint16_t code, const char *why) {
-    for (uint32_t i = 0; i < p->n_note; i++) {
-        if (p->note[i].code != code || strcmp(p->note[i].why, why)) continue;
-        p->note[i].count++;
-        return;
-    }
-    if (p->n_note == sizeof p->note / sizeof p->note[0]) return;
-    struct peri_plan_note *n = &p->note[p->n_note++];
-    n->code = code;
-    n->count = 1;
-    snprintf(n->why, sizeof n->why, "%s", why);
+/* ---- asking -------------------------------------------------------------------------------------
+ */
+
+static void add_layer(peri_plan_note *n, uint16_t layer) {
+    if (layer == 0xffff) return;
+    if (n->first_layer == 0xffff || layer < n->first_layer) n->first_layer = layer;
+    if (n->last_layer == 0xffff || layer > n->last_layer) n->last_layer = layer;
 }
 
-/* Ask about op i; *yes and, for a yes, the numerics. */
-static peri_status ask(peri_backend *d, peri_plan *p, uint32_t i, peri_support *s,
-                       peri_error *err) {
+peri_status peri_plan_note_declined(peri_plan *p, const peri_op *o, uint8_t device, uint8_t to,
+                                    const char *why, peri_error *err) {
+    peri_plan_note *n = NULL;
+    for (uint32_t i = 0; i < p->n_note && !n; i++) {
+        peri_plan_note *c = &p->note[i];
+        if (c->code == o->code && c->device == device && c->to == to && !strcmp(c->why, why)) n = c;
+    }
+    if (!n && p->n_note == p->note_room) {
+        uint32_t room = p->note_room ? 2 * p->note_room : 8;
+        peri_plan_note *larger = peri_resize_array(p->note, room, sizeof *larger);
+        if (!larger) return peri_fail(err, PERI_E_NOMEM, "out of memory making a plan");
+        p->note = larger;
+        p->note_room = room;
+    }
+    if (!n) {
+        n = &p->note[p->n_note++];
+        *n = (peri_plan_note){.code = o->code,
+                              .first_layer = 0xffff,
+                              .last_layer = 0xffff,
+                              .device = device,
+                              .to = to};
+        snprintf(n->why, sizeof n->why, "%s", why);
+    }
+    n->count++;
+    add_layer(n, o->layer);
+    return PERI_OK;
+}
+
+peri_status peri_plan_ask(peri_backend *d, const peri_plan *p, uint32_t i, peri_support *s,
+                          peri_error *err) {
     *s = (peri_support){.size = sizeof *s};
     peri_status st = d->api.supports(d->dev, p->program, i, &p->bucket, s, err);
     s->numerics[sizeof s->numerics - 1] = '\0';
     s->why[sizeof s->why - 1] = '\0';
-    return st;
+    if (!s->yes && !*s->why) snprintf(s->why, sizeof s->why, "no reason given");
+    return st ? peri_wrap(err, "device %s: asked about %s", d->info.name,
+                          peri_op_name(peri_op_at(p->program, i)->code))
+              : PERI_OK;
 }
 
-/* One round: *n_lowered ops were replaced in g. */
-static peri_status ask_all(peri_backend *d, peri_plan *p, peri_graph *g, uint32_t *n_lowered,
-                           peri_error *err) {
+/* One round: *n_lowered ops were replaced in g.  Answers are those of the wanted devices. */
+static peri_status ask_all(const peri_plan_places *at, peri_plan *p, peri_graph *g,
+                           peri_answer *answer, uint32_t *n_lowered, peri_error *err) {
     uint32_t shift = 0; /* ops inserted in g before the op the program calls i */
     *n_lowered = 0;
     for (uint32_t i = 0; i < p->program->n_ops; i++) {
         const peri_op *o = peri_op_at(p->program, i);
+        peri_answer *a = &answer[i];
         peri_support s;
-        peri_status st = ask(d, p, i, &s, err);
-        if (st)
-            return peri_wrap(err, "device %s: asked about %s", d->info.name, peri_op_name(o->code));
+        *a = (peri_answer){0};
+        if (at->split) a->want = at->split->device[peri_plan_part(g, i + shift, at->n_layer)];
+        peri_status st = peri_plan_ask(at->backend[a->want], p, i, &s, err);
+        if (st) return st;
         if (s.yes) {
-            memcpy(p->numerics[i], s.numerics, sizeof s.numerics);
+            a->yes = 1u << a->want;
+            memcpy(a->numerics, s.numerics, sizeof a->numerics);
             continue;
         }
+        memcpy(a->why, s.why, sizeof a->why);
         uint32_t before = g->n_op;
-        if (!peri_graph_lower(g, i + shift)) {
-            char layer[24] = "outside the layers";
-            if (o->layer != 0xffff) snprintf(layer, sizeof layer, "of layer %u", o->layer);
-            return peri_fail(err, PERI_E_UNSUPPORTED, "device %s cannot run %s %s: %s",
-                             d->info.name, peri_op_name(o->code), layer,
-                             *s.why ? s.why : "no reason given");
-        }
-        note_declined(p, o->code, *s.why ? s.why : "no reason given");
+        if (!peri_graph_lower(g, i + shift)) continue;
+        st = peri_plan_note_declined(p, o, a->want, a->want, s.why, err);
+        if (st) return st;
         shift += g->n_op - before;
         ++*n_lowered;
     }
     return PERI_OK;
 }
 
-peri_status peri_plan_new(peri_backend *d, peri_graph *g, uint32_t logits,
-                          const peri_bucket *bucket, peri_plan **out, peri_error *err) {
+peri_status peri_plan_place(const peri_plan_places *at, peri_graph *g, uint32_t logits,
+                            const peri_bucket *bucket, peri_plan **out, bool *is_stale,
+                            peri_error *err) {
     *out = NULL;
+    *is_stale = false;
     peri_plan *p = peri_calloc(1, sizeof *p);
     if (!p) return peri_fail(err, PERI_E_NOMEM, "out of memory making a plan");
     p->bucket = *bucket;
     p->logits = logits;
     peri_status st;
+    peri_answer *answer = NULL;
     uint32_t n_lowered = 0;
     do {
         peri_free(p->program);
-        peri_free(p->numerics);
-        p->numerics = NULL;
+        peri_free(answer);
+        answer = NULL;
         st = peri_graph_pack(g, bucket, &p->program, err);
         if (st) break;
-        p->numerics = peri_calloc(p->program->n_ops, sizeof *p->numerics);
-        st = p->numerics ? ask_all(d, p, g, &n_lowered, err)
-                         : peri_fail(err, PERI_E_NOMEM, "out of memory making a plan");
+        answer = peri_calloc(p->program->n_ops, sizeof *answer);
+        st = answer ? ask_all(at, p, g, answer, &n_lowered, err)
+                    : peri_fail(err, PERI_E_NOMEM, "out of memory making a plan");
     } while (!st && n_lowered);
+    if (!st) st = peri_plan_assign(at, g, p, answer, is_stale, err);
+    peri_free(answer);
     if (st) {
         peri_plan_free(p);
         return st;
@@ -106,17 +153,58 @@ peri_status peri_plan_new(peri_backend *d, peri_graph *g, uint32_t logits,
     return PERI_OK;
 }
 
-peri_status peri_plan_run(const peri_plan *p, peri_backend *d, const peri_bind *bind,
-                          const peri_step *step, peri_error *err) {
+peri_status peri_plan_new(peri_backend *d, peri_graph *g, uint32_t logits,
+                          const peri_bucket *bucket, peri_plan **out, peri_error *err) {
+    peri_plan_places at = {.backend = &d, .n = 1};
+    bool is_stale;
+    return peri_plan_place(&at, g, logits, bucket, out, &is_stale, err);
+}
+
+/* ---- running ------------------------------------------------------------------------------------
+ */
+
+/* The copy goes straight where one of the two memories has addresses. */
+static peri_status cross(const peri_plan *p, const peri_crossing *c, const peri_plan_seat *seat,
+                         void *staging, const peri_step *step, peri_error *err) {
+    const peri_plan_seat *from = &seat[c->from], *to = &seat[c->to];
+    uint64_t off = peri_tensor_at(p->program, c->tensor)->off;
+    uint64_t bytes = peri_plan_act_bytes(p, c->tensor, step->n);
+    if (!bytes) return PERI_OK;
+    if (from->arena.host)
+        return peri_memory_write(to->backend, &to->arena, off, (char *)from->arena.host + off,
+                                 bytes, err);
+    void *at = to->arena.host ? (char *)to->arena.host + off : staging;
+    peri_status st = peri_memory_read(from->backend, &from->arena, off, at, bytes, err);
+    if (!st && !to->arena.host)
+        st = peri_memory_write(to->backend, &to->arena, off, at, bytes, err);
+    return st;
+}
+
+peri_status peri_plan_run_on(const peri_plan *p, const peri_plan_seat *seat, void *staging,
+                             const peri_step *step, peri_error *err) {
+    uint32_t next = 0; /* crossing */
     for (uint32_t i = 0; i < p->program->n_ops; i++) {
+        const peri_plan_seat *at = &seat[p->device[i]];
+        const peri_op *o = peri_op_at(p->program, i);
         peri_error local = {0};
-        peri_status st = d->api.run_op(d->dev, p->program, i, bind, step, &local);
+        peri_status st = PERI_OK;
+        for (; next < p->n_crossing && p->crossing[next].op == i && !st; next++)
+            st = cross(p, &p->crossing[next], seat, staging, step, err);
+        if (st)
+            return peri_wrap(err, "moving %s's input (op %u, layer %d)", peri_op_name(o->code), i,
+                             o->layer == 0xffff ? -1 : o->layer);
+        st = at->backend->api.run_op(at->backend->dev, p->program, i, &at->bind, step, &local);
         if (!st) continue;
         if (st > 0) st = PERI_E_OTHER; /* the plugin broke rule R3 */
-        const peri_op *o = peri_op_at(p->program, i);
         local.text[sizeof local.text - 1] = '\0';
-        return peri_fail(err, st, "device %s: %s (op %u, layer %d): %s", d->info.name,
+        return peri_fail(err, st, "device %s: %s (op %u, layer %d): %s", at->backend->info.name,
                          peri_op_name(o->code), i, o->layer == 0xffff ? -1 : o->layer, local.text);
     }
     return PERI_OK;
+}
+
+peri_status peri_plan_run(const peri_plan *p, peri_backend *d, const peri_bind *bind,
+                          const peri_step *step, peri_error *err) {
+    const peri_plan_seat seat = {.backend = d, .bind = *bind};
+    return peri_plan_run_on(p, &seat, NULL, step, err);
 }

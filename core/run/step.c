@@ -140,22 +140,17 @@ static peri_status run_step(batch *b, peri_error *err) {
     peri_status st = peri_engine_plan(e, choose_parts(b), &plan, err);
     if (st) return st;
     const peri_step *step = fill_step(b);
-    peri_bind bind = {.size = sizeof bind,
-                      .n_weights = e->n_weight,
-                      .n_pools = e->n_pool,
-                      .arena = e->arena.buf,
-                      .weights = e->weight_buf,
-                      .pools = e->pool_buf};
-    st = peri_plan_run(plan, e->backend, &bind, step, err);
+    st = peri_plan_run_on(plan, e->seat, e->staging, step, err);
+    const peri_plan_seat *last = &e->seat[peri_plan_last(plan)];
     const peri_tensor *t = peri_tensor_at(plan->program, plan->logits);
-    const float *logits = e->arena.host ? peri_ptr(&bind, t) : e->rows;
-    if (!st && !e->arena.host)
-        st = peri_memory_read(e->backend, &e->arena, t->off, e->rows,
+    const float *logits = last->arena.host ? peri_ptr(&last->bind, t) : e->rows;
+    if (!st && !last->arena.host)
+        st = peri_memory_read(last->backend, &last->arena, t->off, e->rows,
                               (uint64_t)b->n_row * (uint64_t)e->a->n_vocab * sizeof *e->rows, err);
     if (!st) st = peri_gguf_check(e->g, err);
     if (st) return st;
     delivery d = {b, logits};
-    peri_pool_run(e->backend->pool, (uint32_t)b->n_seq, deliver_part, &d);
+    peri_pool_run(last->backend->pool, (uint32_t)b->n_seq, deliver_part, &d);
     for (int32_t s = 0; s < b->n_seq; s++)
         b->done[b->part[s].feed] += (size_t)b->part[s].n_tok;
     return PERI_OK;

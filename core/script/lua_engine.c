@@ -211,8 +211,8 @@ static int model_info(lua_State *L) {
     set_integer(L, "n_ctx", e->o.n_ctx);
     set_integer(L, "n_session", e->o.n_session);
     set_integer(L, "n_vocab", e->a->n_vocab);
-    set_text(L, "device", e->backend->info.name);
-    set_text(L, "isa", e->backend->info.isa);
+    set_text(L, "device", e->names);
+    set_text(L, "isa", peri_engine_isa(e));
     set_text(L, "placement", e->choice.why);
     if (t) {
         set_token(L, t, peri_tokenizer_bos(t), "bos", "bos_text");

@@ -1,0 +1,278 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * split.c - filling devices with the parts of a model, by benefit per byte and by predicted time.
+ *
+ * Problem.  A model may be larger than its fastest device.  Cutting it into whole layers leaves the
+ * slow device with attention, which every token reads in full, while the fast one holds experts of
+ * which a token reads a few.  So parts are the unit, and what a byte of memory saves decides:
+ *
+ *     benefit per byte = bytes read per token / bytes held * (1 / GB/s slow - 1 / GB/s fast)
+ *
+ * The second factor is the same for all parts of a device, so the first alone orders them; equal
+ * ones (the layers of a dense model) go in the order of the chain, so that neighbours stay
+ * together.  Each device is filled in turn; the last one takes what is left.
+ *
+ * Then copies.  Whether the result is worth its crossings is asked over the whole chain at once: a
+ * part may stay or move to a later device (which is the slower, so memory that matters is only ever
+ * freed), at the cost
+ *
+ *     bytes read / GB/s  +  copies * microseconds  +  bytes copied / GB/s of the slower link.
+ *
+ * If the moved parts do not fit where they go, the first answer stands.  Choosing parts and
+ * minding copies at the same time would be a knapsack; this order is exact where copies are cheap
+ * beside reading weights, which is where a split pays at all. */
+#include "plugin/split.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/status.h"
+
+#include "base/compiler.h"
+
+typedef struct solver {
+    const peri_split_device *device;
+    const peri_split_part *part;
+    uint32_t n_device, n_part;
+    bool is_tied;
+} solver;
+
+void peri_split_fini(peri_split *s) {
+    peri_free(s->device);
+    peri_free(s->is_empty);
+    *s = (peri_split){0};
+}
+
+static bool is_empty(const peri_split_part *p) {
+    return !p->bytes && !p->kv_bytes && !p->token_bytes;
+}
+
+static uint64_t bytes_of(const peri_split_part *p) {
+    return p->bytes + p->kv_bytes;
+}
+
+/* Bytes read per token and byte held. */
+static double density(const peri_split_part *p) {
+    uint64_t held = bytes_of(p);
+    return held ? (double)(p->token_bytes + p->kv_token_bytes) / (double)held : 0;
+}
+
+/* ---- filling ----------------------------------------------------------------------------------*/
+
+/* The part to place next: the densest left, of equal ones the first. */
+static uint32_t next_part(const solver *v, const bool *is_tried) {
+    uint32_t best = v->n_part;
+    for (uint32_t i = 0; i < v->n_part; i++)
+        if (!is_tried[i] && (best == v->n_part || density(&v->part[i]) > density(&v->part[best])))
+            best = i;
+    return best;
+}
+
+/* Give device d what fits of the parts that are not placed.  What belongs together (the embedding
+ * that is also the head) is the head's weight. */
+static void fill(const solver *v, uint32_t d, peri_split *s, bool *is_placed, bool *is_tried) {
+    for (uint32_t i = 0; i < v->n_part; i++)
+        is_tried[i] = is_placed[i];
+    for (uint32_t i; (i = next_part(v, is_tried)) < v->n_part;) {
+        uint64_t bytes = bytes_of(&v->part[i]);
+        is_tried[i] = true;
+        if (bytes > v->device[d].room - s->held[d]) continue;
+        s->held[d] += bytes;
+        s->device[i] = (uint8_t)d;
+        is_placed[i] = true;
+    }
+}
+
+static peri_status too_little(const solver *v, peri_error *err) {
+    peri_text list = {0};
+    uint64_t need = 0;
+    for (uint32_t i = 0; i < v->n_part; i++)
+        need += bytes_of(&v->part[i]);
+    for (uint32_t d = 0; d < v->n_device; d++)
+        peri_text_addf(&list, "%s%s has %" PRIu64 " MiB", d ? ", " : "", v->device[d].name,
+                       v->device[d].room >> 20);
+    peri_status st = peri_fail(
+        err, PERI_E_NOMEM, "not enough memory: weights, keys and values need %" PRIu64 " MiB; %s",
+        need >> 20, list.failed ? "out of memory" : list.data);
+    peri_text_fini(&list);
+    return st;
+}
+
+/* ---- time -------------------------------------------------------------------------------------*/
+
+static double read_s(const peri_split_device *d, const peri_split_part *p, bool with_kv) {
+    return ((double)p->token_bytes + (with_kv ? (double)p->kv_token_bytes : 0)) / (d->gbps * 1e9);
+}
+
+static double copy_s(const peri_split_device *a, const peri_split_device *b,
+                     const peri_split_part *p) {
+    double us = a->copy_us > b->copy_us ? a->copy_us : b->copy_us;
+    double gbps = a->link_gbps < b->link_gbps ? a->link_gbps : b->link_gbps;
+    return p->n_copy * us * 1e-6 + (double)p->copy_bytes / (gbps * 1e9);
+}
+
+static bool knows_all_speeds(const solver *v) {
+    for (uint32_t d = 0; d < v->n_device; d++)
+        if (v->device[d].gbps <= 0) return false;
+    return true;
+}
+
+void peri_split_measure(const peri_split_device *device, const peri_split_part *part,
+                        peri_split *s) {
+    uint8_t before = s->device[0];
+    bool is_known = true;
+    memset(s->held, 0, sizeof s->held);
+    s->n_copy = 0;
+    s->copy_bytes = 0;
+    s->token_s = 0;
+    for (uint32_t i = 0; i < s->n_part; i++) {
+        uint8_t d = s->device[i];
+        if (is_empty(&part[i])) continue;
+        s->held[d] += bytes_of(&part[i]);
+        is_known = is_known && device[d].gbps > 0;
+        if (device[d].gbps > 0) s->token_s += read_s(&device[d], &part[i], false);
+        if (d != before) {
+            s->n_copy += part[i].n_copy;
+            s->copy_bytes += part[i].copy_bytes;
+            s->token_s += copy_s(&device[before], &device[d], &part[i]);
+        }
+        before = d;
+    }
+    if (!is_known) s->token_s = 0;
+}
+
+/* ---- copies -----------------------------------------------------------------------------------*/
+
+static bool is_fixed(const solver *v, uint32_t i) {
+    return v->is_tied && (i == 0 || i == v->n_part - 1);
+}
+
+/* cost[i][d]: the cheapest token up to part i on d; from: where the part before is then. */
+static void walk(const solver *v, const uint8_t *first, double *cost, uint8_t *from) {
+    uint32_t n = v->n_device;
+    for (uint32_t i = 0; i < v->n_part; i++) {
+        const peri_split_part *p = &v->part[i];
+        for (uint32_t d = 0; d < n; d++) {
+            double least = i ? 1e300 : 0;
+            from[i * n + d] = (uint8_t)d;
+            for (uint32_t b = 0; i && b < n; b++) {
+                if (is_empty(p) && b != d) continue;
+                double c =
+                    cost[(i - 1) * n + b] + (b == d ? 0 : copy_s(&v->device[b], &v->device[d], p));
+                if (c >= least) continue;
+                least = c;
+                from[i * n + d] = (uint8_t)b;
+            }
+            bool is_allowed = is_empty(p) || (is_fixed(v, i) ? d == first[i] : d >= first[i]);
+            cost[i * n + d] = !is_allowed ? 1e300 : least + read_s(&v->device[d], p, true);
+        }
+    }
+}
+
+static bool fits(const solver *v, const peri_split *s) {
+    for (uint32_t d = 0; d < v->n_device; d++)
+        if (s->held[d] > v->device[d].room) return false;
+    return true;
+}
+
+/* Move parts to later devices where that saves time. */
+static peri_status save_copies(const solver *v, peri_split *s, peri_error *err) {
+    size_t n = (size_t)v->n_part * v->n_device;
+    double *cost = peri_alloc_array(n, sizeof *cost);
+    uint8_t *from = peri_alloc_array(n, 1), *first = peri_alloc_array(v->n_part, 1);
+    bool ok = cost && from && first;
+    if (ok) {
+        memcpy(first, s->device, v->n_part);
+        walk(v, first, cost, from);
+        const double *end = &cost[(v->n_part - 1) * v->n_device];
+        uint8_t d = 0;
+        for (uint32_t k = 1; k < v->n_device; k++)
+            if (end[k] < end[d]) d = (uint8_t)k;
+        for (uint32_t i = v->n_part; i-- > 0;) {
+            s->device[i] = d;
+            d = from[i * v->n_device + d];
+        }
+        peri_split_measure(v->device, v->part, s);
+        if (!fits(v, s)) memcpy(s->device, first, v->n_part);
+    }
+    peri_free(cost);
+    peri_free(from);
+    peri_free(first);
+    return ok ? PERI_OK : peri_fail(err, PERI_E_NOMEM, "placement: out of memory");
+}
+
+/* ---- deciding ---------------------------------------------------------------------------------*/
+
+/* Parts that hold nothing follow the part before. */
+static void place_empty(const solver *v, peri_split *s) {
+    for (uint32_t i = 1; i < v->n_part; i++)
+        if (is_empty(&v->part[i])) s->device[i] = s->device[i - 1];
+}
+
+peri_status peri_split_solve(const peri_split_device *device, uint32_t n_device,
+                             const peri_split_part *part, uint32_t n_part, bool is_tied,
+                             peri_split *out, peri_error *err) {
+    solver v = {device, part, n_device, n_part, is_tied};
+    *out = (peri_split){.n_part = n_part, .n_device = n_device};
+    bool *is_placed = peri_calloc(n_part, sizeof *is_placed);
+    bool *is_tried = peri_calloc(n_part, sizeof *is_tried);
+    out->device = peri_calloc(n_part, 1);
+    out->is_empty = peri_calloc(n_part, sizeof *out->is_empty);
+    peri_status st = is_placed && is_tried && out->device && out->is_empty
+                         ? PERI_OK
+                         : peri_fail(err, PERI_E_NOMEM, "placement: out of memory");
+    if (!st) {
+        for (uint32_t i = 0; i < n_part; i++)
+            out->is_empty[i] = is_empty(&part[i]);
+        for (uint32_t i = 0; i < n_part; i++)
+            is_placed[i] = is_empty(&part[i]) || (is_tied && i == 0);
+        for (uint32_t d = 0; d < n_device; d++)
+            fill(&v, d, out, is_placed, is_tried);
+        for (uint32_t i = 0; i < n_part && !st; i++)
+            if (!is_placed[i]) st = too_little(&v, err);
+    }
+    if (!st) {
+        if (is_tied) out->device[0] = out->device[n_part - 1];
+        place_empty(&v, out);
+        if (n_device > 1 && knows_all_speeds(&v)) st = save_copies(&v, out, err);
+    }
+    if (!st) peri_split_measure(device, part, out);
+    peri_free(is_placed);
+    peri_free(is_tried);
+    if (st) peri_split_fini(out);
+    return st;
+}
+
+/* ---- in words ---------------------------------------------------------------------------------*/
+
+static void add_range(peri_text *out, const char *what, uint32_t from, uint32_t to,
+                      const char *device) {
+    if (from == to)
+        peri_text_addf(out, "%slayer %u on %s\n", what, from, device);
+    else
+        peri_text_addf(out, "%slayers %u-%u on %s\n", what, from, to, device);
+}
+
+/* Runs of layers whose parts of one kind (offset 1: layers, 2: experts) are on one device. */
+static void add_runs(const peri_split *s, const char *const *name, uint32_t offset,
+                     const char *what, peri_text *out) {
+    uint32_t n_layer = (s->n_part - 2) / 2, first = 0;
+    bool is_open = false;
+    for (uint32_t il = 0; il <= n_layer; il++) {
+        uint32_t i = 2 * il + offset;
+        bool is_part = il < n_layer && !s->is_empty[i];
+        bool goes_on = is_part && is_open && s->device[i] == s->device[2 * first + offset];
+        if (is_open && !goes_on)
+            add_range(out, what, first, il - 1, name[s->device[2 * first + offset]]);
+        if (is_part && !goes_on) first = il;
+        is_open = is_part;
+    }
+}
+
+void peri_split_describe(const peri_split *s, const char *const *name, peri_text *out) {
+    peri_text_addf(out, "embedding on %s\n", name[s->device[0]]);
+    add_runs(s, name, 1, "", out);
+    add_runs(s, name, 2, "experts of ", out);
+    peri_text_addf(out, "head on %s\n", name[s->device[s->n_part - 1]]);
+}

@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * engine_place.c - which devices a model is placed on, and what happens when one of them cannot.
+ *
+ * Problem.  Whether a device can run a model is only known when everything has been tried: ops are
+ * asked, memory is allocated.  A device that fails is no reason to give up while others are left.
+ *
+ * Choice.  The candidates of place.c are placed together.  When that fails and a device is to
+ * blame, in this order: (1) the native devices held in reserve join, when the user named none; (2)
+ * a device that ran out of memory is given less, once; (3) it is left out.  Each is one line in the
+ * log, and with --strict an error instead. */
+#include <stdio.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "base/status.h"
+#include "run/engine.h"
+
+#include "base/compiler.h"
+
+typedef struct attempt {
+    size_t device[PERI_SPLIT_DEVICES];
+    uint64_t limit[PERI_SPLIT_DEVICES];
+    uint32_t n, n_reserve;
+} attempt;
+
+static const char *name_of(const peri_registry *r, size_t device) {
+    return peri_registry_device(r, device)->info.name;
+}
+
+/* Is it a device that cannot, and not the model or this process? */
+static bool is_of_device(const peri_engine *e, peri_status st) {
+    bool has_own = false;
+    for (uint32_t d = 0; d < e->n_device; d++)
+        has_own = has_own || !(e->backend[d]->info.flags & PERI_DEV_HOST_MEM);
+    return st == PERI_E_NO_DRIVER || st == PERI_E_DEVICE_LOST || st == PERI_E_UNSUPPORTED ||
+           (st == PERI_E_NOMEM && has_own);
+}
+
+static void join_reserve(const peri_registry *r, attempt *a, const char *why) {
+    a->n += a->n_reserve;
+    a->n_reserve = 0;
+    peri_log(
+        PERI_LOG_WARN, "device %s was preferred but cannot run all of this model (%s); %s%s help",
+        name_of(r, a->device[0]), why, name_of(r, a->device[1]), a->n > 2 ? " and others" : " may");
+}
+
+static void leave_out(const peri_registry *r, attempt *a, uint32_t d, const char *why) {
+    size_t device = a->device[d];
+    for (uint32_t i = d; i + 1 < a->n; i++) {
+        a->device[i] = a->device[i + 1];
+        a->limit[i] = a->limit[i + 1];
+    }
+    a->n--;
+    peri_log(PERI_LOG_WARN, "device %s was preferred but cannot run this model (%s); using %s",
+             name_of(r, device), why, name_of(r, a->device[0]));
+}
+
+/* Change the attempt for the next try; false when there is nothing left to try. */
+static bool change(peri_engine *e, const peri_registry *r, attempt *a, peri_status st,
+                   const peri_error *why) {
+    uint32_t d = e->failed;
+    if (a->n_reserve) {
+        join_reserve(r, a, why->text);
+        return true;
+    }
+    if (a->n < 2 || d >= a->n) return false;
+    uint64_t held = d < e->n_device ? e->device[d].weight_bytes + e->device[d].kv_bytes : 0;
+    if (st == PERI_E_NOMEM && held && a->limit[d] == UINT64_MAX) {
+        a->limit[d] = held - held / 8;
+        peri_log(
+            PERI_LOG_WARN,
+            "device %s ran out of memory (%s); it gets %llu MiB and the other devices the rest",
+            name_of(r, a->device[d]), why->text, (unsigned long long)(a->limit[d] >> 20));
+        return true;
+    }
+    leave_out(r, a, d, why->text);
+    return true;
+}
+
+/* "a on x: ...; with b for what it does not hold". */
+static void explain(peri_engine *e, const peri_place_list *list, const attempt *a,
+                    const peri_error *why) {
+    const peri_registry *r = e->registry;
+    e->choice = list->choice;
+    if (a->device[0] != list->device[0]) {
+        e->choice.device = a->device[0];
+        snprintf(e->choice.why, sizeof e->choice.why, "%s instead of %s: %.150s",
+                 name_of(r, a->device[0]), name_of(r, list->device[0]), why->text);
+    }
+    size_t n = strlen(e->choice.why);
+    if (strchr(e->names, ','))
+        snprintf(e->choice.why + n, sizeof e->choice.why - n, "; on %s together", e->names);
+}
+
+peri_status peri_engine_place(peri_engine *e, peri_registry *r, peri_error *err) {
+    peri_place_list list;
+    peri_error why = {0};
+    peri_status st = peri_place_candidates(r, peri_gguf_file_bytes(e->g), e->o.device, &list, err);
+    if (st) return st;
+    attempt a = {.n = list.n, .n_reserve = list.n_reserve};
+    memcpy(a.device, list.device, sizeof a.device);
+    for (uint32_t d = 0; d < PERI_SPLIT_DEVICES; d++)
+        a.limit[d] = UINT64_MAX;
+    for (;;) {
+        st = peri_engine_settle(e, r, a.device, a.limit, a.n, err);
+        if (!st) {
+            explain(e, &list, &a, &why);
+            return PERI_OK;
+        }
+        if (!why.code) why = *err; /* the first reason is the one that tells most */
+        if (e->o.is_strict || !is_of_device(e, st) || !change(e, r, &a, st, err)) return st;
+        peri_engine_unsettle(e);
+    }
+}

@@ -1,0 +1,342 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * One model on several devices: twins (tests/plugin/twin.c) compute by the CPU plugin, so whatever
+ * is spread how, every logit has the bits of the CPU alone. */
+#include "harness.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "api/api_int.h"
+#include "fault.h"
+#include "perigee/perigee.h"
+#include "rig.h"
+
+enum { V = 300, N_TOK = 90, N_MORE = 6 };
+#define TWINS PERI_BINARY_DIR "/tests/plugin/twin.so"
+
+typedef struct world {
+    peri_runtime *rt;
+    peri_model *m;
+    char said[2000]; /* warnings, one per line */
+} world;
+
+static void hear(void *user, int level, const char *line) {
+    world *w = user;
+    size_t n = strlen(w->said);
+    if (level >= 2) snprintf(w->said + n, sizeof w->said - n, "%s\n", line);
+}
+
+static void open_runtime(world *w, const char *devices, bool is_strict) {
+    char list[600], base[400];
+    const char *settings[] = {list, base}, *files[] = {TWINS};
+    *w = (world){0};
+    snprintf(list, sizeof list, "twin.devices=%s", devices);
+    snprintf(base, sizeof base, "twin.base=%s/cpu.so", PERI_PLUGIN_DIR);
+    peri_runtime_options o = {.size = sizeof o,
+                              .n_thread = 1,
+                              .plugin_files = files,
+                              .n_plugin_file = 1,
+                              .settings = settings,
+                              .n_setting = 2,
+                              .script_dir = PERI_SOURCE_DIR "/scripts",
+                              .message = hear,
+                              .message_user = w,
+                              .is_strict = is_strict};
+    peri_error err;
+    assert_ok(peri_runtime_new_in(&o, PERI_LIBRARY_DIR, &w->rt, &err), err);
+}
+
+static peri_status open_on(world *w, const char *arch, const char *device, peri_error *err) {
+    peri_model_options o = {
+        .size = sizeof o, .n_ctx = 256, .n_session = 3, .n_batch = 32, .device = device};
+    return peri_model_open(w->rt, rig_tiny("model.gguf", arch, 0, 1), &o, &w->m, err);
+}
+
+static void close_world(world *w) {
+    peri_model_close(w->m);
+    peri_runtime_free(w->rt);
+}
+
+static void fill_tokens(int32_t *tok, size_t n, uint32_t salt) {
+    for (size_t i = 0; i < n; i++)
+        tok[i] = (int32_t)((i * 7919 + salt * 104729 + i * i) % V);
+}
+
+/* Logits of every token of a prompt, then of single tokens. */
+static void compute(peri_model *m, float *logits) {
+    int32_t tok[N_TOK + N_MORE];
+    peri_session *s;
+    peri_error err;
+    fill_tokens(tok, N_TOK + N_MORE, 1);
+    assert_ok(peri_session_new(m, NULL, &s, &err), err);
+    peri_feed f = {.session = s, .tok = tok, .n_tok = N_TOK, .logits = logits, .all_logits = true};
+    assert_ok(peri_model_step(m, &f, 1, 0, &err), err);
+    for (size_t i = N_TOK; i < N_TOK + N_MORE; i++) {
+        peri_feed one = {.session = s, .tok = &tok[i], .n_tok = 1, .logits = logits + i * V};
+        assert_ok(peri_model_step(m, &one, 1, 0, &err), err);
+    }
+    peri_session_free(s);
+}
+
+static char *explain(peri_model *m) {
+    char *text;
+    peri_error err;
+    assert_ok(peri_model_explain(m, &text, &err), err);
+    return text;
+}
+
+static void assert_explains(peri_model *m, const char *what) {
+    char *text = explain(m);
+    if (!strstr(text, what)) fail_msg("\"%s\" is not in %s", what, text);
+    peri_text_free(text);
+}
+
+static float alone[(N_TOK + N_MORE) * V], mixed[(N_TOK + N_MORE) * V];
+
+static void compute_alone(const char *arch) {
+    world w;
+    peri_error err;
+    open_runtime(&w, "name=a", false);
+    assert_ok(open_on(&w, arch, "cpu", &err), err);
+    compute(w.m, alone);
+    close_world(&w);
+}
+
+static void assert_same_bits(world *w, const char *about) {
+    memset(mixed, 0, sizeof mixed);
+    compute(w->m, mixed);
+    for (size_t i = 0; i < sizeof mixed / sizeof *mixed; i++)
+        if (memcmp(&alone[i], &mixed[i], sizeof *mixed) != 0)
+            fail_msg("%s: token %zu, logit %zu: %g, alone %g", about, i / V, i % V,
+                     (double)mixed[i], (double)alone[i]);
+}
+
+/* ---- what is declined goes elsewhere ---- */
+
+static void declined_ops_run_elsewhere_with_the_same_bits(void **state) {
+    (void)state;
+    static const char *const archs[] = {"llama", "gemma3", "qwen3moe", "phi3"};
+    static const char *const declines[] = {"type=0",       "no=ROPE",      "no=ATTN",
+                                           "no=KV_APPEND", "no=EMBED",     "no=NORM",
+                                           "no=GLU",       "no=ADD",       "no=LINEAR_EXPERTS",
+                                           "no=ROUTE",     "no=ROWS+ATTN", "no=EXPERT_SUM+GLU",
+                                           "no=LINEAR+GLU"};
+    static const char *const memories[] = {"own=1", "native=0"};
+    peri_error err;
+    for (size_t a = 0; a < sizeof archs / sizeof *archs; a++) {
+        compute_alone(archs[a]);
+        for (size_t i = 0; i < sizeof declines / sizeof *declines; i++) {
+            char devices[200];
+            world w;
+            snprintf(devices, sizeof devices, "name=a,%s,%s;name=b,%s", declines[i],
+                     memories[(a + i) % 2], memories[(a + i) / 2 % 2]);
+            open_runtime(&w, devices, false);
+            assert_ok(open_on(&w, archs[a], "a,b", &err), err);
+            assert_same_bits(&w, devices);
+            close_world(&w);
+        }
+    }
+}
+
+static void what_runs_elsewhere_is_explained(void **state) {
+    (void)state;
+    world w;
+    peri_error err;
+    open_runtime(&w, "name=a,own=1,no=ROPE;name=b,own=1", false);
+    assert_ok(open_on(&w, "llama", "a,b", &err), err);
+    assert_string_equal(peri_model_device(w.m), "a,b");
+    assert_explains(w.m,
+                    "\"op\": \"ROPE\",\n          \"count\": 4,\n          \"layers\": \"0-1\",\n"
+                    "          \"device\": \"b\",\n          \"declined_by\": \"a\",\n"
+                    "          \"why\": \"no ROPE here\"");
+    /* q and k of two layers, there and back */
+    assert_explains(w.m, "\"copies_per_token\": 8,\n    \"bytes_per_token\": 1536");
+    close_world(&w);
+    open_runtime(&w, "name=a;name=b", false);
+    assert_ok(open_on(&w, "llama", "a,b", &err), err);
+    assert_string_equal(peri_model_device(w.m), "a"); /* b is not needed */
+    assert_explains(w.m, "\"copies_per_token\": 0");
+    close_world(&w);
+}
+
+static void what_nobody_takes_is_named_with_all_reasons(void **state) {
+    (void)state;
+    world w;
+    peri_error err;
+    open_runtime(&w, "name=a,no=ROPE;name=b,no=ROPE+NORM", false);
+    assert_int_equal(open_on(&w, "llama", "a,b", &err), PERI_E_UNSUPPORTED);
+    assert_error(&err, PERI_E_UNSUPPORTED,
+                 "no device can run ROPE of layer 0: a: no ROPE here; b: no ROPE here");
+    assert_int_equal(open_on(&w, "llama", "b", &err), PERI_E_UNSUPPORTED);
+    assert_error(&err, PERI_E_UNSUPPORTED, "device b cannot run");
+    close_world(&w);
+    open_runtime(&w, "name=a,no=KV_APPEND;name=b,no=ATTN", false);
+    assert_int_equal(open_on(&w, "llama", "a,b", &err), PERI_E_UNSUPPORTED);
+    assert_error(&err, PERI_E_UNSUPPORTED, "its keys and values cannot lie there");
+    close_world(&w);
+}
+
+static void strict_refuses_what_is_not_where_it_is_wanted(void **state) {
+    (void)state;
+    world w;
+    peri_error err;
+    open_runtime(&w, "name=a,no=ROPE;name=b", true);
+    assert_int_equal(open_on(&w, "llama", "a,b", &err), PERI_E_UNSUPPORTED);
+    assert_error(
+        &err, PERI_E_UNSUPPORTED,
+        "--strict: device a declines ROPE of layers 0 to 1 (4 times): no ROPE here; b would "
+        "run it");
+    assert_ok(open_on(&w, "llama", "b,a", &err), err);
+    close_world(&w);
+}
+
+/* ---- memory ---- */
+
+static void layers_are_spread_by_memory(void **state) {
+    (void)state;
+    /* Of llama a layer takes 124 KB of weights and 98 KB of keys and values, the head and the
+     * embedding 77 KB each, activations 37 KB. */
+    static const char devices[] = "name=a,own=1,mem=400e3,gbps=0.01;name=b,own=1,gbps=0.005";
+    world w;
+    peri_error err;
+    compute_alone("llama");
+    open_runtime(&w, devices, false);
+    assert_ok(open_on(&w, "llama", "a,b", &err), err);
+    assert_explains(
+        w.m, "embedding on b\",\n    \"layer 0 on a\",\n    \"layer 1 on b\",\n    \"head on a\"");
+    assert_same_bits(&w, devices);
+    close_world(&w);
+}
+
+static void sessions_work_over_two_devices(void **state) {
+    (void)state;
+    int32_t tok[N_TOK], next[3][8];
+    char path[300];
+    peri_error err;
+    peri_session *s[3];
+    world w;
+    open_runtime(&w, "name=a,own=1,mem=400e3,gbps=0.01;name=b,own=1,gbps=0.005", false);
+    assert_ok(open_on(&w, "llama", "a,b", &err), err);
+    assert_string_equal(peri_model_device(w.m), "a,b");
+    fill_tokens(tok, N_TOK, 2);
+    peri_session_options o = {.size = sizeof o, .seed = 7, .temp = 1, .top_k = 50};
+    assert_ok(peri_session_new(w.m, &o, &s[0], &err), err);
+    assert_ok(peri_session_feed(s[0], tok, N_TOK, &err), err);
+    snprintf(path, sizeof path, "%s/session.bin", rig_dir());
+    assert_ok(peri_session_save(s[0], path, &err), err);
+    assert_ok(peri_session_fork(s[0], &s[1], &err), err);
+    assert_ok(peri_session_feed(s[1], tok, 5, &err), err); /* a copy of a shared block */
+    for (int i = 0; i < 8; i++) {
+        assert_ok(peri_session_sample(s[0], &next[0][i], &err), err);
+        assert_ok(peri_session_feed(s[0], &next[0][i], 1, &err), err);
+    }
+    assert_ok(peri_session_rewind(s[0], N_TOK, &err), err);
+    for (int i = 0; i < 8; i++) {
+        assert_ok(peri_session_sample(s[0], &next[1][i], &err), err);
+        assert_ok(peri_session_feed(s[0], &next[1][i], 1, &err), err);
+    }
+    assert_memory_equal(next[0], next[1], sizeof next[0]);
+    peri_session_free(s[0]);
+    assert_ok(peri_session_new(w.m, &o, &s[2], &err), err);
+    assert_ok(peri_session_feed(s[2], tok, N_TOK, &err), err); /* the first block is known */
+    peri_session_stats st = {.size = sizeof st};
+    peri_session_get_stats(s[2], &st);
+    assert_int_equal(st.n_cached, 64);
+    peri_session_free(s[1]);
+    peri_session_free(s[2]);
+    peri_model_close(w.m);
+    /* what was saved goes on where everything lies on one device */
+    assert_ok(open_on(&w, "llama", "cpu", &err), err);
+    assert_ok(peri_model_restore(w.m, path, &s[0], &err), err);
+    for (int i = 0; i < 8; i++) {
+        assert_ok(peri_session_sample(s[0], &next[1][i], &err), err);
+        assert_ok(peri_session_feed(s[0], &next[1][i], 1, &err), err);
+    }
+    assert_memory_equal(next[0], next[1], sizeof next[0]);
+    peri_session_free(s[0]);
+    close_world(&w);
+}
+
+static void a_device_that_runs_out_of_memory_gets_less(void **state) {
+    (void)state;
+    world w;
+    peri_error err;
+    compute_alone("llama");
+    open_runtime(&w, "name=a,own=1,limit=600e3;name=b", false);
+    assert_ok(open_on(&w, "llama", "a,b", &err), err);
+    if (!strstr(w.said, "device a ran out of memory (")) fail_msg("said: %s", w.said);
+    assert_string_equal(peri_model_device(w.m), "a,b");
+    assert_same_bits(&w, "out of memory");
+    close_world(&w);
+    open_runtime(&w, "name=a,own=1,limit=1000;name=b", false); /* not even activations */
+    assert_ok(open_on(&w, "llama", "a,b", &err), err);
+    if (!strstr(w.said, "device a was preferred but cannot run this model")) fail_msg("%s", w.said);
+    assert_string_equal(peri_model_device(w.m), "b");
+    close_world(&w);
+    open_runtime(&w, "name=a,own=1,limit=600e3", false);
+    assert_int_equal(open_on(&w, "llama", "a", &err), PERI_E_NOMEM);
+    assert_error(&err, PERI_E_NOMEM, "device a: ");
+    close_world(&w);
+    open_runtime(&w, "name=a,mem=100e3;name=b,mem=100e3", false);
+    assert_int_equal(open_on(&w, "llama", "a,b", &err), PERI_E_NOMEM);
+    assert_error(&err, PERI_E_NOMEM, "not enough memory: weights, keys and values need ");
+    close_world(&w);
+}
+
+/* ---- without being asked ---- */
+
+static void the_processor_helps_a_device_that_cannot(void **state) {
+    (void)state;
+    world w;
+    peri_error err;
+    compute_alone("qwen3");
+    open_runtime(&w, "name=a,native=1,own=1,gbps=1000,no=ROPE", false);
+    assert_ok(open_on(&w, "qwen3", NULL, &err), err);
+    assert_string_equal(peri_model_device(w.m), "a,cpu");
+    if (!strstr(w.said, "cannot run all of this model")) fail_msg("said: %s", w.said);
+    assert_same_bits(&w, "with the processor");
+    close_world(&w);
+}
+
+static void steady_steps_allocate_nothing(void **state) {
+    (void)state;
+    world w;
+    peri_error err;
+    peri_session *s;
+    int32_t tok[N_TOK];
+    open_runtime(&w, "name=a,own=1,no=ROPE;name=b,own=1", false);
+    assert_ok(open_on(&w, "llama", "a,b", &err), err);
+    assert_ok(peri_session_new(w.m, NULL, &s, &err), err);
+    fill_tokens(tok, N_TOK, 3);
+    assert_ok(peri_session_feed(s, tok, 40, &err), err);
+    peri_model_step(w.m, NULL, 0, 0, &err);
+    uint64_t calls = 0;
+    peri_fault *f = peri_fault_alloc_install();
+    for (int i = 0; i < 8; i++) {
+        if (i == 4) calls = f->calls;
+        peri_feed one = {.session = s, .tok = &tok[i], .n_tok = 1};
+        assert_ok(peri_model_step(w.m, &one, 1, 0, &err), err);
+    }
+    assert_int_equal(f->calls, calls);
+    peri_fault_alloc_remove();
+    peri_session_free(s);
+    close_world(&w);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(declined_ops_run_elsewhere_with_the_same_bits),
+        cmocka_unit_test(what_runs_elsewhere_is_explained),
+        cmocka_unit_test(what_nobody_takes_is_named_with_all_reasons),
+        cmocka_unit_test(strict_refuses_what_is_not_where_it_is_wanted),
+        cmocka_unit_test(layers_are_spread_by_memory),
+        cmocka_unit_test(sessions_work_over_two_devices),
+        cmocka_unit_test(a_device_that_runs_out_of_memory_gets_less),
+        cmocka_unit_test(the_processor_helps_a_device_that_cannot),
+        cmocka_unit_test(steady_steps_allocate_nothing),
+    };
+    int rc = peri_run_tests(tests);
+    rig_end();
+    return rc;
+}
