@@ -401,10 +401,11 @@ end
 --- The function that runs a template.
 ---@param body table[]
 ---@return fun(frame: table)
+---@return table<string, boolean> reads   names it may take from the variables of render
 function M.template(body)
   local s = scope.new(nil, true)
   scope.declare_body(s, body)
-  return block({ scope = s, in_loop = false, soft = false }, body)
+  return block({ scope = s, in_loop = false, soft = false }, body), s.asked
 end
 
 return M
