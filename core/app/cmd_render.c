@@ -7,11 +7,13 @@
 #include "cmd.h"
 #include "host.h"
 #include "out.h"
+#include "run_opts.h"
 #include "target.h"
 
 typedef struct render_opts {
     const char *messages, *tools;
     peri_opt_list assistants;
+    int think; /* PERI_OPT_MAYBE of PERI_THINK_VALUES */
     bool no_prompt;
 } render_opts;
 
@@ -24,6 +26,8 @@ static const peri_opt table[] = {
      "JSON list of tools: {\"type\": \"function\", \"function\": {\"name\", \"description\", \"parameters\"}}, ..."},
     {"assistants", 0, PERI_OPT_LIST, "DIR", OFF(assistants), 0, 0,
      "Folder of assistants that TARGET may name. May be given several times."},
+    {"think", 0, PERI_OPT_MAYBE, PERI_THINK_VALUES, OFF(think), 0, 0,
+     "The model may think first, or not, or how much; instead of what the assistant says."},
     {"no-generation-prompt", 0, PERI_OPT_FLAG, NULL, OFF(no_prompt), 0, 0,
      "End after the last message, without the beginning of the model's answer."},
 };
@@ -57,6 +61,7 @@ static int run(const peri_args *args, void *values) {
     int failed = json_object_set_new(j, "target", json_string(args->arg[0])) |
                  json_object_set_new(j, "kind", json_string(peri_kind_name(kind))) |
                  json_object_set_new(j, "generation_prompt", json_boolean(!o->no_prompt));
+    if (o->think) failed |= json_object_set_new(j, "think", peri_think_json(o->think));
     if (ok && failed) peri_out_fail("out of memory, or TARGET is no well-formed UTF-8");
     if (ok && !failed)
         return peri_host_run(&args->common, &(peri_job_spec){.driver = "render", .arguments = j});

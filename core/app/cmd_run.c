@@ -25,10 +25,11 @@ static const peri_opt table[] = {
      "--raw."},
     {"stop", 0, PERI_OPT_LIST, "TEXT", OFF(stop), 0, 0,
      "End before TEXT would appear in the output. May be given several times."},
-    {"think", 0, PERI_OPT_FLAG, NULL, OFF(want_think), 0, 0,
-     "Let the model think first, where its template knows of it."},
+    {"think", 0, PERI_OPT_MAYBE, PERI_THINK_VALUES, OFF(think), 0, 0,
+     "Let the model think first, where its template knows of it; --think=high says how much, where the template has "
+     "levels. A warning tells what the template does not know."},
     {"no-think", 0, PERI_OPT_FLAG, NULL, OFF(no_think), 0, 0,
-     "Ask the model not to think first."},
+     "Ask the model not to think first: --think=false."},
     {"prompt-file", 0, PERI_OPT_TEXT, "FILE", OFF(prompt_file), 0, 0,
      "Read (the first part of) the prompt from FILE."},
     {"allow", 0, PERI_OPT_LIST, "CAPABILITY", OFF(allow), 0, 0,
@@ -122,7 +123,7 @@ static int check(peri_run_opts *o) {
     if (o->is_greedy && !isnan(o->sampling.temp) && o->sampling.temp > 0)
         return peri_opts_usage("run", "--greedy and --temp %g contradict each other",
                                o->sampling.temp);
-    if (o->want_think && o->no_think)
+    if (o->think && o->no_think)
         return peri_opts_usage("run", "--think and --no-think contradict each other");
     if (o->is_greedy) o->sampling.temp = 0;
     return -1;
@@ -138,7 +139,7 @@ static const char *idle_option(const peri_run_opts *o) {
     return o->system         ? "system"
            : o->model        ? "model"
            : o->assistants.n ? "assistants"
-           : o->want_think   ? "think"
+           : o->think        ? "think"
            : o->no_think     ? "no-think"
            : o->allow.n      ? "allow"
            : o->want_trace   ? "trace"

@@ -71,7 +71,7 @@ static void print_options(FILE *to, const peri_opt *opts, size_t n) {
         if (o->letter) fprintf(to, "-%c, ", o->letter);
         fputs("--", to);
         print_name(to, o->name);
-        if (o->value) fprintf(to, " %s", o->value);
+        if (o->value) fprintf(to, o->kind == PERI_OPT_MAYBE ? "[=%s]" : " %s", o->value);
         fputc('\n', to);
         print_sentence(to, o->help);
     }

@@ -199,18 +199,30 @@ static int store_seed(const parser *p, const peri_opt *o, uint64_t *to, const ch
     return -1;
 }
 
-static int store_choice(const parser *p, const peri_opt *o, int *to, const char *text) {
-    const char *s = o->value;
+/* The index of text in "f16|f32", or -1. */
+static int choice_index(const char *choices, const char *text) {
+    const char *s = choices;
     for (int i = 0; s; i++) {
         const char *bar = strchr(s, '|');
         size_t n = bar ? (size_t)(bar - s) : strlen(s);
-        if (strlen(text) == n && memcmp(s, text, n) == 0) {
-            *to = i;
-            return -1;
-        }
+        if (strlen(text) == n && memcmp(s, text, n) == 0) return i;
         s = bar ? bar + 1 : NULL;
     }
-    return bad_value(p, o, text, o->value);
+    return -1;
+}
+
+static int store_choice(const parser *p, const peri_opt *o, int *to, const char *text) {
+    int i = choice_index(o->value, text);
+    if (i < 0) return bad_value(p, o, text, o->value);
+    *to = i;
+    return -1;
+}
+
+static int store_maybe(const parser *p, const peri_opt *o, int *to, const char *text) {
+    int i = text ? choice_index(o->value, text) : 0;
+    if (i < 0) return bad_value(p, o, text, o->value);
+    *to = i + 1;
+    return -1;
 }
 
 static int store_item(peri_opt_list *list, const char *text) {
@@ -247,16 +259,27 @@ static int store(const parser *p, slot s, const char *text) {
         return store_real(p, s.opt, (double *)(void *)to, text);
     case PERI_OPT_CHOICE:
         return store_choice(p, s.opt, (int *)(void *)to, text);
+    case PERI_OPT_MAYBE:
+        return store_maybe(p, s.opt, (int *)(void *)to, text);
     }
     return PERI_EXIT_ERROR;
 }
 
 static bool takes_value(const peri_opt *o) {
-    return o->kind != PERI_OPT_FLAG && o->kind != PERI_OPT_COUNT;
+    return o->kind != PERI_OPT_FLAG && o->kind != PERI_OPT_COUNT && o->kind != PERI_OPT_MAYBE;
 }
 
 /* ---- the parser ---------------------------------------------------------------------------------
  */
+
+/* An option whose value may be left out.  A value as the next word would be taken for something
+ * else, so it is refused. */
+static int parse_maybe(const parser *p, slot s, const char *value, const char *next) {
+    if (value == NULL && next && choice_index(s.opt->value, next) >= 0)
+        return peri_opts_usage(p->c->name, "--%s %s: the value goes behind an =, --%s=%s",
+                               s.opt->name, next, s.opt->name, next);
+    return store(p, s, value);
+}
 
 /* --name, --name=VALUE, --name VALUE.  *i moves when the next word was used. */
 static int parse_long(const parser *p, int argc, char **argv, int *i) {
@@ -264,6 +287,7 @@ static int parse_long(const parser *p, int argc, char **argv, int *i) {
     size_t size = eq ? (size_t)(eq - name) : strlen(name);
     slot s = find(p, name, size, 0);
     if (s.opt == NULL) return unknown_option(p, name, size);
+    if (s.opt->kind == PERI_OPT_MAYBE) return parse_maybe(p, s, eq ? eq + 1 : NULL, argv[*i + 1]);
     if (!takes_value(s.opt)) {
         if (eq) return peri_opts_usage(p->c->name, "--%s takes no value", s.opt->name);
         return store(p, s, NULL);

@@ -16,14 +16,16 @@
 #include <stdio.h>
 
 typedef enum peri_opt_kind {
-    PERI_OPT_FLAG,  /* bool: becomes true */
-    PERI_OPT_COUNT, /* int: one more each time */
-    PERI_OPT_TEXT,  /* const char *, borrowed from argv */
-    PERI_OPT_LIST,  /* peri_opt_list, one more item each time */
-    PERI_OPT_INT,   /* int64_t in lo .. hi */
-    PERI_OPT_SEED,  /* uint64_t */
-    PERI_OPT_REAL,  /* double in lo .. hi */
-    PERI_OPT_CHOICE /* int: index in value, "f16|f32" */
+    PERI_OPT_FLAG,   /* bool: becomes true */
+    PERI_OPT_COUNT,  /* int: one more each time */
+    PERI_OPT_TEXT,   /* const char *, borrowed from argv */
+    PERI_OPT_LIST,   /* peri_opt_list, one more item each time */
+    PERI_OPT_INT,    /* int64_t in lo .. hi */
+    PERI_OPT_SEED,   /* uint64_t */
+    PERI_OPT_REAL,   /* double in lo .. hi */
+    PERI_OPT_CHOICE, /* int: index in value, "f16|f32" */
+    PERI_OPT_MAYBE   /* int: index in value + 1; the value, which only --name=VALUE gives, may be
+                        left out for the first one */
 } peri_opt_kind;
 
 typedef struct peri_opt_list {

@@ -57,6 +57,11 @@ static bool set_file(json_t *j, const char *name, const char *path) {
     return ok;
 }
 
+json_t *peri_think_json(int think) {
+    static const char *const LEVEL[] = {"low", "medium", "high"};
+    return think <= 2 ? json_boolean(think == 1) : json_string(LEVEL[think - 3]);
+}
+
 /* The parameters that were given, by their names in assistants. */
 static bool set_parameters(json_t *p, const peri_common *c, const peri_run_opts *o) {
     const peri_run_sampling *s = &o->sampling;
@@ -68,7 +73,8 @@ static bool set_parameters(json_t *p, const peri_common *c, const peri_run_opts 
     if (ok && o->n_ctx != PERI_UNSET) ok = set(p, "ctx", json_integer(o->n_ctx));
     if (ok && c->device) ok = set_text(p, "device", "--device", c->device, strlen(c->device));
     if (ok && o->seed != o->fresh) ok = set(p, "seed", json_integer((json_int_t)o->seed));
-    if (ok && (o->want_think || o->no_think)) ok = set(p, "think", json_boolean(o->want_think));
+    if (ok && o->think) ok = set(p, "think", peri_think_json(o->think));
+    if (ok && o->no_think) ok = set(p, "think", json_false());
     if (ok && o->kv) ok = set(p, "kv", json_string("f32"));
     if (ok && o->samplers) ok = set_samplers(p, o->samplers);
     if (ok && o->grammar) ok = set_file(p, "grammar", o->grammar);

@@ -5,6 +5,7 @@
 #ifndef PERI_APP_RUN_OPTS_H
 #define PERI_APP_RUN_OPTS_H
 
+#include <jansson.h>
 #include <math.h>
 
 #include "opts.h"
@@ -22,10 +23,10 @@ typedef struct peri_run_sampling {
 
 typedef struct peri_run_opts {
     bool is_raw, is_greedy, no_special, parse_special, want_special; /* the last three: raw only */
-    bool want_think, no_think, want_trace;
+    bool no_think, want_trace;
     int64_t n, n_ctx;     /* PERI_UNSET when not given */
     uint64_t seed, fresh; /* equal: none was given */
-    int kv;
+    int kv, think;        /* think: PERI_OPT_MAYBE of PERI_THINK_VALUES */
     const char *prompt_file, *system, *format, *model;
     const char *grammar;    /* file of GBNF */
     peri_opt_list triggers; /* of the grammar */
@@ -33,6 +34,10 @@ typedef struct peri_run_opts {
     const char *samplers; /* order of the links, "top_k;temperature" */
     peri_run_sampling sampling;
 } peri_run_opts;
+
+/* What --think takes, and the JSON of a value that was given. */
+#define PERI_THINK_VALUES "true|false|low|medium|high"
+json_t *peri_think_json(int think);
 
 /* Was a parameter of that kind given? */
 #define PERI_GIVEN_REAL(v) (!isnan(v))

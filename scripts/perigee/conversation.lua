@@ -11,6 +11,7 @@ local json = require "perigee.sys.json"
 local parameters = require "perigee.parameters"
 local prompt = require "perigee.prompt"
 local source = require "perigee.source"
+local thinking = require "perigee.thinking"
 local tool = require "perigee.tool"
 
 local M = {}
@@ -129,13 +130,11 @@ function M.unheeded(assistant, template)
   local function warn(text)
     out[#out + 1] = { type = "warning", code = "template", text = text }
   end
-  if #assistant.tools > 0 and not prompt.knows(template, "tools") then
+  if #assistant.tools > 0 and not prompt.knows_tools(template) then
     warn "the chat template does not show tools, so the model knows of none"
   end
-  if assistant.parameters.think ~= nil and not prompt.knows(template, "think") then
-    local name = template.go and ".Think" or "enable_thinking"
-    warn(("the chat template knows no %s; think has no effect"):format(name))
-  end
+  local text = thinking.unheeded(template, assistant.parameters.think)
+  if text then warn(text) end
   return out
 end
 

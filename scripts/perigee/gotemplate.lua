@@ -165,6 +165,7 @@ end
 ---@field uses_tools boolean
 ---@field uses_suffix boolean
 ---@field uses_think boolean looks at .Think, .ThinkLevel or .IsThinkSet
+---@field uses_level boolean looks at .ThinkLevel
 ---@field uses_thinking boolean prints the thinking of earlier messages between two texts
 ---@field thinking { open: string, close: string }? those texts
 ---@field tool_tag string the text by which a call is known, "{" when any object may be one
@@ -185,7 +186,7 @@ function Template:info()
     uses_messages = names.messages == true, uses_system = names.system == true,
     uses_tools = names.tools == true, uses_suffix = names.suffix == true,
     uses_think = (names.think or names.thinklevel or names.isthinkset) == true,
-    uses_thinking = thinking ~= nil, thinking = thinking,
+    uses_level = names.thinklevel == true, uses_thinking = thinking ~= nil, thinking = thinking,
     tool_tag = inspect.tool_tag(self.list), capabilities = capabilities,
   }
 end

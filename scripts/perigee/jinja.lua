@@ -21,6 +21,7 @@ local MAX_SOURCE <const> = 128 << 10
 ---@class perigee.jinja.Template
 ---@field name string
 ---@field source string
+---@field reads table<string, boolean> names it may take from the variables it is given
 ---@field private run fun(frame: table)
 local Template = {}
 Template.__index = Template
@@ -46,7 +47,7 @@ function M.parse(source, name)
     if bad then
       S.fail("found a byte that is not UTF-8, expected UTF-8 text", bad)
     end
-    self.run = compile.template(parser.parse(lexer.lex(self.source)))
+    self.run, self.reads = compile.template(parser.parse(lexer.lex(self.source)))
     return true
   end)
   if not ok then

@@ -4,6 +4,7 @@
 local check = require "perigee.check"
 local engine = require "perigee.sys.engine"
 local json = require "perigee.sys.json"
+local thinking = require "perigee.thinking"
 
 local M = {}
 
@@ -25,7 +26,8 @@ local HUGE <const> = 1 << 30
 ---@field format? perigee.format_of_reply   what a reply must look like: "json", a JSON Schema, ...
 ---@field grammar? string           the same as GBNF
 ---@field grammar_trigger? string|string[]   the grammar holds only behind one of these texts
----@field think? boolean            whether the model may think first, where its template asks
+---@field think? boolean|"low"|"medium"|"high"   whether the model may think first, or how much; a
+---                                 warning tells what the chat template knows nothing of
 
 -- name = { who, kind, least, most }.  Those of sampling have their ranges from the engine, which
 -- lists them; one that is missing here is a number.
@@ -37,7 +39,7 @@ local ROWS <const> = {
   device = { "model", "string" },
   max = { "answer", "integer", 1 },
   stop = { "answer", "strings" },
-  think = { "answer", "boolean" },
+  think = { "answer", "think" },
   seed = { "sampling", "integer" },
   dry_sequence_breakers = { "sampling", "strings" },
   logit_bias = { "sampling", "bias" },
@@ -105,6 +107,7 @@ local KINDS <const> = {
   bias = { kind = "table", expected = "{ [token id] = number or false }", check = read_bias },
   boolean = { kind = "boolean", expected = "true or false" },
   string = { kind = "string" },
+  think = thinking.field,
   format = { expected = '"json" or a schema', check = function(v, path)
     return require("perigee.grammar").check(v, path)
   end },
@@ -149,7 +152,7 @@ end
 ---What a parameter takes.
 ---@param name string
 ---@return string? canonical   nil where there is no such parameter
----@return "integer"|"number"|"boolean"|"string"|"strings"|"bias"|"chain"|"format"|nil kind
+---@return "integer"|"number"|"boolean"|"string"|"strings"|"bias"|"chain"|"format"|"think"|nil kind
 function M.kind(name)
   all_fields()
   local canonical = ROWS[name] and name or M.aliases[name]

@@ -9,6 +9,7 @@ local clock = require "perigee.sys.time"
 local gotemplate = require "perigee.gotemplate"
 local jinja = require "perigee.jinja"
 local json = require "perigee.sys.json"
+local thinking = require "perigee.thinking"
 
 local M = {}
 
@@ -20,7 +21,7 @@ local M = {}
 ---@class perigee.prompt.conversation
 ---@field messages table[]
 ---@field tools? table        definitions
----@field think? boolean      for templates that know enable_thinking
+---@field think? perigee.think   for templates that know of thinking
 ---@field is_closed? boolean  do not begin the model's reply (Jinja only)
 
 ---@class perigee.segment
@@ -106,8 +107,10 @@ local function render_go(prompt, conversation)
     return nil, check.err("template", "a template of Go always ends where the reply begins; leave "
       .. "--no-generation-prompt out")
   end
-  local segments, err = prompt.parsed:render({ messages = conversation.messages,
-    tools = conversation.tools, think = conversation.think }, { now = local_time })
+  local segments, err = prompt.parsed:render({
+    messages = conversation.messages, tools = conversation.tools,
+    think = thinking.of_go(prompt.go, conversation.think),
+  }, { now = local_time })
   if not segments then return nil, check.as_err(err, "template") end
   return segments
 end
@@ -121,7 +124,7 @@ local function render(prompt, list, conversation, info)
   }
   local tools = conversation.tools
   if tools and #tools > 0 then vars.tools = jinja.input(tools) end
-  if conversation.think ~= nil then vars.enable_thinking = conversation.think end
+  thinking.tell(vars, prompt.parsed.reads, conversation.think)
   local segments, err = prompt.parsed:render(vars, { now = local_time })
   if not segments then return nil, check.as_err(err, "template") end
   return segments
@@ -153,14 +156,12 @@ function M.render_raw(prompt, conversation, info)
   return render(prompt, list, conversation, info)
 end
 
----Does the template look at the tools, or at whether the model may think?
+---Does the template look at the tools?
 ---@param prompt perigee.prompt
----@param what "tools"|"think"
 ---@return boolean
-function M.knows(prompt, what)
-  if prompt.go then return prompt.go["uses_" .. what] end
-  local word = what == "think" and "enable_thinking" or what
-  return prompt.source:find(word, 1, true) ~= nil
+function M.knows_tools(prompt)
+  if prompt.go then return prompt.go.uses_tools end
+  return prompt.source:find("tools", 1, true) ~= nil
 end
 
 ---The text of segments.

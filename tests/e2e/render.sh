@@ -33,6 +33,19 @@ echo 'return { from = "'"$demo"'", system = "Be kind." }' >kind.lua
 echo '[{"role": "user", "content": "x"}]' >x.json
 run render kind.lua --messages x.json
 is "$out" "<|system|>Be kind.<|end|><|user|>x<|end|><|assistant|>"
+cat >levels.lua <<END
+return { from = "$demo", template = "{{ reasoning_effort | default('no level') }} {{ enable_thinking }}",
+  parameters = { think = "low" } }
+END
+run render levels.lua --messages x.json
+is "$out" "low True"
+run render levels.lua --messages x.json --think=high
+is "$out" "high True"
+is "$err" ""
+run render levels.lua --messages x.json --think=false
+is "$out" "no level False"
+run render "$demo" --messages x.json --think
+has "$err" "warning: the chat template knows no enable_thinking; think has no effect"
 run render kind.lua --messages x.json --no-generation-prompt
 is "$out" "<|system|>Be kind.<|end|><|user|>x<|end|>"
 echo '[{"role": ]' >bad.json

@@ -63,6 +63,14 @@ run 2 show a.gguf b.gguf
 has "$err" "unexpected argument 'b.gguf'"
 run 2 run x.gguf --think --no-think hello
 has "$err" "contradict"
+run 2 run x.gguf --think=hgih hello
+has "$err" "--think: found 'hgih', expected true|false|low|medium|high"
+run 2 run x.gguf --think high hello
+has "$err" "--think high: the value goes behind an =, --think=high"
+run 2 run x.gguf --raw --think=low hello
+has "$err" "--think has no meaning with --raw"
+run 2 render x.gguf --think= --messages m.json
+has "$err" "--think: found '', expected true|false"
 run 2 run x.gguf --greedy --temp 1 hello
 has "$err" "contradict"
 run 2 run x.gguf --parse-special hello

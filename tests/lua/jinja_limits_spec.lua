@@ -231,4 +231,23 @@ function T.test_budgets()
   luaunit.assertStrContains(tostring(err), "memory")
 end
 
+------------------------------------------------------------ growth
+
+-- Searches that published templates make for each message, over all the others.
+local SEARCHES <const> = {
+  "{% for m in ms %}{% set p = namespace(r=none, f=false) %}{% for j in range(loop.index0 - 1, -1, -1) %}{% if not p.f %}{% if ms[j] %}{% set p.f = true %}{% endif %}{% endif %}{% endfor %}{% endfor %}",
+  "{% for m in ms %}{% set p = namespace(f=false) %}{% for k in range(loop.index0 + 1, ms|length) %}{%- if p.f -%}{%- elif ms[k] -%}{% set p.f = true %}{%- else -%}{{ k }}{%- endif -%}{% endfor %}{% endfor %}",
+}
+
+function T.test_searches_end_where_they_are_settled()
+  local messages = {}
+  for i = 1, 3000 do messages[i] = i end
+  for _, source in ipairs(SEARCHES) do
+    perigee.sleep(0)
+    local segments, err = run(source, { ms = messages }, { budget = { steps = 60 * 3000 } })
+    luaunit.assertNil(err)
+    luaunit.assertEquals(segments, {})
+  end
+end
+
 return T

@@ -1,8 +1,8 @@
 -- SPDX-License-Identifier: MIT
 -- perigee render TARGET --messages M.json [--tools T.json]: print the exact text of a prompt.
 -- host.arguments: { target = path or name, kind = "model" | "script" | "modelfile" | "name",
--- messages = JSON text, messages_name, tools? = JSON text, tools_name, generation_prompt =
--- boolean }.
+-- messages = JSON text, messages_name, tools? = JSON text, tools_name, think? = perigee.think,
+-- generation_prompt = boolean }.
 -- Messages are shown to the template as they are, unknown keys included; an assistant's system text
 -- and tools are used where the files bring none.
 local check = require "perigee.check"
@@ -11,6 +11,7 @@ local json = require "perigee.sys.json"
 local prompt = require "perigee.prompt"
 local source = require "perigee.source"
 local targets = require "perigee.cli.target"
+local thinking = require "perigee.thinking"
 local tool = require "perigee.tool"
 
 local M = {}
@@ -50,7 +51,7 @@ end
 ---The text of a prompt.
 ---@param arguments table   host.arguments
 ---@return string?
----@return string|perigee.error|nil
+---@return string|perigee.error|nil   what is wrong; with a text: a warning
 function M.text(arguments)
   local messages, wrong = list_of_objects(arguments.messages, arguments.messages_name)
   if not messages then return nil, wrong or "no messages were given" end
@@ -63,17 +64,19 @@ function M.text(arguments)
   local info = model:info()
   local template, err = prompt.new(assistant.template, info)
   local segments
+  local think = arguments.think
+  if think == nil then think = assistant.parameters.think end
   if template then
     segments, err = prompt.render_raw(template, {
       messages = with_system(messages, assistant),
       tools = tools or tool.definitions(assistant.tools),
-      think = assistant.parameters.think,
+      think = think,
       is_closed = arguments.generation_prompt == false,
     }, info)
   end
   source.release(owner)
   if not segments then return nil, err end
-  return prompt.text(segments)
+  return prompt.text(segments), thinking.unheeded(template, think)
 end
 
 ---The driver's main function.
@@ -85,6 +88,7 @@ function M.main(arguments)
     host.write(2, "perigee: " .. tostring(err) .. "\n")
     return 1
   end
+  if err then host.write(2, "perigee: warning: " .. tostring(err) .. "\n") end
   host.write(1, text)
   return 0
 end

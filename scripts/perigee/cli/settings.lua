@@ -97,10 +97,11 @@ function M.system(self, rest)
 end
 
 local function think(self, rest)
-  if rest ~= "" then
-    return ("/set think: found %q; thinking has no levels in this version"):format(rest)
+  local changes = read_value("think", rest == "" and "true" or rest)
+  if not changes then
+    return ("/set think: found %q, expected low, medium, high or nothing"):format(rest)
   end
-  return change(self, { think = true })
+  return change(self, changes)
 end
 
 local function format(self, rest)
@@ -154,7 +155,7 @@ local LIST <const> = {
   { "noformat", "", "replies are free text", function(self) return unset(self, "format") end },
   { "verbose", "", "tell tokens and speed after each answer", verbose(true) },
   { "quiet", "", "do not", verbose(false) },
-  { "think", "", "let the model think first, where its template knows of it", think },
+  { "think", "[LEVEL]", "let the model think first: low, medium or high, or as it does", think },
   { "nothink", "", "ask it not to", function(self) return change(self, { think = false }) end },
 }
 
@@ -174,7 +175,7 @@ function M.set(self, rest)
   local word, more = rest:match("^(%S+)%s*(.*)$")
   for _, row in ipairs(LIST) do
     if row[1] == word then
-      if row[2] == "" and more ~= "" and word ~= "think" then
+      if row[2] == "" and more ~= "" then
         return ("/set %s takes no value; found %q"):format(word, more)
       end
       return row[4](self, more)

@@ -41,7 +41,9 @@ local function attribute(obj, which, name)
   elseif which == "tuple" and obj.names then
     return obj.names[name] and obj[obj.names[name]]
   elseif which == "func" and obj.macro then
-    return ({ name = obj.name or V.NONE, arguments = obj.arguments })[name]
+    local special = obj.p.special
+    return ({ name = obj.name or V.NONE, arguments = obj.arguments, caller = special.caller ~= nil,
+      catch_kwargs = special.kwargs ~= nil, catch_varargs = special.varargs ~= nil })[name]
   end
   return nil
 end

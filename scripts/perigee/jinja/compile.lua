@@ -1,7 +1,7 @@
 -- SPDX-License-Identifier: MIT
--- Statements to Lua functions: each takes the frame, writes to S.out, and returns BREAK, CONTINUE
--- or nil. A body charges the number of its nodes when it begins, so the cost of a render is counted
--- once per body.
+-- Statements to Lua functions: each takes the frame, writes to S.out, and returns BREAK, CONTINUE,
+-- SETTLED (the loop has nothing left to do) or nil.  A body charges the number of its nodes when it
+-- begins, so the cost of a render is counted once per body.
 local S = require "perigee.jinja.state"
 local T = require "perigee.jinja.text"
 local V = require "perigee.jinja.value"
@@ -10,10 +10,11 @@ local format = require "perigee.jinja.format"
 local loop = require "perigee.jinja.loop"
 local macro = require "perigee.jinja.macro"
 local scope = require "perigee.jinja.scope"
+local settle = require "perigee.jinja.settle"
 
 local M = {}
 local expression, truth = compile_expr.expression, V.truth
-local BREAK <const>, CONTINUE <const> = 1, 2
+local BREAK <const>, CONTINUE <const>, SETTLED <const> = 1, 2, 3
 
 local COMPILE <const> = {}
 
@@ -217,6 +218,25 @@ end
 
 ------------------------------------------------------------ conditions
 
+-- The if that is all of a loop's body: SETTLED where tests that are fixed chose nothing to do.
+local function settling_if(tests, bodies, other, s)
+  local n, n_fixed = #tests, s.n_fixed
+  return function(frame)
+    for i = 1, n do
+      if truth(tests[i](frame)) then
+        if i <= n_fixed and #s.bodies[i] == 0 then
+          return SETTLED
+        end
+        return bodies[i](frame)
+      end
+    end
+    if other then
+      return other(frame)
+    end
+    return n == n_fixed and SETTLED or nil
+  end
+end
+
 COMPILE["if"] = function(c, s)
   local soft = { scope = c.scope, in_loop = c.in_loop, in_for = c.in_for, soft = true }
   local tests, bodies, n = {}, {}, #s.tests
@@ -224,7 +244,9 @@ COMPILE["if"] = function(c, s)
     tests[i], bodies[i] = expression(i == 1 and c or soft, s.tests[i]), block(soft, s.bodies[i])
   end
   local other = s.other and block(soft, s.other)
-  if n == 1 then
+  if s.n_fixed and s.n_fixed > 0 then
+    return settling_if(tests, bodies, other, s)
+  elseif n == 1 then
     local test, body = tests[1], bodies[1]
     return function(frame)
       if truth(test(frame)) then
@@ -287,6 +309,20 @@ local function fetcher(items, n, frame, to, test, is_tuple)
   end
 end
 
+-- The numbers of a range, made as they are asked for.
+local function range_fetcher(r)
+  return function(l)
+    local n = l.n
+    if n >= r.n then
+      return false
+    end
+    S.charge(1)
+    S.alloc(16)
+    l.n, l.items[n + 1] = n + 1, r.start + n * r.step
+    return true
+  end
+end
+
 -- Run the body on each element; whether a run came to its end.
 local function run(l, frame, p)
   local is_done = false
@@ -306,7 +342,10 @@ local function run(l, frame, p)
     if signal == BREAK then
       break
     end
-    is_done = is_done or signal == nil
+    is_done = is_done or signal == nil or signal == SETTLED
+    if signal == SETTLED then
+      break
+    end
     k = k + 1
   end
   return is_done
@@ -330,6 +369,7 @@ COMPILE["for"] = function(c, s)
   scope.declare_target(s2, s.target)
   local loop_slot = scope.declare(s2, "loop")
   local p = { to = assign(c2, s.target), forget = forget }
+  settle.mark(s)
   p.body = block(c2, s.body)
   p.loop_slot = (s.recursive or s2.used.loop) and loop_slot
   local c3, _, forget_other = inner(c, s.other or {})
@@ -337,11 +377,14 @@ COMPILE["for"] = function(c, s)
 
   local function go(outer, frame, iterable, depth, again)
     S.at = at
-    local items, n = V.items(iterable)
     local l
-    if fetch_of then
+    if V.kind(iterable) == "range" and not fetch_of then
+      l = loop.new({}, 0, range_fetcher(iterable), depth, again)
+    elseif fetch_of then
+      local items, n = V.items(iterable)
       l = loop.new({}, 0, fetch_of(items, n, outer), depth, again)
     else
+      local items, n = V.items(iterable)
       l = loop.new(items, n, nil, depth, again)
     end
     if not run(l, frame, p) and other then
@@ -401,10 +444,11 @@ end
 --- The function that runs a template.
 ---@param body table[]
 ---@return fun(frame: table)
+---@return table<string, boolean> reads   names it may take from the variables of render
 function M.template(body)
   local s = scope.new(nil, true)
   scope.declare_body(s, body)
-  return block({ scope = s, in_loop = false, soft = false }, body)
+  return block({ scope = s, in_loop = false, soft = false }, body), s.asked
 end
 
 return M

@@ -21,6 +21,8 @@ local M = {}
 ---  until then they are undefined, even for a macro or loop inside, and even when render was given
 --- such a variable
 ---@field read table<string, boolean> names read here before they are assigned
+---@field asked table<string, boolean> names that may be looked up among render's variables; one
+---  table for all scopes of a template
 
 ---@param parent perigee.jinja.scope?
 ---@param new_frame boolean?
@@ -28,7 +30,7 @@ local M = {}
 function M.new(parent, new_frame)
   return { parent = parent, frame = (new_frame or not parent) and { n = 0 } or parent.frame,
     slots = {}, list = {},
-    used = {}, begins_undefined = {}, read = {} }
+    used = {}, begins_undefined = {}, read = {}, asked = parent and parent.asked or {} }
 end
 
 --- The slot of a name of this scope.
@@ -148,6 +150,9 @@ end
 ---@param name string
 function M.loader(scope, name)
   local places = M.resolve(scope, name)
+  if not places.ends then
+    scope.asked[name] = true
+  end
   local first = places[1]
   if not first then
     return function()

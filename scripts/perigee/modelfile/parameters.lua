@@ -5,6 +5,7 @@
 local check = require "perigee.check"
 local json = require "perigee.sys.json"
 local parameters = require "perigee.parameters"
+local thinking = require "perigee.thinking"
 
 local M = {}
 
@@ -32,6 +33,11 @@ function READ.number(text)
 end
 
 function READ.boolean(text)
+  return FLAGS[text]
+end
+
+function READ.think(text)
+  if thinking.is_level(text) then return text end
   return FLAGS[text]
 end
 
@@ -72,6 +78,7 @@ function READ.bias(text, sofar)
 end
 
 local EXPECTED <const> = { integer = "an integer", number = "a number", boolean = "true or false",
+  think = "true, false, low, medium or high",
   bias = "TOKEN_ID:NUMBER or TOKEN_ID:false", strings = "a text that is not empty",
   chain = "names of samplers", format = "json or the text of a JSON Schema" }
 
