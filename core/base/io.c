@@ -77,8 +77,24 @@ static int64_t sys_size(void *user, int fd) {
 
 static void *sys_map(void *user, int fd, size_t bytes) {
     (void)user;
-    void *p = mmap(NULL, bytes, PROT_READ, MAP_SHARED, fd, 0);
-    return p == MAP_FAILED ? NULL : p;
+    /* At a border of large pages, so that what is in them can be put into such pages later. */
+    const uintptr_t large = PERI_LARGE_PAGE;
+    if (bytes > SIZE_MAX - 2 * large) return NULL;
+    size_t room = (bytes + large - 1 + large) & ~(large - 1);
+    char *all = mmap(NULL, room, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (all == MAP_FAILED) return NULL;
+    char *p = (char *)(((uintptr_t)all + large - 1) & ~(large - 1));
+    size_t page = (size_t)sysconf(_SC_PAGESIZE), used = (bytes + page - 1) & ~(page - 1);
+    void *map = mmap(p, bytes, PROT_READ, MAP_SHARED | MAP_FIXED, fd, 0);
+    int number = errno;
+    if (map == MAP_FAILED) {
+        munmap(all, room);
+        errno = number;
+        return NULL;
+    }
+    if (p > all) munmap(all, (size_t)(p - all));
+    if (p + used < all + room) munmap(p + used, (size_t)(all + room - (p + used)));
+    return map;
 }
 
 static int sys_unmap(void *user, void *p, size_t bytes) {

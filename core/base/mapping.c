@@ -16,6 +16,7 @@
  *
  * Faults elsewhere go to the handler that was there before.  Another library may put its own
  * handler over ours later: each opening of a mapping looks and puts ours on top again. */
+#define _GNU_SOURCE
 #include <errno.h>
 #include <inttypes.h>
 #include <signal.h>
@@ -220,4 +221,74 @@ void peri_mapping_will_need(const peri_mapping *m, uint64_t off, uint64_t bytes)
     if (bytes > m->size - off) bytes = m->size - off;
     uint64_t first = off & ~(uint64_t)(page_bytes - 1);
     madvise((void *)(uintptr_t)(m->data + first), (size_t)(off - first + bytes), MADV_WILLNEED);
+}
+
+/* ---- copying into memory --------------------------------------------------------------------- */
+
+/* So much at a time is there twice; a multiple of the large page, and so large that a model makes
+ * few areas of memory. */
+enum { COPY_BYTES = 64 << 20 };
+
+bool peri_has_large_pages(void) {
+    char *text;
+    size_t size;
+    if (peri_file_read("/sys/kernel/mm/transparent_hugepage/enabled", 4096, &text, &size, NULL))
+        return false;
+    bool is_on = strstr(text, "[madvise]") != NULL || strstr(text, "[always]") != NULL;
+    peri_free(text);
+    return is_on;
+}
+
+typedef struct copy {
+    uint8_t *to;
+    const uint8_t *from;
+    size_t bytes;
+} copy;
+
+static void copy_large_page(void *arg, uint32_t i, uint32_t worker) {
+    const copy *c = arg;
+    size_t at = (size_t)i * PERI_LARGE_PAGE, left = c->bytes - at;
+    (void)worker;
+    memcpy(c->to + at, c->from + at, left < PERI_LARGE_PAGE ? left : PERI_LARGE_PAGE);
+}
+
+/* Anonymous memory in large pages, at a border of them; NULL when there is none. */
+static uint8_t *take_large(size_t bytes) {
+    const uintptr_t large = PERI_LARGE_PAGE;
+    uint8_t *all =
+        mmap(NULL, bytes + large, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (all == MAP_FAILED) return NULL;
+    uint8_t *p = (uint8_t *)(((uintptr_t)all + large - 1) & ~(large - 1));
+    if (p > all) munmap(all, (size_t)(p - all));
+    if (p < all + large) munmap(p + bytes, (size_t)(all + large - p));
+    madvise(p, bytes, MADV_HUGEPAGE); /* refused: small pages, as before */
+    return p;
+}
+
+/* Replace the mapped bytes from `at` on by a copy. */
+static bool copy_part(peri_mapping *m, peri_pool *pool, uint64_t at, size_t bytes) {
+    size_t whole = (bytes + page_bytes - 1) & ~((size_t)page_bytes - 1);
+    uint8_t *target = (uint8_t *)(uintptr_t)(m->data + at), *p = take_large(whole);
+    if (p == NULL) return false;
+    copy c = {.to = p, .from = target, .bytes = bytes};
+    peri_mapping_will_need(m, at, 2 * (uint64_t)bytes);
+    peri_pool_run(pool, (uint32_t)((bytes + PERI_LARGE_PAGE - 1) / PERI_LARGE_PAGE),
+                  copy_large_page, &c);
+    if (mprotect(p, whole, PROT_READ) == 0 &&
+        mremap(p, whole, whole, MREMAP_MAYMOVE | MREMAP_FIXED, target) != MAP_FAILED)
+        return true;
+    munmap(p, whole);
+    return false;
+}
+
+uint64_t peri_mapping_copy_in(peri_mapping *m, peri_pool *pool,
+                              bool (*go_on)(void *user, uint64_t done), void *user) {
+    uint64_t done = 0;
+    while (done < m->size && (go_on == NULL || go_on(user, done))) {
+        uint64_t left = m->size - done;
+        size_t bytes = left < COPY_BYTES ? (size_t)left : COPY_BYTES;
+        if (!copy_part(m, pool, done, bytes)) break;
+        done += bytes;
+    }
+    return done;
 }

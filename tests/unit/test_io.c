@@ -170,6 +170,77 @@ static void truncation_while_mapped_survives(void **state) {
     peri_mapping_close(other);
 }
 
+static bool until(void *user, uint64_t done) {
+    uint64_t *limit = user;
+    return done < *limit;
+}
+
+/* Addresses stay, bytes stay, and what happens to the file later is not seen any more. */
+static void copied_mapping_is_the_file_as_it_was(void **state) {
+    const size_t sizes[] = {5, 4096, PERI_LARGE_PAGE, PERI_LARGE_PAGE + 1, (64u << 20) + 9000};
+    peri_pool *pool;
+    peri_error err;
+    (void)state;
+    assert_ok(peri_pool_new(2, NULL, &pool, &err), err);
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+        peri_mapping *m;
+        fill_file(sizes[i]);
+        assert_ok(peri_mapping_open(path, &m, &err), err);
+        const uint8_t *data = peri_mapping_data(m);
+        assert_int_equal((uintptr_t)data % PERI_LARGE_PAGE, 0);
+        unsigned before = sum(m);
+        assert_int_equal(peri_mapping_copy_in(m, pool, NULL, NULL), sizes[i]);
+        assert_ptr_equal(peri_mapping_data(m), data);
+        assert_int_equal(sum(m), before);
+        assert_int_equal(truncate(path, 1), 0);
+        assert_int_equal(sum(m), before);
+        assert_int_equal(data[sizes[i] - 1], (sizes[i] - 1) * 7 % 251 + 1);
+        assert_ok(peri_mapping_check(m, &err), err);
+        peri_mapping_close(m);
+    }
+    peri_pool_free(pool);
+}
+
+static void copying_may_stop_half_way(void **state) {
+    const size_t size = 66u << 20;
+    uint64_t limit = 1;
+    peri_mapping *m;
+    peri_pool *pool;
+    peri_error err;
+    (void)state;
+    assert_ok(peri_pool_new(1, NULL, &pool, &err), err);
+    fill_file(size);
+    assert_ok(peri_mapping_open(path, &m, &err), err);
+    unsigned before = sum(m);
+    uint64_t n = peri_mapping_copy_in(m, pool, until, &limit);
+    assert_true(n > 0 && n < size);
+    assert_int_equal(sum(m), before);
+    assert_int_equal(truncate(path, (off_t)(n / 2)), 0); /* the rest is still the file */
+    assert_int_equal(peri_mapping_data(m)[n - 1], (n - 1) * 7 % 251 + 1);
+    assert_ok(peri_mapping_check(m, &err), err);
+    assert_int_equal(peri_mapping_data(m)[n], 0);
+    assert_int_equal(peri_mapping_check(m, &err), PERI_E_IO);
+    peri_mapping_close(m);
+    peri_pool_free(pool);
+}
+
+/* Pages that vanish before they are copied are missed as always. */
+static void a_file_truncated_before_it_is_copied_is_damaged(void **state) {
+    peri_mapping *m;
+    peri_pool *pool;
+    peri_error err;
+    (void)state;
+    assert_ok(peri_pool_new(2, NULL, &pool, &err), err);
+    fill_file(10u << 20);
+    assert_ok(peri_mapping_open(path, &m, &err), err);
+    assert_int_equal(truncate(path, 3 << 20), 0);
+    peri_mapping_copy_in(m, pool, NULL, NULL);
+    assert_int_equal(peri_mapping_check(m, &err), PERI_E_IO);
+    assert_error(&err, PERI_E_IO, "page at byte 3145728 vanished");
+    peri_mapping_close(m);
+    peri_pool_free(pool);
+}
+
 static void slot_is_clean_for_the_next_mapping(void **state) {
     peri_mapping *m;
     peri_error err;
@@ -325,6 +396,9 @@ int main(void) {
         WITH_FOLDER(what_is_no_file_is_refused_by_name),
         WITH_FOLDER(mapping_shows_the_file),
         WITH_FOLDER(truncation_while_mapped_survives),
+        WITH_FOLDER(copied_mapping_is_the_file_as_it_was),
+        WITH_FOLDER(copying_may_stop_half_way),
+        WITH_FOLDER(a_file_truncated_before_it_is_copied_is_damaged),
         WITH_FOLDER(slot_is_clean_for_the_next_mapping),
         WITH_FOLDER(truncation_under_several_threads_survives),
         WITH_FOLDER(every_failing_call_is_reported_and_leaks_nothing),
