@@ -170,6 +170,8 @@ static json_t *memory_json(peri_doc *d, const peri_engine *e) {
         peri_doc_append(d, devices, m);
     }
     peri_doc_put(d, memory, "weights", json_integer((json_int_t)peri_weights_bytes(e->weights)));
+    peri_doc_put(d, memory, "weights_in_large_pages",
+                 json_integer((json_int_t)peri_gguf_copied_bytes(e->g)));
     peri_doc_put(d, memory, "kv", json_integer((json_int_t)e->kv.bytes));
     peri_doc_put(d, memory, "arena", json_integer((json_int_t)arena));
     peri_doc_put(d, memory, "devices", devices);

@@ -10,12 +10,13 @@
 
 #include "base/compiler.h"
 
-/* The options of both have the same meanings; the numbers of kv_type are the same. */
+/* The options of both have the same meanings; the numbers of kv_type and weights are the same. */
 static peri_load_options load_options(const peri_model_options *o) {
     return (peri_load_options){.n_ctx = o->n_ctx,
                                .n_session = o->n_session,
                                .n_batch = o->n_batch,
                                .kv_type = o->kv_type,
+                               .weights = o->weights,
                                .device = o->device,
                                .metadata_only = o->metadata_only,
                                .progress = o->progress,

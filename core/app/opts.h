@@ -48,6 +48,7 @@ typedef struct peri_common {
     peri_opt_list plugins, settings;
     const char *device;
     int64_t n_thread;
+    int weights;   /* PERI_WEIGHTS_* */
     int verbosity; /* -v repeated */
     bool is_strict, is_pinned, is_quiet;
 } peri_common;

@@ -23,6 +23,7 @@ struct peri_gguf {
     peri_arena *arena;
     peri_gguf_shard *shards;
     uint32_t n_shard;
+    uint64_t copied_bytes; /* into large pages */
     const char *path;
     uint64_t n_tensor;
     peri_gguf_tensor *tensors; /* of all shards */
@@ -410,6 +411,34 @@ peri_status peri_gguf_check(const peri_gguf *g, peri_error *err) {
         if (status != PERI_OK) return status;
     }
     return PERI_OK;
+}
+
+typedef struct copying {
+    uint64_t before; /* bytes of the shards done */
+    bool (*go_on)(void *user, uint64_t done);
+    void *user;
+} copying;
+
+static bool go_on_in_all(void *user, uint64_t done) {
+    const copying *c = user;
+    return c->go_on == NULL || c->go_on(c->user, c->before + done);
+}
+
+uint64_t peri_gguf_copy_in(peri_gguf *g, peri_pool *pool, bool (*go_on)(void *user, uint64_t done),
+                           void *user) {
+    copying c = {0, go_on, user};
+    for (uint32_t i = 0; i < g->n_shard; i++) {
+        if (g->shards[i].map == NULL) break;
+        uint64_t n = peri_mapping_copy_in(g->shards[i].map, pool, go_on_in_all, &c);
+        c.before += n;
+        if (n < g->shards[i].size) break;
+    }
+    g->copied_bytes = c.before;
+    return c.before;
+}
+
+uint64_t peri_gguf_copied_bytes(const peri_gguf *g) {
+    return g->copied_bytes;
 }
 
 uint64_t peri_gguf_n_values(const peri_gguf *g) {

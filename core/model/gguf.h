@@ -14,6 +14,7 @@
 
 #include <stdbool.h>
 
+#include "base/pool.h"
 #include "perigee/types.h"
 
 typedef struct peri_gguf peri_gguf;
@@ -65,6 +66,11 @@ void peri_gguf_close(peri_gguf *g); /* accepts NULL */
 const char *peri_gguf_path(const peri_gguf *g);
 uint64_t peri_gguf_file_bytes(const peri_gguf *g); /* all shards */
 uint32_t peri_gguf_version(const peri_gguf *g);
+/* peri_mapping_copy_in of all shards (io.h); after that what follows says how many bytes it were.
+ */
+uint64_t peri_gguf_copy_in(peri_gguf *g, peri_pool *pool, bool (*go_on)(void *user, uint64_t done),
+                           void *user);
+uint64_t peri_gguf_copied_bytes(const peri_gguf *g);
 /* PERI_E_IO once a page of any shard vanished (see io.h). */
 peri_status peri_gguf_check(const peri_gguf *g, peri_error *err);
 

@@ -17,12 +17,14 @@ typedef struct peri_load_env {
 } peri_load_env;
 
 enum { PERI_LOAD_KV_F16 = 0, PERI_LOAD_KV_F32 = 1 }; /* as PERI_KV_* of perigee.h */
+enum { PERI_LOAD_WEIGHTS_AUTO = 0, PERI_LOAD_WEIGHTS_MAP = 1, PERI_LOAD_WEIGHTS_COPY = 2 };
 
 typedef struct peri_load_options {
     uint32_t n_ctx;       /* tokens a session may hold; 0 = trained length, capped by memory */
     uint32_t n_session;   /* full sessions there is room for; 0 = 1 */
     uint32_t n_batch;     /* most tokens in one step; 0 = 512 */
     uint32_t kv_type;     /* PERI_LOAD_KV_* */
+    uint32_t weights;     /* PERI_LOAD_WEIGHTS_* */
     const char *device;   /* preference, or NULL */
     bool no_prefix_cache; /* every token fed is computed */
     bool metadata_only;   /* no engine; an unknown architecture is no error */

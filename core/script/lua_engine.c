@@ -45,7 +45,7 @@ static int model_close(lua_State *L) {
 
 typedef struct open_options {
     int64_t ctx, sessions, batch;
-    const char *kv, *device;
+    const char *kv, *device, *weights;
 } open_options;
 
 static const value_key open_keys[] = {
@@ -54,6 +54,7 @@ static const value_key open_keys[] = {
     {"batch", VALUE_INT, offsetof(open_options, batch), 1, 65536},
     {"kv", VALUE_TEXT, offsetof(open_options, kv), 0, 0},
     {"device", VALUE_TEXT, offsetof(open_options, device), 0, 0},
+    {"weights", VALUE_TEXT, offsetof(open_options, weights), 0, 0},
 };
 static const value_table model_table = {"model", open_keys, sizeof open_keys / sizeof open_keys[0],
                                         NULL, 0};
@@ -63,11 +64,18 @@ static void read_open_options(lua_State *L, int idx, peri_load_options *o) {
     value_read(L, idx, &model_table, &v);
     if (v.kv && strcmp(v.kv, "f16") && strcmp(v.kv, "f32"))
         peri_lua_blame(L, "model: kv: found \"%s\", expected \"f16\" or \"f32\"", v.kv);
+    uint32_t weights = PERI_LOAD_WEIGHTS_AUTO;
+    if (v.weights && !strcmp(v.weights, "map")) weights = PERI_LOAD_WEIGHTS_MAP;
+    if (v.weights && !strcmp(v.weights, "copy")) weights = PERI_LOAD_WEIGHTS_COPY;
+    if (v.weights && !weights && strcmp(v.weights, "auto"))
+        peri_lua_blame(L, "model: weights: found \"%s\", expected \"auto\", \"map\" or \"copy\"",
+                       v.weights);
     *o = (peri_load_options){.n_ctx = (uint32_t)v.ctx,
                              .n_session = (uint32_t)v.sessions,
                              .n_batch = (uint32_t)v.batch,
                              .kv_type =
                                  v.kv && !strcmp(v.kv, "f32") ? PERI_LOAD_KV_F32 : PERI_LOAD_KV_F16,
+                             .weights = weights,
                              .device = v.device};
 }
 

@@ -302,7 +302,7 @@ static bool is_same(const peri_shared *m, const char *path, const peri_load_opti
     return m->state != PERI_SHARED_FAILED && !(m->loading && m->loading->is_unwanted) &&
            !strcmp(m->path, path) && !strcmp(a, b) && m->options.n_ctx == o->n_ctx &&
            m->options.n_session == o->n_session && m->options.n_batch == o->n_batch &&
-           m->options.kv_type == o->kv_type;
+           m->options.kv_type == o->kv_type && m->options.weights == o->weights;
 }
 
 static void free_shared(peri_shared *m) {

@@ -90,6 +90,9 @@ PERI_API peri_status peri_runtime_arch(const peri_runtime *rt, const char *name,
 typedef struct peri_model peri_model;
 
 enum { PERI_KV_F16 = 0, PERI_KV_F32 = 1 };
+/* Where devices that compute in host memory read weights: from a copy in large pages where there is
+ * room beside keys and values, always from the mapped file, always from a copy. */
+enum { PERI_WEIGHTS_AUTO = 0, PERI_WEIGHTS_MAP = 1, PERI_WEIGHTS_COPY = 2 };
 
 /* Loading progress; done of total bytes.  A nonzero return cancels (PERI_E_CANCELLED). */
 typedef int (*peri_progress_fn)(void *user, uint64_t done, uint64_t total);
@@ -106,6 +109,7 @@ typedef struct peri_model_options {
     peri_progress_fn progress;
     void *progress_user;
     bool no_prefix_cache; /* every token fed is computed */
+    uint32_t weights;     /* PERI_WEIGHTS_* */
 } peri_model_options;
 
 /* Open a GGUF file (first shard of a sharded one).  opts may be NULL. */

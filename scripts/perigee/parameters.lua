@@ -21,6 +21,7 @@ local HUGE <const> = 1 << 30
 ---@field seed? integer
 ---@field ctx? integer              tokens of context
 ---@field device? string
+---@field weights? "auto"|"map"|"copy"   whether processors read weights from a copy in large pages
 ---@field max? integer              tokens of one reply at most
 ---@field stop? string|string[]     texts that end a reply
 ---@field format? perigee.format_of_reply   what a reply must look like: "json", a JSON Schema, ...
@@ -37,6 +38,7 @@ local ROWS <const> = {
   batch = { "model", "integer", 1, 65536 },
   kv = { "model", "string" },
   device = { "model", "string" },
+  weights = { "model", "string" },
   max = { "answer", "integer", 1 },
   stop = { "answer", "strings" },
   think = { "answer", "think" },

@@ -16,6 +16,13 @@ run explain "$demo"
 has "$out" cpu
 run explain "$demo" --json
 json 'd["device"] and d["why"] and d["memory"]'
+# Weights mapped or copied: the same logits.
+for weights in map copy; do
+    run explain "$demo" --weights $weights --json
+    json "d['memory']['weights_in_large_pages'] == $([ $weights = map ] || stat -c %s "$demo")+0"
+    run logits -m "$demo" --tokens 1,2,3 --weights $weights -o "$tmp/logits.$weights"
+done
+cmp "$tmp/logits.map" "$tmp/logits.copy" || fail "logits of copied weights differ"
 
 # Tokens and back.
 printf 'Read the file\n' | "$PERIGEE" tokenize -m "$demo" --no-special >"$tmp/ids"

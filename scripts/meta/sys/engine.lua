@@ -14,6 +14,8 @@ local engine = {}
 ---@field batch? integer      most tokens in one step, 512 unless given
 ---@field kv? "f16"|"f32"     type of the stored keys and values
 ---@field device? string      preference, "cuda:0,cpu"
+---@field weights? "auto"|"map"|"copy"   where processors read weights: a copy in large pages where
+---                           there is room, always the mapped file, always a copy
 
 ---What a model says about itself: model.info, chat:info().
 ---@class perigee.sys.engine.info

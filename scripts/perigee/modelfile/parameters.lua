@@ -116,7 +116,7 @@ SPECIAL.main_gpu = { "integer", function()
   return {}, "has no effect: PARAMETER device chooses a device"
 end }
 SPECIAL.use_mmap = { "boolean", function(is_on)
-  return {}, not is_on and "has no effect: model files are always mapped" or nil
+  return { weights = is_on and "map" or "copy" }
 end }
 SPECIAL.num_thread = { "integer", function(n)
   return {}, n > 0 and "has no effect: give --threads on the command line" or nil
@@ -146,7 +146,8 @@ local function read_special(name, text)
 end
 
 -- The keys a special name is about, so that a later one takes an earlier one back.
-local CLEARS <const> = { num_predict = "max", seed = "seed", num_gpu = "device" }
+local CLEARS <const> = { num_predict = "max", seed = "seed", num_gpu = "device",
+  use_mmap = "weights" }
 
 ---One PARAMETER laid over those before it.
 ---@param into perigee.parameters   changed
