@@ -25,15 +25,23 @@ static peri_runtime *runtime(uint32_t n_thread, const char *setting) {
     return rig_runtime(PERI_LIBRARY_DIR, PERI_SOURCE_DIR "/scripts", n_thread, setting);
 }
 
-static peri_model *open_model(peri_runtime *rt, const char *path, uint32_t n_session,
-                              uint32_t n_batch) {
-    peri_model_options o = {
-        .size = sizeof o, .n_ctx = 128, .n_session = n_session, .n_batch = n_batch};
+static peri_model *open_with(peri_runtime *rt, const char *path, uint32_t n_session,
+                             uint32_t n_batch, uint32_t weights) {
+    peri_model_options o = {.size = sizeof o,
+                            .n_ctx = 128,
+                            .n_session = n_session,
+                            .n_batch = n_batch,
+                            .weights = weights};
     peri_model *m;
     peri_error err;
     assert_ok(peri_model_open(rt, path, &o, &m, &err), err);
     assert_int_equal(peri_model_n_vocab(m), V);
     return m;
+}
+
+static peri_model *open_model(peri_runtime *rt, const char *path, uint32_t n_session,
+                              uint32_t n_batch) {
+    return open_with(rt, path, n_session, n_batch, PERI_WEIGHTS_AUTO);
 }
 
 static peri_session *open_session(peri_model *m) {
@@ -254,7 +262,7 @@ static void a_file_truncated_under_use_ends_the_request(void **state) {
     fill_tokens(tok, 40, 1);
     snprintf(path, sizeof path, "%s", rig_tiny("model.gguf", "llama", 0, 1));
     peri_runtime *rt = runtime(2, NULL);
-    peri_model *m = open_model(rt, path, 1, 64);
+    peri_model *m = open_with(rt, path, 1, 64, PERI_WEIGHTS_MAP);
     peri_session *s = open_session(m);
     assert_ok(peri_session_feed(s, tok, 40, &err), err);
     assert_int_equal(truncate(path, 4096), 0);
@@ -266,6 +274,28 @@ static void a_file_truncated_under_use_ends_the_request(void **state) {
     peri_model_close(m);
     m = open_model(rt, rig_tiny("model.gguf", "llama", 0, 1), 1, 64); /* the runtime goes on */
     peri_model_close(m);
+    peri_runtime_free(rt);
+}
+
+static void a_copy_of_the_weights_outlives_the_file(void **state) {
+    (void)state;
+    int32_t tok[40], mapped, copied;
+    peri_error err;
+    char path[300];
+    fill_tokens(tok, 40, 1);
+    peri_runtime *rt = runtime(2, NULL);
+    for (uint32_t weights = PERI_WEIGHTS_MAP; weights <= PERI_WEIGHTS_COPY; weights++) {
+        snprintf(path, sizeof path, "%s", rig_tiny("model.gguf", "llama", 0, 1));
+        peri_model *m = open_with(rt, path, 1, 64, weights);
+        peri_session *s = open_session(m);
+        if (weights == PERI_WEIGHTS_COPY) assert_int_equal(truncate(path, 4096), 0);
+        assert_ok(peri_session_feed(s, tok, 40, &err), err);
+        assert_ok(peri_session_sample(s, weights == PERI_WEIGHTS_MAP ? &mapped : &copied, &err),
+                  err);
+        peri_session_free(s);
+        peri_model_close(m);
+    }
+    assert_int_equal(mapped, copied);
     peri_runtime_free(rt);
 }
 
@@ -430,6 +460,7 @@ int main(void) {
         cmocka_unit_test(wrong_feeds_are_refused_and_move_nothing),
         cmocka_unit_test(generation_repeats_stops_and_ends),
         cmocka_unit_test(a_file_truncated_under_use_ends_the_request),
+        cmocka_unit_test(a_copy_of_the_weights_outlives_the_file),
         cmocka_unit_test(steady_decoding_allocates_nothing),
         cmocka_unit_test(running_out_of_memory_is_a_clean_error),
         cmocka_unit_test(a_model_is_described),
