@@ -50,11 +50,15 @@ const peri_command peri_cmd_explain = {
     .summary = "say where a model runs, operation by operation, and why",
     .text =
         "TARGET is a GGUF file or a name that perigee list shows. Opens the model as perigee run "
-        "would and prints the chosen device and why, the other "
-        "candidates and why not, which "
-        "device runs each operation and with what numerics, the memory needed, and the predicted "
-        "speed of generation. With --strict, a warning or a fallback is an error.",
-    .examples = "  perigee explain model.gguf\n  perigee explain model.gguf --device cpu --json\n",
+        "would and prints the chosen devices and why, the other "
+        "candidates and why not, which layers are wanted on which device (placement), which "
+        "device runs each operation and with what numerics, what a device declined and who runs "
+        "it instead (elsewhere) or in pieces (lowered), the copies between devices that a token "
+        "needs, the memory each device gives, and the predicted speed of generation. With "
+        "--strict, a warning or a fallback, such as an operation that is not on the device it is "
+        "wanted on, is an error.",
+    .examples = "  perigee explain model.gguf\n  perigee explain model.gguf --device cpu --json\n"
+                "  perigee explain model.gguf --device opencl,cpu\n",
     .opts = table,
     .n_opt = N_OPTS(table),
     .uses = PERI_USES_PLUGINS | PERI_USES_MODEL,

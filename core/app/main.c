@@ -24,9 +24,10 @@ enum { N_COMMAND = sizeof commands / sizeof commands[0] };
 static const char about[] = "Perigee runs language models from GGUF files on this machine. It "
                             "looks at the hardware, asks each backend plugin "
                             "what it can do, and places the model on the device predicted to be "
-                            "fastest; perigee explain says why.";
+                            "fastest, or on several; perigee explain says why.";
 static const char environment[] =
     "  PERIGEE_PLUGIN_PATH  folders of plugins, separated by colons, instead of the usual ones\n"
+    "  PERIGEE_DEVICE       devices for models, like --device\n"
     "  PERIGEE_CPU_ISA      instruction set of the cpu plugin, like --set cpu.isa=...\n";
 
 static void print_help(FILE *to) {

@@ -35,8 +35,9 @@ static const peri_opt plugin_opts[] = {
 };
 static const peri_opt model_opts[] = {
     {"device", 0, PERI_OPT_TEXT, "LIST", COMMON(device), 0, 0,
-     "Devices or plugins in order of preference, such as cuda:0,cpu. Without it: the device predicted to be fastest "
-     "(see perigee explain)."},
+     "Devices or plugins, the preferred first, such as cuda:0,cpu: all of them may be used for one model, the later ones for "
+     "what the earlier decline or have no memory for; one name means that device alone. Without it: $PERIGEE_DEVICE, or "
+     "the device predicted to be fastest, with others where it needs them (see perigee explain)."},
     {"weights", 0, PERI_OPT_CHOICE, "auto|map|copy", COMMON(weights), 0, 0,
      "Where processors read weights: auto copies them into memory in large pages where there is room, from which they "
      "are read 12 to 25 % faster; map reads the mapped file, which processes share; copy always copies."},
@@ -334,6 +335,8 @@ int peri_opts_parse(const peri_command *c, int argc, char **argv, peri_args *arg
         peri_opts_help(c, stdout);
         return PERI_EXIT_OK;
     }
+    const char *device = c->uses & PERI_USES_MODEL ? getenv("PERIGEE_DEVICE") : NULL;
+    if (device != NULL && *device != 0) args->common.device = device;
     p = (parser){.c = c, .args = args, .values = values};
     p.n_group = peri_opts_groups(c, p.group);
     args->arg = calloc((size_t)argc + 1, sizeof *args->arg);

@@ -18,9 +18,10 @@
  *
  *     bytes read / GB/s  +  copies * microseconds  +  bytes copied / GB/s of the slower link.
  *
- * If the moved parts do not fit where they go, the first answer stands.  Choosing parts and
- * minding copies at the same time would be a knapsack; this order is exact where copies are cheap
- * beside reading weights, which is where a split pays at all. */
+ * If the moved parts do not fit where they go, the first answer stands.  Filling in the plain order
+ * of the chain is tried as well, because it makes the fewest copies; the faster answer wins.
+ * Choosing parts and minding copies at the same time would be a knapsack; this order is exact where
+ * copies are cheap beside reading weights, which is where a split pays at all. */
 #include "plugin/split.h"
 
 #include <inttypes.h>
@@ -36,6 +37,7 @@ typedef struct solver {
     const peri_split_part *part;
     uint32_t n_device, n_part;
     bool is_tied;
+    enum { BY_DENSITY, AS_THEY_COME } order;
 } solver;
 
 void peri_split_fini(peri_split *s) {
@@ -60,12 +62,15 @@ static double density(const peri_split_part *p) {
 
 /* ---- filling ----------------------------------------------------------------------------------*/
 
-/* The part to place next: the densest left, of equal ones the first. */
+/* The part to place next: the densest left, of equal ones the first; or simply the first. */
 static uint32_t next_part(const solver *v, const bool *is_tried) {
     uint32_t best = v->n_part;
-    for (uint32_t i = 0; i < v->n_part; i++)
-        if (!is_tried[i] && (best == v->n_part || density(&v->part[i]) > density(&v->part[best])))
-            best = i;
+    for (uint32_t i = 0; i < v->n_part; i++) {
+        if (is_tried[i]) continue;
+        bool is_denser = best < v->n_part && v->order == BY_DENSITY &&
+                         density(&v->part[i]) > density(&v->part[best]);
+        if (best == v->n_part || is_denser) best = i;
+    }
     return best;
 }
 
@@ -210,38 +215,52 @@ static void place_empty(const solver *v, peri_split *s) {
         if (is_empty(&v->part[i])) s->device[i] = s->device[i - 1];
 }
 
-peri_status peri_split_solve(const peri_split_device *device, uint32_t n_device,
-                             const peri_split_part *part, uint32_t n_part, bool is_tied,
-                             peri_split *out, peri_error *err) {
-    solver v = {device, part, n_device, n_part, is_tied};
-    *out = (peri_split){.n_part = n_part, .n_device = n_device};
-    bool *is_placed = peri_calloc(n_part, sizeof *is_placed);
-    bool *is_tried = peri_calloc(n_part, sizeof *is_tried);
-    out->device = peri_calloc(n_part, 1);
-    out->is_empty = peri_calloc(n_part, sizeof *out->is_empty);
+/* One way to fill the devices, and what moving parts makes of it. */
+static peri_status try_order(const solver *v, peri_split *out, peri_error *err) {
+    *out = (peri_split){.n_part = v->n_part, .n_device = v->n_device};
+    bool *is_placed = peri_calloc(v->n_part, sizeof *is_placed);
+    bool *is_tried = peri_calloc(v->n_part, sizeof *is_tried);
+    out->device = peri_calloc(v->n_part, 1);
+    out->is_empty = peri_calloc(v->n_part, sizeof *out->is_empty);
     peri_status st = is_placed && is_tried && out->device && out->is_empty
                          ? PERI_OK
                          : peri_fail(err, PERI_E_NOMEM, "placement: out of memory");
-    if (!st) {
-        for (uint32_t i = 0; i < n_part; i++)
-            out->is_empty[i] = is_empty(&part[i]);
-        for (uint32_t i = 0; i < n_part; i++)
-            is_placed[i] = is_empty(&part[i]) || (is_tied && i == 0);
-        for (uint32_t d = 0; d < n_device; d++)
-            fill(&v, d, out, is_placed, is_tried);
-        for (uint32_t i = 0; i < n_part && !st; i++)
-            if (!is_placed[i]) st = too_little(&v, err);
+    for (uint32_t i = 0; i < v->n_part && !st; i++) {
+        out->is_empty[i] = is_empty(&v->part[i]);
+        is_placed[i] = out->is_empty[i] || (v->is_tied && i == 0);
     }
+    for (uint32_t d = 0; d < v->n_device && !st; d++)
+        fill(v, d, out, is_placed, is_tried);
+    for (uint32_t i = 0; i < v->n_part && !st; i++)
+        if (!is_placed[i]) st = too_little(v, err);
     if (!st) {
-        if (is_tied) out->device[0] = out->device[n_part - 1];
-        place_empty(&v, out);
-        if (n_device > 1 && knows_all_speeds(&v)) st = save_copies(&v, out, err);
+        if (v->is_tied) out->device[0] = out->device[v->n_part - 1];
+        place_empty(v, out);
+        if (v->n_device > 1 && knows_all_speeds(v)) st = save_copies(v, out, err);
     }
-    if (!st) peri_split_measure(device, part, out);
+    if (!st) peri_split_measure(v->device, v->part, out);
     peri_free(is_placed);
     peri_free(is_tried);
     if (st) peri_split_fini(out);
     return st;
+}
+
+peri_status peri_split_solve(const peri_split_device *device, uint32_t n_device,
+                             const peri_split_part *part, uint32_t n_part, bool is_tied,
+                             peri_split *out, peri_error *err) {
+    solver v = {device, part, n_device, n_part, is_tied, BY_DENSITY};
+    peri_split other;
+    peri_status st = try_order(&v, out, err);
+    if (st || n_device == 1 || !knows_all_speeds(&v)) return st;
+    v.order = AS_THEY_COME;
+    if (try_order(&v, &other, NULL)) return PERI_OK; /* what was found stands */
+    if (other.token_s < out->token_s) {
+        peri_split swap = *out;
+        *out = other;
+        other = swap;
+    }
+    peri_split_fini(&other);
+    return PERI_OK;
 }
 
 /* ---- in words ---------------------------------------------------------------------------------*/

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
  * load.h - from the path of a model file to everything that runs it: the file, its architecture,
- * its tokenizer, and an engine on a device, with default sizes where the user gave none. */
+ * its tokenizer, and an engine on its devices, with default sizes where the user gave none. */
 #ifndef PERI_RUN_LOAD_H
 #define PERI_RUN_LOAD_H
 
@@ -25,7 +25,7 @@ typedef struct peri_load_options {
     uint32_t n_batch;     /* most tokens in one step; 0 = 512 */
     uint32_t kv_type;     /* PERI_LOAD_KV_* */
     uint32_t weights;     /* PERI_LOAD_WEIGHTS_* */
-    const char *device;   /* preference, or NULL */
+    const char *device;   /* names, the preferred first, or NULL */
     bool no_prefix_cache; /* every token fed is computed */
     bool metadata_only;   /* no engine; an unknown architecture is no error */
     /* Bytes done of total; nonzero cancels (PERI_E_CANCELLED).  May be NULL. */

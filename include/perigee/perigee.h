@@ -104,7 +104,8 @@ typedef struct peri_model_options {
                            tokens */
     uint32_t n_batch;   /* most tokens in one step; 0 = 512 */
     uint32_t kv_type;   /* PERI_KV_* */
-    const char *device; /* "cpu", "cuda:0,cpu": preference; NULL = best predicted */
+    const char *device; /* "cpu": that one; "cuda:0,cpu": these, the preferred first, the others for
+                           what it declines or cannot hold; NULL = best predicted */
     bool metadata_only; /* look at the file; no device, no sessions */
     peri_progress_fn progress;
     void *progress_user;
@@ -120,8 +121,8 @@ PERI_API void peri_model_close(peri_model *m);
 PERI_API int32_t peri_model_n_vocab(const peri_model *m);
 PERI_API int32_t
 peri_model_n_ctx(const peri_model *m); /* of a session; trained length when metadata_only */
-/* Device, instruction set and reason of the placement: "cpu", "avx512", "only native device; ..."
- */
+/* Devices, the instruction set of the first, and the reason of the placement: "cpu", "avx512",
+ * "only native device; ..." */
 PERI_API const char *peri_model_device(const peri_model *m);
 PERI_API const char *peri_model_isa(const peri_model *m);
 PERI_API const char *peri_model_placement(const peri_model *m);
@@ -140,10 +141,13 @@ typedef enum peri_facet {
 } peri_facet;
 PERI_API peri_status peri_model_show(const peri_model *m, peri_facet facet, char **text,
                                      peri_error *err);
-/* Placement: {"device", "isa", "why", "candidates": [{device, why}], "buckets": [{tokens, "ops":
- * [{op, layer, count, device, numerics, why}]}], "memory": {weights, kv, arena},
- * "bytes_per_token" (of weights), "kv_bytes_per_token", "macs_per_prompt_token",
- * "predicted_tg_tps", "notes": [...]}. */
+/* Placement: {"device" (all that run something, "cuda:0,cpu"), "isa", "why", "candidates":
+ * [{device, why}], "placement": ["layers 0-3 on cuda:0", ...], "buckets": [{bucket, tokens,
+ * sequences, "ops": [{op, weights, numerics, device, count}], "lowered": [{op, count, layers,
+ * declined_by, why}], "elsewhere": [{op, count, layers, device, declined_by, why}]}], "crossings":
+ * {copies_per_token, bytes_per_token}, "memory": {weights, kv, arena, "devices": [{device, weights,
+ * kv, arena, room}]}, "bytes_per_token" (of weights), "kv_bytes_per_token",
+ * "macs_per_prompt_token", "predicted_tg_tps", "notes": [...]}. */
 PERI_API peri_status peri_model_explain(const peri_model *m, char **json, peri_error *err);
 
 /* ---- text and tokens ----------------------------------------------------------------------------

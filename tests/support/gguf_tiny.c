@@ -149,7 +149,7 @@ static void fill(uint32_t dtype, unsigned char *p, uint64_t n, double mean, uint
 typedef struct tiny {
     peri_gguf_writer *w;
     const char *arch;
-    uint32_t dtype; /* of matrices */
+    uint32_t dtype, dtype_down; /* of matrices; of the last ones of a layer, 0: the same */
     uint64_t seed;
     int64_t n_layer, n_head, n_kv, d_model, d_head, d_ff, n_ctx;
     int is_gemma, is_moe, has_qk_norm;
@@ -177,7 +177,9 @@ static const char *layer_name(int il, const char *suffix) {
 }
 
 static void matrix(const tiny *m, int il, const char *suffix, int64_t rows, int64_t columns) {
-    tensor(m, layer_name(il, suffix), m->dtype, (int64_t[]){rows, columns}, 2, 0);
+    int is_other = m->dtype_down != 0 && il > 0 && strcmp(suffix, "ffn_down.weight") == 0;
+    tensor(m, layer_name(il, suffix), is_other ? m->dtype_down : m->dtype,
+           (int64_t[]){rows, columns}, 2, 0);
 }
 
 static void norm(const tiny *m, int il, const char *suffix, int64_t n) {
@@ -359,7 +361,8 @@ void gw_model(peri_gguf_writer *w, const char *arch, uint32_t dtype, uint64_t se
               .d_model = shape->d_model,
               .d_head = shape->d_head,
               .d_ff = shape->d_ff,
-              .n_ctx = shape->n_ctx};
+              .n_ctx = shape->n_ctx,
+              .dtype_down = shape->dtype_down};
     m.is_gemma = strncmp(arch, "gemma", 5) == 0;
     m.is_moe = strcmp(arch, "qwen3moe") == 0;
     m.has_qk_norm = strcmp(arch, "gemma3") == 0 || strncmp(arch, "qwen3", 5) == 0;

@@ -56,6 +56,7 @@ uint64_t gw_random(uint64_t key, uint64_t counter);
 /* The same in another shape; d_model and d_ff are multiples of the type's block. */
 typedef struct gw_shape {
     int64_t n_layer, n_head, n_kv, d_model, d_head, d_ff, n_ctx;
+    uint32_t dtype_down; /* of ffn_down in all layers but the first; 0: as the others */
 } gw_shape;
 void gw_model(peri_gguf_writer *w, const char *arch, uint32_t dtype, uint64_t seed,
               const gw_shape *shape);

@@ -13,7 +13,7 @@ local engine = {}
 ---@field sessions? integer   full contexts there is room for, 4 unless given
 ---@field batch? integer      most tokens in one step, 512 unless given
 ---@field kv? "f16"|"f32"     type of the stored keys and values
----@field device? string      preference, "cuda:0,cpu"
+---@field device? string      "cuda:0,cpu": these, the preferred first
 ---@field weights? "auto"|"map"|"copy"   where processors read weights: a copy in large pages where
 ---                           there is room, always the mapped file, always a copy
 
@@ -26,9 +26,9 @@ local engine = {}
 ---@field n_ctx integer
 ---@field n_session integer
 ---@field n_vocab integer
----@field device string
+---@field device string        all that run something: "cuda:0,cpu"
 ---@field isa string
----@field placement string     why this device
+---@field placement string     why there
 ---@field bos? integer
 ---@field bos_text? string
 ---@field eos? integer
