@@ -63,6 +63,7 @@ local M = {}
 ---@class perigee.go_template
 ---@field go string       text of Go's text/template, as TEMPLATE of a Modelfile has it
 ---@field name? string    for texts of errors
+---@field is_default? boolean   used only where the model has no chat template
 
 ---What one answer may take; what is over ends it, and is told.
 ---@class perigee.budget
@@ -173,7 +174,8 @@ local function read_from(v, path)
   return out, text
 end
 
-local GO_TEMPLATE <const> = { go = { kind = "string" }, name = { kind = "string" } }
+local GO_TEMPLATE <const> = { go = { kind = "string" }, name = { kind = "string" },
+  is_default = { kind = "boolean" } }
 
 local function read_template(v, path)
   if type(v) == "string" then return v end

@@ -16,6 +16,7 @@ local json = require "perigee.sys.json"
 local lineage = require "perigee.lineage"
 local parameters = require "perigee.parameters"
 local prompt = require "perigee.prompt"
+local thinking = require "perigee.thinking"
 
 local M = {}
 
@@ -169,7 +170,8 @@ function Chat:set(changes)
   local all = check.shallow(state.parameters)
   for name, v in next, new_ones do all[name] = v end
   if new_ones.think ~= nil then
-    state.warnings = conversation.unheeded({ tools = {}, parameters = new_ones }, state.prompt)
+    local text = thinking.unheeded(state.prompt, new_ones.think)
+    state.warnings = text and { { type = "warning", code = "template", text = text } } or {}
   end
   for _, name in ipairs(forgotten) do all[name] = nil end
   local sampling = parameters.pick(new_ones, "sampling")

@@ -130,6 +130,8 @@ function M.unheeded(assistant, template)
   local function warn(text)
     out[#out + 1] = { type = "warning", code = "template", text = text }
   end
+  local stands_in = prompt.stands_in(template)
+  if stands_in then warn(stands_in) end
   if #assistant.tools > 0 and not prompt.knows_tools(template) then
     warn "the chat template does not show tools, so the model knows of none"
   end

@@ -16,6 +16,7 @@ local M = {}
 ---@class perigee.prompt
 ---@field source string   the template's text
 ---@field go? perigee.gotemplate.info   of a template of Go: what it can do
+---@field is_default? boolean   that of Modelfiles, for want of another
 ---@field private parsed table
 
 ---@class perigee.prompt.conversation
@@ -31,7 +32,18 @@ local M = {}
 local function new_go(template)
   local parsed, err = gotemplate.parse(template.go, template.name)
   if not parsed then return nil, check.as_err(err, "template") end
-  return { source = template.go, parsed = parsed, go = parsed:info() }
+  return { source = template.go, parsed = parsed, go = parsed:info(),
+    is_default = template.is_default }
+end
+
+---The template that holds: that of Modelfiles gives way to the model's own.
+---@param template string|perigee.go_template|nil   the assistant's
+---@param info table         model:info()
+---@return string|perigee.go_template|nil
+function M.choose(template, info)
+  local is_default = type(template) == "table" and template.is_default
+  if is_default and (info.template or "") ~= "" then return nil end
+  return template
 end
 
 ---Parse the chat template of an assistant or its model.
@@ -40,6 +52,7 @@ end
 ---@return perigee.prompt?
 ---@return perigee.error? err
 function M.new(template, info)
+  template = M.choose(template, info)
   if type(template) == "table" then return new_go(template) end
   local source = template or info.template
   if not source or source == "" then
@@ -154,6 +167,15 @@ function M.render_raw(prompt, conversation, info)
   local list = {}
   for i, message in ipairs(conversation.messages) do list[i] = raw_message(message) end
   return render(prompt, list, conversation, info)
+end
+
+---Does the template stand in for one that the model has not?  In words.
+---@param prompt perigee.prompt
+---@return string?
+function M.stands_in(prompt)
+  return prompt.is_default and "the model has no chat template, so a prompt is what was said, one "
+    .. "text after the other ({{ .Prompt }}, as in Ollama); TEMPLATE in the Modelfile gives it one"
+    or nil
 end
 
 ---Does the template look at the tools?

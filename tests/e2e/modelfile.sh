@@ -107,6 +107,23 @@ has "$err" "the chat template knows no .Think"
 sed 's/if .System/if/' go >m
 run 1 run m hi
 has "$err" "m:4:19: TEMPLATE: found }}, expected a value for if"
+# The default template is for models that have none.
+LC_ALL=C sed 's/tokenizer.chat_template/tokenizer.chat_templatX/' demo.gguf >mute.gguf
+printf 'FROM mute.gguf\nSYSTEM Be kind.\nMESSAGE user Hi\nMESSAGE assistant Yes?\n' >m
+echo '[{"role": "user", "content": "One"}, {"role": "assistant", "content": "Two"}, {"role": "user", "content": "Three"}]' >talk.json
+run render m --messages talk.json
+is "$out" "OneTwoThree"
+has "$err" "warning: the model has no chat template, so a prompt is what was said"
+run show m --template
+is "$out" "{{ .Prompt }}"
+run run m -n 3 "Hello"
+has "$err" "TEMPLATE in the Modelfile gives it one"
+run 1 run mute.gguf "Hello"
+has "$err" "has no chat template"
+run show Modelfile --template
+has "$out" "if messages[0].role"
+run show Modelfile
+has "$out" "the model's own, else {{ .Prompt }}"
 cat >m <<'END'
 FROM demo.gguf
 PARAMETER temperature 0

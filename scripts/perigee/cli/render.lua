@@ -76,7 +76,7 @@ function M.text(arguments)
   end
   source.release(owner)
   if not segments then return nil, err end
-  return prompt.text(segments), thinking.unheeded(template, think)
+  return prompt.text(segments), prompt.stands_in(template) or thinking.unheeded(template, think)
 end
 
 ---The driver's main function.

@@ -14,6 +14,7 @@ local lua_text = require "perigee.lua_text"
 local of_assistant = require "perigee.modelfile.of_assistant"
 local parameters = require "perigee.parameters"
 local printer = require "perigee.modelfile.printer"
+local prompt = require "perigee.prompt"
 local sampler = require "perigee.sampler"
 local source = require "perigee.source"
 local targets = require "perigee.cli.target"
@@ -132,6 +133,8 @@ end
 
 function PART.template(shown)
   local template = shown.assistant.template
+  local is_default = type(template) == "table" and template.is_default
+  if is_default then template = prompt.choose(template, info_of(shown)) end
   if type(template) == "table" then return template.go end
   template = template or info_of(shown).template
   if not template then
@@ -214,6 +217,9 @@ end
 
 local function template_words(template)
   if not template then return "the model's own" end
+  if type(template) == "table" and template.is_default then
+    return "the model's own, else " .. template.go
+  end
   if type(template) == "table" then return ("Go text/template, %d bytes"):format(#template.go) end
   return ("Jinja, %d bytes"):format(#template)
 end

@@ -329,6 +329,9 @@ local function finish(build)
       fail(build.last.draft, "DRAFT: found the model of FROM itself, expected a smaller one")
     end
   end
+  if not assistant.template and not build.formats.RENDERER then
+    assistant.template = { go = gotemplate.DEFAULT, is_default = true }
+  end
   local given = assistant.parameters
   assistant.parameters = require("perigee.parameters").of_ollama()
   for name in next, assistant.parameters do

@@ -51,9 +51,9 @@ local function add_parameters(out, lost, given)
 end
 
 local function add_template(out, lost, template)
-  if type(template) == "table" then
+  if type(template) == "table" and not template.is_default then
     out[#out + 1] = { name = "TEMPLATE", value = template.go }
-  elseif template then
+  elseif type(template) == "string" then
     lost[#lost + 1] = "its template, which is Jinja"
   end
 end
