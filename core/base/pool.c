@@ -1,19 +1,23 @@
 /* SPDX-License-Identifier: MIT
  *
- * pool.c - the worker threads and the ticket they claim chunks from.
+ * pool.c - the worker threads and the ranges they claim chunks from.
  *
- * One 32-bit word, `left`, is the whole hand-over: the number of chunks of the current job that
- * nobody has claimed.  A compare-and-swap from k to k - 1 claims chunk n - k.  The word needs no
- * job number: a swap that succeeds claims a chunk of whichever job is current, and a job stays
- * current until every claimed chunk was counted in `pending`.  So the fields of the job may be
- * read only between a claim and that count, and are plain memory.  The largest value, STOP, ends
- * the workers and can be claimed by nobody: a worker that woke for an earlier job and looks again
- * only now must not take the end for a chunk.
+ * A job's chunks are dealt out as one range of neighbours per worker.  A worker claims from the
+ * front of its own range, and when that is empty from the back of another's.  Neighbouring chunks
+ * usually read neighbouring memory, and a stream that goes on is much faster than one that starts
+ * anew: Q4_0 products with two workers read 37 GB/s when chunks of 36 KB went to whoever came
+ * first, 49 with 72 KB, 56 with 144 KB, and 69 as two ranges (Zen 5).
  *
- * Waiting.  Workers wait for left != 0, the caller for pending == 0; both spin SPIN_NS and then
- * sleep on the word itself.  Each sleeper announces itself before it sleeps and each waker looks
- * for sleepers after it wrote the word (sequentially consistent both), so no wake-up is lost and
- * a busy pool makes no system call. */
+ * A range is one 64-bit word, first and end; a compare-and-swap on it claims a chunk.  The word
+ * needs no job number: a swap that succeeds claims a chunk of whichever job is current, and a job
+ * stays current until every claimed chunk was counted in `pending`.  So the fields of the job may
+ * be read only between a claim and that count, and are plain memory.  `epoch` only tells waiting
+ * workers that there is something to look for: a job, or the end.
+ *
+ * Waiting.  Workers wait for epoch to change, the caller for pending == 0; both spin SPIN_NS and
+ * then sleep on the word itself.  Each sleeper announces itself before it sleeps and each waker
+ * looks for sleepers after it wrote the word (sequentially consistent both), so no wake-up is lost
+ * and a busy pool makes no system call. */
 #define _GNU_SOURCE
 #include "base/pool.h"
 
@@ -35,8 +39,6 @@
 
 #include "base/compiler.h"
 
-#define STOP UINT32_MAX /* a value of `left`: no chunks will come any more */
-
 enum {
     SPIN_NS = 20000,   /* about what one futex round trip costs */
     SPIN_PAUSES = 16,  /* between two looks at the clock */
@@ -45,23 +47,34 @@ enum {
 };
 
 typedef struct worker {
+    _Alignas(CACHE_LINE) _Atomic uint64_t range; /* chunks nobody claimed yet: range_of */
     peri_pool *pool;
     pthread_t thread;
     uint32_t index;
 } worker;
 
 struct peri_pool {
-    _Alignas(CACHE_LINE) _Atomic uint32_t left;     /* chunks nobody claimed yet */
+    _Alignas(CACHE_LINE) _Atomic uint32_t epoch;    /* raised after each publication */
     _Alignas(CACHE_LINE) _Atomic uint32_t pending;  /* chunks that have not returned yet */
-    _Alignas(CACHE_LINE) _Atomic uint32_t n_asleep; /* workers asleep on `left`, or about to be */
+    _Alignas(CACHE_LINE) _Atomic uint32_t n_asleep; /* workers asleep on `epoch`, or about to be */
     _Atomic uint32_t is_caller_asleep;
+    atomic_bool is_stopping; /* set before the last epoch */
     /* The job; see the file head for when it may be read. */
-    _Alignas(CACHE_LINE) uint32_t n;
-    peri_pool_fn fn;
+    _Alignas(CACHE_LINE) peri_pool_fn fn;
     void *arg;
     uint32_t n_worker, n_thread; /* n_thread: started so far, n_worker - 1 when complete */
     worker *workers;             /* [n_worker]; entry 0, the caller, has no thread */
 };
+
+static uint64_t range_of(uint32_t first, uint32_t end) {
+    return (uint64_t)end << 32 | first;
+}
+static uint32_t first_of(uint64_t range) {
+    return (uint32_t)range;
+}
+static uint32_t end_of(uint64_t range) {
+    return (uint32_t)(range >> 32);
+}
 
 static void futex_wait(_Atomic uint32_t *word, uint32_t expected) {
     syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, expected, NULL, NULL, 0);
@@ -85,12 +98,13 @@ static int64_t now_ns(void) {
     return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
 
-/* Spin until *word is zero (want_zero) or not zero; false when SPIN_NS passed first. */
-static bool spin_for(_Atomic uint32_t *word, bool want_zero) {
+/* Spin until *word is (is_wanted) or is no longer `value`; false when SPIN_NS passed first. */
+static bool spin_for(_Atomic uint32_t *word, uint32_t value, bool is_wanted) {
     int64_t end = 0;
     for (;;) {
         for (int i = 0; i < SPIN_PAUSES; i++) {
-            if ((atomic_load_explicit(word, memory_order_acquire) == 0) == want_zero) return true;
+            if ((atomic_load_explicit(word, memory_order_acquire) == value) == is_wanted)
+                return true;
             cpu_pause();
         }
         int64_t now = now_ns();
@@ -101,16 +115,27 @@ static bool spin_for(_Atomic uint32_t *word, bool want_zero) {
     }
 }
 
+/* Claim a chunk of a range: the first, or the last for those who help out. */
+static bool claim(_Atomic uint64_t *range, bool is_own, uint32_t *chunk) {
+    uint64_t r = atomic_load_explicit(range, memory_order_acquire), next;
+    do {
+        if (first_of(r) >= end_of(r)) return false;
+        *chunk = is_own ? first_of(r) : end_of(r) - 1;
+        next = is_own ? range_of(first_of(r) + 1, end_of(r)) : range_of(first_of(r), *chunk);
+    } while (!atomic_compare_exchange_weak_explicit(range, &r, next, memory_order_acq_rel,
+                                                    memory_order_acquire));
+    return true;
+}
+
 /* Claim chunks until none is left and run them; then count them as returned. */
 static void work(peri_pool *p, uint32_t index) {
-    uint32_t k = atomic_load_explicit(&p->left, memory_order_acquire), n_done = 0;
-    while (k != 0 && k != STOP) {
-        if (!atomic_compare_exchange_weak_explicit(&p->left, &k, k - 1, memory_order_acq_rel,
-                                                   memory_order_acquire))
-            continue;
-        p->fn(p->arg, p->n - k, index);
-        n_done++;
-        k = atomic_load_explicit(&p->left, memory_order_acquire);
+    uint32_t n_done = 0, chunk;
+    for (uint32_t i = 0; i < p->n_worker; i++) {
+        uint32_t owner = (index + i) % p->n_worker;
+        while (claim(&p->workers[owner].range, i == 0, &chunk)) {
+            p->fn(p->arg, chunk, index);
+            n_done++;
+        }
     }
     if (n_done != 0 && atomic_fetch_sub(&p->pending, n_done) == n_done &&
         atomic_load(&p->is_caller_asleep) != 0)
@@ -120,13 +145,15 @@ static void work(peri_pool *p, uint32_t index) {
 static void *worker_main(void *user) {
     worker *w = user;
     peri_pool *p = w->pool;
+    uint32_t seen = 0;
     for (;;) {
-        while (!spin_for(&p->left, false)) {
+        while (!spin_for(&p->epoch, seen, false)) {
             atomic_fetch_add(&p->n_asleep, 1);
-            futex_wait(&p->left, 0); /* returns at once when a job arrived meanwhile */
+            futex_wait(&p->epoch, seen); /* returns at once when a job arrived meanwhile */
             atomic_fetch_sub(&p->n_asleep, 1);
         }
-        if (atomic_load_explicit(&p->left, memory_order_acquire) == STOP) return NULL;
+        seen = atomic_load_explicit(&p->epoch, memory_order_acquire);
+        if (atomic_load_explicit(&p->is_stopping, memory_order_relaxed)) return NULL;
         work(p, w->index);
     }
 }
@@ -170,6 +197,17 @@ static int start_worker(worker *w, const int32_t *cpu) {
     return rc;
 }
 
+static worker *new_workers(peri_pool *p) {
+    uint64_t bytes = (uint64_t)p->n_worker * sizeof(worker);
+    worker *w = (size_t)bytes == bytes ? peri_alloc_aligned((size_t)bytes, CACHE_LINE) : NULL;
+    for (uint32_t i = 0; w != NULL && i < p->n_worker; i++) {
+        memset(&w[i], 0, sizeof w[i]);
+        w[i].pool = p;
+        w[i].index = i;
+    }
+    return w;
+}
+
 peri_status peri_pool_new(uint32_t n_worker, const int32_t *cpu, peri_pool **out, peri_error *err) {
     *out = NULL;
     if (n_worker == 0) return peri_fail(err, PERI_E_INVALID, "worker pool: 0 workers");
@@ -177,13 +215,12 @@ peri_status peri_pool_new(uint32_t n_worker, const int32_t *cpu, peri_pool **out
     if (p == NULL) return peri_fail(err, PERI_E_NOMEM, "worker pool: out of memory");
     memset(p, 0, sizeof *p);
     p->n_worker = n_worker;
-    p->workers = peri_calloc(n_worker, sizeof *p->workers);
+    p->workers = new_workers(p);
     if (p->workers == NULL) {
         peri_pool_free(p);
         return peri_fail(err, PERI_E_NOMEM, "worker pool: out of memory for %u workers", n_worker);
     }
     for (uint32_t i = 1; i < n_worker; i++) {
-        p->workers[i] = (worker){.pool = p, .index = i};
         int rc = start_worker(&p->workers[i], cpu == NULL ? NULL : &cpu[i]);
         if (rc != 0) {
             char where[32] = "any processor";
@@ -201,8 +238,9 @@ peri_status peri_pool_new(uint32_t n_worker, const int32_t *cpu, peri_pool **out
 
 void peri_pool_free(peri_pool *p) {
     if (p == NULL) return;
-    atomic_store(&p->left, STOP);
-    futex_wake(&p->left, INT_MAX);
+    atomic_store(&p->is_stopping, true);
+    atomic_fetch_add(&p->epoch, 1);
+    futex_wake(&p->epoch, INT_MAX);
     for (uint32_t i = 1; i <= p->n_thread; i++)
         pthread_join(p->workers[i].thread, NULL);
     peri_free(p->workers);
@@ -213,21 +251,32 @@ uint32_t peri_pool_workers(const peri_pool *p) {
     return p->n_worker;
 }
 
+/* Publish the chunks, as even a range for each worker as there are; the first workers get the few
+ * chunks of a small job.  Workers that are still looking may claim before this returns. */
+static void deal(peri_pool *p, uint32_t n) {
+    uint32_t n_range = n < p->n_worker ? n : p->n_worker, first = 0;
+    for (uint32_t i = 0; i < n_range; i++) {
+        uint32_t end = (uint32_t)((uint64_t)n * (i + 1) / n_range);
+        atomic_store_explicit(&p->workers[i].range, range_of(first, end), memory_order_release);
+        first = end;
+    }
+}
+
 void peri_pool_run(peri_pool *p, uint32_t n, peri_pool_fn fn, void *arg) {
     if (n <= 1 || p->n_thread == 0) { /* nothing to share */
         for (uint32_t i = 0; i < n; i++)
             fn(arg, i, 0);
         return;
     }
-    p->n = n;
     p->fn = fn;
     p->arg = arg;
-    atomic_store_explicit(&p->pending, n, memory_order_relaxed); /* published with `left` */
-    atomic_store(&p->left, n);
+    atomic_store_explicit(&p->pending, n, memory_order_relaxed); /* published with the ranges */
+    deal(p, n);
+    atomic_fetch_add(&p->epoch, 1);
     if (atomic_load(&p->n_asleep) != 0)
-        futex_wake(&p->left, n - 1 < INT_MAX ? (int)(n - 1) : INT_MAX);
+        futex_wake(&p->epoch, n - 1 < INT_MAX ? (int)(n - 1) : INT_MAX);
     work(p, 0);
-    if (spin_for(&p->pending, true)) return;
+    if (spin_for(&p->pending, 0, true)) return;
     atomic_store(&p->is_caller_asleep, 1);
     for (;;) {
         uint32_t k = atomic_load(&p->pending);

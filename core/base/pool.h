@@ -2,9 +2,10 @@
  *
  * pool.h - pinned worker threads that split one job into chunks.
  *
- * A job is n calls fn(arg, i, worker).  Chunks are claimed one by one from a shared ticket, so a
- * descheduled thread costs its chunk and not everyone's time.  Waiting spins about 20 microseconds
- * and then sleeps on a futex: an idle or crowded machine is left alone.  The caller of
+ * A job is n calls fn(arg, i, worker).  Each worker begins with a range of neighbouring chunks of
+ * its own and takes them one by one, rising; who has finished his helps the others from the end of
+ * theirs, so a descheduled thread costs its chunk and not everyone's time.  Waiting spins about 20
+ * microseconds and then sleeps on a futex: an idle or crowded machine is left alone.  The caller of
  * peri_pool_run is worker 0 and works too. */
 #ifndef PERI_BASE_POOL_H
 #define PERI_BASE_POOL_H

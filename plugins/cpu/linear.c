@@ -12,8 +12,9 @@
  * that order, so that an expert is a product over consecutive rows and its weights are unpacked
  * once; the stores undo the order.
  *
- * Chunks only split output rows, so no result depends on them.  Decode: about 4 chunks a worker and
- * at least 64 KB of weights each, so that an op below about 5 us stays on the calling thread. */
+ * Chunks only split output rows, so no result depends on them.  A worker's chunks are neighbours
+ * (host->parallel), so small ones cost little more than a claim, and they bound what the others
+ * wait for at the end; an op of a few microseconds stays on the calling thread. */
 #include <string.h>
 
 #include "expand.h"
@@ -22,11 +23,10 @@
 enum {
     PARTS_MAX = 3,
     FORMS_MAX = 3,
-    PAIRS_MAX = 4096,       /* pairs of a block of tokens in LINEAR_EXPERTS */
-    CHUNK_BYTES = 64 << 10, /* weights read by one chunk, at least */
-    CHUNKS_PER_WORKER = 4,  /* decode */
-    CHUNKS_PER_WORKER_MANY =
-        16, /* prefill: milliseconds each, a late worker costs more than claims */
+    PAIRS_MAX = 4096,        /* pairs of a block of tokens in LINEAR_EXPERTS */
+    ALONE_BYTES = 128 << 10, /* weights of an op that is not split: about 4 us of reading */
+    CHUNK_BYTES = 32 << 10,  /* weights read by one chunk, at least */
+    CHUNKS_PER_WORKER = 16,
     FEW_TOKENS = 16,
     QUANTIZE_ELEMENTS = 16384, /* activations quantised by one chunk, at least: about 5 us */
 };
@@ -311,13 +311,12 @@ static void run_chunk(void *arg, uint32_t i, uint32_t worker) {
 
 /* Groups per chunk, from the bytes of weights of all groups. */
 static int64_t chunk_of(const product *o) {
-    int64_t bytes = 0,
-            per_worker = o->n_tok > FEW_TOKENS ? CHUNKS_PER_WORKER_MANY : CHUNKS_PER_WORKER;
-    int64_t wanted = per_worker * cpu_workers(o->d), least = CHUNK_BYTES;
+    int64_t bytes = 0, wanted = (int64_t)CHUNKS_PER_WORKER * cpu_workers(o->d), least = CHUNK_BYTES;
     for (uint32_t k = 0; k < o->n_part; k++)
         bytes += o->part[k].in.m * (int64_t)o->part[k].in.row_bytes;
     if (o->pair) bytes *= o->n_active;
-    if (o->n_tok > FEW_TOKENS) least = least * 8 / o->n_tok;
+    if (bytes < ALONE_BYTES && o->n_tok <= FEW_TOKENS) return o->n_group;
+    if (o->n_tok > FEW_TOKENS) least = least * 16 / o->n_tok;
     if (wanted > bytes / (least + 1)) wanted = bytes / (least + 1);
     if (wanted < 1) wanted = 1;
     return (o->n_group + wanted - 1) / wanted;
