@@ -36,7 +36,8 @@ typedef struct watch {
 
 static bool tell(void *user, uint64_t done) {
     watch *w = user;
-    if (w->o->progress) w->is_cancelled = w->o->progress(w->o->progress_user, done, w->total) != 0;
+    if (w->o->progress && done) /* the beginning was told before */
+        w->is_cancelled = w->o->progress(w->o->progress_user, done, w->total) != 0;
     return !w->is_cancelled;
 }
 
