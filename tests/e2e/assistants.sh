@@ -80,7 +80,7 @@ wrong key.lua "key.lua:3: sytem is unknown; did you mean system?"
 printf 'return {\n  from = "../team/toy.gguf",\n  parameters = { temp = "hot" },\n}\n' >type.lua
 wrong type.lua 'type.lua:3: parameters.temp: found the string "hot", expected a number'
 printf 'return { from = "nowhere.gguf" }\n' >model.lua
-wrong model.lua "model.lua: nowhere.gguf: cannot open: No such file or directory"
+wrong model.lua "model.lua:1: from: there is no file nowhere.gguf"
 printf 'return { from = "toy.guf" }\n' >name.lua
 wrong name.lua "name.lua: "
 printf 'return { from = "b.lua" }\n' >a.lua

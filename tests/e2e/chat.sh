@@ -86,5 +86,5 @@ run 1 run "$tmp/tail.lua" Hi
 has "$err" "tail.lua: parameters.temprature is unknown; did you mean temp?"
 printf '%s\n' 'return { from = "nowhere.gguf" }' >"$tmp/missing.lua"
 run 1 run "$tmp/missing.lua" Hi
-has "$err" "nowhere.gguf: cannot open: No such file or directory"
+has "$err" "missing.lua:1: from: there is no file nowhere.gguf"
 finish

@@ -85,8 +85,7 @@ has "$err" "tool.lua:2:"
 has "$err" 'did you mean str'
 printf 'return { from = "nowhere.gguf" }\n' >lost.lua
 run 1 run lost.lua hi
-has "$err" "lost.lua: "
-has "$err" "nowhere.gguf: cannot open: No such file or directory"
+has "$err" "lost.lua:1: from: there is no file nowhere.gguf"
 printf 'return { from = "x", tools = { { name = "t", parameters = { type = "objekt", properties = {} }, run = print } } }\n' >schema.lua
 run 1 run schema.lua hi
 has "$err" 'tools[1] (t).parameters.type: found the string "objekt", expected "object"'
