@@ -21,5 +21,8 @@ KERNEL void embed(__global const uchar *w, long w_at, __global const int *step, 
 #ifdef HAS_SCALES
     scales_of(row, sc);
 #endif
-    vstore16(scale * weights16(row, 16 * c % STEP_N / 16, (const volatile float *)sc), 0, out);
+    float16 v[CHUNK];
+    int part = 16 * c % STEP_N / 16;
+    weights_of(row, part / CHUNK, (const volatile float *)sc, v);
+    vstore16(scale * v[part % CHUNK], 0, out);
 }

@@ -1,123 +1,200 @@
 /* SPDX-License-Identifier: MIT
  *
- * plugin.c - a backend to start from: every level-0 operation, weights of F32, F16 and Q8_0, a
- * cache of F32 or F16, plain C on one thread.  README.md is the way from here to your own.
- *
- * This file is the shell: one device, what it takes, and an operation's way to ops.c.  The rules R1
- * to R7 and every struct are in perigee/plugin.h, the operations in perigee/op.def. */
+ * plugin.c - a backend to start from, plain C on one thread; README.md is the way to your own.
+ * Rules and structs are in perigee/plugin.h, operations and their operands in perigee/op.def. */
+#include <math.h>
 #include <string.h>
 
-#include "template.h"
+#include "perigee/plugin.h"
 
-/* Describe device `index`; the core counts up until NO_DEVICE.  No side effects: a driver is looked
- * for here, and nothing stays open. */
-static int32_t device(const peri_host *h, uint32_t index, peri_dev_info *out, peri_error *e) {
-    (void)h;
-    if (index > 0) return peri_plugin_fail(e, PERI_E_NO_DEVICE, "there is one device");
-    peri_dev_info d = {.size = sizeof d,
-                       /* buffers are plain memory; results do not depend on batches or threads;
-                        * never chosen before a native device */
-                       .flags = PERI_DEV_HOST_MEM | PERI_DEV_BATCH_INVARIANT | PERI_DEV_EMULATED,
-                       .name = "template",
-                       .model = "plain loops",
-                       .location = "template:0"};
-    peri_put(out, &d, sizeof d); /* R1: the core's struct may be smaller */
-    return PERI_OK;
+enum { F32 = 0, F16 = 1, Q8_0 = 8 }; /* numbers of dtype.def */
+typedef struct job { /* one operation: where its operands lie, how large they are in this step */
+    const peri_step *step;
+    const peri_op *op;
+    const void *attr;
+    const peri_tensor *t[8]; /* NULL: absent */
+    char *at[8];
+    int64_t d[8][4], n_row[8];
+} job;
+static float *row(const job *j, int k, int64_t r) { /* rows of activations may lie apart */
+    const int64_t *d = j->d[k], *s = j->t[k]->stride;
+    return (float *)(j->at[k] + r / d[2] / d[1] * s[0] + r / d[2] % d[1] * s[1] + r % d[2] * s[2]);
 }
-
-static void close_device(peri_dev *d) {
-    if (!d) return;
-    d->host->free(d->row);
-    d->host->free(d->head);
-    d->host->free(d);
+static const int32_t *ids(const job *j, uint32_t off) {
+    return peri_step_array(j->step, off);
 }
-
-static int32_t open_device(const peri_host *h, uint32_t index, peri_dev **out, peri_error *e) {
-    (void)index;
-    peri_dev *d = h->alloc(sizeof *d, 16, -1);
-    *out = NULL;
-    if (d) *d = (peri_dev){.host = h};
-    if (d) d->row = h->alloc(ROW_MAX * sizeof(float), 64, -1);
-    if (d) d->head = h->alloc(ROW_MAX * sizeof(float), 64, -1);
-    if (!d || !d->row || !d->head) {
-        close_device(d);
-        return peri_plugin_fail(e, PERI_E_NOMEM, "template: no memory for a device");
+/* Element i of a weight, a vector or a pool.  A block of Q8_0 is a half and 32 bytes. */
+static double value(const job *j, int k, int64_t i) {
+    uint16_t type = j->t[k]->dtype;
+    const _Float16 *half = (const void *)(j->at[k] + (type == F16 ? i * 2 : i / 32 * 34));
+    if (type == F32) return ((const float *)j->at[k])[i];
+    return (double)*half * (type == F16 ? 1 : ((const signed char *)(half + 1))[i % 32]);
+}
+static double get(const job *j, int k, int64_t i, double otherwise) { /* of an optional operand */
+    return j->t[k] ? value(j, k, i) : otherwise;
+}
+static double product(const job *j, int k, int64_t r, const float *x) { /* row r of k times x */
+    double sum = 0;
+    for (int64_t i = 0, n = j->d[k][3]; i < n; i++)
+        sum += value(j, k, r * n + i) * x[i];
+    return sum;
+}
+static void embed(const job *j) {
+    const peri_embed_attr *a = j->attr;
+    for (int64_t t = 0, n = j->d[0][3]; t < j->n_row[1]; t++)
+        for (int64_t i = 0; i < n; i++)
+            row(j, 1, t)[i] =
+                a->scale * value(j, 0, ids(j, a->source ? j->step->pos : j->step->tok)[t] * n + i);
+}
+static void linear(const job *j) { /* the only flag: the scale is for the bias too */
+    double s = get(j, 3, 0, 1), by = ((const uint32_t *)j->attr)[1] >> 16 ? s : 1;
+    for (int64_t t = 0; t < j->n_row[0]; t++)
+        for (int64_t o = 0; o < j->d[1][2]; o++)
+            row(j, 4, t)[o] = s * product(j, 1, o, row(j, 0, t)) + by * get(j, 2, o, 0);
+}
+static void norm(const job *j) {
+    const peri_norm_attr *a = j->attr;
+    for (int64_t r = 0, n = j->d[0][3]; r < j->n_row[0]; r++) {
+        int64_t w = j->t[1] ? r % j->n_row[1] * n : 0; /* one row of weights, or one per head */
+        float *x = row(j, 0, r), *y = row(j, 3, r);
+        double sum = 0;
+        for (int64_t i = 0; i < n; i++)
+            sum += (double)x[i] * x[i];
+        for (int64_t i = 0; i < n; i++)
+            y[i] = x[i] / sqrt(sum / n + a->eps) * get(j, 1, w + i, 1);
     }
-    *out = d;
-    return PERI_OK;
+}
+static void rope(const job *j) {
+    const peri_rope_attr *a = j->attr;
+    int next = a->pairs ? 1 : 2, other = a->pairs ? a->n_rot / 2 : 1;
+    for (int64_t r = 0; r < j->n_row[0]; r++) {
+        float *y = row(j, 2, r), theta = ids(j, j->step->pos)[r / j->d[0][2]];
+        memmove(y, row(j, 0, r), j->d[0][3] * sizeof *y);
+        y += a->first;
+        for (uint32_t i = 0; i < a->n_rot / 2; i++, y += next) {
+            double angle = a->freq_scale * (theta / (float)get(j, 1, i, 1)); /* in f32 */
+            double x0 = y[0], x1 = y[other], c = cos(angle), s = sin(angle);
+            y[0] = a->magnitude * (x0 * c - x1 * s);
+            y[other] = a->magnitude * (x0 * s + x1 * c);
+            theta *= powf(a->base, -2.0f / a->n_rot);
+        }
+    }
+}
+static void kv_append(const job *j) {
+    for (int k = 0; k < 2; k++) /* keys, values */
+        for (int64_t r = 0, n_head = j->d[k][2], n = j->d[k][3]; r < j->n_row[k]; r++) {
+            int64_t slot = ids(j, j->step->slot)[r / n_head]; /* below 0: a padding token */
+            _Float16 *to = (_Float16 *)j->at[2 + k] + (slot * n_head + r % n_head) * n;
+            for (int64_t i = 0; i < n && slot >= 0; i++)
+                to[i] = row(j, k, r)[i]; /* to nearest, ties to even */
+        }
+}
+/* Keys in rising order: the largest logit, the sum of exponentials, in y the weighted values. */
+static void attn(const job *j) {
+    const peri_attn_attr *a = j->attr;
+    int64_t n_head = j->d[0][2], n_kv = j->d[1][2], block = j->d[1][1], dv = j->d[2][3];
+    for (int64_t r = 0; r < j->n_row[0]; r++) {
+        int64_t h = r % n_head, pos = ids(j, j->step->pos)[r / n_head];
+        int64_t s = ids(j, j->step->seq)[r / n_head], n_key = ids(j, j->step->ctx)[s];
+        double top = get(j, 3, h, -INFINITY), sum = j->t[3] ? 1 : 0;
+        float *y = memset(row(j, 4, r), 0, dv * sizeof *y);
+        for (int64_t key = 0; key < n_key && key <= pos; key++) {
+            int64_t id = ids(j, j->step->table)[s * j->step->n[PERI_SYM_B] + key / block];
+            int64_t at = (id * block + key % block) * n_kv + h / (n_head / n_kv);
+            if (a->window > 0 && pos - key >= a->window) continue;
+            double z = a->scale * product(j, 1, at, row(j, 0, r)), old = top;
+            top = fmax(top, z);
+            sum = sum * exp(old - top) + exp(z - top);
+            for (int64_t i = 0; i < dv; i++)
+                y[i] = y[i] * exp(old - top) + exp(z - top) * value(j, 2, at * dv + i);
+        }
+        for (int64_t i = 0; i < dv && sum > 0; i++)
+            y[i] /= sum;
+    }
+}
+static void elements(const job *j) { /* b may be one row or one number for all */
+    int code = j->op->code, y = j->op->n_in;
+    for (int64_t r = 0; r < j->n_row[y]; r++)
+        for (int64_t i = 0; i < j->d[y][3]; i++) {
+            double x = row(j, 0, r)[i], b = y == 2 ? row(j, 1, r % j->n_row[1])[i % j->d[1][3]] : 1;
+            row(j, y, r)[i] = code == PERI_OP_ADD     ? x + b
+                              : code == PERI_OP_MUL   ? x * b
+                              : code == PERI_OP_SCALE ? ((peri_scale_attr *)j->attr)->scale * x
+                                                      : x / (1 + exp(-x)) * b; /* SILU */
+        }
+}
+static void rows(const job *j) {
+    for (int64_t r = 0; r < j->n_row[1]; r++)
+        memcpy(row(j, 1, r), row(j, 0, ids(j, j->step->out_row)[r]), j->d[1][3] * sizeof(float));
 }
 
-/* Why operand t is not for us, or NULL. */
-static const char *refuse_operand(const peri_tensor *t) {
-    if (t->dim[3] > ROW_MAX) return "rows of more than 65536 elements";
-    if (t->kind == PERI_T_WEIGHT && t->dtype != F32 && t->dtype != F16 && t->dtype != Q8_0)
-        return "weights of another type than F32, F16, Q8_0";
-    if (t->kind == PERI_T_POOL && t->dtype != F32 && t->dtype != F16)
-        return "a cache of another type than F32, F16";
+// clang-format off
+static void (*const run[])(const job *) = {
+    [PERI_OP_EMBED] = embed, [PERI_OP_LINEAR] = linear, [PERI_OP_NORM] = norm,
+    [PERI_OP_ROPE] = rope, [PERI_OP_KV_APPEND] = kv_append, [PERI_OP_ATTN] = attn,
+    [PERI_OP_ACT] = elements, [PERI_OP_GLU] = elements, [PERI_OP_ADD] = elements,
+    [PERI_OP_MUL] = elements, [PERI_OP_SCALE] = elements, [PERI_OP_ROWS] = rows};
+// clang-format on
+/* Why not, or NULL.  After a no the core tries the operation's pieces, or another device. */
+static const char *refuse(const peri_program *p, const peri_op *o) {
+    const peri_attn_attr *a = peri_attr(p, o);
+    const uint32_t *word = peri_attr(p, o); /* the size; then kind, function or flags */
+    if (o->code > PERI_OP_ROWS || !run[o->code]) return "experts, or a fused operation";
+    if (o->code == PERI_OP_LINEAR && word[1] >> 17) return "flags newer than this";
+    if (o->code == PERI_OP_NORM && word[1] != PERI_NORM_RMS) return "a norm other than RMS";
+    if (o->code == PERI_OP_ROPE && ((const peri_rope_attr *)a)->ext != 0) return "YaRN";
+    if (o->code == PERI_OP_ATTN && (a->flags >> 16 || a->cap || a->alibi_max || a->chunk))
+        return "attention with a cap, slopes or chunks, or to keys ahead";
+    if ((o->code == PERI_OP_ACT || o->code == PERI_OP_GLU) && word[1] != PERI_ACT_SILU)
+        return "a function other than SILU";
+    for (uint32_t k = 0; k < (uint32_t)o->n_in + o->n_out; k++) {
+        const peri_tensor *t = peri_operand(p, o, k);
+        if (t && t->kind == PERI_T_POOL && t->dtype != F16) return "a cache other than F16";
+        if (t && t->kind == PERI_T_WEIGHT && t->dtype > F16 && t->dtype != Q8_0)
+            return "weights other than F32, F16 and Q8_0";
+    }
     return NULL;
 }
-
-static const char *refuse(const peri_program *p, const peri_op *o) {
-    const void *attr = peri_attr(p, o);
-    const char *why = NULL;
-    if (o->code > 0x000f) return "a fused operation: the core has pieces of it";
-    if (o->code == PERI_OP_ROUTE && ((const peri_route_attr *)attr)->n_group > 1)
-        return "experts in groups";
-    /* Flag bits from 16 on must be understood. */
-    if (o->code == PERI_OP_LINEAR && ((const peri_linear_attr *)attr)->flags >> 17)
-        return "flags newer than this plugin";
-    if (o->code == PERI_OP_ATTN && ((const peri_attn_attr *)attr)->flags >> 17)
-        return "flags newer than this plugin";
-    for (uint32_t k = 0; k < (uint32_t)o->n_in + o->n_out && !why; k++)
-        if (peri_operand(p, o, k)) why = refuse_operand(peri_operand(p, o, k));
-    return why;
-}
-
-/* Asked per operation and range of shapes when a model is loaded.  No is an answer, with a reason.
- */
 static int32_t supports(peri_dev *d, const peri_program *p, uint32_t op, const peri_bucket *b,
                         peri_support *out, peri_error *e) {
-    peri_support s = {.size = sizeof s, .numerics = "act=f32 acc=f32"};
     const char *why = refuse(p, peri_op_at(p, op));
-    (void)d, (void)b, (void)e;
-    s.yes = why == NULL;
-    if (why) snprintf(s.why, sizeof s.why, "%s", why);
-    peri_put(out, &s, sizeof s);
+    peri_support s = {.size = sizeof s, .yes = !why, .numerics = "act=f32 acc=f64"};
+    snprintf(s.why, sizeof s.why, "%s", why ? why : "");
+    peri_put(out, &s, sizeof s); /* R1: the core's struct may be smaller */
     return PERI_OK;
 }
-
-/* To use the core's threads, cut the work with host->parallel(d, n, fn, arg). */
 static int32_t run_op(peri_dev *d, const peri_program *p, uint32_t op, const peri_bind *m,
                       const peri_step *s, peri_error *e) {
     const peri_op *o = peri_op_at(p, op);
-    job j = {.dev = d, .step = s, .attr = peri_attr(p, o)};
+    job j = {.step = s, .op = o, .attr = peri_attr(p, o)};
     for (uint32_t k = 0; k < (uint32_t)o->n_in + o->n_out && k < 8; k++) {
-        const peri_tensor *t = peri_operand(p, o, k);
-        if (!t) continue;
-        j.t[k] = t;
-        j.at[k] = peri_ptr(m, t);
-        for (int i = 0; i < 4; i++)
-            j.d[k][i] = peri_dim(t, i, s->n);
+        if ((j.t[k] = peri_operand(p, o, k))) j.at[k] = peri_ptr(m, j.t[k]);
+        for (int i = 0; i < 4 && j.t[k]; i++)
+            j.d[k][i] = peri_dim(j.t[k], i, s->n);
+        j.n_row[k] = j.d[k][0] * j.d[k][1] * j.d[k][2];
     }
-    if (run_job(&j, o->code)) return PERI_OK;
-    return peri_plugin_fail(e, PERI_E_UNSUPPORTED, "template: operation 0x%04x", o->code);
+    run[o->code](&j);
+    return PERI_OK;
 }
-
+/* Describe device `index`; the core counts up until NO_DEVICE.  No side effects. */
+static int32_t device(const peri_host *h, uint32_t index, peri_dev_info *out, peri_error *e) {
+    peri_dev_info d = {sizeof d, PERI_DEV_HOST_MEM | PERI_DEV_BATCH_INVARIANT | PERI_DEV_EMULATED,
+                       .name = "template", .model = "plain loops", .location = "template:0"};
+    if (index > 0) return peri_plugin_fail(e, PERI_E_NO_DEVICE, "there is one device");
+    peri_put(out, &d, sizeof d);
+    return PERI_OK;
+}
+static int32_t open_device(const peri_host *h, uint32_t index, peri_dev **out, peri_error *e) {
+    *out = (peri_dev *)h; /* any handle: this device has nothing of its own to remember */
+    return PERI_OK;
+}
 const peri_plugin *perigee_plugin_v0(const peri_host *host, peri_error *e) {
-    static const peri_plugin table = {.size = sizeof table,
-                                      .abi_major = PERI_ABI_MAJOR,
-                                      .abi_minor = PERI_ABI_MINOR,
-                                      .name = "template",
-                                      .version = "0.1",
-                                      .license = "MIT",
-                                      .device = device,
-                                      .open = open_device,
-                                      .supports = supports,
-                                      .run_op = run_op,
-                                      .close = close_device};
-    (void)host, (void)e;
+    // clang-format off
+    static const peri_plugin table = {
+        .size = sizeof table, .abi_major = PERI_ABI_MAJOR, .abi_minor = PERI_ABI_MINOR,
+        .name = "template", .version = "0.1", .license = "MIT", .device = device,
+        .open = open_device, .supports = supports, .run_op = run_op};
+    // clang-format on
     return &table;
 }
-
-/* Read from the file before it is ever loaded; the name is the table's. */
-PERI_PLUGIN_NOTE("abi=0.2 name=template arch=any needs=");
+PERI_PLUGIN_NOTE("abi=0.2 name=template arch=any needs="); /* read before the file is loaded */

@@ -73,17 +73,28 @@ static ocl_variant variant_of(const job *j) {
     }
 }
 
-/* Number of weights of a product that takes any number of tokens, operands 1 .. ; 0: another op. */
-static uint32_t n_weight_of(uint16_t code) {
-    return code == PERI_OP_LINEAR || code == PERI_OP_GATE_UP_GLU ? 1
-           : code == PERI_OP_LINEAR_QKV                          ? 3
-                                                                 : 0;
+/* Weights of one type are one kernel's; others are three products. */
+static bool is_one_qkv(const job *j) {
+    return j->op->code == PERI_OP_LINEAR_QKV && j->t[1]->dtype == j->t[2]->dtype &&
+           j->t[1]->dtype == j->t[3]->dtype;
+}
+
+/* Number of kernels of a product that takes any number of tokens, with weights 1 .. ; 0: another
+ * op.
+ */
+static uint32_t n_product_of(const job *j) {
+    uint16_t code = j->op->code;
+    return code == PERI_OP_LINEAR || code == PERI_OP_GATE_UP_GLU || is_one_qkv(j) ? 1
+           : code == PERI_OP_LINEAR_QKV                                           ? 3
+                                                                                  : 0;
 }
 
 static ocl_variant weight_variant(const job *j, uint32_t k, bool is_many) {
     bool is_glu = j->op->code == PERI_OP_GATE_UP_GLU;
-    return product_variant(is_glu ? "gate_up_glu" : "linear", j->t[k]->dtype, is_many,
-                           is_glu ? (int32_t)j->attr.act.act : 0);
+    return product_variant(is_glu          ? "gate_up_glu"
+                           : is_one_qkv(j) ? "linear_qkv"
+                                           : "linear",
+                           j->t[k]->dtype, is_many, is_glu ? (int32_t)j->attr.act.act : 0);
 }
 
 static void resolve(job *j, const int32_t *n) {
@@ -101,7 +112,7 @@ int32_t ocl_prepare(peri_dev *d, const peri_program *p, uint32_t op, const peri_
     cl_kernel kernel;
     int32_t st = PERI_OK;
     resolve(&j, b->hi);
-    uint32_t n = n_weight_of(j.op->code);
+    uint32_t n = n_product_of(&j);
     for (uint32_t k = 1; k <= n && !st; k++) {
         ocl_variant few = weight_variant(&j, k, false), many = weight_variant(&j, k, true);
         st = ocl_kernel_get(d, &few, &kernel, e);
@@ -227,8 +238,32 @@ static int32_t run_product(const job *j, product o, uint32_t flags, peri_error *
     return launch(&c, chunks(m, v.value[1]), chunks(n_tok, v.value[2]), e);
 }
 
+/* x, W q k v, b? q k v, s? q k v, y q k v: all of them in one launch. */
+static int32_t run_one_qkv(const job *j, peri_error *e) {
+    int32_t n_tok = j->dim[10][2], flags = 0, n_item = 0;
+    cl_int4 m = {{j->dim[1][2], j->dim[2][2], j->dim[3][2]}};
+    ocl_variant v = weight_variant(j, 1, n_tok >= MANY_FROM);
+    call c;
+    int32_t st = begin(j, &v, &c, e);
+    if (st) return st;
+    put_rows(&c, 0);
+    for (uint32_t k = 1; k <= 9; k++)
+        put_flat(&c, k);
+    for (uint32_t k = 0; k < 3; k++) {
+        put_rows(&c, 10 + k);
+        flags |= ((j->t[4 + k] ? 1 : 0) | (j->t[7 + k] ? 2 : 0)) << 4 * k;
+        n_item += chunks(m.s[k], v.value[1]);
+    }
+    put_int(&c, j->dim[1][3]);
+    put(&c, &m, sizeof m);
+    put_int(&c, n_tok);
+    put_int(&c, flags);
+    return launch(&c, n_item, chunks(n_tok, v.value[2]), e);
+}
+
 static int32_t run_qkv(const job *j, peri_error *e) {
     int32_t st = PERI_OK;
+    if (is_one_qkv(j)) return run_one_qkv(j, e);
     for (uint32_t k = 0; k < 3 && !st; k++)
         st = run_product(j, (product){1 + k, 4 + k, 7 + k, 10 + k}, 0, e);
     return st;

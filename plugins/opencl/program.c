@@ -46,6 +46,7 @@ static const file files[] = {
     {"glu", {"ACT"}, {COMMON, TEXT(act_clh), TEXT(glu_cl)}},
     {"kv_append", {"TYPE"}, {COMMON, TEXT(kv_append_cl)}},
     {"linear", {"TYPE", "ROWS", "TOKENS"}, {PRODUCT, TEXT(linear_cl)}},
+    {"linear_qkv", {"TYPE", "ROWS", "TOKENS"}, {PRODUCT, TEXT(linear_qkv_cl)}},
     {"linear_experts", {"TYPE", "ROWS"}, {PRODUCT, TEXT(linear_experts_cl)}},
     {"mul", {NULL}, {COMMON, TEXT(mul_cl)}},
     {"norm", {"KIND"}, {COMMON, TEXT(norm_clh), TEXT(norm_cl)}},

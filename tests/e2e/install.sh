@@ -12,7 +12,7 @@ done
 is "$(find "$prefix/include" -type f | wc -l)" 5
 
 export PKG_CONFIG_PATH=$prefix/$LIBDIR/pkgconfig
-flags=$(pkg-config --define-prefix --cflags --libs perigee)
+flags=$(pkg-config --cflags --libs perigee)
 [ -n "${SANITIZE:-}" ] && flags="$flags -fsanitize=$SANITIZE"
 mkdir "$tmp/elsewhere"
 cp "$SOURCE_DIR/examples/01_generate.c" "$tmp/elsewhere/"
