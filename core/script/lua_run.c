@@ -241,7 +241,9 @@ static void note_place(peri_lua *l, lua_State *L) {
     char where[100];
     if (l->stop_text[0] != 0) return;
     lua_user_where(l, L, where, sizeof where);
-    snprintf(l->stop_text, sizeof l->stop_text, "%s%sscript ran %" PRId64 " ms without waiting",
+    snprintf(l->stop_text, sizeof l->stop_text,
+             "%s%sscript ran %" PRId64
+             " ms without waiting; perigee.sleep(0) in a long loop lets others go on",
              where, where[0] ? ": " : "", l->slice_ns / NS_PER_MS);
 }
 

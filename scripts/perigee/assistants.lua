@@ -129,7 +129,10 @@ function M.of_folder(name)
   for _, entry in ipairs(entries_of(name, there.names or {})) do
     inside[#inside + 1] = entry.name
   end
-  if #inside == 0 then return name .. " is a folder without assistants" end
+  if #inside == 0 then
+    return ("%s is a folder without assistants, expected a .gguf file, a .lua file or a Modelfile")
+      :format(name)
+  end
   return ("%s is a folder; name one of its assistants (%s) behind --assistants %s"):format(name,
     table.concat(inside, ", "), name)
 end

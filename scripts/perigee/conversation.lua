@@ -149,9 +149,9 @@ local function writer(template, info)
   end
 end
 
-local function new_state(assistant, options, model, owner)
+local function new_state(assistant, options, model, owner, label)
   local info = model:info()
-  local template, err = prompt.new(assistant.template, info)
+  local template, err = prompt.new(assistant.template, info, label)
   if not template then return nil, err end
   local fmt, note = format.choose(assistant.format, template.source,
     #assistant.tools > 0 and writer(template, info) or nil)
@@ -185,9 +185,9 @@ end
 local function open(given, options, begin)
   local assistant, events, line = resolve(given, options)
   if not assistant then return nil, events end
-  local model, owner = source.open(assistant)
+  local model, owner = source.open(assistant, line.from_place)
   if not model then return nil, owner end
-  local self, err = new_state(assistant, options, model, owner)
+  local self, err = new_state(assistant, options, model, owner, line.label)
   local session
   if self then session, err = begin(self) end
   if not session then

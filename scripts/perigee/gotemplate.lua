@@ -17,6 +17,7 @@ local guard = require "perigee.jinja.guard"
 local inspect = require "perigee.gotemplate.inspect"
 local lexer = require "perigee.gotemplate.lexer"
 local parser = require "perigee.gotemplate.parser"
+local schema = require "perigee.gotemplate.schema"
 
 local M = {}
 local MAX_SOURCE <const> = 128 << 10
@@ -189,6 +190,17 @@ function Template:info()
     uses_level = names.thinklevel == true, uses_thinking = thinking ~= nil, thinking = thinking,
     tool_tag = inspect.tool_tag(self.list), capabilities = capabilities,
   }
+end
+
+--- Names at the beginning of a chain that nothing in Ollama's data has: they are empty, silently.
+---@return { name: string, line: integer, column: integer }[]
+function Template:strange()
+  local out = inspect.strange(self.list, self.defined, schema.field_names())
+  for i, one in ipairs(out) do
+    local line, column = guard.position(self.source, one.at)
+    out[i] = { name = one.name, line = line, column = column }
+  end
+  return out
 end
 
 return M

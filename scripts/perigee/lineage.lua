@@ -185,7 +185,10 @@ local function step_down(own, folder, self)
   end
   local path, beside = M.locate(from, folder)
   if not path then return false, beside end
-  if not path:find("%.lua$") then return nil, path end
+  if not path:find("%.lua$") then
+    self.from_place = places.of_key(self.label, self.text, "from")
+    return nil, path
+  end
   if not host.look(path) then
     return false, check.err("not_found", ("%s: from: there is no file %s"):format(
       places.of_key(self.label, self.text, "from"), shown(path)))

@@ -49,9 +49,10 @@ end
 ---Parse the chat template of an assistant or its model.
 ---@param template string|perigee.go_template|nil   the assistant's own
 ---@param info table         model:info()
+---@param label? string      the assistant's, for texts of errors
 ---@return perigee.prompt?
 ---@return perigee.error? err
-function M.new(template, info)
+function M.new(template, info, label)
   template = M.choose(template, info)
   if type(template) == "table" then return new_go(template) end
   local source = template or info.template
@@ -60,7 +61,8 @@ function M.new(template, info)
       .. "markup (perigee run --raw, or a session)"):format(info.path or "the model")
     return nil, check.err("template", text)
   end
-  local name = template and "template" or "chat template of " .. (info.path or "the model")
+  local own = (label and label .. ": " or "") .. "template"
+  local name = template and own or "chat template of " .. (info.path or "the model")
   local parsed, err = jinja.parse(source, name)
   if not parsed then return nil, check.as_err(err, "template") end
   return { source = source, parsed = parsed }

@@ -109,6 +109,7 @@ function M.resolve(assistant, options)
   if options and (options.over or options.model) then
     whole = layers.lay(whole, options.over or {})
     whole.from = options.model or whole.from
+    if options.model then line.from_place = nil end
   end
   return whole, result, line
 end
@@ -123,11 +124,18 @@ local function check_supported(assistant)
   end
 end
 
+-- A path that leads nowhere is told where it stands, not where the engine looked.
+local function missing(from, place)
+  if not from:find("%.gguf$") or host.look(from) then return nil end
+  return check.err("not_found", ("%s: from: there is no file %s"):format(place, from))
+end
+
 ---The engine's model of an assistant.
 ---@param assistant perigee.assistant   checked
+---@param place? string                 where its from stands, FILE:LINE
 ---@return table? model
 ---@return perigee.source.owner|perigee.error|nil
-function M.open(assistant)
+function M.open(assistant, place)
   if next(assistant.capabilities) then
     local ok, err = grants.request(assistant.capabilities)
     if not ok then return nil, check.as_err(err, "not_allowed") end
@@ -140,6 +148,8 @@ function M.open(assistant)
     if model then return model, nil end
     return nil, check.err("invalid", check.wrong("from", from, "a path or a model"))
   end
+  local absent = place and missing(from, place)
+  if absent then return nil, absent end
   local model, err = engine.open(from, parameters.pick(assistant.parameters, "model"))
   if not model then return nil, check.as_err(err, "model") end
   return model, { model = model, n = 1 }

@@ -16,16 +16,16 @@ local tool = require "perigee.tool"
 
 local M = {}
 
--- The assistant with its Modelfile under it.
+-- The assistant with its Modelfile under it, and where its from stands; or nil and what is wrong.
 local function read_target(arguments)
   local assistant, more = targets.read()
   if more == nil then return nil, arguments.target .. ": returned no assistant" end
   if not assistant then return nil, more end
   if more.problems and more.problems[1] then return nil, more.problems[1] end
-  local whole, base = source.resolve(assistant)
+  local whole, base, line = source.resolve(assistant)
   if not whole then return nil, base end
   if base and base.problems[1] then return nil, base.problems[1] end
-  return whole
+  return whole, line.from_place
 end
 
 local function list_of_objects(text, what)
@@ -59,7 +59,7 @@ function M.text(arguments)
   if unfit then return nil, unfit end
   local assistant, text = read_target(arguments)
   if not assistant then return nil, text end
-  local model, owner = source.open(assistant)
+  local model, owner = source.open(assistant, text)
   if not model then return nil, owner end
   local info = model:info()
   local template, err = prompt.new(assistant.template, info)

@@ -48,6 +48,27 @@ function M.names(list, defined)
   return names
 end
 
+--- Fields that begin a chain (.Sytem, $.Sytem) and that nothing has, each once, in their order.
+---@param list table
+---@param defined table<string, table>
+---@param known table<string, boolean>
+---@return { name: string, at: integer }[]
+function M.strange(list, defined, known)
+  local out, seen = {}, {}
+  local function see(arg)
+    local name = (arg.kind == "field" or arg.kind == "var" and arg.name == "$") and arg.names[1]
+    if name and not known[name] and not seen[name] then
+      seen[name] = true
+      out[#out + 1] = { name = name, at = arg.at }
+    end
+  end
+  visit(list, see)
+  for _, body in pairs(defined) do
+    visit(body, see)
+  end
+  return out
+end
+
 local function pipe_uses(pipe, name, first_only)
   local found = false
   visit_pipe(pipe, function(arg)

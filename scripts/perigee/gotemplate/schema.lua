@@ -103,5 +103,18 @@ M.PROPERTIES = prints_as_json { name = "template.templateProperties", elem = "st
 M.NESTED = { name = "map[string]api.ToolProperty", elem = "struct", zero = M.empty_property,
   text = json.encode, methods = { String = json.encode } }
 
+local ROOT <const> = { "System", "Messages", "Tools", "Prompt", "Response", "Suffix", "Think",
+  "ThinkLevel", "IsThinkSet" }
+
+--- All names that a template may ask for: those of the data itself, and of what is in it.
+---@return table<string, boolean>
+function M.field_names()
+  local names = {}
+  for _, type in ipairs { { fields = ROOT }, M.MESSAGE, M.CALL, M.CALL_FUNCTION, M.TOOL,
+    M.FUNCTION, M.PARAMETERS, M.PROPERTY } do
+    for _, name in ipairs(type.fields) do names[name] = true end
+  end
+  return names
+end
 
 return M

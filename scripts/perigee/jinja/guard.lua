@@ -13,8 +13,12 @@ local M = {}
 ---@field column integer
 local Error = { __tostring = function(e) return e.message end }
 
--- Line and column (in characters) of byte `at`.
-local function position(source, at)
+--- Line and column (in characters) of byte `at`.
+---@param source string
+---@param at integer
+---@return integer line
+---@return integer column
+function M.position(source, at)
   local head = source:sub(1, at - 1)
   local _, line = head:gsub("\n", "")
   local last = head:match("[^\n]*$")
@@ -22,7 +26,7 @@ local function position(source, at)
 end
 
 local function make_error(self, fault)
-  local line, column = position(self.source, fault.at)
+  local line, column = M.position(self.source, fault.at)
   return setmetatable({
     code = fault.code, template = self.name, line = line, column = column,
     message = ("%s:%d:%d: %s"):format(self.name, line, column, fault.text),

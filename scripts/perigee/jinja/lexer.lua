@@ -186,7 +186,7 @@ local function operator_at(t, source, at, open)
     local expected = table.remove(open)
     if expected ~= op then
       S.fail(("found '%s', expected %s"):format(op, expected and "'" .. expected .. "'"
-        or "no closing bracket"), at)
+        or op == "}" and "'}}' or '%}'" or "an opening bracket before it"), at)
     end
   end
   push(t, op, op, at)

@@ -5,6 +5,7 @@
 local check = require "perigee.check"
 local format = require "perigee.format"
 local gotemplate = require "perigee.gotemplate"
+local schema = require "perigee.gotemplate.schema"
 local parameters = require "perigee.modelfile.parameters"
 local parser = require "perigee.modelfile.parser"
 local paths = require "perigee.modelfile.paths"
@@ -168,18 +169,32 @@ end
 
 ADD.SYSTEM = add_text "system"
 
--- Errors of the template where they stand in the Modelfile.
-local function check_template(one)
-  local _, err = gotemplate.parse(one.value, "TEMPLATE")
-  if not err then return end
-  local line, column = one.value_line + err.line - 1, err.column
-  if err.line == 1 then column = one.value_column + #one.quote + err.column - 1 end
-  local text = err.message:gsub("^TEMPLATE:%d+:%d+: ", "")
-  error({ text = ("%s:%d:%d: TEMPLATE: %s"):format(one.file, line, column, text) }, 0)
+-- What is said of a place in the template, with the place in the Modelfile.
+local function of_template(one, place, text)
+  local line, column = one.value_line + place.line - 1, place.column
+  if place.line == 1 then column = one.value_column + #one.quote + place.column - 1 end
+  return ("%s:%d:%d: TEMPLATE: %s"):format(one.file, line, column, text)
+end
+
+-- A misspelt name may be empty without an error, so it is told; a name that is like no other may be
+-- one of the data's own, that of a parameter of a tool.
+local function check_template(build, one)
+  local template, err = gotemplate.parse(one.value, "TEMPLATE")
+  if not template then
+    error({ text = of_template(one, err, (err.message:gsub("^TEMPLATE:%d+:%d+: ", ""))) }, 0)
+  end
+  local known = check.keys(schema.field_names())
+  for _, strange in ipairs(template:strange()) do
+    local near = check.nearest(strange.name, known)
+    if near then
+      table.insert(build.result.warnings, of_template(one, strange,
+        ("there is no .%s; did you mean .%s?"):format(strange.name, near)))
+    end
+  end
 end
 
 function ADD.TEMPLATE(build, one)
-  check_template(one)
+  check_template(build, one)
   local name = ("%s:%d: TEMPLATE"):format(one.file, one.value_line)
   build.result.assistant.template = { go = one.value, name = name }
 end
@@ -331,6 +346,13 @@ local function finish(build)
   end
   if not assistant.template and not build.formats.RENDERER then
     assistant.template = { go = gotemplate.DEFAULT, is_default = true }
+  end
+  for key, what in next, { adapters = "adapters are", draft = "draft models are" } do
+    local one = build.last[key]
+    if one then
+      problem(build, one, "%s %s: %s not in this version; take the instruction out to use the "
+        .. "model without", one.name, one.value, what)
+    end
   end
   local given = assistant.parameters
   assistant.parameters = require("perigee.parameters").of_ollama()

@@ -63,8 +63,9 @@ end
 -- json, or the text of a JSON Schema
 function READ.format(text)
   if text == "json" then return text end
-  local v = json.decode(text)
-  return type(v) == "table" and v or nil
+  local v, wrong = json.decode(text)
+  if type(v) == "table" then return v end
+  return nil, v == nil and text:find("^{") and tostring(wrong) or nil
 end
 
 -- ID:NUMBER or ID:false
@@ -88,7 +89,8 @@ end
 
 -- A value of a kind, or nil and a text.
 local function read(kind, name, text, sofar)
-  local v = READ[kind](text, sofar, name)
+  local v, why = READ[kind](text, sofar, name)
+  if v == nil and why then return nil, name .. ": " .. why end
   if v == nil then return wrong(name, text, EXPECTED[kind]) end
   return v
 end

@@ -70,8 +70,11 @@ function M.model(reader, path)
     return there.path .. "/" .. name
   end
   if there.is_gguf then return there.path end
-  return nil, path .. ": found " .. (there.kind == "file" and "a file that is no GGUF file"
-    or "a device, pipe or socket") .. ", expected a GGUF file"
+  if there.kind ~= "file" then
+    return nil, path .. ": found a device, pipe or socket, expected a GGUF file"
+  end
+  return nil, path .. ": found a file that is no GGUF file; to build on another Modelfile, "
+    .. "INCLUDE it"
 end
 
 ---Are the files the parts of one split model?  Then the first of them.
