@@ -234,7 +234,7 @@ run 1 run m hi
 has "$err" "m: found no FROM line"
 printf 'FROM demo.gguf\nADAPTER lora.gguf\n' >m
 run 1 run m hi
-has "$err" "lora.gguf: not in this version"
+has "$err" "m:2:9: ADAPTER lora.gguf: adapters are not in this version"
 run show m --modelfile
 is "$out" "FROM $tmp/mf/demo.gguf
 ADAPTER lora.gguf"

@@ -279,7 +279,7 @@ has "$err" "odd:latest: RENDERER poolside-v1: this version has no such format"
 printf 'FROM demo.gguf\nADAPTER lora.gguf\n' >m
 run create odd -f m
 run 1 run odd hi
-has "$err" "an adapter (ADAPTER), $store/blobs/"
+has "$err" "odd:latest: ADAPTER $store/blobs/"
 printf 'FROM demo.gguf\nMCP x\n' >m
 run create odd -f m
 run 1 run odd hi
