@@ -103,6 +103,8 @@ local HOSTILE <const> = {
   "{% for i in range(20000) %}{% for j in range(20000) %}{% endfor %}{% endfor %}",
   "{% for i in range(99999) %}{% for j in range(99999) %}x{% endfor %}{% endfor %}",
   "{% set ns = namespace(s='a') %}{% for i in range(100) %}{% set ns.s = ns.s + ns.s %}{% endfor %}{{ ns.s|length }}",
+  "{% set l = range(9999)|list %}{% for i in l %}{% for j in l %}{% endfor %}{% endfor %}",
+  "{% set l = range(9999)|list %}{% for i in l %}{% for j in l %}{% continue %}{% endfor %}{% endfor %}",
   "{{ 'a' * 10**10 }}",
   "{{ 'a' * 10000000000 }}",
   "{{ ['a'] * 10000000000 }}",

@@ -333,6 +333,7 @@ local function run(l, frame, p)
       break
     end
     l.i = k
+    S.charge(3) -- a body without content costs as well
     p.forget(frame)
     p.to(frame, item)
     if p.loop_slot then
