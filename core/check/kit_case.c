@@ -110,7 +110,7 @@ static void fill_activation(builder *b, kit_operand *x, uint64_t seed) {
     bool is_route = b->c->shape->code == PERI_OP_ROUTE;
     for (int64_t i = 0; i < n; i++) {
         int64_t at = b->want->first * per_tok + i;
-        x->v[i] = number(seed, (uint64_t)at);
+        x->v[i] = number(seed, (uint64_t)at) * (b->extent['X'] ? (double)b->extent['X'] : 1);
         /* Ties are wanted, and nothing that only rounding tells apart. */
         if (is_route) x->v[i] = kit_pick(seed, (uint64_t)at, 24) * 0.25 - 3;
         if (x->kind != 'i') continue;

@@ -15,8 +15,10 @@
  *   act=f16, act=bf16, products                   1e-10    the reference rounds likewise
  *   act=q8/N, products                            1e-9     likewise; scales are f32
  *   act=q14/N                                     1e-6     not copied; measured 1e-8 .. 2e-7
- *   acc=f16                                       2e-5     depends on the order; measured 1e-6
- *   act=f16 | bf16 | q8, other operations         1e-6 | 5e-5 | 5e-4   not copied */
+ *   ATTN with logits in the hundreds              1e-6     a unit of their last place is 3e-5, and
+ * e^z has it as its relative error acc=f16                                       2e-5     depends
+ * on the order; measured 1e-6 act=f16 | bf16 | q8, other operations         1e-6 | 5e-5 | 5e-4 not
+ * copied */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -64,8 +66,16 @@ static bool is_product(uint16_t code) {
            code == PERI_OP_GATE_UP_GLU;
 }
 
-static double gate_of(const kit_numerics *n, bool is_copied) {
+/* The shape that looks for e^z without the largest z taken off first. */
+static bool has_large_logits(const kit_case *c) {
+    return c->shape->code == PERI_OP_ATTN && ((const peri_attn_attr *)c->shape->attr)->scale > 30;
+}
+
+static double gate_of(const kit_case *c) {
+    const kit_numerics *n = &c->num;
+    bool is_copied = is_product(c->shape->code);
     if (n->is_f16_sum) return 2e-5;
+    if (has_large_logits(c) && (n->act == 32 || n->act == 64)) return 1e-6;
     switch (n->act) {
     case 16:
         return is_copied ? 1e-10 : 1e-6;
@@ -132,7 +142,7 @@ static bool is_within_ulps(const kit_case *c, const kit_result *r, uint32_t k, i
 
 static bool is_near(const kit_case *c, const kit_result *r, uint32_t k, int64_t n) {
     int64_t n_col = row_size(c, k), worst_row = 0, worst = 0;
-    double gate = gate_of(&c->num, is_product(c->shape->code)), all = 0, size = 0, top = -1;
+    double gate = gate_of(c), all = 0, size = 0, top = -1;
     for (int64_t row = 0; row < n / n_col; row++) {
         double row_error = 0, row_sum = 0, most = -1;
         int64_t at = 0;

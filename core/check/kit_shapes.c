@@ -12,7 +12,8 @@
  * dimension of a weight is no whole number of blocks, it is rounded up.
  *
  * Extents are awkward on purpose: prime, not multiples of any vector width, one element, one row.
- * `P` in the extents is the distance between the first positions of the sequences. */
+ * `P` in the extents is the distance between the first positions of the sequences, `X` (a power of
+ * two) what the activations are multiplied by: functions whose pieces overflow are right near 0. */
 #include <string.h>
 
 #include "check/kit.h"
@@ -36,11 +37,12 @@ static const kit_shape shapes[] = {
     {PERI_OP_LINEAR, LINEAR, "n96 m37", ATTR(peri_linear_attr, .flags = 0), 33, 0, false},
     {PERI_OP_LINEAR, LINEAR, "n513 m5", ATTR(peri_linear_attr, .flags = PERI_LINEAR_SCALE_LAST), 3,
      0, false},
+    {PERI_OP_LINEAR, LINEAR, "n2304 m3", ATTR(peri_linear_attr, .flags = 0), 2, 0, false},
     {PERI_OP_LINEAR, LINEAR, "n1 m1", ATTR(peri_linear_attr, .flags = 0), 1, 0, false},
     {PERI_OP_NORM, "a11tn v111n? v111n? o11tn", "n67",
-     ATTR(peri_norm_attr, .kind = PERI_NORM_RMS, .eps = 1e-6f), 9, 0, false},
+     ATTR(peri_norm_attr, .kind = PERI_NORM_RMS, .eps = 0.01f), 9, 0, false},
     {PERI_OP_NORM, "a11tn v111n? v111n? o11tn", "n300",
-     ATTR(peri_norm_attr, .kind = PERI_NORM_LAYER, .eps = 1e-5f), 5, 0, true},
+     ATTR(peri_norm_attr, .kind = PERI_NORM_LAYER, .eps = 0.02f), 5, 0, true},
     {PERI_OP_NORM, "a1thn v11hn? v11hn? o1thn", "h3 n20",
      ATTR(peri_norm_attr, .kind = PERI_NORM_RMS, .eps = 1e-6f), 7, 0, true},
     {PERI_OP_NORM, "a1thn v111n? v111n? o1thn", "h3 n17",
@@ -55,16 +57,18 @@ static const kit_shape shapes[] = {
      7, 0, true},
     {PERI_OP_KV_APPEND, "a1tgk a1tgv pbcgk pbcgv", "g2 k20 v12 P37", NO_ATTR, 23, 16, false},
     {PERI_OP_KV_APPEND, "a1tgk a1tgv pbcgk pbcgv", "g1 k7 v7 P5", NO_ATTR, 3, 8, false},
-    {PERI_OP_ATTN, ATTN, "h6 g2 k20 v12 P300", ATTR(peri_attn_attr, .scale = 0.25f), 12, 16, false},
+    {PERI_OP_ATTN, ATTN, "h6 g2 k20 v12 P520", ATTR(peri_attn_attr, .scale = 0.25f), 12, 16, false},
     {PERI_OP_ATTN, ATTN, "h3 g3 k16 v16 P70",
      ATTR(peri_attn_attr, .scale = 0.3f, .cap = 5, .window = 19), 33, 32, false},
     {PERI_OP_ATTN, ATTN, "h5 g1 k8 v24 P70",
      ATTR(peri_attn_attr, .scale = 0.3f, .alibi_max = 8, .chunk = 32), 9, 16, false},
     {PERI_OP_ATTN, ATTN, "h4 g2 k16 v16 P30",
      ATTR(peri_attn_attr, .flags = PERI_ATTN_NOT_CAUSAL, .scale = 0.25f), 3, 64, false},
-#define ACT(kind, in_place)                                                                        \
+    {PERI_OP_ATTN, ATTN, "h2 g1 k16 v16 P20", ATTR(peri_attn_attr, .scale = 40), 5, 16, false},
+#define ACT(kind, in_place) ACT_OF(kind, "n45", in_place)
+#define ACT_OF(kind, extents, in_place)                                                            \
     {                                                                                              \
-        PERI_OP_ACT, "a11tn o11tn", "n45", ATTR(peri_act_attr, .act = (kind), .param = 3), 7, 0,   \
+        PERI_OP_ACT, "a11tn o11tn", extents, ATTR(peri_act_attr, .act = (kind), .param = 3), 7, 0, \
             in_place                                                                               \
     }
     ACT(PERI_ACT_SILU, true),
@@ -77,7 +81,14 @@ static const kit_shape shapes[] = {
     ACT(PERI_ACT_TANH, false),
     ACT(PERI_ACT_SOFTPLUS, false),
     ACT(PERI_ACT_SOFTCAP, false),
+    ACT_OF(PERI_ACT_SILU, "n45 X128", false),
+    ACT_OF(PERI_ACT_GELU, "n45 X128", false),
+    ACT_OF(PERI_ACT_GELU_ERF, "n45 X128", false),
+    ACT_OF(PERI_ACT_GELU_QUICK, "n45 X128", false),
+    ACT_OF(PERI_ACT_SIGMOID, "n45 X128", false),
+    ACT_OF(PERI_ACT_SOFTPLUS, "n45 X128", true),
 #undef ACT
+#undef ACT_OF
     {PERI_OP_GLU, "a11tn a11tn o11tn", "n77", ATTR(peri_act_attr, .act = PERI_ACT_SILU), 9, 0,
      true},
     {PERI_OP_GLU, "a1tkn a1tkn o1tkn", "k2 n33", ATTR(peri_act_attr, .act = PERI_ACT_GELU), 5, 0,

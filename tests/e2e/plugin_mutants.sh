@@ -52,6 +52,23 @@ race invariance,ops ADD
 leak lifecycle SCALE
 heap_leak lifecycle SCALE
 unclosed lifecycle SCALE
+late_token ops,invariance LINEAR
+wide_row ops LINEAR
+hot_softplus ops ACT
+hot_softmax ops,supports ATTN
+padding_slot ops,invariance KV_APPEND
+forgotten_keys ops ATTN
+no_eps ops NORM
+no_cap ops ATTN
+no_window ops ATTN
+no_chunk ops ATTN
+no_slopes ops ATTN
+no_groups ops ROUTE
+no_renorm ops ROUTE
+no_ramp ops ROPE
+no_magnitude ops ROPE
+scale_first ops LINEAR
+positions_as_ids ops EMBED
 lying_supports supports,ops,invariance MUL
 unknown_yes supports LINEAR
 moody_supports supports,invariance ACT
@@ -60,6 +77,6 @@ hang supports LINEAR
 crash_in_list describe SCALE
 unstable_list describe SCALE
 BUGS
-is "$n_bug" 25
+is "$n_bug" 42
 run plugin-check "$mutant" --set "mutant.base=$base" --op LINEAR
 finish

@@ -10,6 +10,7 @@
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <sched.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -189,6 +190,43 @@ static void race(const call *c) { /* items share scratch */
         host->parallel(c->d, (uint32_t)n_row(c, 0), race_item, &b);
 }
 
+static void late_token(const call *c) { /* a batch's second half of 64 */
+    if (!is_linear(c, F16)) return;
+    for (int64_t t = 32; t < n_row(c, 4); t++)
+        row(c, 4, t)[0] *= 1.001f;
+}
+
+static void wide_row(const call *c) { /* a sum that is right up to 1024 terms */
+    if (!is_linear(c, Q8_0) || extent(c, 1, 3) <= 1024) return;
+    for (int64_t t = 0; t < n_row(c, 4); t++)
+        row(c, 4, t)[0] *= 1.001f;
+}
+
+static void hot_softplus(const call *c) { /* log(1 + e^x) where e^x has no place in f32 */
+    const peri_act_attr *a = peri_attr(c->p, c->o);
+    if (!is_op(c, PERI_OP_ACT) || a->act != PERI_ACT_SOFTPLUS) return;
+    for (int64_t r = 0; r < n_row(c, 1); r++)
+        for (int64_t i = 0; i < extent(c, 1, 3); i++)
+            if (row(c, 1, r)[i] > 88) row(c, 1, r)[i] = 1.0f / 0.0f;
+}
+
+static void hot_softmax(const call *c) { /* e^z without the largest z taken off first */
+    const peri_attn_attr *a = peri_attr(c->p, c->o);
+    if (!is_op(c, PERI_OP_ATTN) || a->scale < 30) return;
+    for (int64_t r = 0; r < n_row(c, 4); r++)
+        row(c, 4, r)[0] = 0.0f / 0.0f;
+}
+
+static void padding_slot(const call *c) { /* slot -1 taken for slot 0 */
+    const int32_t *slot = peri_step_array(c->s, c->s->slot);
+    int64_t n_head = is_op(c, PERI_OP_KV_APPEND) ? extent(c, 0, 2) : 0;
+    if (n_head == 0 || tensor(c, 2)->dtype != F32) return;
+    for (int64_t t = 0; t < extent(c, 0, 1); t++)
+        if (slot[t] < 0)
+            memcpy(peri_ptr(c->m, tensor(c, 2)), row(c, 0, t * n_head),
+                   (size_t)extent(c, 0, 3) * 4);
+}
+
 typedef struct bug_row {
     const char *name;
     void (*spoil)(const call *c); /* after the base; NULL: elsewhere */
@@ -209,7 +247,57 @@ static const bug_row bugs[] = {
     {"heap_leak", heap_leak},
     {"unordered_sum", unordered_sum},
     {"race", race},
+    {"late_token", late_token},
+    {"wide_row", wide_row},
+    {"hot_softplus", hot_softplus},
+    {"hot_softmax", hot_softmax},
+    {"padding_slot", padding_slot},
 };
+
+/* ---- attributes and counts that are not read ---- */
+
+/* The base runs a copy of the program in which one attribute has a usual value. */
+typedef struct blind_row {
+    const char *name;
+    uint16_t code;
+    size_t at;      /* of the attribute */
+    uint32_t value; /* its bits */
+} blind_row;
+static const blind_row blind[] = {
+    {"no_eps", PERI_OP_NORM, offsetof(peri_norm_attr, eps), 0},
+    {"no_cap", PERI_OP_ATTN, offsetof(peri_attn_attr, cap), 0},
+    {"no_window", PERI_OP_ATTN, offsetof(peri_attn_attr, window), 0},
+    {"no_chunk", PERI_OP_ATTN, offsetof(peri_attn_attr, chunk), 0},
+    {"no_slopes", PERI_OP_ATTN, offsetof(peri_attn_attr, alibi_max), 0},
+    {"no_groups", PERI_OP_ROUTE, offsetof(peri_route_attr, n_group), 0},
+    {"no_renorm", PERI_OP_ROUTE, offsetof(peri_route_attr, renorm), 0},
+    {"no_ramp", PERI_OP_ROPE, offsetof(peri_rope_attr, ext), 0},
+    {"no_magnitude", PERI_OP_ROPE, offsetof(peri_rope_attr, magnitude), 0x3f800000},
+    {"scale_first", PERI_OP_LINEAR, offsetof(peri_linear_attr, flags), 0},
+    {"positions_as_ids", PERI_OP_EMBED, offsetof(peri_embed_attr, source), 1},
+};
+
+static int32_t run_blind(const call *c, const blind_row *b, peri_error *e) {
+    char *copy = malloc(c->p->bytes);
+    if (!copy) return peri_plugin_fail(e, PERI_E_NOMEM, "no memory for a program's copy");
+    memcpy(copy, c->p, c->p->bytes);
+    memcpy(copy + c->p->attrs + c->o->attr + b->at, &b->value, sizeof b->value);
+    int32_t status = base.run_op(c->d, (const peri_program *)(void *)copy, c->op, c->m, c->s, e);
+    free(copy);
+    return status;
+}
+
+/* Keys beyond the 900th are forgotten, as if a table had no more room. */
+static int32_t forget_keys(const call *c, peri_error *e) {
+    char copy[1 << 14];
+    if (c->s->bytes > sizeof copy)
+        return peri_plugin_fail(e, PERI_E_RANGE, "a step of %u bytes", c->s->bytes);
+    memcpy(copy, c->s, c->s->bytes);
+    int32_t *ctx = (int32_t *)(copy + c->s->ctx);
+    for (int32_t i = 0; i < c->s->n[PERI_SYM_S]; i++)
+        if (ctx[i] > 900) ctx[i] = 900;
+    return base.run_op(c->d, c->p, c->op, c->m, (const peri_step *)(void *)copy, e);
+}
 
 /* Keys are read from the blocks in rising order, whatever the table says. */
 static int32_t ignore_table(const call *c, peri_error *e) {
@@ -231,6 +319,9 @@ static int32_t run_op(peri_dev *d, const peri_program *p, uint32_t op, const per
     if (has("crash") && is_op(&c, PERI_OP_LINEAR_EXPERTS)) __builtin_trap();
     if (has("ignored_table") && is_op(&c, PERI_OP_ATTN)) return ignore_table(&c, e);
     if (has("prints") && is_op(&c, PERI_OP_SCALE)) fputs("scaling\n", stderr);
+    if (has("forgotten_keys") && is_op(&c, PERI_OP_ATTN)) return forget_keys(&c, e);
+    for (size_t i = 0; i < sizeof blind / sizeof *blind; i++)
+        if (has(blind[i].name) && is_op(&c, blind[i].code)) return run_blind(&c, &blind[i], e);
     int32_t status = base.run_op(d, p, op, m, s, e);
     for (size_t i = 0; i < sizeof bugs / sizeof *bugs && status == PERI_OK; i++)
         if (has(bugs[i].name)) bugs[i].spoil(&c);
