@@ -403,6 +403,16 @@ static uint32_t list_native(const peri_registry *r, bool *is_candidate, peri_pla
     }
 }
 
+/* Is there a native device that is faster than the chosen one and only lacks room for everything?
+ */
+static bool has_faster(const peri_registry *r, size_t chosen) {
+    for (size_t i = 0; i < r->n_device; i++)
+        if (r->device[i].is_usable && !is_emulated(&r->device[i]) && bandwidth(r, i) > 0 &&
+            i != chosen && is_better(r, i, chosen))
+            return true;
+    return false;
+}
+
 static void find_all_bandwidths(const peri_registry *r, const peri_place_list *l) {
     for (uint32_t k = 0; l->n > 1 && k < l->n; k++)
         find_bandwidth(r, l->device[k]);
@@ -413,8 +423,9 @@ static void explain_list(const peri_registry *r, bool is_asked_for, peri_place_l
     peri_text t = {0};
     for (uint32_t k = 0; k < l->n; k++)
         peri_text_addf(&t, "%s%s", k ? ", " : "", r->device[l->device[k]].info.name);
-    peri_text_add_str(&t, is_asked_for ? ": asked for in this order"
-                                       : ": none has room for all weights; by their speed");
+    peri_text_add_str(&t, is_asked_for
+                              ? ": asked for in this order"
+                              : ": the fastest has no room for all weights; by their speed");
     if (!t.failed) peri_escape(l->choice.why, sizeof l->choice.why, t.data);
     peri_text_fini(&t);
 }
@@ -429,15 +440,19 @@ peri_status peri_place_candidates(const peri_registry *r, uint64_t weight_bytes,
     if (is_list) {
         st = list_named(r, wanted, is_candidate, out, err);
     } else {
+        bool is_free = wanted == NULL || *wanted == 0;
         st = peri_place_choose(r, weight_bytes, wanted, &out->choice, err);
-        if (st == PERI_OK) {
+        if (st == PERI_OK && !(is_free && has_faster(r, out->choice.device))) {
             out->n = 1;
             out->device[0] = out->choice.device;
-            if (wanted == NULL || *wanted == 0) out->n_reserve = list_native(r, is_candidate, out);
-        } else if (st == PERI_E_NO_DEVICE && (wanted == NULL || *wanted == 0)) {
-            uint32_t n = list_native(r, is_candidate, out); /* together they may have room */
-            if (n > 1) st = PERI_OK;
-            out->n = n > 1 ? n : 0;
+            if (is_free) out->n_reserve = list_native(r, is_candidate, out);
+        } else if (is_free && (st == PERI_OK || st == PERI_E_NO_DEVICE)) {
+            out->n =
+                list_native(r, is_candidate, out); /* together they may be faster, or have room */
+            if (out->n > 1)
+                st = PERI_OK;
+            else
+                out->n = 0;
         }
     }
     if (st == PERI_OK) find_all_bandwidths(r, out);

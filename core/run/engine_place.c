@@ -108,8 +108,13 @@ peri_status peri_engine_place(peri_engine *e, peri_registry *r, peri_error *err)
             explain(e, &list, &a, &why);
             return PERI_OK;
         }
-        if (!why.code) why = *err; /* the first reason is the one that tells most */
-        if (e->o.is_strict || !is_of_device(e, st) || !change(e, r, &a, st, err)) return st;
+        bool is_first = !why.code; /* the first reason is the one that tells most */
+        if (is_first) why = *err;
+        if (e->o.is_strict || !is_of_device(e, st) || !change(e, r, &a, st, err)) {
+            if (is_first) return st;
+            peri_error last = *err;
+            return peri_fail(err, why.code, "%.120s; then: %.110s", why.text, last.text);
+        }
         peri_engine_unsettle(e);
     }
 }

@@ -212,6 +212,92 @@ static void place_measures_this_machine_only_when_it_must(void **state) {
     rig_fini(&rig);
 }
 
+/* "gpu0 gpu1 | cpu": to be used, and in reserve. */
+static void assert_list(const peri_rig *rig, uint64_t bytes, const char *wanted, const char *want) {
+    peri_place_list l;
+    peri_error err;
+    char found[200] = "";
+    assert_ok(peri_place_candidates(rig->registry, bytes, wanted, &l, &err), err);
+    for (uint32_t k = 0; k < l.n + l.n_reserve; k++) {
+        size_t n = strlen(found);
+        snprintf(found + n, sizeof found - n, "%s%s%s", k ? " " : "", k == l.n ? "| " : "",
+                 peri_registry_device(rig->registry, l.device[k])->info.name);
+    }
+    assert_string_equal(found, want);
+    assert_int_equal(l.choice.device, l.device[0]);
+}
+
+static void place_lists_devices_for_one_model(void **state) {
+    (void)state;
+    peri_rig rig;
+    use_machine(&rig, XML("gpu"), NULL);
+    rig_set(&rig, "null.devices", "name=cpu,location=host,native=1,mem=128e9,gbps=80");
+    rig_set(&rig, "nil.devices",
+            "name=gpu0,location=pci:0000:3b:00.0,native=1,mem=24e9,gbps=1000;name=gpu1,location=x,"
+            "native=1,mem=48e9,gbps=500;name=toy,location=y,gbps=9000");
+    rig_look(&rig);
+    assert_list(&rig, 10 * GB, NULL, "gpu0 | gpu1 cpu");
+    assert_list(&rig, 40 * GB, NULL, "gpu0 gpu1 cpu"); /* gpu1 alone has room, gpu0 is faster */
+    assert_list(&rig, 140 * GB, NULL, "gpu0 gpu1 cpu");
+    assert_list(&rig, 140 * GB, "cpu,gpu1", "cpu gpu1");
+    assert_list(&rig, 10 * GB, "gpu1", "gpu1");
+    assert_list(&rig, 10 * GB, "nil,cpu,what", "gpu0 cpu");
+    assert_list(&rig, 10 * GB, "gpu0,nil,nil,nil", "gpu0 gpu1 toy");
+    peri_split_device f = peri_place_figures(rig.registry, rig_device(&rig, "gpu0"));
+    assert_true(f.room == 24 * GB && f.gbps == 1000 && f.copy_us > 0 && f.link_gbps > 0);
+    rig_fini(&rig);
+}
+
+static void place_lists_slices_and_memories(void **state) {
+    (void)state;
+    peri_rig rig;
+    use_machine(&rig, XML("gpu"), NULL);
+    rig_add(&rig, rig_plugin("no_driver"));
+    rig_set(&rig, "null.devices", "name=cpu,location=host,native=1,mem=128e9,gbps=80");
+    rig_set(&rig, "nil.devices", NULL); /* the GPU has no driver */
+    rig_look(&rig);
+    assert_list(&rig, 40 * GB, NULL, "cpu");
+    rig_set(&rig, "nil.devices", /* two slices of one GPU are two devices */
+            "name=g#0,location=pci:0000:3b:00.0#0,native=1,mem=10e9,gbps=400;"
+            "name=g#1,location=pci:0000:3b:00.0#1,native=1,mem=10e9,gbps=400");
+    rig_look(&rig);
+    assert_list(&rig, 15 * GB, NULL, "g#0 g#1 cpu");
+    assert_list(&rig, 5 * GB, NULL, "g#0 | g#1 cpu");
+    rig_fini(&rig);
+    use_machine(&rig, XML("hbm"), NULL);
+    rig_set(&rig, "null.devices",
+            "name=ddr,location=numa:0,native=1,mem=128e9,gbps=100;"
+            "name=hbm,location=numa:1,native=1,mem=16e9,gbps=400");
+    rig_look(&rig);
+    assert_list(&rig, 30 * GB, NULL, "hbm ddr");
+    rig_fini(&rig);
+    use_machine(&rig, XML("hybrid"), NULL);
+    rig_set(&rig, "null.devices", "name=cpu,location=host,native=1,mem=16e9");
+    rig_set(&rig, "nil.devices", "name=igpu,location=pci:0000:00:02.0,native=1,mem=4e9");
+    rig_look(&rig);
+    assert_list(&rig, 8 * GB, NULL, "cpu | igpu"); /* no speed is known */
+    rig_fini(&rig);
+}
+
+static void place_lists_eight(void **state) {
+    (void)state;
+    peri_rig rig;
+    char devices[900] = "";
+    use_machine(&rig, XML("dual_socket"), NULL);
+    for (int i = 0; i < 8; i++) {
+        size_t n = strlen(devices);
+        snprintf(devices + n, sizeof devices - n,
+                 "%sname=gpu%d,location=pci:0000:%02x:00.0,native=1,mem=24e9,gbps=1000",
+                 i ? ";" : "", i, 16 + i);
+    }
+    rig_set(&rig, "nil.devices", devices);
+    rig_set(&rig, "null.devices", "name=cpu,location=host,native=1,mem=512e9,gbps=200");
+    rig_look(&rig);
+    assert_list(&rig, 150 * GB, NULL, "gpu0 gpu1 gpu2 gpu3 gpu4 gpu5 gpu6 gpu7 cpu");
+    assert_list(&rig, 20 * GB, NULL, "gpu0 | gpu1 gpu2 gpu3 gpu4 gpu5 gpu6 gpu7 cpu");
+    rig_fini(&rig);
+}
+
 static void place_survives_lack_of_memory(void **state) {
     (void)state;
     static const char *const wishes[] = {NULL, "nothing", "a"};
@@ -258,6 +344,9 @@ int main(void) {
         cmocka_unit_test(place_obeys_the_user),
         cmocka_unit_test(place_says_when_there_is_nothing),
         cmocka_unit_test(place_measures_this_machine_only_when_it_must),
+        cmocka_unit_test(place_lists_devices_for_one_model),
+        cmocka_unit_test(place_lists_slices_and_memories),
+        cmocka_unit_test(place_lists_eight),
         cmocka_unit_test(place_survives_lack_of_memory),
     };
     return peri_run_tests(tests);
