@@ -145,9 +145,9 @@ class Generator(Scenes):
         else:
             for _ in range(turns):
                 x = r.random()
-                if x < (0.34 if train else 0.4):
+                if x < (0.3 if train else 0.4):
                     add(self.scene_single())
-                elif x < (0.53 if train else 0.6):
+                elif x < (0.47 if train else 0.6):
                     add(self.scene_read())
                 elif x < (0.73 if train else 0.76):
                     add(self.scene_two())

@@ -98,7 +98,7 @@ class Requests(Values):
             return self.r.choice(("{C}.", "{C}", "{c}", "{C}, please.", "OK, {c}.", "Please: {c}")).format(C=c, c=clause)
         if self.split == "train" and self.chance(0.03):
             return clause[0].upper() + clause[1:] + self.r.choice((", ", "! ", " - ", "... ", "? ")) + self.filler(1, 3) + self.r.choice((".", "", "!", "?"))
-        if self.split == "train" and self.chance(0.15):
+        if self.split == "train" and self.chance(0.22):
             before, mark = self.filler(1, 5), self.r.choice((",", ":", "", "", " and", " to", "."))
             return (before.capitalize() if self.chance(0.7) else before) + mark + " " + clause + self.r.choice((".", "", "?", ", please."))
         return self.wording(WISHES).replace("{C}", clause[0].upper() + clause[1:]).replace("{c}", clause)
