@@ -84,4 +84,25 @@ passes shape.py
 tree
 for _ in $(seq 81); do echo '-- line'; done >>"$tmp/t/scripts/arch/zebra9.lua"
 caught shape.py "zebra9.lua:1: 83 lines, at most 80"
+# ---- cubins: a kernel with an array indexed at run time has a stack, and accesses to it ----
+nvcc=$(command -v nvcc || ls /usr/local/cuda/bin/nvcc 2>/dev/null)
+if [ -n "$nvcc" ]; then
+    mkdir -p "$tmp/cubins"
+    echo 'extern "C" __global__ void planted(float *x, int k) {
+        float v[64];
+        for (int i = 0; i < 64; i++) v[i * k & 63] = x[i];
+        x[0] = v[k & 63];
+    }' >"$tmp/planted.cu"
+    "$nvcc" -cubin -arch=sm_80 -o "$tmp/cubins/planted.sm_80.cubin" "$tmp/planted.cu" || fail "nvcc"
+    said=$("$ci/cuda_lint.py" "$tmp/cubins") && fail "cuda_lint.py found nothing"
+    has "$said" "sm_80: planted: a stack frame of 256 bytes, expected none"
+    has "$said" "accesses to local memory (STL), expected none"
+    has "$said" "sm_80: planted: not in the table"
+    has "$said" "sm_80: peri_add: in the table only"
+else
+    echo "not looked at: cuda_lint.py, there is no nvcc"
+fi
+said=$("$ci/cuda_lint.py" "$tmp/nothing" 2>&1) && fail "cuda_lint.py passes a folder without cubins"
+has "$said" "no cubins in $tmp/nothing"
+
 finish

@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * cu.h - the CUDA backend: what its host files share.
+ *
+ * Read in this order: driver.c (finding the driver), device.c (what it offers), memory.c (buffers),
+ * kernels.c (modules and functions), check.c (is an op what op.def says), launch.c (from an op to
+ * its kernel), plugin.c (the table).  The kernels are the files *.cu, over device.cuh; what they
+ * are given is in args.h. */
+#ifndef PERI_CUDA_CU_H
+#define PERI_CUDA_CU_H
+
+#include <stdbool.h>
+
+#include "args.h"
+#include "cuda_min.h"
+#include "perigee/plugin.h"
+
+enum { CU_OPERANDS = 16, CU_DEVICES = 32, CU_TYPES = 64 };
+
+/* Type numbers, from dtype.def. */
+enum {
+#define PERI_DTYPE(NAME, number, name, elements, bytes) CU_##NAME = (number),
+#include "perigee/dtype.def"
+#undef PERI_DTYPE
+};
+typedef struct cu_dtype {
+    const char *name; /* NULL: no such type */
+    int64_t n, bytes; /* elements and bytes of a block */
+} cu_dtype;
+cu_dtype cu_dtype_of(uint32_t dtype);
+
+/* ---- driver.c ---------------------------------------------------------------------------------
+ */
+
+/* The driver's functions after cuInit, or NULL with *e filled (NO_DRIVER, NO_DEVICE).  It is loaded
+ * once and stays. */
+const cu_api *cu_load(peri_error *e);
+/* "what: CUDA_NAME (n)" with the status that fits: NOMEM, DEVICE_LOST, NO_DEVICE, OTHER. */
+int32_t cu_fail(const cu_api *cu, peri_error *e, const char *what, CUresult code);
+
+/* ---- device.c ---------------------------------------------------------------------------------
+ */
+
+/* The devices that the kernels run on, in the driver's order; NO_DEVICE with the reason when there
+ * are none. */
+int32_t cu_find(const cu_api *cu, CUdevice out[CU_DEVICES], uint32_t *n, peri_error *e);
+int32_t cu_describe(const cu_api *cu, CUdevice d, uint32_t index, peri_dev_info *out,
+                    peri_error *e);
+
+/* ---- kernels.c --------------------------------------------------------------------------------
+ */
+
+enum {
+#define CU_KERNEL(name, file, types) CU_K_##name,
+#include "kernels.def"
+    CU_N_KERNEL
+};
+enum {
+#define CU_IMAGE(file) CU_I_##file,
+#include "kernels.def"
+    CU_N_IMAGE
+};
+
+/* images.c: the modules as nvcc made them; all empty in a build without nvcc. */
+typedef struct cu_image {
+    const unsigned char *data;
+    size_t bytes;
+} cu_image;
+cu_image cu_image_at(uint32_t i);
+
+typedef struct cu_modules {
+    CUmodule module[CU_N_IMAGE];
+    CUfunction function[CU_N_KERNEL][CU_TYPES]; /* NULL: not asked for yet */
+} cu_modules;
+/* dtype: 0 for kernels without types.  Loads its module when it is the first of it. */
+int32_t cu_function_get(peri_dev *d, uint32_t kernel, uint32_t dtype, CUfunction *out,
+                        peri_error *e);
+void cu_modules_unload(peri_dev *d);
+
+/* ---- an open device ---------------------------------------------------------------------------
+ */
+
+struct peri_buf {
+    CUdeviceptr at;
+    uint64_t bytes;
+};
+
+struct peri_dev {
+    const peri_host *host;
+    const cu_api *cu;
+    CUdevice device;
+    CUcontext context;
+    CUstream stream;
+    cu_modules modules;
+    CUdeviceptr step; /* the step's block on the device */
+    uint64_t step_room, step_bytes;
+    unsigned char *step_now; /* [step_room] what lies there; pinned */
+    bool is_step_under_way;  /* its copy may not have ended */
+};
+
+/* ---- memory.c ---------------------------------------------------------------------------------
+ */
+
+int32_t cu_buf_alloc(peri_dev *d, uint64_t bytes, uint32_t usage, peri_buf **out, peri_error *e);
+void cu_buf_free(peri_dev *d, peri_buf *b);
+int32_t cu_buf_write(peri_dev *d, peri_buf *b, uint64_t off, const void *src, uint64_t bytes,
+                     peri_error *e);
+int32_t cu_buf_read(peri_dev *d, peri_buf *b, uint64_t off, void *dst, uint64_t bytes,
+                    peri_error *e);
+int32_t cu_buf_copy(peri_dev *d, peri_buf *dst, uint64_t dst_off, peri_buf *src, uint64_t src_off,
+                    uint64_t bytes, peri_error *e);
+/* The step on the device, sent when it differs from what is there. */
+int32_t cu_send_step(peri_dev *d, const peri_step *s, peri_error *e);
+void cu_step_free(peri_dev *d);
+
+/* ---- check.c ----------------------------------------------------------------------------------
+ */
+
+typedef union cu_attr {
+    uint32_t size;
+    peri_embed_attr embed;
+    peri_linear_attr linear;
+    peri_norm_attr norm;
+    peri_act_attr act;
+    peri_scale_attr scale;
+    peri_rope_attr rope;
+    peri_attn_attr attn;
+    peri_route_attr route;
+} cu_attr;
+/* The op's attributes; what it does not have is 0. */
+cu_attr cu_attr_get(const peri_program *p, const peri_op *op);
+/* 1, or 0 with the reason. */
+int cu_check(const peri_program *p, uint32_t op, const peri_bucket *b, char why[88]);
+
+/* ---- launch.c ---------------------------------------------------------------------------------
+ */
+
+/* Find the kernels that the op will need, for every shape of the bucket. */
+int32_t cu_prepare(peri_dev *d, const peri_program *p, uint32_t op, const peri_bucket *b,
+                   peri_error *e);
+int32_t cu_run_op(peri_dev *d, const peri_program *p, uint32_t op, const peri_bind *m,
+                  const peri_step *s, peri_error *e);
+
+#endif

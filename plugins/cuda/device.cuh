@@ -1,0 +1,163 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * device.cuh - what every kernel here stands on: addresses, half precision, and sums in one order.
+ *
+ * KERNEL(name, args) { .. } is kernel peri_name, given `const args &a`.  The same text is compiled
+ * by nvcc and, for tests, as C++ for the processor: then cuda_shim.h (tests/plugin/cuda) stands for
+ * the few words of CUDA that are used: threadIdx.x, blockIdx.x, __shared__, __constant__,
+ * __device__,
+ * __syncthreads, __syncwarp, __shfl_xor_sync.  Every block has CU_THREADS threads.
+ *
+ * Results must not depend on the batch (op.def, Numerics): nvcc is told not to contract, every
+ * product that is to be fused says fmaf, and lanes are added by warp_sum and block_sum. */
+#ifndef PERI_CUDA_DEVICE_CUH
+#define PERI_CUDA_DEVICE_CUH
+
+#include "args.h"
+
+#ifdef __CUDACC__
+#define KERNEL(name, args)                                                                         \
+    extern "C" __global__ void __launch_bounds__(CU_THREADS)                                       \
+        peri_##name(const __grid_constant__ args a)
+#define DEVICE static __device__ __forceinline__
+#define UNROLL _Pragma("unroll")
+#else
+#include "cuda_shim.h"
+#define KERNEL(name, args) SHIM_KERNEL(peri_##name, args)
+#define DEVICE             static inline
+#define UNROLL
+#endif
+
+/* ---- addresses ---- */
+
+DEVICE const float *floats_in(uint64_t at) {
+    return (const float *)(uintptr_t)at;
+}
+DEVICE float *floats_out(uint64_t at) {
+    return (float *)(uintptr_t)at;
+}
+DEVICE const int32_t *ints_in(uint64_t at) {
+    return (const int32_t *)(uintptr_t)at;
+}
+
+/* Row r of [d0][d1][d2][n], counted through. */
+DEVICE uint64_t row_at(const cu_rows &x, int r, int d1, int d2) {
+    return x.at +
+           (uint64_t)(r / d2 / d1 * x.stride[0] + r / d2 % d1 * x.stride[1] + r % d2 * x.stride[2]);
+}
+
+/* ---- bits ---- */
+
+DEVICE float float_of(uint32_t u) {
+#ifdef __CUDACC__
+    return __uint_as_float(u);
+#else
+    return shim_bits<float>(u);
+#endif
+}
+
+DEVICE uint32_t bits_of(float f) {
+#ifdef __CUDACC__
+    return __float_as_uint(f);
+#else
+    return shim_bits<uint32_t>(f);
+#endif
+}
+
+/* f16 to f32, exact: the exponent is moved by a multiplication, infinities and NaN kept. */
+DEVICE float widen_f16(uint32_t h) {
+    uint32_t mag = (h & 0x7fffu) << 13, sign = (h & 0x8000u) << 16;
+    if ((h & 0x7c00u) == 0x7c00u) return float_of(mag | 0x7f800000u | sign);
+    return float_of(bits_of(float_of(mag) * 0x1p112f) | sign);
+}
+
+DEVICE float widen_bf16(uint32_t h) {
+    return float_of(h << 16);
+}
+
+/* To nearest, ties to even. */
+DEVICE uint16_t round_f16(float x) {
+    uint32_t u = bits_of(x), sign = u >> 16 & 0x8000u, mag = u & 0x7fffffffu;
+    if (mag > 0x7f800000u) return (uint16_t)(sign | 0x7e00u | (mag >> 13 & 0x1ffu));
+    if (mag >= 0x477ff000u) return (uint16_t)(sign | 0x7c00u);
+    if (mag < 0x38800000u) /* below 2^-14: units of 2^-24, rounded by adding 2^23 */
+        return (uint16_t)(sign | (bits_of(float_of(mag) * 0x1p24f + 0x1p23f) - 0x4b000000u));
+    uint32_t half = mag - 0x38000000u;
+    return (uint16_t)(sign | (half + 0xfffu + (half >> 13 & 1u)) >> 13);
+}
+
+DEVICE uint16_t round_bf16(float x) {
+    uint32_t u = bits_of(x);
+    if ((u & 0x7fffffffu) > 0x7f800000u) return (uint16_t)(u >> 16 | 0x40u);
+    return (uint16_t)((u + 0x7fffu + (u >> 16 & 1u)) >> 16);
+}
+
+/* ---- sums ---- */
+
+DEVICE int lane() {
+    return (int)threadIdx.x % CU_WARP;
+}
+DEVICE int warp() {
+    return (int)threadIdx.x / CU_WARP;
+}
+
+/* Of the 32 lanes; every lane has the same bits of it. */
+DEVICE float warp_sum(float v) {
+    UNROLL for (int mask = CU_WARP / 2; mask; mask /= 2) v += __shfl_xor_sync(0xffffffffu, v, mask);
+    return v;
+}
+
+DEVICE float warp_max(float v) {
+    UNROLL for (int mask = CU_WARP / 2; mask; mask /= 2) v =
+        fmaxf(v, __shfl_xor_sync(0xffffffffu, v, mask));
+    return v;
+}
+
+/* Of the block; s: CU_ROWS numbers of shared memory. */
+DEVICE float block_sum(float v, float *s) {
+    v = warp_sum(v);
+    if (lane() == 0) s[warp()] = v;
+    __syncthreads();
+    v = (s[0] + s[1]) + (s[2] + s[3]);
+    __syncthreads();
+    return v;
+}
+
+DEVICE float block_max(float v, float *s) {
+    v = warp_max(v);
+    if (lane() == 0) s[warp()] = v;
+    __syncthreads();
+    v = fmaxf(fmaxf(s[0], s[1]), fmaxf(s[2], s[3]));
+    __syncthreads();
+    return v;
+}
+
+/* ---- activations ---- */
+
+/* op.def, ACT: the function of that number. */
+DEVICE float activate(int act, float x, float param) {
+    switch (act) {
+    case 0: /* SILU */
+        return x / (1.0f + expf(-x));
+    case 1: /* GELU: (1 + tanh u) / 2 = 1 / (1 + e^-2u) */
+        return x / (1.0f + expf(-1.5957691216f * (x + 0.044715f * x * x * x)));
+    case 2: /* GELU_ERF */
+        return 0.5f * x * erfcf(x * -0.70710678118f);
+    case 3: /* GELU_QUICK */
+        return x / (1.0f + expf(-1.702f * x));
+    case 4: /* RELU; a NaN stays one */
+        return x < 0.0f ? 0.0f : x;
+    case 5: /* RELU2 */
+        return x < 0.0f ? 0.0f : x * x;
+    case 6: /* SIGMOID */
+        return 1.0f / (1.0f + expf(-x));
+    case 7: /* TANH */
+        return tanhf(x);
+    case 8: /* SOFTPLUS */
+        return x > 20.0f ? x : log1pf(expf(x));
+    default: /* SOFTCAP */
+        return param * tanhf(x / param);
+    }
+}
+
+#endif

@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * plugin.c - the CUDA backend's table: NVIDIA devices through the driver alone.
+ *
+ * Operations are queued in order and nothing waits but reads and writes of memory.  Kernels are
+ * looked up when supports is asked, so that what a driver cannot load is declined with its words
+ * and the op never fails for it later. */
+#include <stdio.h>
+
+#include "cu.h"
+
+/* ---- discovery --------------------------------------------------------------------------------
+ */
+
+static int32_t find(uint32_t index, const cu_api **cu, CUdevice *out, peri_error *e) {
+    CUdevice found[CU_DEVICES];
+    uint32_t n;
+    if (cu_image_at(0).bytes == 0)
+        return peri_plugin_fail(e, index ? PERI_E_NO_DEVICE : PERI_E_NO_DRIVER,
+                                "this plugin was built without its kernels: nvcc was not there; no "
+                                "driver is looked for");
+    *cu = cu_load(e);
+    int32_t st = *cu ? cu_find(*cu, found, &n, e) : e->code;
+    if (st) return index && st == PERI_E_NO_DRIVER ? PERI_E_NO_DEVICE : st;
+    if (index >= n)
+        return peri_plugin_fail(e, PERI_E_NO_DEVICE, "%u devices, no number %u", n, index);
+    *out = found[index];
+    return PERI_OK;
+}
+
+static int32_t device(const peri_host *h, uint32_t index, peri_dev_info *out, peri_error *e) {
+    const cu_api *cu;
+    CUdevice d;
+    peri_dev_info info;
+    (void)h;
+    int32_t st = find(index, &cu, &d, e);
+    if (!st) st = cu_describe(cu, d, index, &info, e);
+    if (!st) peri_put(out, &info, sizeof info);
+    return st;
+}
+
+/* ---- lifetime ---------------------------------------------------------------------------------
+ */
+
+static void close_device(peri_dev *d) {
+    if (!d) return;
+    if (d->context) {
+        d->cu->cuCtxSetCurrent(d->context);
+        if (d->stream) d->cu->cuStreamSynchronize(d->stream);
+        cu_step_free(d);
+        cu_modules_unload(d);
+        if (d->stream) d->cu->cuStreamDestroy(d->stream);
+        d->cu->cuCtxSetCurrent(NULL);
+        d->cu->cuDevicePrimaryCtxRelease(d->device);
+    }
+    d->host->free(d);
+}
+
+static int32_t start(peri_dev *d, peri_error *e) {
+    CUresult rc = d->cu->cuDevicePrimaryCtxRetain(&d->context, d->device);
+    if (rc != CUDA_SUCCESS) {
+        d->context = NULL;
+        return cu_fail(d->cu, e, "cuDevicePrimaryCtxRetain", rc);
+    }
+    rc = d->cu->cuCtxSetCurrent(d->context);
+    if (rc != CUDA_SUCCESS) return cu_fail(d->cu, e, "cuCtxSetCurrent", rc);
+    rc = d->cu->cuStreamCreate(&d->stream, CU_STREAM_NON_BLOCKING);
+    if (rc == CUDA_SUCCESS) return PERI_OK;
+    d->stream = NULL;
+    return cu_fail(d->cu, e, "cuStreamCreate", rc);
+}
+
+static int32_t open_device(const peri_host *h, uint32_t index, peri_dev **out, peri_error *e) {
+    const cu_api *cu;
+    CUdevice device_number;
+    *out = NULL;
+    int32_t st = find(index, &cu, &device_number, e);
+    if (st) return st;
+    peri_dev *d = h->alloc(sizeof *d, _Alignof(peri_dev), -1);
+    if (!d) return peri_plugin_fail(e, PERI_E_NOMEM, "no memory for a device handle");
+    *d = (peri_dev){.host = h, .cu = cu, .device = device_number};
+    st = start(d, e);
+    if (st) {
+        close_device(d);
+        return st;
+    }
+    *out = d;
+    return PERI_OK;
+}
+
+/* ---- operations -------------------------------------------------------------------------------
+ */
+
+static int32_t supports(peri_dev *d, const peri_program *p, uint32_t op, const peri_bucket *b,
+                        peri_support *out, peri_error *e) {
+    peri_support s = {.size = sizeof s};
+    peri_error why = {0};
+    (void)e;
+    s.yes = cu_check(p, op, b, s.why);
+    if (s.yes && cu_prepare(d, p, op, b, &why) != PERI_OK) {
+        s.yes = 0;
+        snprintf(s.why, sizeof s.why, "%.87s", why.text);
+    }
+    if (s.yes) snprintf(s.numerics, sizeof s.numerics, "act=f32 acc=f32");
+    peri_put(out, &s, sizeof s);
+    return PERI_OK;
+}
+
+static const peri_plugin plugin = {
+    .size = sizeof plugin,
+    .abi_major = PERI_ABI_MAJOR,
+    .abi_minor = PERI_ABI_MINOR,
+    .name = "cuda",
+    .version = "0.1.0",
+    .license = "MIT",
+    .device = device,
+    .open = open_device,
+    .supports = supports,
+    .run_op = cu_run_op,
+    .close = close_device,
+    .buf_alloc = cu_buf_alloc,
+    .buf_free = cu_buf_free,
+    .buf_write = cu_buf_write,
+    .buf_read = cu_buf_read,
+    .buf_copy = cu_buf_copy,
+};
+
+const peri_plugin *perigee_plugin_v0(const peri_host *host, peri_error *e) {
+    if (host->abi_major == PERI_ABI_MAJOR && PERI_HAS(host, option)) return &plugin;
+    peri_plugin_fail(e, PERI_E_ABI, "cuda speaks plugin ABI %d.%d, the host %u.%u", PERI_ABI_MAJOR,
+                     PERI_ABI_MINOR, host->abi_major, host->abi_minor);
+    return NULL;
+}
+
+PERI_PLUGIN_NOTE("abi=0.2 name=cuda arch=any needs=libcuda.so.1 pci=10de");

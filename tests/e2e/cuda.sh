@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: MIT
+# The CUDA plugin without a device: its kernels compiled for the processor in a stand-in for the driver (tests/plugin/cuda).
+# The tokens and logits of the CPU; what is said when there is no driver, an old, broken, crashing or hanging one, no device
+# that fits, too little memory, and when the device is lost; and that work goes on elsewhere.
+. "$(dirname "$0")/harness.sh"
+need_demo
+built=$BINARY_DIR/tests/plugin/cuda
+[ -f "$built/driver/libcuda.so.1" ] || { echo "skipped: built without a C++ compiler (Debian: g++)"; exit 77; }
+case $SANITIZE in thread) echo "skipped: fibers are not for the thread sanitizer"; exit 77 ;; esac
+standin=$built/driver
+mkdir "$tmp/plugins" "$tmp/text" "$tmp/old"
+cp "$BINARY_DIR/$LIBDIR/perigee/0/plugins/cpu.so" "$built/cuda.so" "$tmp/plugins"
+
+# with FAKE RUN_ARGUMENT...: run with the stand-in spoilt in that way (see libcuda.cc), from what was never examined before
+with() {
+    local fake=$1
+    shift
+    rm -rf "$XDG_CACHE_HOME"
+    FAKE_CUDA=$fake LD_LIBRARY_PATH=$standin PERIGEE_PLUGIN_PATH=$tmp/plugins run "$@"
+}
+ask=("$demo" --raw -n 24 --temp 0 "The quick brown")
+
+# ---- the plugin as it is built: one line says what it lacks here ----
+run devices --json
+python3 - "$tmp/out" <<'PYTHON' || fail "devices does not say why cuda is not usable, or that it is"
+import json, sys
+plugins = [p for p in json.load(open(sys.argv[1]))["plugins"] if p["name"] == "cuda"]
+assert len(plugins) == 1, plugins
+p = plugins[0]
+assert p["state"] == "usable" or any(t in p["reason"] for t in ("built without its kernels", "libcuda.so.1")), p
+PYTHON
+run run "${ask[@]}" --device cpu
+cpu=$out
+
+# ---- no driver, one too old, a broken one: said in one line by devices, and by who asks for it; else work goes on ----
+export PERIGEE_PLUGIN_PATH=$tmp/plugins
+echo "no shared object" >"$tmp/text/libcuda.so.1"
+LD_LIBRARY_PATH=$tmp/text run devices
+has "$out" "libcuda.so.1: file too short"
+LD_LIBRARY_PATH=$tmp/text run 1 run "${ask[@]}" --device cuda
+has "$err" "libcuda.so.1"
+LD_LIBRARY_PATH=$tmp/text run run "${ask[@]}"
+is "$out" "$cpu"
+rm -rf "$XDG_CACHE_HOME"
+cp "$built/cuda.so" "$tmp/old/libcuda.so.1" # any library without the driver's functions
+LD_LIBRARY_PATH=$tmp/old run devices
+has "$out" "libcuda.so.1 is older than CUDA 11.3: it has no cuGetProcAddress"
+while read -r fake text; do
+    with "$fake" devices
+    has "$out" "$text"
+    with "$fake" 1 run "${ask[@]}" --device cuda
+    has "$err" "$text"
+done <<'CASES'
+missing=cuMemAlloc libcuda.so.1 has no function cuMemAlloc of CUDA 11.4 (500)
+init=100 libcuda.so.1 is there, but cuInit: CUDA_ERROR_NO_DEVICE (100)
+init=803 libcuda.so.1 is there, but cuInit: CUDA_ERROR_SYSTEM_DRIVER_MISMATCH (803)
+devices=0 the driver lists no device
+cc=75 Stand-in 0 has compute capability 7.5, the kernels need 8.0 or later
+crash crashed in device(0) (SIGABRT)
+hang hung in device(0)
+CASES
+with init=803 run "${ask[@]}"
+is "$out" "$cpu"
+with crash run "${ask[@]}"
+is "$out" "$cpu"
+
+# ---- two devices, told apart ----
+with devices=2 devices --json
+python3 - "$tmp/out" <<'PYTHON' || fail "devices of two"
+import json, sys
+found = [(d["name"], d["location"], d["isa"], d["mem_gbps"]) for d in json.load(open(sys.argv[1]))["devices"] if d["plugin"] == "cuda"]
+assert found == [("cuda:0", "pci:0000:3b:00.0", "sm_90", 2048), ("cuda:1", "pci:0000:3c:00.0", "sm_90", 2048)], found
+PYTHON
+
+# ---- the same tokens; it is chosen by itself, being the faster one ----
+with "" run "${ask[@]}" --verbose
+is "$out" "$cpu"
+has "$err" "plugin cuda:0"
+
+# ---- logits along a text, within what f32 sums in another order may differ by, and the same best token everywhere ----
+text="Perigee is a local inference runtime. What is the weather in Oslo? I cannot do that; ask me for a file or the time."
+ids=$(printf %s "$text" | "$PERIGEE" tokenize -m "$demo" | tr ' ' ',')
+with "" logits -m "$demo" --tokens "$ids" -o "$tmp/cuda.bin" --device cuda:0
+PERIGEE_CPU_ISA=reference run logits -m "$demo" --tokens "$ids" -o "$tmp/ref.bin" --device cpu
+python3 - "$tmp/cuda.bin" "$tmp/ref.bin" "$ids" <<'PYTHON' || fail "logits of cuda and of the reference differ"
+import array, sys
+a, b = (array.array("f", open(p, "rb").read()) for p in sys.argv[1:3])
+n_tok = len(sys.argv[3].split(","))
+assert n_tok > 30 and len(a) == len(b) > 0 and len(a) % n_tok == 0, (n_tok, len(a), len(b))
+n = len(a) // n_tok
+for t in range(n_tok):
+    x, y = a[t * n:(t + 1) * n], b[t * n:(t + 1) * n]
+    error = sum((p - q) ** 2 for p, q in zip(x, y)) / sum(q * q for q in y)
+    assert error <= 1e-6, (t, error)
+    assert max(range(n), key=x.__getitem__) == max(range(n), key=y.__getitem__), t
+PYTHON
+
+# ---- kernels that a driver cannot load: the next device takes over, or the error is clear ----
+with module=222 run "${ask[@]}"
+is "$out" "$cpu"
+has "$err" "cuModuleLoadData of the kernels of moe: CUDA_ERROR_UNSUPPORTED_PTX_VERSION (222)"
+has "$err" "cpu may help"
+with module=209 1 run "${ask[@]}" --device cuda:0
+has "$err" "CUDA_ERROR_NO_BINARY_FOR_GPU (209)"
+
+# ---- too little memory: at the first buffer, in the middle of the weights, and by the size of the device ----
+with mem=4 1 run "${ask[@]}" --device cuda:0
+has "$err" "device cuda:0: not enough memory: needs 4 MiB, has 4 MiB"
+with mem=4 explain "$demo"
+has "$out" "not enough memory: needs 4 MiB, has 4 MiB"
+for fake in alloc=1 alloc=20 mem=7; do
+    with $fake run "${ask[@]}"
+    is "$out" "$cpu"
+    has "$err" "device cuda:0 was preferred but cannot run"
+    has "$err" "CUDA_ERROR_OUT_OF_MEMORY (2)"
+    case $fake in mem=*) has "$err" "cpu may help" ;; *) has "$err" "using cpu" ;; esac
+    with $fake 1 run "${ask[@]}" --device cuda:0
+    has "$err" "CUDA_ERROR_OUT_OF_MEMORY (2)"
+    has "$err" "MiB are free"
+done
+
+# ---- the device is lost in the middle: a clear error, no crash, no hang ----
+for n in 1 2 150 1000; do
+    with launch=$n 1 run "${ask[@]}" --device cuda:0
+    has "$err" "device cuda:0"
+    has "$err" "CUDA_ERROR_LAUNCH_FAILED (719)"
+done
+
+# ---- forks, rewinds, the prefix cache, a saved session, sixteen at once: the same tokens (same.lua), bit for bit;
+# minutes of a processor that plays a device, and so only with PERI_LONG ----
+if [ -n "${PERI_LONG:-}" ]; then
+    mkdir "$tmp/saved" && ln -s "$demo" "$tmp/model.gguf"
+    for step in first second; do
+        { printf 'local STEP, DIR, N, CHAINS = "%s", "saved", 6, { "plain" }\n' "$step"
+          sed 's/device = "cpu"/device = "cuda:0"/' "$SOURCE_DIR/tests/e2e/same.lua"; } >"$tmp/$step.lua"
+        (cd "$tmp" && with "" run "$step.lua" --allow fs.read=saved --allow fs.write=saved && [ "$n_failed" -eq 0 ]) || fail "same.lua, $step"
+        cp "$tmp/out" "$tmp/$step.txt"
+    done
+    [ -s "$tmp/first.txt" ] || fail "same.lua printed nothing"
+    is "$(cat "$tmp/second.txt")" "$(cat "$tmp/first.txt")"
+fi
+
+finish

@@ -1,0 +1,378 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * libcuda.cc - a stand-in for the driver, as libcuda.so.1: the functions of driver.def on host
+ * memory, with the plugin's kernels compiled by cuda_shim.h.
+ *
+ * Work is queued and done when the stream is waited for, so that what does not wait is found out.
+ * Copies are checked against the buffers there are; a fresh buffer holds NaN.  A buffer that is
+ * still there when the context goes is told on stderr, which plugin-check calls a finding.
+ *
+ * FAKE_CUDA in the environment, words between commas, spoils it:
+ *   init=CODE  module=CODE  what cuInit and cuModuleLoadData return      crash, hang  in cuInit
+ *   missing=NAME   cuGetProcAddress does not know it                     devices=N  cc=75  mem=MIB
+ *   alloc=N    the N-th cuMemAlloc of the process and all later ones find no memory
+ *   launch=N   the N-th launch is the end of the device: CUDA_ERROR_LAUNCH_FAILED from then on */
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include <functional>
+#include <map>
+#include <mutex>
+#include <vector>
+
+#include "cuda_shim.h"
+extern "C" {
+#include "cuda_min.h"
+}
+
+#define EXPORT extern "C" __attribute__((visibility("default")))
+
+static const CUresult INVALID_VALUE = 1, NOT_INITIALIZED = 3, INVALID_IMAGE = 200,
+                      INVALID_CONTEXT = 201, NOT_FOUND = 500;
+
+struct CUctx_st {
+    int n_user;
+};
+struct CUmod_st {
+    int unused;
+};
+struct CUfunc_st {
+    const shim_kernel *kernel;
+};
+struct CUstream_st {
+    std::vector<std::function<void()>> queue;
+};
+
+static std::recursive_mutex lock; /* guards all below but `current` */
+static std::map<CUdeviceptr, size_t> buffers;
+static std::map<const shim_kernel *, CUfunc_st> functions;
+static CUctx_st context;
+static CUresult lost; /* CUDA_SUCCESS while the device lives */
+static bool is_ready;
+static int n_alloc, n_launch;
+static thread_local CUcontext current;
+
+/* ---- FAKE_CUDA ---- */
+
+/* The text behind "key=", "" for a word without it, NULL when it is not there. */
+static const char *setting(const char *key) {
+    static char text[64];
+    const char *p = getenv("FAKE_CUDA");
+    size_t n = strlen(key);
+    while (p && *p) {
+        size_t word = strcspn(p, ",");
+        if (strncmp(p, key, n) == 0 && (word == n || p[n] == '=')) {
+            const char *value = word == n ? "" : p + n + 1;
+            snprintf(text, sizeof text, "%.*s", word == n ? 0 : (int)(word - n - 1), value);
+            return text;
+        }
+        p += word + (p[word] == ',');
+    }
+    return NULL;
+}
+
+static long number(const char *key, long otherwise) {
+    const char *text = setting(key);
+    return text ? strtol(text, NULL, 10) : otherwise;
+}
+
+/* ---- what every call asks ---- */
+
+static CUresult state() {
+    return !is_ready ? NOT_INITIALIZED : !current ? INVALID_CONTEXT : lost;
+}
+
+/* Does a buffer hold these bytes? */
+static bool is_inside(CUdeviceptr at, size_t bytes) {
+    auto b = buffers.upper_bound(at);
+    if (b == buffers.begin()) return false;
+    --b;
+    return at - b->first <= b->second && bytes <= b->second - (at - b->first);
+}
+
+static void *memory(CUdeviceptr at) {
+    return (void *)(uintptr_t)at;
+}
+
+static CUstream the_stream;
+
+static CUresult drain() {
+    for (CUstream s = the_stream; s && !s->queue.empty();) {
+        std::vector<std::function<void()>> work;
+        work.swap(s->queue);
+        for (auto &f : work)
+            if (lost == CUDA_SUCCESS) f();
+    }
+    return lost;
+}
+
+/* ---- start and devices ---- */
+
+static CUresult cuGetErrorName(CUresult code, const char **name) {
+    static const std::map<CUresult, const char *> names = {
+        {1, "CUDA_ERROR_INVALID_VALUE"},
+        {2, "CUDA_ERROR_OUT_OF_MEMORY"},
+        {3, "CUDA_ERROR_NOT_INITIALIZED"},
+        {100, "CUDA_ERROR_NO_DEVICE"},
+        {200, "CUDA_ERROR_INVALID_IMAGE"},
+        {201, "CUDA_ERROR_INVALID_CONTEXT"},
+        {209, "CUDA_ERROR_NO_BINARY_FOR_GPU"},
+        {222, "CUDA_ERROR_UNSUPPORTED_PTX_VERSION"},
+        {500, "CUDA_ERROR_NOT_FOUND"},
+        {719, "CUDA_ERROR_LAUNCH_FAILED"},
+        {803, "CUDA_ERROR_SYSTEM_DRIVER_MISMATCH"},
+        {999, "CUDA_ERROR_UNKNOWN"},
+    };
+    auto found = names.find(code);
+    if (found == names.end()) return INVALID_VALUE;
+    *name = found->second;
+    return CUDA_SUCCESS;
+}
+
+static CUresult cuInit(unsigned) {
+    if (setting("crash")) abort();
+    while (setting("hang"))
+        pause();
+    CUresult rc = (CUresult)number("init", 0);
+    is_ready = rc == CUDA_SUCCESS;
+    return rc;
+}
+
+static CUresult cuDriverGetVersion(int *version) {
+    *version = 13000;
+    return CUDA_SUCCESS;
+}
+
+static CUresult cuDeviceGetCount(int *n) {
+    *n = (int)number("devices", 1);
+    return is_ready ? CUDA_SUCCESS : NOT_INITIALIZED;
+}
+
+static CUresult cuDeviceGet(CUdevice *out, int index) {
+    *out = index;
+    return index >= 0 && index < number("devices", 1) ? CUDA_SUCCESS : INVALID_VALUE;
+}
+
+static CUresult cuDeviceGetName(char *out, int room, CUdevice d) {
+    snprintf(out, (size_t)room, "Stand-in %d", d);
+    return CUDA_SUCCESS;
+}
+
+static CUresult cuDeviceGetAttribute(int *out, int attribute, CUdevice d) {
+    long cc = number("cc", 90);
+    switch (attribute) {
+    case CU_ATTR_MEMORY_CLOCK_RATE:
+        *out = 2000000;
+        return CUDA_SUCCESS;
+    case CU_ATTR_GLOBAL_MEMORY_BUS_WIDTH:
+        *out = 4096;
+        return CUDA_SUCCESS;
+    case CU_ATTR_PCI_BUS_ID:
+        *out = 0x3b + d;
+        return CUDA_SUCCESS;
+    case CU_ATTR_PCI_DEVICE_ID:
+    case CU_ATTR_PCI_DOMAIN_ID:
+        *out = 0;
+        return CUDA_SUCCESS;
+    case CU_ATTR_COMPUTE_CAPABILITY_MAJOR:
+        *out = (int)cc / 10;
+        return CUDA_SUCCESS;
+    case CU_ATTR_COMPUTE_CAPABILITY_MINOR:
+        *out = (int)cc % 10;
+        return CUDA_SUCCESS;
+    }
+    return INVALID_VALUE;
+}
+
+static size_t all_bytes() {
+    return (size_t)number("mem", 4096) << 20;
+}
+
+static CUresult cuDeviceTotalMem(size_t *bytes, CUdevice) {
+    *bytes = all_bytes();
+    return CUDA_SUCCESS;
+}
+
+/* ---- context and stream ---- */
+
+static CUresult cuDevicePrimaryCtxRetain(CUcontext *out, CUdevice) {
+    if (!is_ready) return NOT_INITIALIZED;
+    context.n_user++;
+    *out = &context;
+    return lost;
+}
+
+static CUresult cuDevicePrimaryCtxRelease(CUdevice) {
+    if (--context.n_user > 0) return CUDA_SUCCESS;
+    if (!buffers.empty() && lost == CUDA_SUCCESS)
+        fprintf(stderr, "stand-in libcuda: %zu buffers are left\n", buffers.size());
+    for (auto &b : buffers)
+        free(memory(b.first));
+    buffers.clear();
+    return CUDA_SUCCESS;
+}
+
+static CUresult cuCtxSetCurrent(CUcontext c) {
+    current = c;
+    return CUDA_SUCCESS;
+}
+
+static CUresult cuStreamCreate(CUstream *out, unsigned) {
+    if (state() != CUDA_SUCCESS) return state();
+    *out = the_stream = new CUstream_st();
+    return CUDA_SUCCESS;
+}
+
+static CUresult cuStreamDestroy(CUstream s) {
+    delete s;
+    if (the_stream == s) the_stream = NULL;
+    return lost;
+}
+
+static CUresult cuStreamSynchronize(CUstream) {
+    return state() == CUDA_SUCCESS ? drain() : state();
+}
+
+/* ---- modules ---- */
+
+static CUresult cuModuleLoadData(CUmodule *out, const void *image) {
+    static const unsigned char fatbin[] = {0x50, 0xed, 0x55, 0xba};
+    CUresult rc = (CUresult)number("module", 0);
+    if (state() != CUDA_SUCCESS || rc != CUDA_SUCCESS) return rc ? rc : state();
+    if (memcmp(image, fatbin, sizeof fatbin) != 0 && memcmp(image, "stand-in", 8) != 0)
+        return INVALID_IMAGE;
+    *out = new CUmod_st();
+    return CUDA_SUCCESS;
+}
+
+static CUresult cuModuleUnload(CUmodule m) {
+    delete m;
+    return lost;
+}
+
+static CUresult cuModuleGetFunction(CUfunction *out, CUmodule, const char *name) {
+    const shim_kernel *k = shim_find(name);
+    if (!k) return NOT_FOUND;
+    functions[k].kernel = k;
+    *out = &functions[k];
+    return CUDA_SUCCESS;
+}
+
+/* ---- memory ---- */
+
+static size_t used_bytes() {
+    size_t n = 0;
+    for (auto &b : buffers)
+        n += b.second;
+    return n;
+}
+
+static CUresult cuMemGetInfo(size_t *n_free, size_t *n_all) {
+    *n_all = all_bytes();
+    *n_free = *n_all - used_bytes();
+    return state();
+}
+
+static CUresult cuMemAlloc(CUdeviceptr *out, size_t bytes) {
+    long fail_at = number("alloc", 0);
+    void *p = NULL;
+    if (state() != CUDA_SUCCESS) return state();
+    if (bytes == 0) return INVALID_VALUE;
+    if ((fail_at && ++n_alloc >= fail_at) || bytes > all_bytes() - used_bytes() ||
+        posix_memalign(&p, 256, bytes) != 0)
+        return CUDA_ERROR_OUT_OF_MEMORY;
+    memset(p, 0xff, bytes);
+    *out = (CUdeviceptr)(uintptr_t)p;
+    buffers[*out] = bytes;
+    return CUDA_SUCCESS;
+}
+
+static CUresult cuMemFree(CUdeviceptr at) {
+    drain();
+    if (!buffers.erase(at)) return INVALID_VALUE;
+    free(memory(at));
+    return lost;
+}
+
+static CUresult cuMemHostAlloc(void **out, size_t bytes, unsigned) {
+    if (state() != CUDA_SUCCESS) return state();
+    *out = malloc(bytes);
+    return *out ? CUDA_SUCCESS : CUDA_ERROR_OUT_OF_MEMORY;
+}
+
+static CUresult cuMemFreeHost(void *p) {
+    drain();
+    free(p);
+    return lost;
+}
+
+static CUresult enqueue(CUstream s, std::function<void()> work) {
+    if (state() != CUDA_SUCCESS) return state();
+    if (!s || s != the_stream) return INVALID_VALUE;
+    s->queue.push_back(std::move(work));
+    return CUDA_SUCCESS;
+}
+
+static CUresult cuMemcpyHtoDAsync(CUdeviceptr dst, const void *src, size_t bytes, CUstream s) {
+    if (!is_inside(dst, bytes)) return INVALID_VALUE;
+    return enqueue(s, [=] { memcpy(memory(dst), src, bytes); });
+}
+
+static CUresult cuMemcpyDtoHAsync(void *dst, CUdeviceptr src, size_t bytes, CUstream s) {
+    if (!is_inside(src, bytes)) return INVALID_VALUE;
+    return enqueue(s, [=] { memcpy(dst, memory(src), bytes); });
+}
+
+static CUresult cuMemcpyDtoDAsync(CUdeviceptr dst, CUdeviceptr src, size_t bytes, CUstream s) {
+    if (!is_inside(src, bytes) || !is_inside(dst, bytes)) return INVALID_VALUE;
+    return enqueue(s, [=] { memcpy(memory(dst), memory(src), bytes); });
+}
+
+/* ---- launches ---- */
+
+static CUresult cuLaunchKernel(CUfunction f, unsigned grid_x, unsigned grid_y, unsigned grid_z,
+                               unsigned block_x, unsigned block_y, unsigned block_z, unsigned,
+                               CUstream s, void **arguments, void **) {
+    const shim_kernel *k = f->kernel;
+    if (grid_x == 0 || grid_y != 1 || grid_z != 1) return INVALID_VALUE;
+    if (block_x != 128 || block_y != 1 || block_z != 1) return INVALID_VALUE;
+    bool is_last = number("launch", 0) && ++n_launch >= number("launch", 0);
+    const char *p = (const char *)arguments[0];
+    std::vector<char> args(p, p + k->n_args);
+    return enqueue(s, [=] {
+        if (is_last)
+            lost = CUDA_ERROR_LAUNCH_FAILED;
+        else
+            shim_launch(k, args.data(), grid_x);
+    });
+}
+
+/* ---- names ---- */
+
+/* Each function once more, under the lock. */
+#define CU_FUNCTION(name, parameters)                                                              \
+    template <typename... A> static CUresult locked_##name(A... a) {                               \
+        std::lock_guard<std::recursive_mutex> guard(lock);                                         \
+        return name(a...);                                                                         \
+    }
+#include "driver.def"
+#undef CU_FUNCTION
+
+template <typename... A> static void *address_of(CUresult (*f)(A...)) {
+    return (void *)f;
+}
+
+EXPORT CUresult cuGetProcAddress(const char *name, void **out, int, uint64_t) {
+    const char *missing = setting("missing");
+    *out = NULL;
+    if (missing && strcmp(missing, name) == 0) return NOT_FOUND;
+#define CU_FUNCTION(function, parameters)                                                          \
+    if (strcmp(name, #function) == 0) {                                                            \
+        CUresult(*f) parameters = locked_##function;                                               \
+        *out = address_of(f);                                                                      \
+    }
+#include "driver.def"
+#undef CU_FUNCTION
+    return *out ? CUDA_SUCCESS : NOT_FOUND;
+}
