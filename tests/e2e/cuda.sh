@@ -107,7 +107,9 @@ has "$err" "CUDA_ERROR_NO_BINARY_FOR_GPU (209)"
 with mem=4 1 run "${ask[@]}" --device cuda:0
 has "$err" "device cuda:0: not enough memory: needs 4 MiB, has 4 MiB"
 with mem=4 explain "$demo"
-has "$out" "not enough memory: needs 4 MiB, has 4 MiB"
+has "$out" "cuda:0, cpu: the fastest has no room for all weights"
+with mem=4 run "${ask[@]}"
+is "$out" "$cpu"
 for fake in alloc=1 alloc=20 mem=7; do
     with $fake run "${ask[@]}"
     is "$out" "$cpu"
