@@ -40,7 +40,7 @@ static const peri_opt model_opts[] = {
      "the device predicted to be fastest, with others where it needs them (see perigee explain)."},
     {"weights", 0, PERI_OPT_CHOICE, "auto|map|copy", COMMON(weights), 0, 0,
      "Where processors read weights: auto copies them into memory in large pages where there is room, from which they "
-     "are read 12 to 25 % faster; map reads the mapped file, which processes share; copy always copies."},
+     "are read 5 to 18 % faster; map reads the mapped file, which processes share; copy always copies."},
 };
 // clang-format on
 #define N_ARRAY(a) (sizeof(a) / sizeof((a)[0]))

@@ -58,7 +58,7 @@ static bool has_room(const peri_topology *topology, const peri_loaded *m) {
     return free_bytes > kept && free_bytes - kept >= bytes;
 }
 
-/* Processors read weights from large pages 12 to 25 % faster than from a mapped file, whose pages
+/* Processors read weights from large pages 5 to 18 % faster than from a mapped file, whose pages
  * are small (tests/perf/README.md). */
 static peri_status copy_weights(peri_loaded *m, const peri_load_env *env,
                                 const peri_load_options *o, peri_error *err) {
