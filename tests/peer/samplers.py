@@ -50,7 +50,7 @@ def f32_model(a, tmp):
     """The model with its weights as f32: both sides then compute nearly the same logits."""
     out = os.path.join(tmp, "model-f32.gguf")
     if not os.path.exists(out):
-        for name in ("to_f32.py", "gguf_edit.py"):
+        for name in ("to_f32.py", "ggml_c.py", "gguf_edit.py"):
             shutil.copy(os.path.join(HERE, name), tmp)
         call([peer(), "python3", os.path.join(tmp, "to_f32.py"), shutil.copy(a.model, os.path.join(tmp, "model.gguf")), out])
     return out
