@@ -42,16 +42,6 @@ static peri_status no_memory(peri_error *err) {
 
 /* ---- the file -------------------------------------------------------------------------------- */
 
-static bool find_place(char *out, size_t room) {
-    const char *xdg = secure_getenv("XDG_DATA_HOME"), *home = secure_getenv("HOME");
-    int n = -1;
-    if (xdg != NULL && xdg[0] == '/')
-        n = snprintf(out, room, "%s/perigee/plugins.json", xdg);
-    else if (home != NULL && home[0] == '/')
-        n = snprintf(out, room, "%s/.local/share/perigee/plugins.json", home);
-    return n > 0 && (size_t)n < room;
-}
-
 static void give_up(pins *p, const char *why) {
     snprintf(p->trouble, sizeof p->trouble, "%.*s", (int)sizeof p->trouble - 1, why);
 }
@@ -67,7 +57,7 @@ static peri_status load(pins *p, peri_error *err) {
     char *text = NULL;
     size_t size = 0;
     peri_error why = {0};
-    if (!find_place(p->path, sizeof p->path)) {
+    if (!peri_plugin_data_path("plugins.json", p->path, sizeof p->path)) {
         p->path[0] = 0;
         give_up(p, "there is no place for them: neither XDG_DATA_HOME nor HOME is set");
         return start_empty(p, err);

@@ -182,6 +182,12 @@ static bool is_named(const peri_registry *r, size_t i, const char *name) {
     return strcmp(d->info.name, name) == 0 || strcmp(r->file[d->file].show.name, name) == 0;
 }
 
+/* Is it the plugin's name, or that of a device it would have ("cuda:0")? */
+static bool is_of_plugin(const peri_plugin_file *f, const char *name) {
+    size_t n = strcspn(name, ":");
+    return f->name[0] != 0 && strlen(f->name) == n && strncmp(f->name, name, n) == 0;
+}
+
 /* Why nothing called `name` can be used. */
 static void why_not(const peri_registry *r, const char *name, uint64_t weight_bytes, char *why,
                     size_t n) {
@@ -189,7 +195,7 @@ static void why_not(const peri_registry *r, const char *name, uint64_t weight_by
         if (is_named(r, i, name) && is_out(r, i, weight_bytes, why, n)) return;
     for (size_t i = 0; i < r->n_file; i++) {
         const peri_plugin_file *f = &r->file[i].show;
-        if (strcmp(f->name, name) != 0 || f->state == PERI_PLUGIN_USABLE) continue;
+        if (!is_of_plugin(f, name) || f->state == PERI_PLUGIN_USABLE) continue;
         snprintf(why, n, "plugin %s: %s", f->path, f->reason);
         return;
     }

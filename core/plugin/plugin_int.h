@@ -171,6 +171,9 @@ peri_status peri_registry_refuse(peri_registry *r, peri_file *f, peri_status why
 /* pins.c: compare the usable files with what was recorded at their first use, before any code of
  * them runs; a change is noted, or refused when pinned.  Only NOMEM fails. */
 peri_status peri_pins_check(peri_registry *r, bool is_pinned, peri_error *err);
+/* search.c: NAME among the user's data, "$XDG_DATA_HOME/perigee/NAME" or below ~/.local/share;
+ * false when there is no place for it. */
+bool peri_plugin_data_path(const char *name, char *out, size_t room);
 /* List every file of the search path, refusing those that others may write. */
 peri_status peri_search_run(peri_registry *r, const peri_registry_options *o, peri_error *err);
 /* Memory node of a device: index into the topology's nodes; 0 when nothing is known. */

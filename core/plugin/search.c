@@ -204,16 +204,20 @@ static peri_status add_path_variable(peri_registry *r, const char *folders, peri
     return status;
 }
 
-static peri_status add_user_folder(peri_registry *r, peri_error *err) {
+bool peri_plugin_data_path(const char *name, char *out, size_t room) {
     const char *xdg = secure_getenv("XDG_DATA_HOME"), *home = secure_getenv("HOME");
-    char folder[PATH_MAX];
     int n = -1;
     if (xdg != NULL && xdg[0] == '/')
-        n = snprintf(folder, sizeof folder, "%s/perigee/%d/plugins", xdg, PERI_ABI_MAJOR);
+        n = snprintf(out, room, "%s/perigee/%s", xdg, name);
     else if (home != NULL && home[0] == '/')
-        n = snprintf(folder, sizeof folder, "%s/.local/share/perigee/%d/plugins", home,
-                     PERI_ABI_MAJOR);
-    if (n < 0 || (size_t)n >= sizeof folder) return PERI_OK;
+        n = snprintf(out, room, "%s/.local/share/perigee/%s", home, name);
+    return n > 0 && (size_t)n < room;
+}
+
+static peri_status add_user_folder(peri_registry *r, peri_error *err) {
+    char folder[PATH_MAX], name[32];
+    snprintf(name, sizeof name, "%d/plugins", PERI_ABI_MAJOR);
+    if (!peri_plugin_data_path(name, folder, sizeof folder)) return PERI_OK;
     return add_folder(r, folder, "user folder", err);
 }
 

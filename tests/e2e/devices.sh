@@ -40,4 +40,13 @@ PERIGEE_PLUGIN_PATH=$tmp/cwd run devices
 has "$err" "libnull.so has changed since 20"
 PERIGEE_PLUGIN_PATH=$tmp/cwd run devices --pinned
 is "$err" ""
+
+# A device that a plugin would have: the plugin's own reason is told.
+for name in null null:0; do
+    run 1 run "$demo" hi --device $name
+    has "$err" "device $name: plugin "
+    has "$err" "names none"
+done
+run 1 run "$demo" hi --device nullx:0
+has "$err" "device nullx:0: no such device or plugin"
 finish
