@@ -179,6 +179,9 @@ peri_status peri_plugin_check(const peri_runtime *rt, const char *file,
                              .skip = o.skip,
                              .n_skip = o.n_skip,
                              .op = o.op,
+                             .type = o.type,
+                             .is_bench = o.is_bench,
+                             .seconds = o.seconds,
                              .device = o.device,
                              .timeout_ms = o.timeout_ms};
     return peri_check_run(&co, json, passed, err);

@@ -24,10 +24,19 @@
 #include "base/json.h"
 #include "base/status.h"
 #include "base/text.h"
+#include "model/dtype.h"
 
 #include "base/compiler.h"
 
-enum { FD = 3, LINE_MAX_BYTES = 1 << 16, TIMEOUT_MS = 10000, STAGE_FACTOR = 10, FINDING_MAX = 200 };
+enum {
+    FD = 3,
+    LINE_MAX_BYTES = 1 << 16,
+    TIMEOUT_MS = 10000,
+    STAGE_FACTOR = 10,
+    FINDING_MAX = 200,
+    ROW_MAX = 5000
+};
+static const double SECONDS = 30;
 
 static const char *const stages[] = {"load",       "describe",  "supports", "ops",
                                      "invariance", "lifecycle", "model"};
@@ -42,6 +51,7 @@ typedef struct child {
     json_t *report, *findings, *notes; /* of the plugin; of the stage */
     json_t *place;                     /* what it said last that it was about to do */
     json_int_t n_check;
+    double seconds;   /* that a stage for measuring may take; 0: one of the others */
     bool is_finished; /* the stage ended by itself */
 } child;
 
@@ -53,6 +63,18 @@ static int64_t now_ms(void) {
 
 /* ---- the child's lines -------------------------------------------------------------------------
  */
+
+/* Lines of the stage that measures. */
+static void take_speed(child *c, json_t *line) {
+    static const char *const keys[][2] = {{"speed", "rows"}, {"unmeasured", "unmeasured"}};
+    json_t *bench = json_object_get(c->report, "bench"), *v;
+    if ((v = json_object_get(line, "ceiling")) != NULL) json_object_set(bench, "ceiling", v);
+    for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
+        json_t *list = json_object_get(bench, keys[i][1]);
+        v = json_object_get(line, keys[i][0]);
+        if (v && json_array_size(list) < ROW_MAX) json_array_append(list, v);
+    }
+}
 
 static void take_line(child *c, const char *line, size_t n) {
     static const char *const about[] = {"plugin", "device"};
@@ -73,6 +95,7 @@ static void take_line(child *c, const char *line, size_t n) {
     }
     for (size_t i = 0; i < sizeof about / sizeof about[0]; i++)
         if ((v = json_object_get(j, about[i])) != NULL) json_object_set(c->report, about[i], v);
+    if (c->seconds > 0) take_speed(c, j);
     json_decref(j);
 }
 
@@ -144,7 +167,8 @@ static void attend(child *c) {
     bool is_late = false;
     for (;;) {
         int64_t now = now_ms(), line_end = c->line_ms + limit;
-        int64_t stage_end = c->start_ms + limit * STAGE_FACTOR;
+        int64_t stage_end = c->start_ms + (c->seconds > 0 ? (int64_t)(c->seconds * 1000) + limit
+                                                          : limit * STAGE_FACTOR);
         int64_t left = (line_end < stage_end ? line_end : stage_end) - now;
         struct pollfd wait = {.fd = c->fd, .events = POLLIN};
         if (left <= 0) {
@@ -184,10 +208,10 @@ static int spawn(const char *program, char *const *argv, int fd, pid_t *pid) {
 }
 
 static peri_status start(child *c, const char *stage, peri_error *err) {
-    char device[16];
+    char device[16], seconds[32];
     int fd[2];
     size_t n = 0;
-    const char **argv = peri_alloc_array(c->o->n_setting + 6, sizeof *argv);
+    const char **argv = peri_alloc_array(c->o->n_setting + 8, sizeof *argv);
     if (!argv) return peri_fail(err, PERI_E_NOMEM, "out of memory");
     snprintf(device, sizeof device, "%u", c->o->device);
     argv[n++] = "perigee-check";
@@ -195,6 +219,9 @@ static peri_status start(child *c, const char *stage, peri_error *err) {
     argv[n++] = stage;
     argv[n++] = device;
     argv[n++] = c->o->op ? c->o->op : "-";
+    argv[n++] = c->o->type ? c->o->type : "-";
+    snprintf(seconds, sizeof seconds, "%.3f", c->seconds);
+    argv[n++] = seconds;
     for (size_t i = 0; i < c->o->n_setting; i++)
         argv[n++] = c->o->setting[i];
     argv[n] = NULL;
@@ -215,6 +242,7 @@ static peri_status start(child *c, const char *stage, peri_error *err) {
 static peri_status run_stage(const peri_check_options *o, const char *name, json_t *report,
                              size_t *n_finding, peri_error *err) {
     child c = {.o = o, .report = report, .findings = json_array(), .notes = json_array()};
+    if (strcmp(name, "bench") == 0) c.seconds = o->seconds > 0 ? o->seconds : SECONDS;
     peri_status status = start(&c, name, err);
     if (status == PERI_OK) {
         attend(&c);
@@ -254,6 +282,12 @@ static peri_status check_names(const char *const *list, size_t n, peri_error *er
     return PERI_OK;
 }
 
+static peri_status check_type(const char *type, peri_error *err) {
+    if (!type || peri_dtype_find((peri_str){type, strlen(type)})) return PERI_OK;
+    return peri_fail(err, PERI_E_INVALID, "no type \"%s\"; there are F32, F16, Q8_0, Q4_K, ...",
+                     type);
+}
+
 static peri_status check_op(const char *op, peri_error *err) {
     static const char *const names[] = {
 #define PERI_OP(NAME, code, level, n_in, n_out, attr) #NAME,
@@ -269,8 +303,9 @@ static peri_status run_all(const peri_check_options *o, json_t *report, size_t *
                            peri_error *err) {
     peri_status status = PERI_OK;
     for (size_t i = 0; i < N_STAGE && status == PERI_OK; i++) {
-        bool is_wanted = (o->n_only == 0 || is_listed(o->only, o->n_only, stages[i])) &&
-                         !is_listed(o->skip, o->n_skip, stages[i]);
+        bool is_wanted =
+            (o->n_only == 0 ? !o->is_bench : is_listed(o->only, o->n_only, stages[i])) &&
+            !is_listed(o->skip, o->n_skip, stages[i]);
         if (is_wanted) {
             status = run_stage(o, stages[i], report, n_finding, err);
             continue;
@@ -280,7 +315,9 @@ static peri_status run_all(const peri_check_options *o, json_t *report, size_t *
         if (json_array_append_new(json_object_get(report, "stages"), j) != 0)
             status = peri_fail(err, PERI_E_NOMEM, "out of memory checking a plugin");
     }
-    return status;
+    if (status != PERI_OK || !o->is_bench) return status;
+    json_object_set_new(report, "bench", json_pack("{s:[],s:[]}", "rows", "unmeasured"));
+    return run_stage(o, "bench", report, n_finding, err);
 }
 
 peri_status peri_check_run(const peri_check_options *options, char **json, bool *passed,
@@ -294,6 +331,7 @@ peri_status peri_check_run(const peri_check_options *options, char **json, bool 
     peri_status status = check_names(o.only, o.n_only, err);
     if (status == PERI_OK) status = check_names(o.skip, o.n_skip, err);
     if (status == PERI_OK) status = check_op(o.op, err);
+    if (status == PERI_OK) status = check_type(o.type, err);
     if (status != PERI_OK) return status;
     if (!realpath(o.plugin, path))
         return peri_fail(err, errno == ENOENT ? PERI_E_NOT_FOUND : PERI_E_IO, "%s: %s", o.plugin,

@@ -105,11 +105,12 @@ typedef struct kit_host_state {
     uint32_t n_worker; /* threads that run at once: 1 or KIT_WORKERS */
     uint64_t shuffle;  /* order in which the items of a job are handed out */
     int64_t n_live, n_alloc;
+    bool is_bench;     /* nothing watches: as many threads as processors, all at full speed */
     int64_t fail_at;   /* this allocation and all later ones fail; 0: none */
     int64_t n_overrun; /* blocks freed whose guard bytes were written */
 } kit_host_state;
 extern kit_host_state kit_host_now;
-bool kit_host_init(peri_error *err);
+bool kit_host_init(bool is_bench, peri_error *err);
 extern const peri_host kit_host;
 
 /* ---- kit_case.c: an op with operands ----------------------------------------------------------
@@ -155,8 +156,10 @@ typedef struct kit_plugin {
     peri_dev_info info;
     peri_dev *dev;
     uint32_t index;
-    const char *only_op; /* NULL: all */
-    bool has_driver;     /* its note names libraries of a driver */
+    const char *only_op;   /* NULL: all */
+    const char *only_type; /* "Q4_K"; NULL: all */
+    double seconds;        /* for measuring */
+    bool has_driver;       /* its note names libraries of a driver */
 } kit_plugin;
 
 typedef struct kit_result {
@@ -175,6 +178,8 @@ void kit_result_fini(kit_result *r);
 int32_t kit_case_ask(kit_plugin *p, const kit_case *c, int32_t hi, peri_support *out,
                      peri_error *e);
 bool kit_op_is_wanted(const kit_plugin *p, uint16_t code);
+/* The operation and, for shapes with weights or a cache, the type.  Others have the type F32. */
+bool kit_is_wanted(const kit_plugin *p, const kit_shape *s, uint32_t dtype);
 /* The weight or cache types a shape is tried with: the i-th, or -1. */
 int kit_dtype_at(const kit_shape *s, size_t i);
 
@@ -234,6 +239,7 @@ void kit_stage_ops(kit_plugin *p);
 void kit_stage_invariance(kit_plugin *p);
 void kit_stage_lifecycle(kit_plugin *p);
 void kit_stage_model(kit_plugin *p);
+void kit_stage_bench(kit_plugin *p); /* kit_bench.c */
 /* Open and close the device; false after a finding. */
 bool kit_open(kit_plugin *p);
 void kit_close(kit_plugin *p);

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "base/alloc.h"
 #include "check/kit.h"
@@ -282,4 +283,11 @@ bool kit_op_is_wanted(const kit_plugin *p, uint16_t code) {
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (names[i].code == code) return !p->only_op || strcmp(p->only_op, names[i].name) == 0;
     return false;
+}
+
+bool kit_is_wanted(const kit_plugin *p, const kit_shape *s, uint32_t dtype) {
+    bool has_type = kit_dtype_at(s, 1) >= 0;
+    const peri_dtype_info *t = peri_dtype_get(has_type ? dtype : (uint32_t)PERI_DT_F32);
+    return kit_op_is_wanted(p, s->code) &&
+           (!p->only_type || strcasecmp(p->only_type, t->name) == 0);
 }

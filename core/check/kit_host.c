@@ -4,7 +4,8 @@
  *
  * Memory: every block is filled with NaN bytes, has guard bytes behind it, and is counted. Threads:
  * the items of a job are handed out in an order that kit_host_now.shuffle chooses, to as many
- * threads as kit_host_now.n_worker says: 1 or KIT_WORKERS. */
+ * threads as kit_host_now.n_worker says: 1 or KIT_WORKERS.  For measuring, jobs go straight to a
+ * pool of one pinned thread per processor. */
 #define _GNU_SOURCE
 #include <limits.h>
 #include <sched.h>
@@ -19,13 +20,27 @@
 
 #include "base/compiler.h"
 
-enum { GUARD_BYTES = 64, GUARD = 0xa5 };
+enum { GUARD_BYTES = 64, GUARD = 0xa5, CPU_MAX = 1024 };
 
 kit_host_state kit_host_now = {.n_worker = 1};
 static peri_pool *pool;
 
-bool kit_host_init(peri_error *err) {
-    return peri_pool_new(KIT_WORKERS, NULL, &pool, err) == PERI_OK;
+/* The processors that this process may use. */
+static uint32_t list_cpus(int32_t *cpu) {
+    cpu_set_t may;
+    uint32_t n = 0;
+    if (sched_getaffinity(0, sizeof may, &may) != 0) return 0;
+    for (int i = 0; i < CPU_SETSIZE && n < CPU_MAX; i++)
+        if (CPU_ISSET((size_t)i, &may)) cpu[n++] = i;
+    return n;
+}
+
+bool kit_host_init(bool is_bench, peri_error *err) {
+    static int32_t cpu[CPU_MAX];
+    uint32_t n = is_bench ? list_cpus(cpu) : 0;
+    kit_host_now.is_bench = is_bench;
+    kit_host_now.n_worker = n ? n : 1;
+    return peri_pool_new(n ? n : KIT_WORKERS, n ? cpu : NULL, &pool, err) == PERI_OK;
 }
 
 /* ---- memory ------------------------------------------------------------------------------------
@@ -91,10 +106,11 @@ static const char *host_option(const char *key) {
 }
 
 static int32_t host_node(uint32_t index, peri_host_node *out) {
+    uint32_t n = kit_host_now.is_bench ? kit_host_now.n_worker : KIT_WORKERS;
     peri_host_node node = {.size = sizeof node,
                            .numa = -1,
-                           .n_core = KIT_WORKERS,
-                           .n_worker = KIT_WORKERS,
+                           .n_core = n,
+                           .n_worker = n,
                            .mem_total = (uint64_t)8 << 30,
                            .mem_free = (uint64_t)4 << 30};
     if (index > 0) return PERI_E_NO_DEVICE;
@@ -146,6 +162,10 @@ static void host_parallel(peri_dev *d, uint32_t n,
     job j = {.fn = fn, .arg = arg, .n = n, .step = 1};
     (void)d;
     if (n == 0) return;
+    if (kit_host_now.is_bench) {
+        peri_pool_run(pool, n, fn, arg);
+        return;
+    }
     if (kit_host_now.shuffle) { /* i -> first + i * step, step coprime to n: every item once */
         j.first = kit_host_now.shuffle % n;
         j.step = n > 2 ? n - 1 - kit_host_now.shuffle % (n / 2) : 1;

@@ -4,8 +4,9 @@
  * kit on it, so that what goes wrong in there costs this process.  check.c starts it; it is of no
  * use by hand.
  *
- *     perigee-check PLUGIN STAGE DEVICE OP|- [KEY=VALUE...]     report on descriptor 3
- * (kit_report.c)
+ *     perigee-check PLUGIN STAGE DEVICE OP|- TYPE|- SECONDS [KEY=VALUE...]
+ *
+ * The report goes to descriptor 3 (kit_report.c).
  *
  * What the plugin prints ends in a pipe that is looked into afterwards (rule R7 of plugin.h). */
 #define _GNU_SOURCE
@@ -25,6 +26,8 @@
 #include "check/report.h"
 
 #include "base/compiler.h"
+
+enum { N_ARG = 7 };
 
 static int output_fd; /* what the plugin prints */
 
@@ -106,6 +109,12 @@ static bool choose_device(kit_plugin *p) {
     return false;
 }
 
+static void tell_device(const kit_plugin *p) {
+    kit_send(json_pack("{s:{s:s,s:s,s:s,s:s,s:b}}", "device", "name", p->info.name, "model",
+                       p->info.model, "isa", p->info.isa, "location", p->info.location,
+                       "batch_invariant", (int)(p->info.flags & PERI_DEV_BATCH_INVARIANT)));
+}
+
 typedef struct stage {
     const char *name;
     void (*run)(kit_plugin *p);
@@ -114,40 +123,47 @@ typedef struct stage {
 static const stage stages[] = {
     {"supports", kit_stage_supports},     {"ops", kit_stage_ops},
     {"invariance", kit_stage_invariance}, {"lifecycle", kit_stage_lifecycle},
-    {"model", kit_stage_model},
+    {"model", kit_stage_model},           {"bench", kit_stage_bench},
 };
 
 static int run_stage(const char *path, const char *name, kit_plugin *p) {
-    if (!load(path, strcmp(name, "load") == 0, p) || strcmp(name, "load") == 0) return 0;
+    bool is_load = strcmp(name, "load") == 0, is_bench = strcmp(name, "bench") == 0;
+    if (!load(path, is_load || is_bench, p) || is_load) return 0;
     if (strcmp(name, "describe") == 0) {
-        if (choose_device(p))
-            kit_send(json_pack("{s:{s:s,s:s,s:s,s:s,s:b}}", "device", "name", p->info.name, "model",
-                               p->info.model, "isa", p->info.isa, "location", p->info.location,
-                               "batch_invariant", (int)(p->info.flags & PERI_DEV_BATCH_INVARIANT)));
+        if (choose_device(p)) tell_device(p);
         kit_stage_describe(p);
         return 0;
     }
     for (size_t i = 0; i < sizeof stages / sizeof stages[0]; i++)
         if (strcmp(name, stages[i].name) == 0) {
-            if (choose_device(p)) stages[i].run(p);
+            if (!choose_device(p)) return 0;
+            if (is_bench) tell_device(p);
+            stages[i].run(p);
             return 0;
         }
     return 2;
 }
 
+/* The n-th argument, NULL for "-". */
+static const char *argument(char **argv, int n) {
+    return strcmp(argv[n], "-") == 0 ? NULL : argv[n];
+}
+
 int main(int argc, char **argv) {
     struct stat st;
     peri_error e = {0};
-    if (argc < 5 || fstat(KIT_FD, &st) != 0 || S_ISREG(st.st_mode)) {
+    if (argc < N_ARG || fstat(KIT_FD, &st) != 0 || S_ISREG(st.st_mode)) {
         fputs("perigee-check: started by perigee plugin-check; of no use by hand\n", stderr);
         return 2;
     }
     kit_plugin p = {.index = (uint32_t)strtoul(argv[3], NULL, 10),
-                    .only_op = strcmp(argv[4], "-") == 0 ? NULL : argv[4]};
-    kit_host_now.setting = (const char *const *)argv + 5;
-    kit_host_now.n_setting = argc - 5;
+                    .only_op = argument(argv, 4),
+                    .only_type = argument(argv, 5),
+                    .seconds = strtod(argv[6], NULL)};
+    kit_host_now.setting = (const char *const *)argv + N_ARG;
+    kit_host_now.n_setting = argc - N_ARG;
     peri_json_init();
-    if (!isolate() || !kit_host_init(&e)) return 4;
+    if (!isolate() || !kit_host_init(strcmp(argv[2], "bench") == 0, &e)) return 4;
     int status = run_stage(argv[1], argv[2], &p);
     check_output();
     kit_finish();

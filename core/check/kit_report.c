@@ -4,7 +4,8 @@
  *
  *   {"place":WHAT, "op":..., "type":..., "shape":...}    what runs next
  *   {"finding":TEXT, "op":..., ..., "row":..., "found":..., "expected":...}
- *   {"note":TEXT}      {"info":{...}}      {"checks":N} at the end of a stage that ended well */
+ *   {"note":TEXT}      {"info":{...}}      {"checks":N} at the end of a stage that ended well
+ *   {"ceiling":{...}}  {"speed":{...}}     {"unmeasured":{...}}      of --bench */
 #include <errno.h>
 #include <math.h>
 #include <stdio.h>

@@ -382,8 +382,8 @@ static void run_model(kit_plugin *p, uint32_t dtype, uint32_t kv_dtype) {
 
 void kit_stage_model(kit_plugin *p) {
     static const uint32_t types[] = {PERI_DT_F32, PERI_DT_F16, PERI_DT_Q8_0, PERI_DT_Q4_0};
-    if (p->only_op) {
-        kit_note("not run: --op asks for one operation");
+    if (p->only_op || p->only_type) {
+        kit_note("not run: --op or --type asks for a part");
         return;
     }
     kit_host_now.n_worker = KIT_WORKERS;

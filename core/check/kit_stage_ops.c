@@ -22,10 +22,9 @@ void kit_each_case(kit_plugin *p, bool want_absent, bool (*fn)(kit_plugin *p, ki
     const kit_shape *s;
     for (size_t i = 0; (s = kit_shape_at(i)) && !kit_is_full(); i++) {
         int dtype;
-        if (!kit_op_is_wanted(p, s->code)) continue;
         for (size_t k = 0; (dtype = kit_dtype_at(s, k)) >= 0 && !kit_is_full(); k++) {
             int n_variant = want_absent && has_optional(s) ? 2 : 1;
-            if (!kit_can_decode((uint32_t)dtype)) continue;
+            if (!kit_is_wanted(p, s, (uint32_t)dtype) || !kit_can_decode((uint32_t)dtype)) continue;
             for (int variant = 0; variant < n_variant; variant++) {
                 kit_case c;
                 kit_want w = {.layout = 1, .is_absent = variant == 1};
@@ -74,13 +73,13 @@ static void note_unchecked(kit_plugin *p) {
     const kit_shape *s;
     for (size_t i = 0; (s = kit_shape_at(i)) != NULL; i++) {
         int dtype;
-        if (s->code != PERI_OP_LINEAR || !kit_op_is_wanted(p, s->code)) continue;
+        if (s->code != PERI_OP_LINEAR) continue;
         for (size_t k = 0; (dtype = kit_dtype_at(s, k)) >= 0; k++) {
             kit_case c;
             kit_want w = {.layout = 1};
             peri_support answer;
             peri_error e = {0};
-            if (kit_can_decode((uint32_t)dtype)) continue;
+            if (kit_can_decode((uint32_t)dtype) || !kit_is_wanted(p, s, (uint32_t)dtype)) continue;
             if (kit_case_init(&c, s, (uint32_t)dtype, &w) &&
                 kit_case_ask(p, &c, 64, &answer, &e) == PERI_OK && answer.yes)
                 kit_note("weights of type %s are taken and not checked: the kit does not decode "

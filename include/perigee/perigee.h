@@ -73,11 +73,14 @@ typedef struct peri_plugin_check_options {
     size_t n_only, n_skip;
     const char *op;      /* one operation of op.def, "LINEAR"; NULL: all */
     uint32_t timeout_ms; /* without a sign of life, and ten times that for a stage; 0 = 10000 */
+    bool is_bench;       /* measure; without `only`, nothing is checked */
+    const char *type;    /* one type, "Q4_K"; what has no weights or cache is F32.  NULL: all */
+    double seconds;      /* that measuring may take; 0 = 30 */
 } peri_plugin_check_options;
 
 /* Run the conformance kit over a plugin file, each stage in a child process.  *json: the report
  * that `perigee plugin-check --json` prints.  Findings are no failure: *passed is false then.  opts
- * may be NULL.  PERI_E_INVALID for an unknown stage or operation. */
+ * may be NULL.  PERI_E_INVALID for an unknown stage, operation or type. */
 PERI_API peri_status peri_plugin_check(const peri_runtime *rt, const char *file,
                                        const peri_plugin_check_options *opts, char **json,
                                        bool *passed, peri_error *err);
