@@ -97,9 +97,9 @@ has "$err" "option cuda.graphs: found 'yes', expected 0 or 1"
 text="Perigee is a local inference runtime. What is the weather in Oslo? I cannot do that; ask me for a file or the time."
 ids=$(printf %s "$text" | "$PERIGEE" tokenize -m "$demo" | tr ' ' ',')
 with "" logits -m "$demo" --tokens "$ids" -o "$tmp/cuda.bin" --device cuda:0
-with "" logits -m "$demo" --tokens "$ids,$ids,$ids" -o "$tmp/single.bin" --device cuda:0 --set cuda.graphs=0
-with count logits -m "$demo" --tokens "$ids,$ids,$ids" -o "$tmp/graphs.bin" --device cuda:0 --chunk 3 --batch 2
-has "$err" " 3 graphs made" # for one, two and three blocks of keys
+with "" logits -m "$demo" --tokens "$ids,$ids" -o "$tmp/single.bin" --device cuda:0 --set cuda.graphs=0
+with count logits -m "$demo" --tokens "$ids,$ids" -o "$tmp/graphs.bin" --device cuda:0 --chunk 5 --batch 2
+has "$err" " 2 graphs made" # for one and for two blocks of keys
 cmp -s "$tmp/graphs.bin" "$tmp/single.bin" || fail "logits differ between graphs and single launches"
 PERIGEE_CPU_ISA=reference run logits -m "$demo" --tokens "$ids" -o "$tmp/ref.bin" --device cpu
 python3 - "$tmp/cuda.bin" "$tmp/ref.bin" "$ids" <<'PYTHON' || fail "logits of cuda and of the reference differ"
