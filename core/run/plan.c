@@ -35,6 +35,7 @@ uint64_t peri_plan_act_bytes(const peri_plan *p, uint32_t tensor, const int32_t 
 
 void peri_plan_free(peri_plan *p) {
     if (!p) return;
+    peri_plan_uncompile(p);
     peri_free(p->program);
     peri_free(p->device);
     peri_free(p->numerics);
@@ -144,6 +145,7 @@ peri_status peri_plan_place(const peri_plan_places *at, peri_graph *g, uint32_t 
                     : peri_fail(err, PERI_E_NOMEM, "out of memory making a plan");
     } while (!st && n_lowered);
     if (!st) st = peri_plan_assign(at, g, p, answer, is_stale, err);
+    if (!st && !*is_stale) st = peri_plan_compile(at, p, err);
     peri_free(answer);
     if (st) {
         peri_plan_free(p);
@@ -180,25 +182,53 @@ static peri_status cross(const peri_plan *p, const peri_crossing *c, const peri_
     return st;
 }
 
+static int layer_of(const peri_op *o) {
+    return o->layer == 0xffff ? -1 : o->layer;
+}
+
+/* What a plugin's call said of op i, or of the stretch that it begins. */
+static peri_status failed(const peri_plan *p, const peri_plan_seat *at, uint32_t i, uint32_t n,
+                          int32_t st, peri_error *local, peri_error *err) {
+    const peri_op *o = peri_op_at(p->program, i);
+    if (st > 0) st = PERI_E_OTHER; /* the plugin broke rule R3 */
+    local->text[sizeof local->text - 1] = '\0';
+    if (n == 1)
+        return peri_fail(err, st, "device %s: %s (op %u, layer %d): %s", at->backend->info.name,
+                         peri_op_name(o->code), i, layer_of(o), local->text);
+    return peri_fail(err, st, "device %s: ops %u to %u, layers %d to %d: %s",
+                     at->backend->info.name, i, i + n - 1, layer_of(o),
+                     layer_of(peri_op_at(p->program, i + n - 1)), local->text);
+}
+
+static peri_status run_stretch(const peri_plan *p, const peri_stretch *s, const peri_plan_seat *at,
+                               const peri_step *step, peri_error *err) {
+    peri_error local = {0};
+    const peri_plugin *api = &at->backend->api;
+    if (s->compiled) {
+        int32_t st = api->run_compiled(s->dev, s->compiled, &at->bind, step, &local);
+        return st ? failed(p, at, s->first, s->n, st, &local, err) : PERI_OK;
+    }
+    for (uint32_t i = s->first; i < s->first + s->n; i++) {
+        int32_t st = api->run_op(at->backend->dev, p->program, i, &at->bind, step, &local);
+        if (st) return failed(p, at, i, 1, st, &local, err);
+    }
+    return PERI_OK;
+}
+
 peri_status peri_plan_run_on(const peri_plan *p, const peri_plan_seat *seat, void *staging,
                              const peri_step *step, peri_error *err) {
     uint32_t next = 0; /* crossing */
-    for (uint32_t i = 0; i < p->program->n_ops; i++) {
-        const peri_plan_seat *at = &seat[p->device[i]];
-        const peri_op *o = peri_op_at(p->program, i);
-        peri_error local = {0};
+    for (uint32_t k = 0; k < p->n_stretch; k++) {
+        const peri_stretch *s = &p->stretch[k];
+        const peri_op *o = peri_op_at(p->program, s->first);
         peri_status st = PERI_OK;
-        for (; next < p->n_crossing && p->crossing[next].op == i && !st; next++)
+        for (; next < p->n_crossing && p->crossing[next].op == s->first && !st; next++)
             st = cross(p, &p->crossing[next], seat, staging, step, err);
         if (st)
-            return peri_wrap(err, "moving %s's input (op %u, layer %d)", peri_op_name(o->code), i,
-                             o->layer == 0xffff ? -1 : o->layer);
-        st = at->backend->api.run_op(at->backend->dev, p->program, i, &at->bind, step, &local);
-        if (!st) continue;
-        if (st > 0) st = PERI_E_OTHER; /* the plugin broke rule R3 */
-        local.text[sizeof local.text - 1] = '\0';
-        return peri_fail(err, st, "device %s: %s (op %u, layer %d): %s", at->backend->info.name,
-                         peri_op_name(o->code), i, o->layer == 0xffff ? -1 : o->layer, local.text);
+            return peri_wrap(err, "moving %s's input (op %u, layer %d)", peri_op_name(o->code),
+                             s->first, layer_of(o));
+        st = run_stretch(p, s, &seat[p->device[s->first]], step, err);
+        if (st) return st;
     }
     return PERI_OK;
 }

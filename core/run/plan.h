@@ -20,6 +20,14 @@ typedef struct peri_crossing {
     uint8_t from, to; /* devices */
 } peri_crossing;
 
+/* Ops that follow one another on one device with no crossing between them. */
+typedef struct peri_stretch {
+    uint32_t first, n;
+    peri_dev *dev;
+    peri_compiled *compiled; /* NULL: run one at a time */
+    void (*free_compiled)(peri_dev *d, peri_compiled *c);
+} peri_stretch;
+
 /* Ops of one kind that a device declined for one reason: lowered, or run by another device. */
 typedef struct peri_plan_note {
     uint16_t code, first_layer, last_layer; /* 0xffff: outside the layers */
@@ -36,6 +44,8 @@ typedef struct peri_plan {
     char (*numerics)[28];    /* [n_ops] what the device declared */
     peri_crossing *crossing; /* [n_crossing] in the order of the ops */
     uint32_t n_crossing;
+    peri_stretch *stretch; /* [n_stretch] all ops, in their order */
+    uint32_t n_stretch;
     uint64_t staging_bytes; /* of the largest crossing between two devices' own memories */
     peri_plan_note *note;   /* [n_note] for `perigee explain` and --strict */
     uint32_t n_note, note_room;
@@ -66,7 +76,8 @@ peri_status peri_plan_place(const peri_plan_places *at, peri_graph *g, uint32_t 
 /* The same for one device, which takes all or makes the plan impossible. */
 peri_status peri_plan_new(peri_backend *d, peri_graph *g, uint32_t logits,
                           const peri_bucket *bucket, peri_plan **out, peri_error *err);
-void peri_plan_free(peri_plan *p); /* accepts NULL */
+/* While the devices are open.  Accepts NULL. */
+void peri_plan_free(peri_plan *p);
 
 /* What a device brings to a run: its buffers, its arena among them. */
 typedef struct peri_plan_seat {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * plan_int.h - shared by plan.c, which asks and runs, and plan_place.c, which decides who runs
- * what. */
+ * plan_int.h - shared by plan.c, which asks and runs, plan_place.c, which decides who runs what,
+ * and plan_compile.c, which has ops compiled that run together. */
 #ifndef PERI_RUN_PLAN_INT_H
 #define PERI_RUN_PLAN_INT_H
 
@@ -28,5 +28,9 @@ peri_status peri_plan_note_declined(peri_plan *p, const peri_op *o, uint8_t devi
  * have answered. */
 peri_status peri_plan_assign(const peri_plan_places *at, const peri_graph *g, peri_plan *p,
                              peri_answer *answer, bool *is_stale, peri_error *err);
+
+/* plan_compile.c: fill stretch of a plan whose devices and crossings are decided, and undo it. */
+peri_status peri_plan_compile(const peri_plan_places *at, peri_plan *p, peri_error *err);
+void peri_plan_uncompile(peri_plan *p);
 
 #endif

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * plugin.h - the backend plugin ABI, version 0.2 (major 0: not frozen yet).
+ * plugin.h - the backend plugin ABI, version 0.3 (major 0: not frozen yet).
  *
  * With types.h, dtype.def and op.def this is all a backend includes; it links nothing of Perigee's.
  * A plugin is one shared object exporting one function, perigee_plugin_v0, and carrying one ELF
@@ -36,12 +36,13 @@ extern "C" {
 #endif
 
 #define PERI_ABI_MAJOR 0
-#define PERI_ABI_MINOR 2
+#define PERI_ABI_MINOR 3
 
 typedef struct peri_dev peri_dev; /* the plugin's, opaque to the core */
 typedef struct peri_buf
     peri_buf; /* device memory; with PERI_DEV_HOST_MEM a peri_buf * is the address itself, else the
                  plugin's handle of what buf_alloc or buf_import made */
+typedef struct peri_compiled peri_compiled; /* ops that run together, the plugin's */
 
 /* Is `field` inside the size that *p declares? */
 #define PERI_HAS(p, field)                                                                         \
@@ -326,7 +327,19 @@ typedef struct peri_plugin {
     /* dst and src may be the same buffer; the ranges do not overlap. */
     int32_t (*buf_copy)(peri_dev *d, peri_buf *dst, uint64_t dst_off, peri_buf *src,
                         uint64_t src_off, uint64_t bytes, peri_error *e);
-    /* Later tiers (packed weights, compiled plans, asynchrony, collectives) are appended here. */
+    /* Tier 2, since 0.3: ops that run together, again and again.  All three or none. */
+
+    /* Prepare ops first .. first + n - 1 of the program, each of which the device said yes to, for
+     * the shapes of the bucket.  The program stays as and where it is until free_compiled.
+     * UNSUPPORTED: the core runs them one at a time. */
+    int32_t (*compile)(peri_dev *d, const peri_program *p, uint32_t first, uint32_t n,
+                       const peri_bucket *b, peri_compiled **out, peri_error *e);
+    /* What run_op does for each of them in their order, to the same bits.  The bind may be another
+     * one than last time. */
+    int32_t (*run_compiled)(peri_dev *d, peri_compiled *c, const peri_bind *m, const peri_step *s,
+                            peri_error *e);
+    void (*free_compiled)(peri_dev *d, peri_compiled *c);
+    /* Later tiers (packed weights, asynchrony, collectives) are appended here. */
 } peri_plugin;
 
 /* The one exported symbol.  Returns a table that lives as long as the process, or NULL with *e

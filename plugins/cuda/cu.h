@@ -4,8 +4,9 @@
  *
  * Read in this order: driver.c (finding the driver), device.c (what it offers), memory.c (buffers),
  * kernels.c (modules and functions), check.c (is an op what op.def says), launch.c (from an op to
- * its kernel), plugin.c (the table).  The kernels are the files *.cu, over device.cuh; what they
- * are given is in args.h. */
+ * its kernel), step.c (the step on the device, and is it what it may be), graph.c (ops that run
+ * together), plugin.c (the table).  The kernels are the files *.cu, over device.cuh; what they are
+ * given is in args.h. */
 #ifndef PERI_CUDA_CU_H
 #define PERI_CUDA_CU_H
 
@@ -85,6 +86,14 @@ struct peri_buf {
     uint64_t bytes;
 };
 
+/* A step's block on the device. */
+typedef struct cu_step {
+    CUdeviceptr at;
+    uint64_t room, bytes; /* bytes 0: what lies there is unknown */
+    unsigned char *now;   /* [room] what lies there; pinned */
+    uint64_t sent;        /* d->n_wait of its copy: while that is so, the copy may not have ended */
+} cu_step;
+
 struct peri_dev {
     const peri_host *host;
     const cu_api *cu;
@@ -92,14 +101,17 @@ struct peri_dev {
     CUcontext context;
     CUstream stream;
     cu_modules modules;
-    CUdeviceptr step; /* the step's block on the device */
-    uint64_t step_room, step_bytes;
-    unsigned char *step_now; /* [step_room] what lies there; pinned */
-    bool is_step_under_way;  /* its copy may not have ended */
+    cu_step step;    /* of ops that run one at a time */
+    uint64_t n_wait; /* waits for the stream so far, and one */
+    bool has_graphs; /* compiled ops become graphs */
 };
 
 /* ---- memory.c ---------------------------------------------------------------------------------
  */
+
+int32_t cu_enter(peri_dev *d, peri_error *e); /* the context becomes this thread's */
+/* what: of an error that shows now. */
+int32_t cu_wait(peri_dev *d, const char *what, peri_error *e);
 
 int32_t cu_buf_alloc(peri_dev *d, uint64_t bytes, uint32_t usage, peri_buf **out, peri_error *e);
 void cu_buf_free(peri_dev *d, peri_buf *b);
@@ -109,9 +121,25 @@ int32_t cu_buf_read(peri_dev *d, peri_buf *b, uint64_t off, void *dst, uint64_t 
                     peri_error *e);
 int32_t cu_buf_copy(peri_dev *d, peri_buf *dst, uint64_t dst_off, peri_buf *src, uint64_t src_off,
                     uint64_t bytes, peri_error *e);
+/* ---- step.c -----------------------------------------------------------------------------------
+ */
+
+/* Room for steps of n bytes.  Waits for readers of the old block. */
+int32_t cu_step_grow(peri_dev *d, cu_step *at, uint64_t n, peri_error *e);
 /* The step on the device, sent when it differs from what is there. */
-int32_t cu_send_step(peri_dev *d, const peri_step *s, peri_error *e);
-void cu_step_free(peri_dev *d);
+int32_t cu_step_send(peri_dev *d, cu_step *at, const peri_step *s, peri_error *e);
+void cu_step_free(peri_dev *d, cu_step *at);
+
+/* What the numbers of a step index, the least of all ops that were added; 0: no op asks. */
+typedef struct cu_limits {
+    int64_t tok_rows, pos_rows; /* of tables that tokens and positions pick from */
+    int64_t n_slot, n_block, block_tokens;
+    bool wants_rows;
+} cu_limits;
+/* False: its pool has blocks of another size than those before. */
+bool cu_limits_add(cu_limits *l, const peri_program *p, uint32_t op);
+/* RANGE names the number that is outside. */
+int32_t cu_limits_check(const cu_limits *l, const peri_step *s, peri_error *e);
 
 /* ---- check.c ----------------------------------------------------------------------------------
  */
@@ -140,5 +168,17 @@ int32_t cu_prepare(peri_dev *d, const peri_program *p, uint32_t op, const peri_b
                    peri_error *e);
 int32_t cu_run_op(peri_dev *d, const peri_program *p, uint32_t op, const peri_bind *m,
                   const peri_step *s, peri_error *e);
+/* Queue the op's kernels: the step has been checked and lies at `at`. */
+int32_t cu_queue_op(peri_dev *d, const peri_program *p, uint32_t op, const peri_bind *m,
+                    const peri_step *s, CUdeviceptr at, peri_error *e);
+
+/* ---- graph.c ----------------------------------------------------------------------------------
+ */
+
+int32_t cu_compile(peri_dev *d, const peri_program *p, uint32_t first, uint32_t n,
+                   const peri_bucket *b, peri_compiled **out, peri_error *e);
+int32_t cu_run_compiled(peri_dev *d, peri_compiled *c, const peri_bind *m, const peri_step *s,
+                        peri_error *e);
+void cu_free_compiled(peri_dev *d, peri_compiled *c);
 
 #endif

@@ -22,6 +22,8 @@ typedef struct CUctx_st *CUcontext;
 typedef struct CUmod_st *CUmodule;
 typedef struct CUfunc_st *CUfunction;
 typedef struct CUstream_st *CUstream;
+typedef struct CUgraph_st *CUgraph;
+typedef struct CUgraphExec_st *CUgraphExec;
 
 /* CUresult, those that are told apart */
 enum {
@@ -56,6 +58,8 @@ enum {
 };
 
 enum { CU_STREAM_NON_BLOCKING = 1 };
+/* CUstreamCaptureMode: other threads may go on calling what a capture forbids to its own. */
+enum { CU_CAPTURE_THREAD_LOCAL = 1 };
 
 /* The one function that is looked up by its name in the library. */
 typedef CUresult (*cu_get_proc_address_fn)(const char *name, void **out, int version,

@@ -16,6 +16,7 @@ typedef struct job {
     const peri_op *op;
     const peri_bind *bind;
     const peri_step *step;
+    CUdeviceptr step_on;               /* where it lies on the device */
     const peri_tensor *t[CU_OPERANDS]; /* NULL where absent */
     int32_t dim[CU_OPERANDS][4];
     cu_attr attr;
@@ -92,14 +93,13 @@ int32_t cu_prepare(peri_dev *d, const peri_program *p, uint32_t op, const peri_b
     CUfunction f;
     uint32_t dtype;
     resolve(&j, b->hi);
-    CUresult rc = d->cu->cuCtxSetCurrent(d->context);
-    if (rc != CUDA_SUCCESS) return cu_fail(d->cu, e, "cuCtxSetCurrent", rc);
+    int32_t st = cu_enter(d, e);
+    if (st) return st;
     uint32_t n = n_weight_of(j.op->code);
     if (n == 0) {
         uint32_t kernel = kernel_of(&j, &dtype);
         return cu_function_get(d, kernel, dtype, &f, e);
     }
-    int32_t st = PERI_OK;
     for (uint32_t k = 1; k <= n && !st; k++) {
         st = cu_function_get(d, product_kernel(&j, false), j.t[k]->dtype, &f, e);
         if (!st && j.dim[0][2] >= MANY_FROM)
@@ -130,7 +130,7 @@ static cu_rows rows(const job *j, uint32_t k) {
 
 /* One of the step's arrays. */
 static uint64_t step_at(const job *j, uint32_t off) {
-    return j->d->step + off;
+    return j->step_on + off;
 }
 
 static int32_t n_row(const job *j, uint32_t k) {
@@ -229,11 +229,6 @@ static int32_t run_experts(const job *j, peri_error *e) {
 static int32_t run_embed(const job *j, peri_error *e) {
     const peri_step *s = j->step;
     uint32_t off = j->attr.embed.source ? s->pos : s->tok;
-    const int32_t *id = peri_step_array(s, off);
-    for (int32_t t = 0; t < j->dim[1][2]; t++)
-        if (id[t] < 0 || id[t] >= j->dim[0][2])
-            return peri_plugin_fail(e, PERI_E_RANGE, "row %d of %d for token %d", (int)id[t],
-                                    (int)j->dim[0][2], (int)t);
     cu_embed a = {.w = at(j, 0),
                   .ids = step_at(j, off),
                   .y = rows(j, 1),
@@ -299,11 +294,6 @@ static int32_t run_map(const job *j, peri_error *e) {
 }
 
 static int32_t run_pick(const job *j, peri_error *e) {
-    const int32_t *row = peri_step_array(j->step, j->step->out_row);
-    for (int32_t r = 0; r < j->dim[1][2]; r++)
-        if (row[r] < 0 || row[r] >= j->dim[0][2])
-            return peri_plugin_fail(e, PERI_E_RANGE, "row %d of %d", (int)row[r],
-                                    (int)j->dim[0][2]);
     cu_pick a = {.row = step_at(j, j->step->out_row),
                  .x = rows(j, 0),
                  .y = rows(j, 1),
@@ -373,12 +363,6 @@ static int32_t run_rope(const job *j, peri_error *e) {
 
 /* k, v, Kpool, Vpool */
 static int32_t run_append(const job *j, peri_error *e) {
-    const int32_t *slot = peri_step_array(j->step, j->step->slot);
-    int64_t n_slot = (int64_t)j->dim[2][0] * j->dim[2][1];
-    for (int32_t t = 0; t < j->dim[0][1]; t++)
-        if (slot[t] >= n_slot)
-            return peri_plugin_fail(e, PERI_E_RANGE, "slot %d of %lld", (int)slot[t],
-                                    (long long)n_slot);
     cu_append a = {.slot = step_at(j, j->step->slot),
                    .k_pool = at(j, 2),
                    .v_pool = at(j, 3),
@@ -390,34 +374,10 @@ static int32_t run_append(const job *j, peri_error *e) {
     return launch(j, &a, (int64_t)j->dim[0][1] * a.n_head, e);
 }
 
-/* The step's numbers index memory: refuse those outside. */
-static int32_t check_step(const job *j, peri_error *e) {
-    const peri_step *s = j->step;
-    const int32_t *seq = peri_step_array(s, s->seq), *ctx = peri_step_array(s, s->ctx);
-    int64_t n_tok = j->dim[1][1], max = s->n[PERI_SYM_B];
-    for (int32_t t = 0; t < j->dim[0][1]; t++)
-        if (seq[t] < 0 || seq[t] >= s->n[PERI_SYM_S])
-            return peri_plugin_fail(e, PERI_E_RANGE, "token %d of sequence %d of %d", (int)t,
-                                    (int)seq[t], (int)s->n[PERI_SYM_S]);
-    for (int32_t k = 0; k < s->n[PERI_SYM_S]; k++) {
-        const int32_t *table = peri_step_array(s, s->table) + k * max;
-        if (ctx[k] < 0 || ctx[k] > max * n_tok)
-            return peri_plugin_fail(e, PERI_E_RANGE, "%d keys of sequence %d, room for %lld",
-                                    (int)ctx[k], (int)k, (long long)(max * n_tok));
-        for (int64_t b = 0; b * n_tok < ctx[k]; b++)
-            if (table[b] < 0 || table[b] >= j->dim[1][0])
-                return peri_plugin_fail(e, PERI_E_RANGE, "block %d of %d in sequence %d",
-                                        (int)table[b], (int)j->dim[1][0], (int)k);
-    }
-    return PERI_OK;
-}
-
 /* q, Kpool, Vpool, sink?, y */
 static int32_t run_attn(const job *j, peri_error *e) {
     const peri_attn_attr *r = &j->attr.attn;
     const peri_step *s = j->step;
-    int32_t st = check_step(j, e);
-    if (st) return st;
     cu_attn a = {.k_pool = at(j, 1),
                  .v_pool = at(j, 2),
                  .sink = at(j, 3),
@@ -445,11 +405,9 @@ static int32_t run_attn(const job *j, peri_error *e) {
 /* ---- all --------------------------------------------------------------------------------------
  */
 
-int32_t cu_run_op(peri_dev *d, const peri_program *p, uint32_t op, const peri_bind *m,
-                  const peri_step *s, peri_error *e) {
-    job j = {.d = d, .p = p, .op = peri_op_at(p, op), .bind = m, .step = s};
-    int32_t st = cu_send_step(d, s, e);
-    if (st) return st;
+int32_t cu_queue_op(peri_dev *d, const peri_program *p, uint32_t op, const peri_bind *m,
+                    const peri_step *s, CUdeviceptr at, peri_error *e) {
+    job j = {.d = d, .p = p, .op = peri_op_at(p, op), .bind = m, .step = s, .step_on = at};
     resolve(&j, s->n);
     switch (j.op->code) {
     case PERI_OP_LINEAR:
@@ -480,4 +438,14 @@ int32_t cu_run_op(peri_dev *d, const peri_program *p, uint32_t op, const peri_bi
         return run_pick(&j, e);
     }
     return run_map(&j, e);
+}
+
+int32_t cu_run_op(peri_dev *d, const peri_program *p, uint32_t op, const peri_bind *m,
+                  const peri_step *s, peri_error *e) {
+    cu_limits l = {0};
+    cu_limits_add(&l, p, op);
+    int32_t st = cu_limits_check(&l, s, e);
+    if (!st) st = cu_enter(d, e);
+    if (!st) st = cu_step_send(d, &d->step, s, e);
+    return st ? st : cu_queue_op(d, p, op, m, s, d->step.at, e);
 }

@@ -6,6 +6,7 @@
  * looked up when supports is asked, so that what a driver cannot load is declined with its words
  * and the op never fails for it later. */
 #include <stdio.h>
+#include <string.h>
 
 #include "cu.h"
 
@@ -47,7 +48,7 @@ static void close_device(peri_dev *d) {
     if (d->context) {
         d->cu->cuCtxSetCurrent(d->context);
         if (d->stream) d->cu->cuStreamSynchronize(d->stream);
-        cu_step_free(d);
+        cu_step_free(d, &d->step);
         cu_modules_unload(d);
         if (d->stream) d->cu->cuStreamDestroy(d->stream);
         d->cu->cuCtxSetCurrent(NULL);
@@ -70,6 +71,15 @@ static int32_t start(peri_dev *d, peri_error *e) {
     return cu_fail(d->cu, e, "cuStreamCreate", rc);
 }
 
+/* cuda.graphs: 0 launches compiled ops one by one. */
+static int32_t read_options(peri_dev *d, peri_error *e) {
+    const char *text = d->host->option("cuda.graphs");
+    d->has_graphs = !text || strcmp(text, "0") != 0;
+    if (!text || strcmp(text, "0") == 0 || strcmp(text, "1") == 0) return PERI_OK;
+    return peri_plugin_fail(e, PERI_E_INVALID, "option cuda.graphs: found '%.32s', expected 0 or 1",
+                            text);
+}
+
 static int32_t open_device(const peri_host *h, uint32_t index, peri_dev **out, peri_error *e) {
     const cu_api *cu;
     CUdevice device_number;
@@ -78,8 +88,9 @@ static int32_t open_device(const peri_host *h, uint32_t index, peri_dev **out, p
     if (st) return st;
     peri_dev *d = h->alloc(sizeof *d, _Alignof(peri_dev), -1);
     if (!d) return peri_plugin_fail(e, PERI_E_NOMEM, "no memory for a device handle");
-    *d = (peri_dev){.host = h, .cu = cu, .device = device_number};
-    st = start(d, e);
+    *d = (peri_dev){.host = h, .cu = cu, .device = device_number, .n_wait = 1};
+    st = read_options(d, e);
+    if (!st) st = start(d, e);
     if (st) {
         close_device(d);
         return st;
@@ -123,6 +134,9 @@ static const peri_plugin plugin = {
     .buf_write = cu_buf_write,
     .buf_read = cu_buf_read,
     .buf_copy = cu_buf_copy,
+    .compile = cu_compile,
+    .run_compiled = cu_run_compiled,
+    .free_compiled = cu_free_compiled,
 };
 
 const peri_plugin *perigee_plugin_v0(const peri_host *host, peri_error *e) {
@@ -132,4 +146,4 @@ const peri_plugin *perigee_plugin_v0(const peri_host *host, peri_error *e) {
     return NULL;
 }
 
-PERI_PLUGIN_NOTE("abi=0.2 name=cuda arch=any needs=libcuda.so.1 pci=10de");
+PERI_PLUGIN_NOTE("abi=0.3 name=cuda arch=any needs=libcuda.so.1 pci=10de");

@@ -77,10 +77,30 @@ with "" run "${ask[@]}" --verbose
 is "$out" "$cpu"
 has "$err" "plugin cuda:0"
 
+# ---- whole steps as graphs: the first step of a shape runs op by op, then one graph for all; the same tokens without ----
+with count run "${ask[@]}" --device cuda:0
+is "$out" "$cpu"
+has "$err" "1 graphs made, 23 launched"
+with count run "${ask[@]}" --device cuda:0 --set cuda.graphs=0
+is "$out" "$cpu"
+has "$err" "0 graphs made, 0 launched"
+for fake in capture=901 instantiate=999; do
+    with $fake,count run "${ask[@]}" --device cuda:0
+    is "$out" "$cpu"
+    has "$err" "0 graphs made, 0 launched"
+    is "$(grep -c 'no graphs of whole steps, operations are launched one by one: cu.*(9[0-9]*)' "$tmp/err")" 1
+done
+with "" 1 run "${ask[@]}" --device cuda:0 --set cuda.graphs=yes
+has "$err" "option cuda.graphs: found 'yes', expected 0 or 1"
+
 # ---- logits along a text, within what f32 sums in another order may differ by, and the same best token everywhere ----
 text="Perigee is a local inference runtime. What is the weather in Oslo? I cannot do that; ask me for a file or the time."
 ids=$(printf %s "$text" | "$PERIGEE" tokenize -m "$demo" | tr ' ' ',')
 with "" logits -m "$demo" --tokens "$ids" -o "$tmp/cuda.bin" --device cuda:0
+with "" logits -m "$demo" --tokens "$ids,$ids" -o "$tmp/single.bin" --device cuda:0 --set cuda.graphs=0
+with count logits -m "$demo" --tokens "$ids,$ids" -o "$tmp/graphs.bin" --device cuda:0 --chunk 5 --batch 2
+has "$err" " 2 graphs made" # for one and for two blocks of keys
+cmp -s "$tmp/graphs.bin" "$tmp/single.bin" || fail "logits differ between graphs and single launches"
 PERIGEE_CPU_ISA=reference run logits -m "$demo" --tokens "$ids" -o "$tmp/ref.bin" --device cpu
 python3 - "$tmp/cuda.bin" "$tmp/ref.bin" "$ids" <<'PYTHON' || fail "logits of cuda and of the reference differ"
 import array, sys

@@ -5,13 +5,15 @@
  *
  *   twin.base     path of the plugin that does the work
  *   twin.devices
- * name=a,gbps=0.5,mem=4e6,native=1,own=1,no=GLU+ROPE,type=8,limit=1e6,pace=1;name=b,...
+ * name=a,gbps=0.5,mem=4e6,native=1,own=1,no=GLU+ROPE,type=8,limit=1e6,pace=1,compiles=1;name=b,...
  *
  * own    memory of its own: buffers are handles, and what was never written is NaN
  * no     ops that are declined
  * type   LINEAR with weights of this type is declined
  * limit  bytes of its own memory, after which allocations fail
- * pace   an op takes at least as long as reading its weights at gbps */
+ * pace   an op takes at least as long as reading its weights at gbps
+ * compiles  1: ops that run together are compiled, which a warning says; 2: compiling is an error;
+ *           3: running what was compiled is.  What is not freed is told when the device closes */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <stdlib.h>
@@ -34,7 +36,7 @@ typedef struct twin {
     char no[96];
     long type;
     double limit, used;
-    int is_own, is_paced;
+    int is_own, is_paced, compiles, n_compiled;
     int64_t done_ns; /* when what was asked for would be done */
     peri_buf *weight[MAX_REF], *pool[MAX_REF];
 } twin;
@@ -76,6 +78,7 @@ static int describe(uint32_t index, twin *t) {
         if (strcmp(key, "type") == 0) t->type = strtol(value, NULL, 10);
         if (strcmp(key, "limit") == 0) t->limit = strtod(value, NULL);
         if (strcmp(key, "pace") == 0) t->is_paced = 1;
+        if (strcmp(key, "compiles") == 0) t->compiles = (int)strtol(value, NULL, 10);
     }
     if (t->is_own) t->info.flags &= ~(uint32_t)PERI_DEV_HOST_MEM;
     return 1;
@@ -110,6 +113,7 @@ static int32_t open_device(const peri_host *h, uint32_t index, peri_dev **out, p
 }
 
 static void close_device(peri_dev *d) {
+    if (twin_of(d)->n_compiled) host->log(2, "twin: something compiled is left");
     twin_of(d)->dev = NULL;
     base.close(d);
 }
@@ -303,6 +307,41 @@ static int32_t run_op(peri_dev *d, const peri_program *p, uint32_t op, const per
     return status;
 }
 
+struct peri_compiled {
+    const peri_program *p;
+    uint32_t first, n;
+};
+
+static int32_t compile(peri_dev *d, const peri_program *p, uint32_t first, uint32_t n,
+                       const peri_bucket *b, peri_compiled **out, peri_error *e) {
+    twin *t = twin_of(d);
+    char text[96];
+    if (t->compiles == 0) return peri_plugin_fail(e, PERI_E_UNSUPPORTED, "not asked for");
+    if (t->compiles == 2) return peri_plugin_fail(e, PERI_E_OTHER, "no compiling here");
+    *out = host->alloc(sizeof **out, 16, -1);
+    if (*out == NULL) return peri_plugin_fail(e, PERI_E_NOMEM, "out of memory");
+    **out = (peri_compiled){p, first, n};
+    t->n_compiled++;
+    snprintf(text, sizeof text, "%s: compiled %u to %u of %u for %d", t->info.name, first,
+             first + n - 1, p->n_ops, (int)b->hi[PERI_SYM_T]);
+    host->log(2, text);
+    return PERI_OK;
+}
+
+static int32_t run_compiled(peri_dev *d, peri_compiled *c, const peri_bind *m, const peri_step *s,
+                            peri_error *e) {
+    int32_t status = PERI_OK;
+    if (twin_of(d)->compiles == 3) return peri_plugin_fail(e, PERI_E_OTHER, "no running here");
+    for (uint32_t i = c->first; i < c->first + c->n && status == PERI_OK; i++)
+        status = run_op(d, c->p, i, m, s, e);
+    return status;
+}
+
+static void free_compiled(peri_dev *d, peri_compiled *c) {
+    twin_of(d)->n_compiled--;
+    host->free(c);
+}
+
 const peri_plugin *perigee_plugin_v0(const peri_host *h, peri_error *e) {
     typedef const peri_plugin *(*entry_fn)(const peri_host *, peri_error *);
     static peri_plugin table;
@@ -334,7 +373,10 @@ const peri_plugin *perigee_plugin_v0(const peri_host *h, peri_error *e) {
                           .buf_free = buf_free,
                           .buf_write = buf_write,
                           .buf_read = buf_read,
-                          .buf_copy = buf_copy};
+                          .buf_copy = buf_copy,
+                          .compile = compile,
+                          .run_compiled = run_compiled,
+                          .free_compiled = free_compiled};
     return &table;
 }
 

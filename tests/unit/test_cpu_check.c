@@ -266,7 +266,7 @@ static void plugin_refuses_another_abi_major(void **state) {
     peri_host other = prog_host;
     other.abi_major = 1;
     assert_null(perigee_plugin_v0(&other, &e));
-    assert_error(&e, PERI_E_ABI, "speaks plugin ABI 0.2, the host 1.2");
+    assert_error(&e, PERI_E_ABI, "speaks plugin ABI 0.3, the host 1.3");
 }
 
 static void memory_runs_out_cleanly_and_steady_state_takes_none(void **state) {

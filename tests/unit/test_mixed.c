@@ -195,6 +195,61 @@ static void strict_refuses_what_is_not_where_it_is_wanted(void **state) {
     close_world(&w);
 }
 
+/* ---- what runs together is compiled ---- */
+
+static void a_step_on_one_device_is_compiled_whole(void **state) {
+    (void)state;
+    world w;
+    peri_error err;
+    unsigned last, n_ops, n_tok;
+    compute_alone("qwen3moe");
+    open_runtime(&w, "name=a,own=1,compiles=1", false);
+    assert_ok(open_on(&w, "qwen3moe", "a", &err), err);
+    assert_int_equal(sscanf(w.said, "a: compiled 0 to %u of %u for %u", &last, &n_ops, &n_tok), 3);
+    assert_int_equal(last + 1, n_ops);
+    assert_int_equal(n_tok, 16); /* decode */
+    assert_non_null(strstr(w.said, " for 32\n"));
+    assert_same_bits(&w, "compiled");
+    close_world(&w);
+    assert_null(strstr(w.said, "is left"));
+}
+
+static void crossings_cut_what_is_compiled(void **state) {
+    (void)state;
+    world w;
+    peri_error err;
+    compute_alone("llama");
+    open_runtime(&w, "name=a,no=ROPE,compiles=1;name=b,own=1,compiles=1", false);
+    assert_ok(open_on(&w, "llama", "a,b", &err), err);
+    assert_non_null(strstr(w.said, "a: compiled 0 to "));
+    assert_non_null(strstr(w.said, "b: compiled "));
+    assert_same_bits(&w, "compiled, two devices");
+    close_world(&w);
+    assert_null(strstr(w.said, "is left"));
+}
+
+static void failures_of_compiled_ops_are_named(void **state) {
+    (void)state;
+    world w;
+    peri_error err;
+    peri_session *s;
+    int32_t tok[1] = {1};
+    open_runtime(&w, "name=a,compiles=2", false);
+    assert_int_not_equal(open_on(&w, "llama", "a", &err), PERI_OK);
+    assert_error(&err, PERI_E_OTHER, "device a: compiling ops 0 to ");
+    assert_error(&err, PERI_E_OTHER, ": no compiling here");
+    close_world(&w);
+    open_runtime(&w, "name=a,compiles=3", false);
+    assert_ok(open_on(&w, "llama", "a", &err), err);
+    assert_ok(peri_session_new(w.m, NULL, &s, &err), err);
+    peri_feed f = {.session = s, .tok = tok, .n_tok = 1};
+    assert_int_equal(peri_model_step(w.m, &f, 1, 0, &err), PERI_E_OTHER);
+    assert_error(&err, PERI_E_OTHER, "device a: ops 0 to ");
+    assert_error(&err, PERI_E_OTHER, "layers -1 to -1: no running here");
+    peri_session_free(s);
+    close_world(&w);
+}
+
 /* ---- memory ---- */
 
 static void layers_are_spread_by_memory(void **state) {
@@ -364,6 +419,9 @@ int main(void) {
         cmocka_unit_test(what_runs_elsewhere_is_explained),
         cmocka_unit_test(what_nobody_takes_is_named_with_all_reasons),
         cmocka_unit_test(strict_refuses_what_is_not_where_it_is_wanted),
+        cmocka_unit_test(a_step_on_one_device_is_compiled_whole),
+        cmocka_unit_test(crossings_cut_what_is_compiled),
+        cmocka_unit_test(failures_of_compiled_ops_are_named),
         cmocka_unit_test(layers_are_spread_by_memory),
         cmocka_unit_test(sessions_work_over_two_devices),
         cmocka_unit_test(a_device_that_runs_out_of_memory_gets_less),

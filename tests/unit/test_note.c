@@ -121,7 +121,7 @@ static void note_behind_other_notes_is_found(void **state) {
 static void note_for_another_core_or_processor_is_refused(void **state) {
     (void)state;
     build("abi=7.0 name=x");
-    assert_refused(PERI_E_ABI, "built for plugin ABI 7.0, this core speaks 0.2");
+    assert_refused(PERI_E_ABI, "built for plugin ABI 7.0, this core speaks 0.3");
     build("abi=0.1 name=x arch=ppc64");
     assert_refused(PERI_E_ABI, "built for ppc64, this processor is");
     build("abi=0.1 name=x");

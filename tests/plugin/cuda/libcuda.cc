@@ -11,7 +11,10 @@
  *   init=CODE  module=CODE  what cuInit and cuModuleLoadData return      crash, hang  in cuInit
  *   missing=NAME   cuGetProcAddress does not know it                     devices=N  cc=75  mem=MIB
  *   alloc=N    the N-th cuMemAlloc of the process and all later ones find no memory
- *   launch=N   the N-th launch is the end of the device: CUDA_ERROR_LAUNCH_FAILED from then on */
+ *   launch=N   the N-th kernel is the end of the device: CUDA_ERROR_LAUNCH_FAILED from then on
+ *   capture=CODE  instantiate=CODE  what cuStreamEndCapture and cuGraphInstantiateWithFlags return
+ *   count      stderr says, when the context goes, how many graphs were made and launched, and how
+ *              many kernels ran outside of one */
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -29,7 +32,8 @@ extern "C" {
 #define EXPORT extern "C" __attribute__((visibility("default")))
 
 static const CUresult INVALID_VALUE = 1, NOT_INITIALIZED = 3, INVALID_IMAGE = 200,
-                      INVALID_CONTEXT = 201, NOT_FOUND = 500;
+                      INVALID_CONTEXT = 201, NOT_FOUND = 500, CAPTURE_UNSUPPORTED = 900,
+                      CAPTURE_INVALIDATED = 901;
 
 struct CUctx_st {
     int n_user;
@@ -40,8 +44,16 @@ struct CUmod_st {
 struct CUfunc_st {
     const shim_kernel *kernel;
 };
+typedef std::vector<std::function<void()>> works;
 struct CUstream_st {
-    std::vector<std::function<void()>> queue;
+    works queue, record;
+    bool is_capturing, is_spoilt; /* spoilt: something was called that a recording forbids */
+};
+struct CUgraph_st {
+    works record;
+};
+struct CUgraphExec_st {
+    works record;
 };
 
 static std::recursive_mutex lock; /* guards all below but `current` */
@@ -51,6 +63,7 @@ static CUctx_st context;
 static CUresult lost; /* CUDA_SUCCESS while the device lives */
 static bool is_ready;
 static int n_alloc, n_launch;
+static int n_graph, n_graph_launch, n_alone;
 static thread_local CUcontext current;
 
 /* ---- FAKE_CUDA ---- */
@@ -97,9 +110,16 @@ static void *memory(CUdeviceptr at) {
 
 static CUstream the_stream;
 
+/* Is a recording under way?  Then what waits or allocates spoils it. */
+static bool spoils_capture() {
+    if (!the_stream || !the_stream->is_capturing) return false;
+    the_stream->is_spoilt = true;
+    return true;
+}
+
 static CUresult drain() {
     for (CUstream s = the_stream; s && !s->queue.empty();) {
-        std::vector<std::function<void()>> work;
+        works work;
         work.swap(s->queue);
         for (auto &f : work)
             if (lost == CUDA_SUCCESS) f();
@@ -121,6 +141,8 @@ static CUresult cuGetErrorName(CUresult code, const char **name) {
         {222, "CUDA_ERROR_UNSUPPORTED_PTX_VERSION"},
         {500, "CUDA_ERROR_NOT_FOUND"},
         {719, "CUDA_ERROR_LAUNCH_FAILED"},
+        {900, "CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED"},
+        {901, "CUDA_ERROR_STREAM_CAPTURE_INVALIDATED"},
         {803, "CUDA_ERROR_SYSTEM_DRIVER_MISMATCH"},
         {999, "CUDA_ERROR_UNKNOWN"},
     };
@@ -205,6 +227,9 @@ static CUresult cuDevicePrimaryCtxRetain(CUcontext *out, CUdevice) {
 
 static CUresult cuDevicePrimaryCtxRelease(CUdevice) {
     if (--context.n_user > 0) return CUDA_SUCCESS;
+    if (setting("count"))
+        fprintf(stderr, "stand-in libcuda: %d graphs made, %d launched, %d kernels alone\n",
+                n_graph, n_graph_launch, n_alone);
     if (!buffers.empty() && lost == CUDA_SUCCESS)
         fprintf(stderr, "stand-in libcuda: %zu buffers are left\n", buffers.size());
     for (auto &b : buffers)
@@ -231,6 +256,7 @@ static CUresult cuStreamDestroy(CUstream s) {
 }
 
 static CUresult cuStreamSynchronize(CUstream) {
+    if (spoils_capture()) return CAPTURE_UNSUPPORTED;
     return state() == CUDA_SUCCESS ? drain() : state();
 }
 
@@ -279,6 +305,7 @@ static CUresult cuMemAlloc(CUdeviceptr *out, size_t bytes) {
     void *p = NULL;
     if (state() != CUDA_SUCCESS) return state();
     if (bytes == 0) return INVALID_VALUE;
+    if (spoils_capture()) return CAPTURE_UNSUPPORTED;
     if ((fail_at && ++n_alloc >= fail_at) || bytes > all_bytes() - used_bytes() ||
         posix_memalign(&p, 256, bytes) != 0)
         return CUDA_ERROR_OUT_OF_MEMORY;
@@ -289,6 +316,7 @@ static CUresult cuMemAlloc(CUdeviceptr *out, size_t bytes) {
 }
 
 static CUresult cuMemFree(CUdeviceptr at) {
+    if (spoils_capture()) return CAPTURE_UNSUPPORTED;
     drain();
     if (!buffers.erase(at)) return INVALID_VALUE;
     free(memory(at));
@@ -297,6 +325,7 @@ static CUresult cuMemFree(CUdeviceptr at) {
 
 static CUresult cuMemHostAlloc(void **out, size_t bytes, unsigned) {
     if (state() != CUDA_SUCCESS) return state();
+    if (spoils_capture()) return CAPTURE_UNSUPPORTED;
     *out = malloc(bytes);
     return *out ? CUDA_SUCCESS : CUDA_ERROR_OUT_OF_MEMORY;
 }
@@ -310,7 +339,7 @@ static CUresult cuMemFreeHost(void *p) {
 static CUresult enqueue(CUstream s, std::function<void()> work) {
     if (state() != CUDA_SUCCESS) return state();
     if (!s || s != the_stream) return INVALID_VALUE;
-    s->queue.push_back(std::move(work));
+    (s->is_capturing ? s->record : s->queue).push_back(std::move(work));
     return CUDA_SUCCESS;
 }
 
@@ -337,15 +366,66 @@ static CUresult cuLaunchKernel(CUfunction f, unsigned grid_x, unsigned grid_y, u
     const shim_kernel *k = f->kernel;
     if (grid_x == 0 || grid_y != 1 || grid_z != 1) return INVALID_VALUE;
     if (block_x != 128 || block_y != 1 || block_z != 1) return INVALID_VALUE;
-    bool is_last = number("launch", 0) && ++n_launch >= number("launch", 0);
+    n_alone += !s->is_capturing;
     const char *p = (const char *)arguments[0];
     std::vector<char> args(p, p + k->n_args);
     return enqueue(s, [=] {
-        if (is_last)
+        if (number("launch", 0) && ++n_launch >= number("launch", 0))
             lost = CUDA_ERROR_LAUNCH_FAILED;
         else
             shim_launch(k, args.data(), grid_x);
     });
+}
+
+/* ---- graphs ---- */
+
+static CUresult cuStreamBeginCapture(CUstream s, int mode) {
+    if (state() != CUDA_SUCCESS) return state();
+    if (!s || s != the_stream || s->is_capturing || mode != CU_CAPTURE_THREAD_LOCAL)
+        return INVALID_VALUE;
+    s->is_capturing = true;
+    s->is_spoilt = false;
+    s->record.clear();
+    return CUDA_SUCCESS;
+}
+
+static CUresult cuStreamEndCapture(CUstream s, CUgraph *out) {
+    CUresult rc = (CUresult)number("capture", 0);
+    *out = NULL;
+    if (!s || s != the_stream || !s->is_capturing) return INVALID_VALUE;
+    s->is_capturing = false;
+    if (rc != CUDA_SUCCESS || s->is_spoilt) return rc ? rc : CAPTURE_INVALIDATED;
+    *out = new CUgraph_st{s->record};
+    return CUDA_SUCCESS;
+}
+
+static CUresult cuGraphInstantiateWithFlags(CUgraphExec *out, CUgraph g, uint64_t flags) {
+    CUresult rc = (CUresult)number("instantiate", 0);
+    if (state() != CUDA_SUCCESS || rc != CUDA_SUCCESS) return rc ? rc : state();
+    if (!g || flags) return INVALID_VALUE;
+    *out = new CUgraphExec_st{g->record};
+    n_graph++;
+    return CUDA_SUCCESS;
+}
+
+static CUresult cuGraphLaunch(CUgraphExec g, CUstream s) {
+    if (!g) return INVALID_VALUE;
+    n_graph_launch++;
+    for (auto &work : g->record) {
+        CUresult rc = enqueue(s, work);
+        if (rc != CUDA_SUCCESS) return rc;
+    }
+    return state();
+}
+
+static CUresult cuGraphExecDestroy(CUgraphExec g) {
+    delete g;
+    return lost;
+}
+
+static CUresult cuGraphDestroy(CUgraph g) {
+    delete g;
+    return lost;
 }
 
 /* ---- names ---- */
