@@ -4,9 +4,10 @@
  *
  * A job is n calls fn(arg, i, worker).  Each worker begins with a range of neighbouring chunks of
  * its own and takes them one by one, rising; who has finished his helps the others from the end of
- * theirs, so a descheduled thread costs its chunk and not everyone's time.  Waiting spins about 20
- * microseconds and then sleeps on a futex: an idle or crowded machine is left alone.  The caller of
- * peri_pool_run is worker 0 and works too. */
+ * theirs.  A thread that lost its processor to another program while it holds a chunk is moved to
+ * the processor of one that waits for it, and moved back afterwards.  Waiting spins for 20 (caller)
+ * or 100 microseconds and then sleeps on a futex: an idle or crowded machine is left alone.  The
+ * caller of peri_pool_run is worker 0 and works too; its affinity is the same before and after. */
 #ifndef PERI_BASE_POOL_H
 #define PERI_BASE_POOL_H
 

@@ -137,14 +137,26 @@ static void pool_idles_without_processor_time(void **state) {
     peri_pool_free(p);
 }
 
-static void record_cpu(void *arg, uint32_t i, uint32_t worker) {
+/* A job of two chunks, one for each worker; one of them sleeps in it, as one does that lost its
+ * processor. */
+typedef struct sleepy {
+    _Atomic int n_inside;
+    uint32_t sleeper;
+    int before, after; /* the sleeper's processor */
+    cpu_set_t set[2];  /* where each worker may run, as it begins */
+} sleepy;
+
+static void sleep_in_chunk(void *arg, uint32_t i, uint32_t worker) {
     (void)i;
-    int *cpu = arg;
-    struct timespec nap = {0, 2000000}; /* so that each worker gets a chunk */
-    cpu_set_t set;
-    if (worker == 1 && sched_getaffinity(0, sizeof set, &set) == 0 && CPU_COUNT(&set) == 1)
-        cpu[0] = sched_getcpu();
-    nanosleep(&nap, NULL);
+    sleepy *s = arg;
+    if (sched_getaffinity(0, sizeof s->set[0], &s->set[worker]) != 0) CPU_ZERO(&s->set[worker]);
+    atomic_fetch_add(&s->n_inside, 1);
+    while (atomic_load(&s->n_inside) < 2)
+        sched_yield();
+    if (worker != s->sleeper) return;
+    s->before = sched_getcpu();
+    nanosleep(&(struct timespec){.tv_nsec = 5000000}, NULL);
+    s->after = sched_getcpu();
 }
 
 static void pool_pins_workers_and_leaves_the_caller_alone(void **state) {
@@ -158,9 +170,11 @@ static void pool_pins_workers_and_leaves_the_caller_alone(void **state) {
     peri_pool *p = NULL;
     peri_error err;
     assert_ok(peri_pool_new(2, cpu, &p, &err), err);
-    int found = -1;
-    peri_pool_run(p, 8, record_cpu, &found);
-    assert_int_equal(found, last);
+    sleepy s = {.sleeper = 2}; /* nobody */
+    peri_pool_run(p, 2, sleep_in_chunk, &s);
+    assert_int_equal(CPU_COUNT(&s.set[1]), 1);
+    assert_true(CPU_ISSET((size_t)last, &s.set[1]));
+    assert_true(CPU_EQUAL(&s.set[0], &before));
     assert_int_equal(sched_getaffinity(0, sizeof after, &after), 0);
     assert_true(CPU_EQUAL(&before, &after));
     peri_pool_free(p);
@@ -232,6 +246,70 @@ static void pool_stops_right_after_a_job(void **state) {
     }
 }
 
+/* Two processors that this thread may use; returns how many there are. */
+static int two_processors(int32_t cpu[2]) {
+    cpu_set_t set;
+    int n = 0;
+    assert_int_equal(sched_getaffinity(0, sizeof set, &set), 0);
+    for (int32_t i = 0; i < CPU_SETSIZE && n < 2; i++)
+        if (CPU_ISSET((size_t)i, &set)) cpu[n++] = i;
+    return n;
+}
+
+/* Jobs in which `sleeper` sleeps, until it woke up somewhere else; fails after 200. */
+static void sleep_until_moved(peri_pool *p, uint32_t sleeper, sleepy *s) {
+    for (int k = 0; k < 200; k++) {
+        *s = (sleepy){.sleeper = sleeper};
+        peri_pool_run(p, 2, sleep_in_chunk, s);
+        if (s->after != s->before) return;
+    }
+    fail_msg("200 jobs, and worker %u was never moved", sleeper);
+}
+
+static void pool_moves_a_worker_without_processor(void **state) {
+    (void)state;
+    int32_t cpu[2];
+    if (two_processors(cpu) < 2) skip();
+    cpu_set_t all, mine;
+    assert_int_equal(sched_getaffinity(0, sizeof all, &all), 0);
+    CPU_ZERO(&mine);
+    CPU_SET((size_t)cpu[0], &mine);
+    assert_int_equal(sched_setaffinity(0, sizeof mine, &mine), 0);
+    peri_pool *p = NULL;
+    peri_error err;
+    assert_ok(peri_pool_new(2, cpu, &p, &err), err);
+    sleepy s;
+    sleep_until_moved(p, 1, &s);
+    assert_int_equal(s.after, cpu[0]);
+    s = (sleepy){.sleeper = 2};
+    peri_pool_run(p, 2, sleep_in_chunk, &s);
+    assert_int_equal(CPU_COUNT(&s.set[1]), 1);
+    assert_true(CPU_ISSET((size_t)cpu[1], &s.set[1]));
+    assert_true(CPU_EQUAL(&s.set[0], &mine));
+    peri_pool_free(p);
+    assert_int_equal(sched_setaffinity(0, sizeof all, &all), 0);
+}
+
+static void pool_changes_places_with_a_caller_without_processor(void **state) {
+    (void)state;
+    int32_t cpu[2];
+    if (two_processors(cpu) < 2) skip();
+    cpu_set_t all, now;
+    assert_int_equal(sched_getaffinity(0, sizeof all, &all), 0);
+    peri_pool *p = NULL;
+    peri_error err;
+    assert_ok(peri_pool_new(2, cpu, &p, &err), err);
+    sleepy s;
+    sleep_until_moved(p, 0, &s);
+    assert_int_equal(sched_getaffinity(0, sizeof now, &now), 0);
+    assert_true(CPU_EQUAL(&now, &all));
+    s = (sleepy){.sleeper = 2};
+    peri_pool_run(p, 2, sleep_in_chunk, &s);
+    assert_int_equal(CPU_COUNT(&s.set[1]), 1);
+    assert_true(CPU_EQUAL(&s.set[0], &all));
+    peri_pool_free(p);
+}
+
 static void nothing(void *arg, uint32_t i, uint32_t worker) {
     (void)arg, (void)i, (void)worker;
 }
@@ -272,6 +350,8 @@ int main(void) {
         cmocka_unit_test(pool_creation_survives_lack_of_memory),
         cmocka_unit_test(pool_stops_promptly),
         cmocka_unit_test(pool_stops_right_after_a_job),
+        cmocka_unit_test(pool_moves_a_worker_without_processor),
+        cmocka_unit_test(pool_changes_places_with_a_caller_without_processor),
     };
     return peri_run_tests(tests);
 }
