@@ -37,7 +37,7 @@ FOREIGN = {
     r"histedit\.h|editline/.*": ["core/app"],
 }
 # Single public headers a folder may see: all but the engine's interface, which core/api implements and the program uses.
-PUBLIC = ["types.h", "dtype.def", "op.def"]
+PUBLIC = ["types.h", "dtype.def", "grids.def", "op.def"]
 ABI = ["core/plugin", "core/graph", "core/run", "core/api", "core/script", "core/check"]     # may see plugin.h
 ENGINE = ["core/api", "core/app"]                                              # may see perigee.h
 # Pure tables, without code, that a folder may see besides what CORE gives it.

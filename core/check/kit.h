@@ -69,7 +69,10 @@ bool kit_can_decode(uint32_t dtype);
 void kit_decode(uint32_t dtype, const unsigned char *data, int64_t n, double *out);
 /* Valid blocks of random bits whose scales are of usual size. */
 void kit_random_blocks(uint32_t dtype, unsigned char *out, int64_t n_block, uint64_t seed);
-/* kit_codes.c: types whose bits are codes; scales of a random block. */
+/* kit_grids.c: types with books; kit_codes.c: those whose bits are codes; scales of a random block.
+ */
+bool kit_is_grid(uint32_t dtype);
+double kit_grid_value(uint32_t dtype, const unsigned char *block, int i);
 bool kit_is_code(uint32_t dtype);
 double kit_code_value(uint32_t dtype, const unsigned char *block, int i);
 void kit_code_scale(uint32_t dtype, unsigned char *block, uint64_t key);

@@ -126,6 +126,7 @@ static double q6_k(const unsigned char *b, int i) {
 static double value(uint32_t dtype, const unsigned char *b, int i) {
     double d;
     if (kit_is_code(dtype)) return kit_code_value(dtype, b, i);
+    if (kit_is_grid(dtype)) return kit_grid_value(dtype, b, i);
     switch (dtype) {
     case PERI_DT_F32:
         return f32_at(b);
@@ -155,7 +156,7 @@ static double value(uint32_t dtype, const unsigned char *b, int i) {
 
 bool kit_can_decode(uint32_t dtype) {
     return (dtype <= PERI_DT_Q8_K && peri_dtype_get(dtype) != NULL) || dtype == PERI_DT_BF16 ||
-           dtype == PERI_DT_F64 || kit_is_code(dtype);
+           dtype == PERI_DT_F64 || kit_is_code(dtype) || kit_is_grid(dtype);
 }
 
 void kit_decode(uint32_t dtype, const unsigned char *data, int64_t n, double *out) {
@@ -189,18 +190,20 @@ uint32_t kit_pick(uint64_t seed, uint64_t i, uint32_t n) {
 
 /* Byte offsets of a block's f16 scales, -1: none. */
 static void scale_places(uint32_t dtype, int at[2]) {
-    at[0] = dtype == PERI_DT_Q2_K                                                       ? 80
-            : dtype == PERI_DT_Q3_K                                                     ? 108
-            : dtype == PERI_DT_Q6_K                                                     ? 208
-            : dtype == PERI_DT_TQ1_0                                                    ? 52
-            : dtype == PERI_DT_TQ2_0                                                    ? 64
-            : dtype == PERI_DT_Q8_K || dtype == PERI_DT_MXFP4 || dtype == PERI_DT_NVFP4 ? -1
-                                                                                        : 0;
-    at[1] = dtype == PERI_DT_Q2_K ? 82
-            : dtype == PERI_DT_Q4_1 || dtype == PERI_DT_Q5_1 || dtype == PERI_DT_Q4_K ||
-                    dtype == PERI_DT_Q5_K || dtype == PERI_DT_Q8_1
-                ? 2
-                : -1;
+    static const struct {
+        uint32_t dtype;
+        int at[2];
+    } others[] = {
+        {PERI_DT_Q2_K, {80, 82}},  {PERI_DT_Q3_K, {108, -1}}, {PERI_DT_Q6_K, {208, -1}},
+        {PERI_DT_TQ1_0, {52, -1}}, {PERI_DT_TQ2_0, {64, -1}}, {PERI_DT_Q8_K, {-1, -1}},
+        {PERI_DT_MXFP4, {-1, -1}}, {PERI_DT_NVFP4, {-1, -1}}, {PERI_DT_IQ1_M, {-1, -1}},
+        {PERI_DT_Q4_1, {0, 2}},    {PERI_DT_Q5_1, {0, 2}},    {PERI_DT_Q4_K, {0, 2}},
+        {PERI_DT_Q5_K, {0, 2}},    {PERI_DT_Q8_1, {0, 2}},
+    };
+    at[0] = 0;
+    at[1] = -1;
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+        if (others[i].dtype == dtype) memcpy(at, others[i].at, sizeof others[i].at);
 }
 
 static void random_plain(uint32_t dtype, unsigned char *out, int64_t n, uint64_t seed) {

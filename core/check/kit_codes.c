@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
  * kit_codes.c - weight types whose bits are codes, element by element in f64: sixteen values (IQ4,
- * MXFP4, NVFP4), three (TQ), two (Q1_0) and four (Q2_0).  Those with grids (IQ1, IQ2, IQ3) are not
- * here. */
+ * MXFP4, NVFP4), three (TQ), two (Q1_0) and four (Q2_0); scales of random blocks that are no f16
+ * of their own. */
 #include <math.h>
 
 #include "check/kit.h"
@@ -92,4 +92,10 @@ void kit_code_scale(uint32_t dtype, unsigned char *b, uint64_t key) {
     if (dtype == PERI_DT_MXFP4) b[0] = (unsigned char)(119 + kit_pick(key, 500, 4));
     for (uint64_t k = 0; k < 4 && dtype == PERI_DT_NVFP4; k++)
         b[k] = (unsigned char)kit_pick(key, 500 + k, 32);
+    if (dtype == PERI_DT_IQ1_M) { /* the nibbles of an f16, on top of four words */
+        uint32_t d = (7 + kit_pick(key, 500, 4)) << 10 | kit_pick(key, 600, 1024) |
+                     kit_pick(key, 700, 2) << 15;
+        for (int k = 0; k < 4; k++)
+            b[49 + 2 * k] = (unsigned char)((b[49 + 2 * k] & 15) | (d >> 4 * k & 15) << 4);
+    }
 }

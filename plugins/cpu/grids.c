@@ -27,27 +27,27 @@
 
 const uint64_t cpu_grid_iq2_xxs[256] = {
 #define PERI_GRID_IQ2_XXS(...) ROW(IQ2, __VA_ARGS__)
-#include "grids.def"
+#include "perigee/grids.def"
 };
 const uint64_t cpu_grid_iq2_xs[512] = {
 #define PERI_GRID_IQ2_XS(...) ROW(IQ2, __VA_ARGS__)
-#include "grids.def"
+#include "perigee/grids.def"
 };
 const uint64_t cpu_grid_iq2_s[1024] = {
 #define PERI_GRID_IQ2_S(...) ROW(IQ2, __VA_ARGS__)
-#include "grids.def"
+#include "perigee/grids.def"
 };
 const uint64_t cpu_grid_iq1[2048] = {
 #define PERI_GRID_IQ1(...) ROW(IQ1, __VA_ARGS__)
-#include "grids.def"
+#include "perigee/grids.def"
 };
 const uint32_t cpu_grid_iq3_xxs[256] = {
 #define PERI_GRID_IQ3_XXS(...) ROW(XXS, __VA_ARGS__)
-#include "grids.def"
+#include "perigee/grids.def"
 };
 const uint32_t cpu_grid_iq3_s[512] = {
 #define PERI_GRID_IQ3_S(...) ROW(S, __VA_ARGS__)
-#include "grids.def"
+#include "perigee/grids.def"
 };
 
 const int8_t cpu_code_iq4[16] = {-127, -104, -83, -65, -49, -35, -22, -10,

@@ -179,6 +179,13 @@ static bool can_decode(const check *c, uint32_t dtype) {
     case OCL_NVFP4:
     case OCL_Q1_0:
     case OCL_Q2_0:
+    case OCL_IQ1_S:
+    case OCL_IQ1_M:
+    case OCL_IQ2_XXS:
+    case OCL_IQ2_XS:
+    case OCL_IQ2_S:
+    case OCL_IQ3_XXS:
+    case OCL_IQ3_S:
         return true;
     case OCL_F64:
         return c->d->has_doubles;

@@ -4,7 +4,9 @@
  *
  * A program is one file of kernels-cl with values for its -D options and holds one kernel of the
  * file's name.  The texts it includes are put in front of it and the #include lines left out, so
- * the driver's compiler needs no files. */
+ * the driver's compiler needs no files.  Only the books of weight types stand where they are
+ * included, because what is defined there decides what they are; programs for other types go
+ * without. */
 #include <stdio.h>
 #include <string.h>
 
@@ -145,14 +147,33 @@ static void keep_binary(peri_dev *d, cl_program p, const char *key, size_t n_key
     d->host->free(data);
 }
 
-/* Append a text without its #include "..." lines: what they name is there already. */
-static size_t append(char *out, const text *t) {
-    static const char include[] = "#include \"";
+static const text books = TEXT(grids_def);
+
+static bool wants_books(const file *f, const ocl_variant *v) {
+    static const int32_t types[] = {OCL_IQ1_S, OCL_IQ1_M,   OCL_IQ2_XXS, OCL_IQ2_XS,
+                                    OCL_IQ2_S, OCL_IQ3_XXS, OCL_IQ3_S};
+    bool has_type = f->option[0] && strcmp(f->option[0], "TYPE") == 0;
+    for (size_t i = 0; has_type && i < sizeof types / sizeof *types; i++)
+        if (v->value[0] == types[i]) return true;
+    return false;
+}
+
+static size_t copy(char *out, const text *t) {
+    memcpy(out, t->data, *t->size);
+    return *t->size;
+}
+
+/* Append a text without its #include "..." lines: what they name is there already, but for the
+ * books. */
+static size_t append(char *out, const text *t, bool has_books) {
+    static const char include[] = "#include \"", book[] = "#include \"perigee/grids.def\"";
     size_t at = 0;
     for (size_t i = 0; i < *t->size;) {
         const char *line = (const char *)t->data + i, *end = memchr(line, '\n', *t->size - i);
         size_t n = end ? (size_t)(end - line) + 1 : *t->size - i;
         i += n;
+        if (has_books && n >= sizeof book && memcmp(line, book, sizeof book - 1) == 0)
+            at += copy(out + at, &books);
         if (n > sizeof include && memcmp(line, include, sizeof include - 1) == 0) continue;
         memcpy(out + at, line, n);
         at += n;
@@ -162,8 +183,11 @@ static size_t append(char *out, const text *t) {
 
 /* Everything that decides the binary, as one block that ends with the source and a NUL; the caller
  * frees it. */
-static char *key_of(peri_dev *d, const file *f, const char *options, size_t *n, char **source) {
+static char *key_of(peri_dev *d, const file *f, const ocl_variant *v, const char *options,
+                    size_t *n, char **source) {
+    bool has_books = wants_books(f, v);
     size_t at = strlen(d->identity) + 1, room = at + OPTIONS_BYTES + 32;
+    if (has_books) room += *books.size;
     for (int i = 0; i < TEXTS && f->text[i].data; i++)
         room += *f->text[i].size;
     char *key = d->host->alloc(room, 8, -1);
@@ -172,7 +196,7 @@ static char *key_of(peri_dev *d, const file *f, const char *options, size_t *n, 
     at += (size_t)snprintf(key + at, room - at, "%s\n%s\n", f->name, options);
     *source = key + at;
     for (int i = 0; i < TEXTS && f->text[i].data; i++)
-        at += append(key + at, &f->text[i]);
+        at += append(key + at, &f->text[i], has_books);
     key[at++] = 0;
     *n = at;
     return key;
@@ -184,7 +208,7 @@ static int32_t make_program(peri_dev *d, const file *f, const ocl_variant *v, cl
     size_t n;
     int32_t st = PERI_OK;
     options_of(d, f, v, options);
-    char *key = key_of(d, f, options, &n, &source);
+    char *key = key_of(d, f, v, options, &n, &source);
     if (!key) return peri_plugin_fail(e, PERI_E_NOMEM, "no memory to build kernel %s", f->name);
     *out = from_cache(d, f, options, key, n);
     if (!*out) {

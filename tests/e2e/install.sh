@@ -5,11 +5,11 @@
 prefix=$tmp/prefix
 cmake --install "$BINARY_DIR" --prefix "$prefix" >"$tmp/log" 2>&1 || { cat "$tmp/log"; fail "cmake --install"; finish; }
 for f in bin/perigee include/perigee/perigee.h include/perigee/plugin.h include/perigee/types.h include/perigee/op.def \
-    include/perigee/dtype.def "$LIBDIR/pkgconfig/perigee.pc" "$LIBDIR/perigee/0/plugins/cpu.so" share/perigee/arch/llama.lua; do
+    include/perigee/dtype.def include/perigee/grids.def "$LIBDIR/pkgconfig/perigee.pc" "$LIBDIR/perigee/0/plugins/cpu.so" share/perigee/arch/llama.lua; do
     n_check=$((n_check + 1))
     [ -e "$prefix/$f" ] || fail "$f is not installed"
 done
-is "$(find "$prefix/include" -type f | wc -l)" 5
+is "$(find "$prefix/include" -type f | wc -l)" 6
 
 export PKG_CONFIG_PATH=$prefix/$LIBDIR/pkgconfig
 flags=$(pkg-config --cflags --libs perigee)

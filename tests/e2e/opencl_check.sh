@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # perigee plugin-check of the OpenCL plugin.  Compiling every kernel for every type takes a minute of two cores, so here only
-# some operations and the small model, and with PERI_LONG (./check --long) all stages.
+# some operations, each type once, and the small model, and with PERI_LONG (./check --long) all stages.
 . "$(dirname "$0")/harness.sh"
 plugin=$BINARY_DIR/$LIBDIR/perigee/0/plugins/opencl.so
 [ -f "$plugin" ] || { echo "skipped: built without CL/cl.h"; exit 77; }
@@ -22,6 +22,8 @@ for op in ADD KV_APPEND ROUTE ROPE; do
     run plugin-check "$plugin" --only ops --only invariance --only lifecycle --op $op --timeout 60
     has "$out" passed
 done
+run plugin-check "$plugin" --only ops --op EMBED --timeout 60 # every weight type
+has "$out" passed
 run plugin-check "$plugin" --only load --only describe --only model --timeout 60 --json
 python3 - "$tmp/out" <<'PYTHON' || fail "plugin-check of opencl"
 import json, sys

@@ -2,12 +2,14 @@
  *
  * opencl_layer.c - a layer of the OpenCL loader (OPENCL_LAYERS) that makes a working driver run out
  * of memory: FAIL_BUFFER=N refuses the N-th buffer and all later ones, FAIL_KERNEL=N the N-th
- * launch of a kernel and all later ones.
+ * launch of a kernel and all later ones; and one whose compiler fails: FAIL_BUILD=TEXT refuses
+ * programs that hold TEXT in their options.
  *
  * Budget: parameters - the signature of a launch is OpenCL's. */
 #define CL_TARGET_OPENCL_VERSION 120
 #include <CL/cl_layer.h>
 #include <stdlib.h>
+#include <string.h>
 
 static const cl_icd_dispatch *real;
 static cl_icd_dispatch mine;
@@ -31,6 +33,13 @@ static cl_int enqueue(cl_command_queue q, cl_kernel k, cl_uint n_dim, const size
     return real->clEnqueueNDRangeKernel(q, k, n_dim, first, global, local, n_event, before, event);
 }
 
+static cl_int build(cl_program p, cl_uint n, const cl_device_id *device, const char *options,
+                    void(CL_CALLBACK *done)(cl_program, void *), void *user) {
+    const char *text = getenv("FAIL_BUILD");
+    if (text && options && strstr(options, text)) return CL_BUILD_PROGRAM_FAILURE;
+    return real->clBuildProgram(p, n, device, options, done, user);
+}
+
 __attribute__((visibility("default"))) cl_int clGetLayerInfo(cl_layer_info what, size_t room,
                                                              void *out, size_t *n) {
     if (what != CL_LAYER_API_VERSION) return CL_INVALID_VALUE;
@@ -48,6 +57,7 @@ clInitLayer(cl_uint n, const cl_icd_dispatch *target, cl_uint *n_out, const cl_i
     mine = *target;
     mine.clCreateBuffer = create_buffer;
     mine.clEnqueueNDRangeKernel = enqueue;
+    mine.clBuildProgram = build;
     *n_out = sizeof mine / sizeof mine.clGetPlatformIDs;
     *out = &mine;
     return CL_SUCCESS;
