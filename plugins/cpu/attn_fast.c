@@ -15,7 +15,7 @@
  * calls: m' = max(m, mc), l' = fma(l, e^(m - m'), lc e^(mc - m')), o likewise.  Keys that a row
  * does not see are left out, not multiplied by zero: their values may be infinite or not yet
  * written. */
-#include "attn_widen.h"
+#include "attn_few.h"
 
 /* Rows and vectors held in registers: of logits (8 x 2 of 32 registers, or 2 x 2 pairs of 16), and
  * of values. */
@@ -26,7 +26,7 @@ enum { SCORE_ROWS = 2, SCORE_VECS = 2, VALUE_ROWS = 2, VALUE_VECS = 2 };
 #else
 enum { SCORE_ROWS = 1, SCORE_VECS = 1, VALUE_ROWS = 1, VALUE_VECS = 1 };
 #endif
-enum { SUB = ATTN_SUB, LINE = 64 };
+enum { SUB = ATTN_SUB };
 
 /* e^z for z <= 0, to 2 ulp.  Logits further below the largest weigh exactly 0; so masked ones do,
  * and no weight is denormal, which lets one power of two serve: z = n ln 2 + r, |r| <= 0.35, e^r by
@@ -46,24 +46,6 @@ SIMD_FN v16 weight_of(v16 z) {
 
 static int32_t pad16(int32_t n) {
     return (n + 15) & ~15;
-}
-
-/* Where the widening of one block asks for memory of the next: rows j .. end - 1, `bytes` of each,
- * a few lines at a time, so that the requests do not crowd out the loads of the block at work. */
-typedef struct ahead {
-    const uint8_t *const *row;
-    size_t bytes, at;
-    int32_t j, end;
-} ahead;
-
-SIMD_FN void ahead_step(ahead *p, int n_line) {
-    for (int n = 0; n < n_line && p->j < p->end; n++) {
-        __builtin_prefetch(p->row[p->j] + p->at, 0, 2);
-        p->at += LINE;
-        if (p->at < p->bytes) continue;
-        p->at = 0;
-        p->j++;
-    }
 }
 
 /* 16 keys of dk elements transposed to out f32 [pad16(dk)][16]; key[k] NULL: zeros. */
@@ -118,20 +100,6 @@ SIMD_FN void widen_values_of(uint16_t dtype, const attn_chunk *c, int32_t g, int
             v16_store(out + i, load_pool(dtype, v, i, 16));
         if (i < c->dv) v16_store(out + i, load_pool(dtype, v, i, c->dv - i));
     }
-}
-
-/* The g-th share of keys j0 .. j0 + SUB - 1, all heads of a key at once: they lie side by side. */
-static ahead ahead_of(const uint8_t *const *row, const attn_chunk *c, size_t bytes, int32_t g,
-                      int32_t j0) {
-    int32_t lo = j0 + SUB * g / c->n_head, hi = j0 + SUB * (g + 1) / c->n_head;
-    return (ahead){row, bytes * (size_t)c->n_head, 0, lo < c->lo ? c->lo : lo,
-                   hi > c->hi ? c->hi : hi};
-}
-
-/* Lines to ask for at each of n_step steps. */
-static int lines_each(const ahead *p, int32_t n_step) {
-    int64_t lines = (int64_t)(p->end - p->j) * (int64_t)((p->bytes + LINE - 1) / LINE);
-    return lines <= 0 ? 0 : (int)(n_step > 0 ? (lines + n_step - 1) / n_step : lines);
 }
 
 static void widen_keys(const attn_chunk *c, int32_t g, int32_t j0, float *kt, ahead *p) {
@@ -364,36 +332,96 @@ static void value_rows(const values *u, const attn_row *row, int n_row, const fl
         add_values(u, s + r * ATTN_CHUNK, o + r * n, last, smaller(row[r].hi, end), 1);
 }
 
+/* ---- few rows ---- */
+
+#define FEW_EACH(CALL)                                                                             \
+    do {                                                                                           \
+        if (c->n_row == 1)                                                                         \
+            CALL(1);                                                                               \
+        else if (c->n_row == 2)                                                                    \
+            CALL(2);                                                                               \
+        else if (c->n_row == 3)                                                                    \
+            CALL(3);                                                                               \
+        else                                                                                       \
+            CALL(4);                                                                               \
+    } while (0)
+static void few_score_f16(const attn_chunk *c, int32_t g, const attn_row *row, int32_t j, float *s,
+                          ahead *p) {
+#define CALL(n_row) few_score(PERI_CPU_F16, c, g, row, j, s, p, n_row)
+    FEW_EACH(CALL);
+#undef CALL
+}
+static void few_values_f16(const attn_chunk *c, int32_t g, int32_t lo, int32_t hi, const float *s,
+                           float *o) {
+#define CALL(n_row) few_values(PERI_CPU_F16, c, g, lo, hi, s, o, n_row)
+    FEW_EACH(CALL);
+#undef CALL
+}
+
+/* attn_few.h pays: few rows per head, which all see the chunk's keys. */
+static int is_few(const attn_chunk *c, const attn_row *row) {
+    if (!PERI_SIMD || c->n_row > FEW_ROWS || c->dtype != PERI_CPU_F16) return 0;
+    for (int32_t r = 0; r < c->n_row * c->n_head; r++)
+        if (row[r].lo != c->lo || row[r].hi != c->hi) return 0;
+    return 1;
+}
+
 /* ---- the chunk ---- */
+
+/* Products of all rows with keys j .. j + SUB - 1, which serve head after head. */
+static void score_block(const attn_chunk *c, const attn_row *row, int32_t j, int few,
+                        const attn_space *a) {
+    for (int32_t g = 0; g < c->n_head; g++) {
+        int32_t first = g * c->n_row, end = first + c->n_row;
+        ahead next = j + SUB < c->hi ? ahead_of(c->k, c, c->k_bytes, g, j + SUB)
+                                     : ahead_of(c->v, c, c->v_bytes, g, c->lo / SUB * SUB);
+        if (few) {
+            few_score_f16(c, g, row + first, j, a->s + first * ATTN_CHUNK, &next);
+            continue;
+        }
+        widen_keys(c, g, j, a->wide, &next);
+        for (int32_t r = first, n; r < end; r += n)
+            score_rows(a->wide, c->dk, row + r, n = take_rows(end - r, SCORE_ROWS), j,
+                       a->s + r * ATTN_CHUNK);
+    }
+}
+
+/* Their values, weighted, join o. */
+static void value_block(const attn_chunk *c, const attn_row *row, int32_t j, int few, float *o,
+                        const attn_space *a) {
+    int32_t dvp = pad16(c->dv);
+    for (int32_t g = 0; g < c->n_head; g++) {
+        int32_t first = g * c->n_row, end = first + c->n_row;
+        ahead next = ahead_of(c->v, c, c->v_bytes, g, j + SUB);
+        if (few) {
+            ahead_step(&next, lines_each(&next, 1));
+            few_values_f16(c, g, larger(j, c->lo), smaller(j + SUB, c->hi),
+                           a->s + first * ATTN_CHUNK, o + first * dvp);
+            continue;
+        }
+        values u = {a->wide, j, dvp};
+        widen_values(c, g, j, a->wide, &next);
+        for (int32_t r = first, n; r < end; r += n)
+            value_rows(&u, row + r, n = take_rows(end - r, VALUE_ROWS), a->s + r * ATTN_CHUNK,
+                       o + r * dvp);
+    }
+}
 
 static void chunk(const attn_chunk *c, const attn_row *row, const attn_part *out,
                   const attn_space *a) {
-    int32_t dvp = pad16(c->dv), n_row = c->n_row, total = n_row * c->n_head;
+    int32_t total = c->n_row * c->n_head;
+    int few = is_few(c, row);
     for (int32_t j = c->lo / SUB * SUB; j < c->hi; j += SUB)
-        for (int32_t g = 0; g < c->n_head; g++) {
-            ahead next = j + SUB < c->hi ? ahead_of(c->k, c, c->k_bytes, g, j + SUB)
-                                         : ahead_of(c->v, c, c->v_bytes, g, c->lo / SUB * SUB);
-            widen_keys(c, g, j, a->wide, &next);
-            for (int32_t r = g * n_row, end = r + n_row, n; r < end; r += n)
-                score_rows(a->wide, c->dk, row + r, n = take_rows(end - r, SCORE_ROWS), j,
-                           a->s + r * ATTN_CHUNK);
-        }
+        score_block(c, row, j, few, a);
     for (int32_t r = 0; r < total; r++) {
         out->m[r] = -INFINITY;
         out->l[r] = 0.0f;
         if (row[r].lo < row[r].hi)
             out->m[r] = softmax_row(&row[r], c->scale, c->cap, a->s + r * ATTN_CHUNK, &out->l[r]);
     }
-    memset(out->o, 0, (size_t)(total * dvp) * sizeof *out->o);
+    memset(out->o, 0, (size_t)(total * pad16(c->dv)) * sizeof *out->o);
     for (int32_t j = c->lo / SUB * SUB; j < c->hi; j += SUB)
-        for (int32_t g = 0; g < c->n_head; g++) {
-            values u = {a->wide, j, dvp};
-            ahead next = ahead_of(c->v, c, c->v_bytes, g, j + SUB);
-            widen_values(c, g, j, a->wide, &next);
-            for (int32_t r = g * n_row, end = r + n_row, n; r < end; r += n)
-                value_rows(&u, row + r, n = take_rows(end - r, VALUE_ROWS), a->s + r * ATTN_CHUNK,
-                           out->o + r * dvp);
-        }
+        value_block(c, row, j, few, out->o, a);
 }
 
 /* Visible keys whose logits are all -infinity weigh nothing, like no keys. */

@@ -6,9 +6,10 @@
  * keys of a token for several neighbouring key/value heads (all of them when there are chunks
  * enough for all workers), whose rows lie side by side, and all query heads of a group share the
  * read.  An item leaves a part (m, l, o) for each row; when a wave of UNITS chunks is done, the
- * parts of a row are merged into its total in rising order of chunks.  That is the order of
- * attn_tiles.c, so neither waves nor workers enter a result.  A wave bounds the memory, which
- * therefore depends on the heads and not on the context: long contexts take several waves. */
+ * parts of a row are merged into its total in rising order of chunks; where there is one chunk
+ * only, by the item itself.  That is the order of attn_tiles.c, so neither waves nor workers enter
+ * a result.  A wave bounds the memory, which therefore depends on the heads and not on the context:
+ * long contexts take several waves. */
 #include "attn.h"
 
 enum { UNITS = 64, ITEMS_PER_WORKER = 4 };
@@ -17,6 +18,7 @@ enum { UNITS = 64, ITEMS_PER_WORKER = 4 };
 typedef struct unit {
     int32_t token, base, ordinal; /* base: first key; ordinal: which of the tokens with keys */
     int is_last;                  /* no later chunk of the token has keys it sees */
+    int is_only; /* nor has an earlier one: the item that has the part finishes it */
 } unit;
 
 typedef struct wave {
@@ -24,6 +26,7 @@ typedef struct wave {
     unit unit[UNITS];
     int32_t n_unit, n_step;  /* n_step: items of a unit, each of n_head heads or the rest */
     int32_t n_head, n_token; /* n_token: tokens with keys so far */
+    int32_t n_merge;         /* units with a part to be merged */
     float *part, *total;     /* [UNITS] each; token i has total i mod UNITS */
 } wave;
 
@@ -67,10 +70,10 @@ static attn_part slot(const attn_job *a, float *p, int32_t i) {
     return attn_part_at(a, p + (size_t)i * attn_part_floats(a, a->n_head), a->n_head);
 }
 
-static void run_item(void *arg, uint32_t i, uint32_t worker) {
+static void run_item(void *arg, uint32_t index, uint32_t worker) {
     const wave *w = arg;
     const attn_job *a = w->a;
-    int32_t k = (int32_t)i / w->n_step, g = (int32_t)i % w->n_step * w->n_head;
+    int32_t k = (int32_t)index / w->n_step, g = (int32_t)index % w->n_step * w->n_head;
     int32_t n_head = a->n_kv_head - g < w->n_head ? a->n_kv_head - g : w->n_head;
     const unit *u = &w->unit[k];
     space s = space_of(a, cpu_scratch(a->d, worker));
@@ -81,6 +84,12 @@ static void run_item(void *arg, uint32_t i, uint32_t worker) {
     attn_chunk_bounds(s.chunk, s.row, s.seen, u->base);
     attn_find_keys(a, u->token, g, u->base, s.chunk);
     a->isa->chunk(s.chunk, s.row, &out, &s.at);
+    if (!u->is_only) return;
+    attn_part total = rows_from(a, slot(a, w->total, u->ordinal % UNITS), g * a->n_group);
+    attn_part_clear(a, &total, n_head * a->n_group);
+    a->isa->merge(&total, &out, n_head * a->n_group, a->dv);
+    for (int32_t i = 0; i < n_head; i++)
+        attn_finish(a, &total, i * a->n_group, u->token, g + i);
 }
 
 /* Merge what the wave found for one token and one key/value head, and finish them if that is all.
@@ -93,7 +102,7 @@ static void merge_item(void *arg, uint32_t i, uint32_t worker) {
     attn_part total = rows_from(a, slot(a, w->total, ordinal % UNITS), row);
     (void)worker;
     for (int32_t k = 0; k < w->n_unit; k++) {
-        if (w->unit[k].ordinal != ordinal) continue;
+        if (w->unit[k].ordinal != ordinal || w->unit[k].is_only) continue;
         attn_part part = rows_from(a, slot(a, w->part, k), row);
         a->isa->merge(&total, &part, a->n_group, a->dv);
         if (w->unit[k].is_last) attn_finish(a, &total, 0, w->unit[k].token, g);
@@ -109,8 +118,8 @@ static void run_wave(wave *w) {
     w->n_head = (a->n_kv_head + w->n_step - 1) / w->n_step;
     w->n_step = (a->n_kv_head + w->n_head - 1) / w->n_head;
     cpu_parallel(a->d, (uint32_t)(w->n_unit * w->n_step), run_item, w);
-    cpu_parallel(a->d, (uint32_t)(tokens * a->n_kv_head), merge_item, w);
-    w->n_unit = 0;
+    if (w->n_merge) cpu_parallel(a->d, (uint32_t)(tokens * a->n_kv_head), merge_item, w);
+    w->n_unit = w->n_merge = 0;
 }
 
 /* The chunks of one token enter waves; full ones run.  A wave and what is left of its last token
@@ -120,10 +129,13 @@ static void add_token(wave *w, int32_t token) {
     attn_row row;
     attn_seen seen;
     attn_part total = slot(a, w->total, w->n_token % UNITS);
-    attn_part_clear(a, &total, a->n_head);
     attn_row_of(a, token, 0, &row, &seen);
+    if (seen.end - seen.first / ATTN_CHUNK * ATTN_CHUNK > ATTN_CHUNK || seen.first >= seen.end)
+        attn_part_clear(a, &total, a->n_head);
     for (int32_t base = seen.first / ATTN_CHUNK * ATTN_CHUNK; base < seen.end; base += ATTN_CHUNK) {
-        w->unit[w->n_unit++] = (unit){token, base, w->n_token, seen.end - base <= ATTN_CHUNK};
+        int is_last = seen.end - base <= ATTN_CHUNK, is_only = is_last && base <= seen.first;
+        w->unit[w->n_unit++] = (unit){token, base, w->n_token, is_last, is_only};
+        w->n_merge += !is_only;
         if (w->n_unit == UNITS) run_wave(w);
     }
     if (seen.first < seen.end)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * attn_widen.h - elements of the key and value pools as f32 vectors, and sixteen vectors
- * transposed, per instruction set.  Part of attn_fast.c. */
+ * attn_widen.h - elements of the key and value pools as f32 vectors, sixteen vectors transposed,
+ * per instruction set, and asking for memory ahead of its use.  Part of attn_fast.c. */
 #ifndef PERI_CPU_ATTN_WIDEN_H
 #define PERI_CPU_ATTN_WIDEN_H
 
@@ -101,5 +101,42 @@ SIMD_FN void transpose(v16 r[16]) {
         }
 }
 #endif
+
+/* ---- memory ahead ---- */
+
+enum { LINE = 64 };
+
+/* Where the widening of one block asks for memory of the next: rows j .. end - 1, `bytes` of each,
+ * a few lines at a time, so that the requests do not crowd out the loads of the block at work. */
+typedef struct ahead {
+    const uint8_t *const *row;
+    size_t bytes, at;
+    int32_t j, end;
+} ahead;
+
+SIMD_FN void ahead_step(ahead *p, int n_line) {
+    for (int n = 0; n < n_line && p->j < p->end; n++) {
+        __builtin_prefetch(p->row[p->j] + p->at, 0, 2);
+        p->at += LINE;
+        if (p->at < p->bytes) continue;
+        p->at = 0;
+        p->j++;
+    }
+}
+
+/* The g-th share of keys j0 .. j0 + ATTN_SUB - 1, all heads of a key at once: they lie side by
+ * side. */
+static ahead ahead_of(const uint8_t *const *row, const attn_chunk *c, size_t bytes, int32_t g,
+                      int32_t j0) {
+    int32_t lo = j0 + ATTN_SUB * g / c->n_head, hi = j0 + ATTN_SUB * (g + 1) / c->n_head;
+    return (ahead){row, bytes * (size_t)c->n_head, 0, lo < c->lo ? c->lo : lo,
+                   hi > c->hi ? c->hi : hi};
+}
+
+/* Lines to ask for at each of n_step steps. */
+static int lines_each(const ahead *p, int32_t n_step) {
+    int64_t lines = (int64_t)(p->end - p->j) * (int64_t)((p->bytes + LINE - 1) / LINE);
+    return lines <= 0 ? 0 : (int)(n_step > 0 ? (lines + n_step - 1) / n_step : lines);
+}
 
 #endif

@@ -23,7 +23,7 @@ typedef struct vec_isa {
     void (*to_f16)(const float *x, uint16_t *y, int64_t n);
 } vec_isa;
 
-enum { ATTN_CHUNK = 256, ATTN_SUB = 32, ATTN_ROWS_MAX = 256, ATTN_D_MAX = 1024 };
+enum { ATTN_CHUNK = 256, ATTN_SUB = 64, ATTN_ROWS_MAX = 256, ATTN_D_MAX = 1024 };
 
 /* Keys of one sequence in a chunk: those that some row sees, lo <= j < hi, counted in the chunk;
  * and n_head neighbouring key/value heads, for each of which n_row query rows ask. */
