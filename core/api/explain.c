@@ -238,3 +238,12 @@ peri_status peri_model_explain(const peri_model *m, char **json, peri_error *err
     peri_doc_put(&d, d.root, "notes", notes);
     return peri_doc_finish(&d, json, err);
 }
+
+void peri_model_predict(const peri_model *m, uint32_t n_prompt, uint32_t n_held, double *pp_tps,
+                        double *tg_tps) {
+    *pp_tps = *tg_tps = 0;
+    if (!m->engine || n_prompt > INT32_MAX) return;
+    if (!m->engine->is_served) peri_engine_measure(m->engine);
+    *pp_tps = peri_engine_predicted_prompt_tps(m->engine, (int32_t)n_prompt);
+    *tg_tps = peri_engine_predicted_tps(m->engine, n_held);
+}

@@ -24,7 +24,7 @@ void peri_engine_measure(const peri_engine *e) {
                                   e->reads.n_type, false);
 }
 
-/* What a step is predicted for: one token after n_key others, or n_tok tokens from the first on. */
+/* What a step is predicted for: n_tok tokens after n_key others. */
 typedef struct prediction {
     const peri_engine *e;
     const peri_plan *p;
@@ -67,7 +67,8 @@ static void add_attention(prediction *r, uint32_t d, const peri_op *o) {
     const peri_arch_layer *l = &a->layer[o->layer];
     double width = a->d_k + a->d_v, n = r->n_tok;
     if (n > 1) {
-        add(r, (double)l->n_head * width * n * (n + 1) / 2, r->figures[d]->attn_gmacs * 1e9);
+        double keys = n * ((double)r->n_key + (n + 1) / 2);
+        add(r, (double)l->n_head * width * keys, r->figures[d]->attn_gmacs * 1e9);
         return;
     }
     double gbps = r->device[d].kv_gbps > 0 ? r->device[d].kv_gbps : r->device[d].gbps;
@@ -116,7 +117,15 @@ double peri_engine_predicted_tps(const peri_engine *e, uint64_t n_key) {
     return s > 0 ? 1 / s : 0;
 }
 
+/* A prompt is computed in steps of at most n_batch tokens. */
 double peri_engine_predicted_prompt_tps(const peri_engine *e, int32_t n_tok) {
-    double s = n_tok > 1 ? predict(e, PERI_PLAN_PREFILL, n_tok, 0) : 0;
-    return s > 0 ? n_tok / s : 0;
+    double sum = 0;
+    for (int32_t done = 0, n; done < n_tok; done += n) {
+        n = n_tok - done < e->o.n_batch ? n_tok - done : e->o.n_batch;
+        double s = predict(e, n > PERI_DECODE_TOKENS ? PERI_PLAN_PREFILL : PERI_PLAN_DECODE, n,
+                           (uint64_t)done);
+        if (s <= 0) return 0;
+        sum += s;
+    }
+    return sum > 0 ? n_tok / sum : 0;
 }
