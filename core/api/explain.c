@@ -119,7 +119,7 @@ static json_t *candidates_json(peri_doc *d, const peri_engine *e) {
     for (size_t i = 0; i < peri_registry_n_device(e->registry); i++) {
         char why[240];
         json_t *c = json_object();
-        peri_place_note(e->registry, &e->choice, i, peri_gguf_file_bytes(e->g), why, sizeof why);
+        peri_place_note(e->registry, &e->choice, i, &e->reads, why, sizeof why);
         for (uint32_t k = 0; k < e->n_device; k++)
             if (e->device[k].index == i && i != e->choice.device)
                 snprintf(why, sizeof why, "%s",
@@ -178,6 +178,21 @@ static json_t *memory_json(peri_doc *d, const peri_engine *e) {
     return memory;
 }
 
+/* What the placement and the predictions go by, and where it comes from. */
+static json_t *figures_json(peri_doc *d, const peri_engine *e, json_t *notes) {
+    json_t *list = json_array();
+    for (uint32_t k = 0; k < e->n_device; k++) {
+        size_t i = e->device[k].index;
+        const char *why = peri_registry_figures(e->registry, i)->why;
+        char note[260];
+        if (!peri_registry_figure_rows(e->registry, i, &e->reads, list)) d->failed = true;
+        if (!*why) continue;
+        snprintf(note, sizeof note, "device %s was not measured: %s", name_of(e, k), why);
+        peri_doc_append(d, notes, peri_doc_cstr(note));
+    }
+    return list;
+}
+
 /* Copies between devices in a step of one token. */
 static json_t *crossings_json(peri_doc *d, const peri_engine *e) {
     static const int32_t one[PERI_NSYM] = {1, 1, 1, 1, 1, 1, 1, 1};
@@ -198,6 +213,7 @@ peri_status peri_model_explain(const peri_model *m, char **json, peri_error *err
     peri_doc d = {.root = json_object()};
     uint64_t token_bytes = peri_weights_token_bytes(e->weights);
     json_t *notes = json_array();
+    if (!e->is_served) peri_engine_measure(e);
     peri_doc_put(&d, d.root, "device", peri_doc_cstr(e->names));
     peri_doc_put(&d, d.root, "isa", peri_doc_cstr(peri_model_isa(m)));
     peri_doc_put(&d, d.root, "why", peri_doc_cstr(e->choice.why));
@@ -212,10 +228,22 @@ peri_status peri_model_explain(const peri_model *m, char **json, peri_error *err
                  json_integer((json_int_t)peri_weights_token_macs(e->weights)));
     peri_doc_put(&d, d.root, "kv_bytes_per_token",
                  json_integer((json_int_t)peri_kv_token_bytes(e)));
-    double tps = peri_engine_predicted_tps(e);
+    peri_doc_put(&d, d.root, "figures", figures_json(&d, e, notes));
+    double tps = peri_engine_predicted_tps(e, 0);
     peri_doc_put(&d, d.root, "predicted_tg_tps", tps > 0 ? json_real(tps) : json_null());
+    tps = peri_engine_predicted_prompt_tps(e, e->o.n_batch);
+    peri_doc_put(&d, d.root, "predicted_pp_tps", tps > 0 ? json_real(tps) : json_null());
     for (uint32_t i = 0; i < peri_topology_n_note(m->rt->topology); i++)
         peri_doc_append(&d, notes, peri_doc_cstr(peri_topology_note(m->rt->topology, i)));
     peri_doc_put(&d, d.root, "notes", notes);
     return peri_doc_finish(&d, json, err);
+}
+
+void peri_model_predict(const peri_model *m, uint32_t n_prompt, uint32_t n_held, double *pp_tps,
+                        double *tg_tps) {
+    *pp_tps = *tg_tps = 0;
+    if (!m->engine || n_prompt > INT32_MAX) return;
+    if (!m->engine->is_served) peri_engine_measure(m->engine);
+    *pp_tps = peri_engine_predicted_prompt_tps(m->engine, (int32_t)n_prompt);
+    *tg_tps = peri_engine_predicted_tps(m->engine, n_held);
 }

@@ -13,6 +13,8 @@
 #include "base/log.h"
 #include "base/status.h"
 #include "check/check.h"
+#include "model/dtype.h"
+#include "run/calibrate.h"
 
 #include "base/compiler.h"
 
@@ -96,7 +98,8 @@ static peri_status find_plugins(peri_runtime *rt, const peri_runtime_options *o,
                                 .n_thread = o->n_thread,
                                 .option = setting,
                                 .option_user = rt,
-                                .is_pinned = o->is_pinned || o->is_strict};
+                                .is_pinned = o->is_pinned || o->is_strict,
+                                .measure = peri_calibrate};
     return peri_registry_new(&ro, &rt->registry, err);
 }
 
@@ -157,6 +160,30 @@ peri_load_env peri_runtime_load_env(peri_runtime *rt, peri_spec_source *source) 
 
 peri_status peri_runtime_devices(const peri_runtime *rt, char **json, peri_error *err) {
     return peri_registry_to_json(rt->registry, json, err);
+}
+
+/* Types that most model files are made of; a device keeps those it was measured for before. */
+peri_status peri_runtime_calibrate(peri_runtime *rt, peri_error *err) {
+    static const uint32_t common[] = {PERI_DT_Q4_0, PERI_DT_Q4_K, PERI_DT_Q8_0, PERI_DT_F16};
+    enum { N_COMMON = sizeof common / sizeof *common };
+    const char *how = setting(rt, "place.figures");
+    if (how && !strcmp(how, "declared"))
+        return peri_fail(err, PERI_E_INVALID,
+                         "nothing is measured: setting place.figures is \"declared\"");
+    for (size_t i = 0; i < peri_registry_n_device(rt->registry); i++) {
+        const peri_figures *f = peri_registry_figures(rt->registry, i);
+        uint32_t dtype[N_COMMON + PERI_FIGURE_TYPES], n = 0;
+        for (uint32_t k = 0; k < f->n_type; k++)
+            dtype[n++] = f->type[k].dtype;
+        for (uint32_t k = 0; k < N_COMMON; k++)
+            if (!peri_figures_type(f, common[k])) dtype[n++] = common[k];
+        uint32_t first = n > PERI_FIGURE_TYPES ? n - PERI_FIGURE_TYPES : 0;
+        peri_registry_measure(rt->registry, i, NULL, dtype + first, n - first, true);
+        if (!peri_registry_device(rt->registry, i)->is_usable || !*f->why) continue;
+        peri_log(PERI_LOG_WARN, "device %s was not measured: %s",
+                 peri_registry_device(rt->registry, i)->info.name, f->why);
+    }
+    return PERI_OK;
 }
 
 peri_status peri_runtime_arch(const peri_runtime *rt, const char *name, char **text,

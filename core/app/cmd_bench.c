@@ -242,7 +242,8 @@ typedef struct ceilings {
     peri_ceiling top;
     double pp_macs;  /* multiplications with weights for a token of a prompt */
     double tg_bytes; /* read in one step of generation: weights once, keys and values of all */
-    double rss_mib;  /* from before the measuring */
+    double pp_tps, tg_tps; /* predicted; 0 = not known */
+    double rss_mib;        /* from before the measuring */
     int64_t threads;
 } ceilings;
 
@@ -265,6 +266,8 @@ static bool find_ceilings(const bench *w, const peri_target *t, int64_t threads,
     out->tg_bytes = number_of(root, "bytes_per_token") +
                     number_of(root, "kv_bytes_per_token") * held * (double)o->b;
     json_decref(root);
+    if (o->b == 1 && o->d == 0)
+        peri_model_predict(t->model, (uint32_t)o->p, (uint32_t)held, &out->pp_tps, &out->tg_tps);
     if (peri_ceiling_measure(threads, peri_model_isa(t->model), &out->top)) return true;
     return peri_out_fail("no memory or threads to measure what the machine could do"), false;
 }
@@ -296,6 +299,13 @@ static void json_ceilings(const bench *w, const ceilings *c) {
     print_list("pp_unit_fraction", x, o->p ? (size_t)o->r : 0);
 }
 
+static void json_prediction(const char *name, double tps) {
+    if (tps > 0)
+        printf("\"%s\": %.3f, ", name, tps);
+    else
+        printf("\"%s\": null, ", name);
+}
+
 static void report_json(const bench *w, const peri_target *t, const ceilings *c) {
     const bench_opts *o = w->o;
     size_t r = (size_t)o->r;
@@ -314,14 +324,16 @@ static void report_json(const bench *w, const peri_target *t, const ceilings *c)
         printf("\"first_token_ms\": %.3f, ", spread_of(w->first_ms, r).median);
     else
         fputs("\"first_token_ms\": null, ", stdout);
+    json_prediction("predicted_pp_tps", o->p ? c->pp_tps : 0);
+    json_prediction("predicted_tg_tps", o->n ? c->tg_tps : 0);
     json_ceilings(w, c);
     printf("\"rss_mib\": %.1f, \"cached_tokens\": %llu}\n", c->rss_mib,
            (unsigned long long)cached_tokens(w));
 }
 
-/* fraction, of: NULL where there is none. */
+/* predicted: 0, of: NULL where there is none. */
 static void add_row(peri_table *t, const char *what, const double *x, const bench_opts *o,
-                    double fraction, const char *of) {
+                    double predicted, double fraction, const char *of) {
     spread s = spread_of(x, (size_t)o->r);
     peri_table_row(t);
     peri_table_cell(t, "%s", what);
@@ -330,6 +342,10 @@ static void add_row(peri_table *t, const char *what, const double *x, const benc
     peri_table_cell(t, "%.2f", s.median);
     peri_table_cell(t, "%.2f", s.least);
     peri_table_cell(t, "%.2f", s.most);
+    if (predicted > 0)
+        peri_table_cell(t, "%.2f", predicted);
+    else
+        peri_table_cell(t, "%s", "");
     if (of)
         peri_table_cell(t, "%.0f %% of %s", 100 * fraction, of);
     else
@@ -337,8 +353,8 @@ static void add_row(peri_table *t, const char *what, const double *x, const benc
 }
 
 static void report_text(const bench *w, const peri_target *t, const ceilings *c) {
-    static const char *const heads[] = {"test", "sequences", "depth",  "tokens/s",
-                                        "min",  "max",       "ceiling"};
+    static const char *const heads[] = {"test", "sequences", "depth",     "tokens/s",
+                                        "min",  "max",       "predicted", "ceiling"};
     const bench_opts *o = w->o;
     char what[48];
     printf("model        ");
@@ -350,19 +366,19 @@ static void report_text(const bench *w, const peri_target *t, const ceilings *c)
            (unsigned long long)o->seed, (long long)o->r, (unsigned long long)cached_tokens(w));
     if (o->p) printf("first token  %.1f ms\n", spread_of(w->first_ms, (size_t)o->r).median);
     putchar('\n');
-    peri_table *table_out = peri_table_new(7, heads);
+    peri_table *table_out = peri_table_new(8, heads);
     if (o->p && table_out) {
         snprintf(what, sizeof what, "prompt %lld", (long long)o->p);
-        add_row(table_out, what, w->pp_tps, o,
+        add_row(table_out, what, w->pp_tps, o, c->pp_tps,
                 c->top.unit ? unit_fraction(c, spread_of(w->pp_tps, (size_t)o->r).median) : 0,
                 c->top.unit);
     }
     if (o->n && table_out) {
         snprintf(what, sizeof what, "generate %lld", (long long)o->n);
-        add_row(table_out, what, w->tg_tps, o,
+        add_row(table_out, what, w->tg_tps, o, c->tg_tps,
                 read_fraction(c, o, spread_of(w->tg_tps, (size_t)o->r).median), "reading");
     }
-    peri_table_print(table_out, 0, 0x3e);
+    peri_table_print(table_out, 0, 0x7e);
 }
 
 /* The driver's arguments; NULL, after saying why, on failure. */
@@ -457,7 +473,8 @@ const peri_command peri_cmd_bench = {
         "memory the process held, file pages included.\n\n"
         "The JSON document has the members model, device, isa, threads, n_prompt, n_generate, "
         "batch, depth, seed, "
-        "pp_tps, tg_tps, read_gbps, tg_read_fraction, unit, unit_gmacs, "
+        "pp_tps, tg_tps, predicted_pp_tps, predicted_tg_tps, read_gbps, tg_read_fraction, unit, "
+        "unit_gmacs, "
         "pp_unit_fraction, load_ms, first_token_ms, rss_mib and cached_tokens.\n\n"
         "What the machine could do at best is measured after the repetitions, in the same "
         "threads: read_gbps, 1e9 bytes read per second; unit_gmacs, 1e9 8-bit "
@@ -467,6 +484,8 @@ const peri_command peri_cmd_bench = {
         "layer saw all keys); pp_unit_fraction the share of unit_gmacs that the products of the "
         "prompt with weights take (attention and the head do not count). The column `ceiling` "
         "shows the medians of both.\n\n"
+        "predicted is what the figures of the devices promise (see perigee explain and perigee "
+        "devices), for one sequence without depth; sampling does not count.\n\n"
         "With --sampler three chains of samplers take turns, -r rounds of -n tokens each, over "
         "the same made-up logits: one given "
         "by parameters, the same described as a list in Lua, and that with a sampling policy "

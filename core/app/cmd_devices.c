@@ -7,12 +7,14 @@
 #include "tree.h"
 
 typedef struct devices_opts {
-    bool is_json;
+    bool is_json, want_figures;
 } devices_opts;
 
 static const peri_opt table[] = {
     {"json", 0, PERI_OPT_FLAG, NULL, offsetof(devices_opts, is_json), 0, 0,
      "Print one JSON document."},
+    {"calibrate", 0, PERI_OPT_FLAG, NULL, offsetof(devices_opts, want_figures), 0, 0,
+     "Measure every device again first."},
 };
 
 static int run(const peri_args *args, void *values) {
@@ -22,7 +24,8 @@ static int run(const peri_args *args, void *values) {
     char *text = NULL;
     int status = PERI_EXIT_ERROR;
     if (!peri_target_runtime(&args->common, &t)) return status;
-    if (peri_runtime_devices(t.rt, &text, &e) != PERI_OK) {
+    bool ok = !o->want_figures || peri_runtime_calibrate(t.rt, &e) == PERI_OK;
+    if (!ok || peri_runtime_devices(t.rt, &text, &e) != PERI_OK) {
         peri_out_error(&e);
     } else if (o->is_json) {
         peri_out_json(text);
@@ -51,10 +54,17 @@ const peri_command peri_cmd_devices = {
             "Plugins are looked for in the files of --plugin, then in the folders of "
             "PERIGEE_PLUGIN_PATH or, without it, in "
             "$XDG_DATA_HOME/perigee/0/plugins and beside the library.\n\n"
+            "figures says how fast each device is: measured by running operations of its plugin, "
+            "when a placement first depended on it or with --calibrate, and kept in figures.json "
+            "of the cache folder until plugin, driver, device or number of threads change; else "
+            "what the plugin declares, or what is assumed. Without --calibrate this command "
+            "measures nothing. --set place.figures=declared measures nothing at all and goes by "
+            "what plugins declare.\n\n"
             "The SHA-256 of a plugin is recorded in $XDG_DATA_HOME/perigee/plugins.json before its "
             "code runs for the first time. A file that has changed since is reported once and "
             "recorded anew; with --pinned it is refused.",
-    .examples = "  perigee devices\n  perigee devices --json | jq .plugins\n",
+    .examples = "  perigee devices\n  perigee devices --calibrate\n"
+                "  perigee devices --json | jq .plugins\n",
     .opts = table,
     .n_opt = N_OPTS(table),
     .uses = PERI_USES_PLUGINS,

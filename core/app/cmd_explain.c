@@ -2,21 +2,33 @@
  *
  * cmd_explain.c - perigee explain: where a model would run, and why there. */
 #include "cmd.h"
+#include "explain_measure.h"
 #include "out.h"
 #include "target.h"
 #include "tree.h"
 
 typedef struct explain_opts {
     int64_t n_ctx;
-    bool is_json;
+    bool is_json, want_measure;
 } explain_opts;
 
 #define OFF(member) offsetof(explain_opts, member)
 static const peri_opt table[] = {
     {"ctx", 0, PERI_OPT_INT, "N", OFF(n_ctx), 1, 1 << 30,
      "Tokens of context. Default: what the model was trained for, as far as memory allows."},
+    {"measure", 0, PERI_OPT_FLAG, NULL, OFF(want_measure), 0, 0,
+     "Also run a prompt and a few tokens, and print predicted and measured tokens per second."},
     {"json", 0, PERI_OPT_FLAG, NULL, OFF(is_json), 0, 0, "Print one JSON document."},
 };
+
+static void print_json(const json_t *j) {
+    char *text = json_dumps(j, JSON_INDENT(2) | JSON_REAL_PRECISION(10));
+    if (text)
+        peri_out_json(text);
+    else
+        peri_out_fail("out of memory");
+    peri_json_free(text);
+}
 
 static int run(const peri_args *args, void *values) {
     const explain_opts *o = values;
@@ -24,24 +36,28 @@ static int run(const peri_args *args, void *values) {
     peri_target t;
     char *text = NULL;
     int status = PERI_EXIT_ERROR;
-    peri_model_options mo = {.size = sizeof mo, .n_ctx = (uint32_t)o->n_ctx};
+    json_t *j = NULL;
+    peri_model_options mo = {
+        .size = sizeof mo, .n_ctx = (uint32_t)o->n_ctx, .no_prefix_cache = o->want_measure};
+    if (o->want_measure) peri_interrupt_catch();
     if (!peri_target_open(&args->common, args->arg[0], &mo, &t)) return status;
-    if (peri_model_explain(t.model, &text, &e) != PERI_OK) {
+    if (peri_model_explain(t.model, &text, &e) != PERI_OK)
         peri_out_error(&e);
-    } else if (o->is_json) {
-        peri_out_json(text);
+    else
+        j = peri_out_parse("explain", text);
+    if (j && (!o->want_measure || peri_explain_measure(t.model, j))) {
         status = PERI_EXIT_OK;
-    } else {
-        json_t *j = peri_out_parse("explain", text);
-        if (j) {
+        if (o->is_json && !o->want_measure)
+            peri_out_json(text);
+        else if (o->is_json)
+            print_json(j);
+        else
             peri_tree_print(j, 0);
-            status = PERI_EXIT_OK;
-        }
-        json_decref(j);
     }
+    json_decref(j);
     peri_text_free(text);
     peri_target_close(&t);
-    return status;
+    return peri_interrupt_seen() ? PERI_EXIT_INTERRUPTED : status;
 }
 
 const peri_command peri_cmd_explain = {
@@ -54,11 +70,15 @@ const peri_command peri_cmd_explain = {
         "candidates and why not, which layers are wanted on which device (placement), which "
         "device runs each operation and with what numerics, what a device declined and who runs "
         "it instead (elsewhere) or in pieces (lowered), the copies between devices that a token "
-        "needs, the memory each device gives, and the predicted speed of generation. With "
+        "needs, the memory each device gives, how fast each device is and whether that was "
+        "measured, declared or assumed (figures), and the predicted tokens per second of "
+        "generation and of a prompt. Devices that were never measured are measured first, which "
+        "takes some tenths of a second each (see perigee devices). With --measure a prompt and "
+        "some tokens are run and the predictions for them stand beside what was measured. With "
         "--strict, a warning or a fallback, such as an operation that is not on the device it is "
         "wanted on, is an error.",
     .examples = "  perigee explain model.gguf\n  perigee explain model.gguf --device cpu --json\n"
-                "  perigee explain model.gguf --device opencl,cpu\n",
+                "  perigee explain model.gguf --device opencl,cpu --measure\n",
     .opts = table,
     .n_opt = N_OPTS(table),
     .uses = PERI_USES_PLUGINS | PERI_USES_MODEL,

@@ -127,14 +127,25 @@ void peri_plugin_identity(const struct stat *st, char *out, size_t room) {
              st->st_mtim.tv_nsec, (intmax_t)st->st_ctim.tv_sec, st->st_ctim.tv_nsec);
 }
 
+uint64_t peri_plugin_hash(uint64_t h, const char *text) {
+    for (const char *s = text ? text : "\1none"; *s; s++)
+        h = (h ^ (unsigned char)*s) * UINT64_C(0x100000001b3);
+    return h;
+}
+
 static bool is_text(const json_t *v, const char *expected) {
     return json_is_string(v) && strcmp(json_string_value(v), expected) == 0;
 }
 
+static uint64_t hash_option(uint64_t h, const char *key, const char *value) {
+    return peri_plugin_hash(peri_plugin_hash(peri_plugin_hash(h, key), "="), value);
+}
+
 /* Do all options that were asked for have the same values now? */
-static bool same_options(const json_t *asked, const peri_probe_options *o) {
+static bool same_options(const json_t *asked, const peri_probe_options *o, uint64_t *hash) {
     size_t i;
     json_t *pair;
+    *hash = PERI_HASH_START;
     if (!json_is_array(asked) || json_array_size(asked) > PERI_ASKED_MAX) return false;
     json_array_foreach(asked, i, pair) {
         const char *key = json_string_value(json_array_get(pair, 0));
@@ -142,6 +153,7 @@ static bool same_options(const json_t *asked, const peri_probe_options *o) {
         if (!peri_option_key_is_valid(key)) return false;
         const char *now = o->option(o->user, key);
         if (now == NULL ? !json_is_null(old) : !is_text(old, now)) return false;
+        *hash = hash_option(*hash, key, now);
     }
     return true;
 }
@@ -175,7 +187,7 @@ bool peri_cache_get(peri_cache *c, const char *path, const struct stat *st,
     json_t *entry = json_object_get(member(c->root, "plugins"), path);
     peri_plugin_identity(st, id, sizeof id);
     if (!is_text(json_object_get(entry, "id"), id) ||
-        !same_options(json_object_get(entry, "asked"), o))
+        !same_options(json_object_get(entry, "asked"), o, &r->options_hash))
         return false;
     json_t *answer = json_object_get(entry, "answer");
     if (answer != NULL) {
@@ -234,6 +246,13 @@ void peri_cache_put(peri_cache *c, const char *path, const struct stat *st,
     if (entry == NULL) return;
     if (old == NULL && json_object_size(plugins) >= ENTRY_MAX) json_object_clear(plugins);
     if (json_object_set_new(plugins, path, entry) == 0) c->is_changed = true;
+}
+
+uint64_t peri_plugin_options_hash(const peri_probe_result *r) {
+    uint64_t h = PERI_HASH_START;
+    for (uint32_t i = 0; i < r->n_asked; i++)
+        h = hash_option(h, r->asked[i].key, r->asked[i].value);
+    return h;
 }
 
 double peri_cache_bandwidth(peri_cache *c, const char *key) {

@@ -9,10 +9,10 @@
  *     predicted tokens/s = bandwidth in bytes/s / weight bytes per token.
  *
  * A device without enough memory is out; a native one comes before an emulated one whatever it
- * promises; a known bandwidth before an unknown one; then the order of the list decides.  Bandwidth
- * of host memory that no plugin states is measured, but only when there is something to compare it
- * with: the usual machine has one candidate and starts at once. What the user asks for by name goes
- * before all of this. */
+ * promises; a known bandwidth before an unknown one; then the order of the list decides.  What a
+ * plugin's own ops reach counts (figures.h), else what it declares, else for host memory what
+ * threads of ours read.  Measuring is for comparisons: the usual machine has one candidate and
+ * starts at once. What the user asks for by name goes before all of this. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -41,7 +41,10 @@ static bool is_host_memory(const peri_device *d) {
     return (d->info.flags & PERI_DEV_HOST_MEM) != 0;
 }
 
-static float bandwidth(const peri_registry *r, size_t i) {
+/* Measured by running ops, else declared, else that of the memory; 0 = unknown. */
+static float bandwidth(const peri_registry *r, size_t i, const peri_reads *reads) {
+    float gbps = (float)peri_figures_gbps(&r->figures[i], reads);
+    if (gbps > 0) return gbps;
     return r->device[i].info.mem_gbps > 0 ? r->device[i].info.mem_gbps : r->measured_gbps[i];
 }
 
@@ -53,24 +56,24 @@ static uint64_t room_for_weights(const peri_device *d) {
 }
 
 /* Why device i cannot be chosen at all; false when it can. */
-static bool is_out(const peri_registry *r, size_t i, uint64_t weight_bytes, char *why, size_t n) {
+static bool is_out(const peri_registry *r, size_t i, const peri_reads *reads, char *why, size_t n) {
     const peri_device *d = &r->device[i];
     uint64_t room = room_for_weights(d);
     if (!d->is_usable)
         snprintf(why, n, "%s", d->reason);
-    else if (room != 0 && weight_bytes > room)
+    else if (room != 0 && reads->bytes > room)
         snprintf(why, n, "not enough memory: needs %" PRIu64 " MiB, has %" PRIu64 " MiB",
-                 weight_bytes >> 20, room >> 20);
+                 reads->bytes >> 20, room >> 20);
     else
         return false;
     return true;
 }
 
 /* Is device a the better choice?  Both can be chosen. */
-static bool is_better(const peri_registry *r, size_t a, size_t b) {
+static bool is_better(const peri_registry *r, const peri_reads *reads, size_t a, size_t b) {
     bool a_emulated = is_emulated(&r->device[a]), b_emulated = is_emulated(&r->device[b]);
     if (a_emulated != b_emulated) return b_emulated;
-    float a_gbps = bandwidth(r, a), b_gbps = bandwidth(r, b);
+    float a_gbps = bandwidth(r, a, reads), b_gbps = bandwidth(r, b, reads);
     return a_gbps != b_gbps ? a_gbps > b_gbps : a < b;
 }
 
@@ -135,12 +138,12 @@ static double measure(const peri_registry *r, const peri_dev_info *info) {
     return gbps;
 }
 
-static void find_bandwidth(const peri_registry *r, size_t i) {
+/* Of the host's memory, where its plugin's ops cannot be measured. */
+static void find_host_bandwidth(peri_registry *r, size_t i) {
     const peri_device *d = &r->device[i];
     char key[256];
-    if (bandwidth(r, i) > 0 || !is_host_memory(d) || !peri_topology_is_thissystem(r->topology))
-        return;
     uint32_t node = peri_registry_node_of(r, &d->info);
+    if (!is_host_memory(d) || !peri_topology_is_thissystem(r->topology)) return;
     snprintf(key, sizeof key, "%s, node %u, %u threads", peri_topology_cpu_model(r->topology), node,
              peri_topology_threads(r->topology, node, r->n_thread, NULL, 0));
     double gbps = peri_cache_bandwidth(r->cache, key);
@@ -152,8 +155,16 @@ static void find_bandwidth(const peri_registry *r, size_t i) {
     r->measured_gbps[i] = (float)gbps;
 }
 
+static void find_bandwidth(peri_registry *r, const peri_reads *reads, size_t i) {
+    uint32_t dtype[PERI_FIGURE_TYPES];
+    for (uint32_t k = 0; k < reads->n_type; k++)
+        dtype[k] = reads->type[k].dtype;
+    peri_registry_measure(r, i, NULL, dtype, reads->n_type, false);
+    if (bandwidth(r, i, reads) <= 0) find_host_bandwidth(r, i);
+}
+
 /* Measure where a comparison depends on it: several candidates of the better class. */
-static void find_bandwidths(const peri_registry *r, const bool *is_candidate) {
+static void find_bandwidths(peri_registry *r, const peri_reads *reads, const bool *is_candidate) {
     for (int emulated = 0; emulated <= 1; emulated++) {
         size_t n = 0;
         for (size_t i = 0; i < r->n_device; i++)
@@ -161,7 +172,7 @@ static void find_bandwidths(const peri_registry *r, const bool *is_candidate) {
         if (n == 0) continue;
         for (size_t i = 0; n > 1 && i < r->n_device; i++)
             if (is_candidate[i] && is_emulated(&r->device[i]) == (emulated != 0))
-                find_bandwidth(r, i);
+                find_bandwidth(r, reads, i);
         return; /* the other class cannot win */
     }
 }
@@ -170,10 +181,10 @@ static void find_bandwidths(const peri_registry *r, const bool *is_candidate) {
  * ------------------------------------------------------------------------------------------ */
 
 /* The best candidate, or n_device. */
-static size_t best_of(const peri_registry *r, const bool *is_candidate) {
+static size_t best_of(const peri_registry *r, const peri_reads *reads, const bool *is_candidate) {
     size_t best = r->n_device;
     for (size_t i = 0; i < r->n_device; i++)
-        if (is_candidate[i] && (best == r->n_device || is_better(r, i, best))) best = i;
+        if (is_candidate[i] && (best == r->n_device || is_better(r, reads, i, best))) best = i;
     return best;
 }
 
@@ -189,10 +200,10 @@ static bool is_of_plugin(const peri_plugin_file *f, const char *name) {
 }
 
 /* Why nothing called `name` can be used. */
-static void why_not(const peri_registry *r, const char *name, uint64_t weight_bytes, char *why,
+static void why_not(const peri_registry *r, const char *name, const peri_reads *reads, char *why,
                     size_t n) {
     for (size_t i = 0; i < r->n_device; i++)
-        if (is_named(r, i, name) && is_out(r, i, weight_bytes, why, n)) return;
+        if (is_named(r, i, name) && is_out(r, i, reads, why, n)) return;
     for (size_t i = 0; i < r->n_file; i++) {
         const peri_plugin_file *f = &r->file[i].show;
         if (!is_of_plugin(f, name) || f->state == PERI_PLUGIN_USABLE) continue;
@@ -210,7 +221,7 @@ static void why_not(const peri_registry *r, const char *name, uint64_t weight_by
 
 /* The best device that goes by one of the wanted names, in their order.  `skipped` gets why earlier
  * ones were not. */
-static size_t best_wanted(const peri_registry *r, const char *wanted, uint64_t weight_bytes,
+static size_t best_wanted(peri_registry *r, const char *wanted, const peri_reads *reads,
                           bool *is_candidate, peri_text *skipped) {
     for (const char *s = wanted; *s != 0; s += *s == ',') {
         char name[64], why[BAD_REASON_BYTES];
@@ -219,31 +230,32 @@ static size_t best_wanted(const peri_registry *r, const char *wanted, uint64_t w
         s += n;
         if (n == 0) continue;
         for (size_t i = 0; i < r->n_device; i++)
-            is_candidate[i] = is_named(r, i, name) && !is_out(r, i, weight_bytes, why, sizeof why);
-        find_bandwidths(r, is_candidate);
-        best = best_of(r, is_candidate);
+            is_candidate[i] = is_named(r, i, name) && !is_out(r, i, reads, why, sizeof why);
+        find_bandwidths(r, reads, is_candidate);
+        best = best_of(r, reads, is_candidate);
         if (best < r->n_device) return best;
-        why_not(r, name, weight_bytes, why, sizeof why);
+        why_not(r, name, reads, why, sizeof why);
         peri_text_addf(skipped, "%s%s: %s", skipped->size ? "; " : "", name, why);
     }
     return r->n_device;
 }
 
 /* "16.2 tokens/s predicted (100 GB/s)", or that nothing is known. */
-static void predict(const peri_registry *r, size_t i, uint64_t weight_bytes, char *out, size_t n) {
-    double gbps = (double)bandwidth(r, i);
+static void predict(const peri_registry *r, size_t i, const peri_reads *reads, char *out,
+                    size_t n) {
+    double gbps = (double)bandwidth(r, i, reads);
     if (gbps <= 0)
         snprintf(out, n, "bandwidth unknown");
-    else if (weight_bytes == 0)
+    else if (reads->bytes == 0)
         snprintf(out, n, "%.3g GB/s", gbps);
     else
-        snprintf(out, n, "%.3g tokens/s predicted (%.3g GB/s)", gbps * 1e9 / (double)weight_bytes,
+        snprintf(out, n, "%.3g tokens/s predicted (%.3g GB/s)", gbps * 1e9 / (double)reads->bytes,
                  gbps);
 }
 
 /* Write why the winner won.  is_candidate: it and those it was compared with. */
-static void explain_choice(const peri_registry *r, const bool *is_candidate, uint64_t weight_bytes,
-                           const char *wish, peri_choice *c) {
+static void explain_choice(const peri_registry *r, const bool *is_candidate,
+                           const peri_reads *reads, const char *wish, peri_choice *c) {
     const peri_device *d = &r->device[c->device];
     char speed[80], reason[120], threads[160], line[sizeof c->why * 2];
     size_t n = 0, n_native = 0;
@@ -251,12 +263,12 @@ static void explain_choice(const peri_registry *r, const bool *is_candidate, uin
         n += is_candidate[i];
         n_native += is_candidate[i] && !is_emulated(&r->device[i]);
     }
-    predict(r, c->device, weight_bytes, speed, sizeof speed);
+    predict(r, c->device, reads, speed, sizeof speed);
     bool is_only = n == 1 || (n_native == 1 && !is_emulated(d));
     if (is_only)
         snprintf(reason, sizeof reason, "only %s%s%s", n > 1 ? "native " : "",
                  wish != NULL ? "one of that name" : "device",
-                 bandwidth(r, c->device) > 0 ? "" : ", bandwidth not measured");
+                 bandwidth(r, c->device, reads) > 0 ? "" : ", bandwidth not measured");
     else
         snprintf(reason, sizeof reason, "first of %zu: %s", n, speed);
     threads[0] = 0;
@@ -271,11 +283,11 @@ static void explain_choice(const peri_registry *r, const bool *is_candidate, uin
 }
 
 /* Nothing can be used and nothing was asked for: say why of each. */
-static peri_status nothing_there(const peri_registry *r, uint64_t weight_bytes, peri_error *err) {
+static peri_status nothing_there(peri_registry *r, const peri_reads *reads, peri_error *err) {
     peri_text list = {0};
     char why[BAD_REASON_BYTES];
     for (size_t i = 0; i < r->n_device; i++)
-        if (is_out(r, i, weight_bytes, why, sizeof why))
+        if (is_out(r, i, reads, why, sizeof why))
             peri_text_addf(&list, "%s%s: %s", list.size ? "; " : "", r->device[i].info.name, why);
     if (r->n_device == 0) {
         for (size_t i = 0; i < r->n_file; i++)
@@ -292,7 +304,7 @@ static peri_status nothing_there(const peri_registry *r, uint64_t weight_bytes, 
     return status;
 }
 
-peri_status peri_place_choose(const peri_registry *r, uint64_t weight_bytes, const char *wanted,
+peri_status peri_place_choose(peri_registry *r, const peri_reads *reads, const char *wanted,
                               peri_choice *out, peri_error *err) {
     bool *is_candidate = peri_calloc(r->n_device, sizeof *is_candidate);
     peri_text skipped = {0};
@@ -302,7 +314,7 @@ peri_status peri_place_choose(const peri_registry *r, uint64_t weight_bytes, con
     *out = (peri_choice){0};
     if (is_candidate == NULL) return peri_fail(err, PERI_E_NOMEM, "placement: out of memory");
     if (wanted != NULL && wanted[0] != 0) {
-        best = best_wanted(r, wanted, weight_bytes, is_candidate, &skipped);
+        best = best_wanted(r, wanted, reads, is_candidate, &skipped);
         if (best == r->n_device)
             status = peri_fail(err, skipped.failed ? PERI_E_NOMEM : PERI_E_NO_DEVICE, "device %s",
                                skipped.size && !skipped.failed ? skipped.data : wanted);
@@ -311,14 +323,14 @@ peri_status peri_place_choose(const peri_registry *r, uint64_t weight_bytes, con
     } else {
         wanted = NULL;
         for (size_t i = 0; i < r->n_device; i++)
-            is_candidate[i] = !is_out(r, i, weight_bytes, why, sizeof why);
-        find_bandwidths(r, is_candidate);
-        best = best_of(r, is_candidate);
-        if (best == r->n_device) status = nothing_there(r, weight_bytes, err);
+            is_candidate[i] = !is_out(r, i, reads, why, sizeof why);
+        find_bandwidths(r, reads, is_candidate);
+        best = best_of(r, reads, is_candidate);
+        if (best == r->n_device) status = nothing_there(r, reads, err);
     }
     if (status == PERI_OK) {
         out->device = best;
-        explain_choice(r, is_candidate, weight_bytes, wanted, out);
+        explain_choice(r, is_candidate, reads, wanted, out);
     }
     peri_text_fini(&skipped);
     peri_free(is_candidate);
@@ -340,14 +352,28 @@ static double link_of(const peri_registry *r, const peri_dev_info *info) {
     return PERI_SPLIT_LINK_GBPS;
 }
 
-peri_split_device peri_place_figures(const peri_registry *r, size_t i) {
+peri_split_device peri_place_figures(const peri_registry *r, size_t i, const peri_reads *reads) {
     const peri_device *d = &r->device[i];
+    const peri_figures *f = &r->figures[i];
     uint64_t room = room_for_weights(d);
-    return (peri_split_device){.name = d->info.name,
-                               .room = room ? room : UINT64_MAX,
-                               .gbps = (double)bandwidth(r, i),
-                               .copy_us = PERI_SPLIT_COPY_US,
-                               .link_gbps = link_of(r, &d->info)};
+    peri_split_device s = {.name = d->info.name,
+                           .room = room ? room : UINT64_MAX,
+                           .gbps = (double)bandwidth(r, i, reads),
+                           .copy_us = PERI_SPLIT_COPY_US,
+                           .link_gbps = link_of(r, &d->info)};
+    if (!f->date[0]) return s;
+    s.kv_gbps = f->kv_gbps;
+    s.op_us = f->op_us;
+    s.linear_us = f->n_type ? f->type[0].op_us : f->op_us;
+    for (uint32_t k = 0; k < reads->n_type; k++) {
+        const peri_type_rate *t = peri_figures_type(f, reads->type[k].dtype);
+        if (!t || t->gbps <= 0) continue;
+        s.linear_us = t->op_us;
+        break;
+    }
+    s.copy_us = f->copy_us;
+    s.link_gbps = f->link_gbps;
+    return s;
 }
 
 static bool is_listed(const peri_place_list *l, size_t i) {
@@ -365,8 +391,9 @@ static void mark(const peri_registry *r, const char *name, const peri_place_list
 }
 
 /* The devices named, in their order. */
-static peri_status list_named(const peri_registry *r, const char *wanted, bool *is_candidate,
-                              peri_place_list *l, peri_error *err) {
+static peri_status list_named(const peri_registry *r, const peri_reads *reads, const char *wanted,
+                              bool *is_candidate, peri_place_list *l, peri_error *err) {
+    const peri_reads none = {0};
     peri_text skipped = {0};
     char name[64], why[BAD_REASON_BYTES];
     for (const char *s = wanted; *s != 0 && l->n < PERI_SPLIT_DEVICES; s += *s == ',') {
@@ -375,12 +402,12 @@ static peri_status list_named(const peri_registry *r, const char *wanted, bool *
         s += n;
         if (n == 0) continue;
         mark(r, name, l, is_candidate);
-        size_t best = best_of(r, is_candidate);
+        size_t best = best_of(r, reads, is_candidate);
         if (best < r->n_device) {
             l->device[l->n++] = best;
             continue;
         }
-        why_not(r, name, 0, why, sizeof why);
+        why_not(r, name, &none, why, sizeof why);
         for (uint32_t k = 0; k < l->n; k++)
             if (is_named(r, l->device[k], name))
                 snprintf(why, sizeof why, "named once more than there are devices of that name");
@@ -397,13 +424,14 @@ static peri_status list_named(const peri_registry *r, const char *wanted, bool *
 }
 
 /* All native devices that are not listed yet, by speed. */
-static uint32_t list_native(const peri_registry *r, bool *is_candidate, peri_place_list *l) {
+static uint32_t list_native(const peri_registry *r, const peri_reads *reads, bool *is_candidate,
+                            peri_place_list *l) {
     uint32_t n = 0;
     for (;;) {
         mark(r, NULL, l, is_candidate);
         for (uint32_t k = 0; k < n; k++)
             is_candidate[l->device[l->n + k]] = false;
-        size_t best = best_of(r, is_candidate);
+        size_t best = best_of(r, reads, is_candidate);
         if (best == r->n_device || l->n + n == PERI_SPLIT_DEVICES) return n;
         l->device[l->n + n++] = best;
     }
@@ -411,17 +439,27 @@ static uint32_t list_native(const peri_registry *r, bool *is_candidate, peri_pla
 
 /* Is there a native device that is faster than the chosen one and only lacks room for everything?
  */
-static bool has_faster(const peri_registry *r, size_t chosen) {
+static bool has_faster(const peri_registry *r, const peri_reads *reads, size_t chosen) {
     for (size_t i = 0; i < r->n_device; i++)
-        if (r->device[i].is_usable && !is_emulated(&r->device[i]) && bandwidth(r, i) > 0 &&
-            i != chosen && is_better(r, i, chosen))
+        if (r->device[i].is_usable && !is_emulated(&r->device[i]) && bandwidth(r, i, reads) > 0 &&
+            i != chosen && is_better(r, reads, i, chosen))
             return true;
     return false;
 }
 
-static void find_all_bandwidths(const peri_registry *r, const peri_place_list *l) {
+static void find_all_bandwidths(peri_registry *r, const peri_reads *reads,
+                                const peri_place_list *l) {
     for (uint32_t k = 0; l->n > 1 && k < l->n; k++)
-        find_bandwidth(r, l->device[k]);
+        find_bandwidth(r, reads, l->device[k]);
+}
+
+/* A fast device without room for everything takes a part, so its speed matters as well. */
+static void find_native_bandwidths(peri_registry *r, const peri_reads *reads) {
+    size_t n = 0;
+    for (size_t i = 0; i < r->n_device; i++)
+        n += r->device[i].is_usable && !is_emulated(&r->device[i]);
+    for (size_t i = 0; n > 1 && i < r->n_device; i++)
+        if (r->device[i].is_usable && !is_emulated(&r->device[i])) find_bandwidth(r, reads, i);
 }
 
 /* "gpu0, cpu: asked for in this order", or that none has room for all. */
@@ -436,7 +474,7 @@ static void explain_list(const peri_registry *r, bool is_asked_for, peri_place_l
     peri_text_fini(&t);
 }
 
-peri_status peri_place_candidates(const peri_registry *r, uint64_t weight_bytes, const char *wanted,
+peri_status peri_place_candidates(peri_registry *r, const peri_reads *reads, const char *wanted,
                                   peri_place_list *out, peri_error *err) {
     bool *is_candidate = peri_calloc(r->n_device, sizeof *is_candidate);
     *out = (peri_place_list){0};
@@ -444,37 +482,38 @@ peri_status peri_place_candidates(const peri_registry *r, uint64_t weight_bytes,
     peri_status st = PERI_OK;
     bool is_list = wanted != NULL && strchr(wanted, ',') != NULL;
     if (is_list) {
-        st = list_named(r, wanted, is_candidate, out, err);
+        st = list_named(r, reads, wanted, is_candidate, out, err);
     } else {
         bool is_free = wanted == NULL || *wanted == 0;
-        st = peri_place_choose(r, weight_bytes, wanted, &out->choice, err);
-        if (st == PERI_OK && !(is_free && has_faster(r, out->choice.device))) {
+        if (is_free) find_native_bandwidths(r, reads);
+        st = peri_place_choose(r, reads, wanted, &out->choice, err);
+        if (st == PERI_OK && !(is_free && has_faster(r, reads, out->choice.device))) {
             out->n = 1;
             out->device[0] = out->choice.device;
-            if (is_free) out->n_reserve = list_native(r, is_candidate, out);
+            if (is_free) out->n_reserve = list_native(r, reads, is_candidate, out);
         } else if (is_free && (st == PERI_OK || st == PERI_E_NO_DEVICE)) {
-            out->n =
-                list_native(r, is_candidate, out); /* together they may be faster, or have room */
+            out->n = list_native(r, reads, is_candidate,
+                                 out); /* together they may be faster, or have room */
             if (out->n > 1)
                 st = PERI_OK;
             else
                 out->n = 0;
         }
     }
-    if (st == PERI_OK) find_all_bandwidths(r, out);
+    if (st == PERI_OK) find_all_bandwidths(r, reads, out);
     if (st == PERI_OK && (is_list || out->n > 1)) {
         for (size_t i = 0; i < r->n_device; i++)
             is_candidate[i] = i == out->device[0];
         out->choice.device = out->device[0];
-        explain_choice(r, is_candidate, weight_bytes, is_list ? wanted : NULL, &out->choice);
+        explain_choice(r, is_candidate, reads, is_list ? wanted : NULL, &out->choice);
         if (out->n > 1) explain_list(r, is_list, out);
     }
     peri_free(is_candidate);
     return st;
 }
 
-void peri_place_note(const peri_registry *r, const peri_choice *c, size_t i, uint64_t weight_bytes,
-                     char *why, size_t n) {
+void peri_place_note(const peri_registry *r, const peri_choice *c, size_t i,
+                     const peri_reads *reads, char *why, size_t n) {
     char mine[80], other[80];
     if (n == 0) return;
     why[0] = 0;
@@ -484,16 +523,16 @@ void peri_place_note(const peri_registry *r, const peri_choice *c, size_t i, uin
         snprintf(why, n, "chosen: %s", c->why);
         return;
     }
-    if (is_out(r, i, weight_bytes, why, n)) return;
-    if (is_better(r, i, c->device)) {
+    if (is_out(r, i, reads, why, n)) return;
+    if (is_better(r, reads, i, c->device)) {
         snprintf(why, n, "%s was asked for", chosen->info.name);
         return;
     }
-    predict(r, i, weight_bytes, mine, sizeof mine);
-    predict(r, c->device, weight_bytes, other, sizeof other);
+    predict(r, i, reads, mine, sizeof mine);
+    predict(r, c->device, reads, other, sizeof other);
     if (is_emulated(d) && !is_emulated(chosen))
         snprintf(why, n, "emulated; %s is native", chosen->info.name);
-    else if (bandwidth(r, i) == bandwidth(r, c->device))
+    else if (bandwidth(r, i, reads) == bandwidth(r, c->device, reads))
         snprintf(why, n, "nothing tells it from %s, which is listed first: %s", chosen->info.name,
                  mine);
     else

@@ -79,6 +79,7 @@ typedef struct peri_probe_result {
     peri_status status; /* PERI_OK: at least one device */
     bool is_crash;      /* it crashed or hung: counts towards quarantine */
     bool is_cached;     /* by cache.c */
+    uint64_t options_hash;
     char reason[PERI_REASON_BYTES];
     json_t *answer; /* the child's, when PERI_OK */
     uint32_t n_asked;
@@ -122,11 +123,24 @@ void peri_cache_put_bandwidth(peri_cache *c, const char *key, double gbps);
 /* Write when changed; an unwritable cache is no error. */
 void peri_cache_save(peri_cache *c);
 void peri_cache_free(peri_cache *c); /* accepts NULL */
+/* FNV-1a of 64 bits, begun with PERI_HASH_START and gone on with; NULL counts as a text of its own.
+ */
+#define PERI_HASH_START UINT64_C(0xcbf29ce484222325)
+uint64_t peri_plugin_hash(uint64_t h, const char *text);
+/* Of the options asked for and their values. */
+uint64_t peri_plugin_options_hash(const peri_probe_result *r);
 /* Device, inode, size and both times of a file as text of less than 160 bytes. */
 void peri_plugin_identity(const struct stat *st, char *out, size_t room);
 /* Make all folders above a file (mode 0700); path is changed on the way and put back.  False when
  * the last of them cannot be made. */
 bool peri_plugin_make_folders(char *path);
+
+/* ---- figures.c
+ * -------------------------------------------------------------------------------------- */
+/* Take over what the file of figures knows of the registry's devices. */
+void peri_figures_load(peri_registry *r);
+/* Read the setting place.figures.  PERI_E_INVALID names another value. */
+peri_status peri_figures_setting(peri_registry *r, peri_error *err);
 
 /* ---- registry.c, search.c, report.c, place.c
  * -------------------------------------------------------- */
@@ -136,6 +150,7 @@ typedef struct peri_file {
     struct stat st;
     bool is_unrecorded; /* by pins.c, before this start */
     bool is_loaded;
+    uint64_t options_hash; /* of what it asked for when it was examined, and the values */
     peri_library library;
 } peri_file;
 
@@ -152,7 +167,11 @@ struct peri_registry {
     size_t n_file, file_room;
     peri_device *device;
     size_t n_device, device_room;
-    float *measured_gbps; /* [n_device], by place.c; 0 = not measured */
+    float *measured_gbps;  /* [n_device], by place.c; 0 = not measured */
+    peri_figures *figures; /* [n_device], by figures.c */
+    peri_measure_fn measure;
+    bool is_declared;      /* nothing is measured: place.figures=declared */
+    uint64_t drivers_hash; /* where drivers are looked for, and when they were installed */
     const char **note;
     size_t n_note, note_room;
     uint32_t n_node;

@@ -181,6 +181,7 @@ static peri_status take_answer(peri_registry *r, uint32_t file, const json_t *an
 
 static peri_status take_result(peri_registry *r, uint32_t file, const peri_probe_result *result,
                                peri_error *err) {
+    r->file[file].options_hash = result->options_hash;
     if (result->status == PERI_OK)
         return take_answer(r, file, result->answer, result->is_cached, err);
     return peri_registry_refuse(r, &r->file[file], result->status, result->reason, err);
@@ -205,6 +206,7 @@ static peri_status examine(peri_registry *r, const peri_probe_options *o, peri_e
     if (status == PERI_OK) status = peri_probe_run(o, jobs, n, err);
     for (size_t k = 0; k < n; k++) {
         results[file_of[k]] = jobs[k].result;
+        results[file_of[k]].options_hash = peri_plugin_options_hash(&jobs[k].result);
         if (status == PERI_OK)
             peri_cache_put(r->cache, jobs[k].path, &r->file[file_of[k]].st, &jobs[k].result);
     }
@@ -283,12 +285,6 @@ static void set_host_free(peri_registry *r) {
 /* ---- the registry
  * ---------------------------------------------------------------------------------- */
 
-static uint64_t hash_text(uint64_t h, const char *s) { /* FNV-1a, 64 bits */
-    for (; *s != 0; s++)
-        h = (h ^ (unsigned char)*s) * UINT64_C(0x100000001b3);
-    return h;
-}
-
 /* What decides which driver a plugin meets: where libraries and drivers are looked for, and when
  * the lists of them, which every installation of a driver renews, were written. */
 static uint64_t hash_drivers(uint64_t h) {
@@ -299,36 +295,37 @@ static uint64_t hash_drivers(uint64_t h) {
     struct stat st;
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         const char *value = secure_getenv(names[i]);
-        h = hash_text(hash_text(h, value != NULL ? value : ""), ";");
+        h = peri_plugin_hash(peri_plugin_hash(h, value), ";");
     }
     for (size_t i = 0; i < sizeof lists / sizeof lists[0]; i++) {
         if (stat(lists[i], &st) != 0) continue;
         snprintf(line, sizeof line, "%zu:%lld.%ld;", i, (long long)st.st_mtim.tv_sec,
                  st.st_mtim.tv_nsec);
-        h = hash_text(h, line);
+        h = peri_plugin_hash(h, line);
     }
     return h;
 }
 
 /* What a cached answer is bound to besides its file: this boot, this core, these nodes and devices.
  */
-static peri_status machine_of(const peri_registry *r, char *out, size_t room, peri_error *err) {
+static peri_status machine_of(peri_registry *r, char *out, size_t room, peri_error *err) {
     char *boot, line[160];
     size_t size;
-    uint64_t h = UINT64_C(0xcbf29ce484222325);
+    uint64_t h = PERI_HASH_START;
     peri_status status = peri_file_read("/proc/sys/kernel/random/boot_id", 256, &boot, &size, NULL);
     if (status == PERI_E_NOMEM) return no_memory(err);
     for (uint32_t i = 0; i < r->n_node; i++) {
         const peri_host_node *n = &r->node[i];
         snprintf(line, sizeof line, "n%d:%u:%u:%" PRIu64 ";", n->numa, n->n_core, n->n_worker,
                  n->mem_total);
-        h = hash_text(h, line);
+        h = peri_plugin_hash(h, line);
     }
     for (uint32_t i = 0; i < peri_topology_n_pci(r->topology); i++) {
         const peri_topo_pci *p = peri_topology_pci(r->topology, i);
         snprintf(line, sizeof line, "p%s:%04x:%04x;", p->busid, p->vendor, p->device);
-        h = hash_text(h, line);
+        h = peri_plugin_hash(h, line);
     }
+    r->drivers_hash = hash_drivers(PERI_HASH_START);
     h = hash_drivers(h);
     snprintf(out, room, "%.36s %d.%d/%d %016" PRIx64, boot != NULL ? boot : "?", PERI_ABI_MAJOR,
              PERI_ABI_MINOR, PERI_PROBE_PROTOCOL, h);
@@ -342,7 +339,8 @@ static peri_status build(peri_registry *r, const peri_registry_options *o, peri_
         r->cache_dir[0] = 0;
     list_nodes(r);
     offer_services(r);
-    peri_status status = peri_search_run(r, o, err);
+    peri_status status = peri_figures_setting(r, err);
+    if (status == PERI_OK) status = peri_search_run(r, o, err);
     for (size_t i = 0; status == PERI_OK && i < r->n_file; i++)
         if (r->file[i].show.state == PERI_PLUGIN_USABLE) status = read_note(r, &r->file[i], err);
     if (status == PERI_OK) status = peri_pins_check(r, o->is_pinned, err);
@@ -367,7 +365,9 @@ static peri_status build(peri_registry *r, const peri_registry_options *o, peri_
     set_host_free(r);
     peri_cache_save(r->cache);
     r->measured_gbps = peri_calloc(r->n_device, sizeof *r->measured_gbps);
-    if (r->measured_gbps == NULL) return no_memory(err);
+    r->figures = peri_calloc(r->n_device, sizeof *r->figures);
+    if (r->measured_gbps == NULL || r->figures == NULL) return no_memory(err);
+    if (!r->is_declared) peri_figures_load(r);
     return peri_report_unclaimed(r, err);
 }
 
@@ -382,6 +382,7 @@ peri_status peri_registry_new(const peri_registry_options *o, peri_registry **ou
     r->option = o->option;
     r->option_user = o->option_user;
     r->n_thread = o->n_thread;
+    r->measure = o->measure;
     r->arena = peri_arena_new();
     peri_status status = r->arena == NULL ? no_memory(err) : build(r, o, err);
     if (status != PERI_OK) {
@@ -399,6 +400,7 @@ void peri_registry_free(peri_registry *r) {
     peri_free(r->file);
     peri_free(r->device);
     peri_free(r->measured_gbps);
+    peri_free(r->figures);
     peri_free(r->note);
     peri_arena_free(r->arena);
     peri_free(r);

@@ -26,11 +26,19 @@
 #include <stdbool.h>
 
 #include "base/pool.h"
+#include "figures.h"
 #include "perigee/plugin.h"
 #include "split.h"
 #include "topology.h"
 
 typedef struct peri_registry peri_registry;
+typedef struct peri_backend peri_backend;
+struct json_t; /* of jansson */
+
+/* Measure an open device: the types of *f that are missing, and its other figures where there are
+ * none yet.  What the device declines is 0 in *f.  Failure says why it cannot be measured. */
+typedef peri_status (*peri_measure_fn)(peri_backend *b, const uint32_t *dtype, uint32_t n,
+                                       peri_figures *f, peri_error *err);
 
 typedef struct peri_registry_options {
     uint32_t size;
@@ -43,8 +51,9 @@ typedef struct peri_registry_options {
     uint32_t n_thread;         /* the user's wish; 0 = decide from the topology */
     const char *(*option)(void *user, const char *key); /* value of "cpu.isa", or NULL */
     void *option_user;
-    bool want_no_cache; /* do not read or write the probe cache */
+    bool want_no_cache; /* do not read or write the caches of probes and figures */
     bool is_pinned;     /* refuse plugins whose bytes are not those recorded at their first use */
+    peri_measure_fn measure; /* NULL: nothing is measured but the memory of the host */
 } peri_registry_options;
 
 typedef enum peri_plugin_state {
@@ -74,16 +83,16 @@ typedef struct peri_device {
 
 /* An opened device with its plugin's table normalised: every optional function of a smaller, older
  * table is NULL. */
-typedef struct peri_backend {
+struct peri_backend {
     peri_plugin api;
     peri_dev *dev;
     peri_dev_info info;
     peri_pool *pool; /* of its node */
     const peri_host *host;
-} peri_backend;
+};
 
-/* Reads notes and probes; a bad plugin never makes this fail, it is listed as refused.  Fails only
- * when out of memory. */
+/* Reads notes and probes; a bad plugin never makes this fail, it is listed as refused.  Fails when
+ * out of memory, and for a setting place.figures that is neither "measured" nor "declared". */
 peri_status peri_registry_new(const peri_registry_options *o, peri_registry **out, peri_error *err);
 void peri_registry_free(peri_registry *r); /* accepts NULL; all backends must be closed */
 size_t peri_registry_n_file(const peri_registry *r);
@@ -95,6 +104,19 @@ const peri_device *peri_registry_device(const peri_registry *r, size_t i);
 peri_status peri_registry_open(peri_registry *r, size_t device, peri_backend **out,
                                peri_error *err);
 void peri_backend_close(peri_backend *b); /* accepts NULL; never dlcloses */
+/* Measure device i for weights of these types where that has not been done (is_again: whatever was
+ * done), through the options' measure; see figures.h.  open: the device, when it is open already.
+ * Takes some tenths of a second per device and type; nothing happens with place.figures=declared.
+ */
+void peri_registry_measure(peri_registry *r, size_t i, peri_backend *open, const uint32_t *dtype,
+                           uint32_t n, bool is_again);
+/* What was measured of device i, now or in an earlier process. */
+const peri_figures *peri_registry_figures(const peri_registry *r, size_t i);
+/* Append to a JSON array what is known of device i, an object per figure: {device, figure, type,
+ * value, unit, from}, from being "measured 2026-11-26", "declared by the plugin" or "assumed".
+ * False when out of memory. */
+bool peri_registry_figure_rows(const peri_registry *r, size_t i, const peri_reads *reads,
+                               struct json_t *list);
 /* The folder for what can be made again, "cache.dir" of the options; made if need be.  False when
  * there is no place for one. */
 bool peri_plugin_cache_folder(char *out, size_t room);
@@ -108,14 +130,14 @@ typedef struct peri_choice {
     char why[240]; /* "cpu on host: only native device; 2 threads: 2 cores, no quota" */
 } peri_choice;
 
-/* Choose the device for a program that reads weight_bytes per token.  wanted: NULL, or
+/* Choose the device for a model of which a token reads `reads`.  wanted: NULL, or
  * comma-separated names or plugin names in order of preference ("cuda:0,cpu").  When none of
  * them can be used, the error says why of each; an earlier one that cannot is logged as a warning.
  * Candidates are ordered by predicted tokens/s (bandwidth / bytes), native before emulated; enough
- * memory is required when known.  Bandwidth of host memory is measured (30 ms, cached) only when
- * several candidates make it matter.  Why every other device was not: peri_place_note.
+ * memory is required when known.  Devices are measured (peri_registry_measure) only when several
+ * candidates make it matter.  Why every other device was not: peri_place_note.
  * PERI_E_NO_DEVICE, PERI_E_NOMEM. */
-peri_status peri_place_choose(const peri_registry *r, uint64_t weight_bytes, const char *wanted,
+peri_status peri_place_choose(peri_registry *r, const peri_reads *reads, const char *wanted,
                               peri_choice *out, peri_error *err);
 /* The devices a model may be spread over.  device[0 .. n-1] are to be used, the more preferred
  * first; device[n .. n+n_reserve-1] only when those cannot do it alone. */
@@ -130,12 +152,12 @@ typedef struct peri_place_list {
  * peri_place_choose takes, with all other native devices in reserve; but where a faster one lacks
  * only the room, or none has room for all weights, all native devices by their speed.  Errors and
  * warnings as for peri_place_choose. */
-peri_status peri_place_candidates(const peri_registry *r, uint64_t weight_bytes, const char *wanted,
+peri_status peri_place_candidates(peri_registry *r, const peri_reads *reads, const char *wanted,
                                   peri_place_list *out, peri_error *err);
 /* Speed, room and link of device i, as far as known.  The name is the registry's. */
-peri_split_device peri_place_figures(const peri_registry *r, size_t i);
+peri_split_device peri_place_figures(const peri_registry *r, size_t i, const peri_reads *reads);
 /* Why device i was not chosen (or "chosen"), for `perigee explain`. */
-void peri_place_note(const peri_registry *r, const peri_choice *c, size_t i, uint64_t weight_bytes,
-                     char *why, size_t n);
+void peri_place_note(const peri_registry *r, const peri_choice *c, size_t i,
+                     const peri_reads *reads, char *why, size_t n);
 
 #endif

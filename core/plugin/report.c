@@ -6,6 +6,7 @@
  * functions without any driver, and a plugin's note says which vendors it is for, so the two are
  * joined into one sentence. */
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -181,6 +182,81 @@ static json_t *device_json(const peri_registry *r, uint32_t i) {
                      "reason", d->reason);
 }
 
+/* ---- figures ------------------------------------------------------------------------------------
+ */
+
+typedef struct rows {
+    const char *device;
+    json_t *list;
+    bool failed;
+} rows;
+
+/* To four digits: more would claim what no clock can tell.  NaN: not known. */
+static void add_row(rows *r, const char *figure, const char *type, double value, const char *unit,
+                    const char *from) {
+    char text[32];
+    snprintf(text, sizeof text, "%.4g", value);
+    json_t *number = isnan(value) ? json_null() : json_real(strtod(text, NULL));
+    json_t *row = json_pack("{s:s, s:s, s:s, s:o, s:s, s:s}", "device", r->device, "figure", figure,
+                            "type", type, "value", number, "unit", unit, "from", from);
+    r->failed = json_array_append_new(r->list, row) != 0 || r->failed;
+}
+
+/* A rate of 0 is one that nobody could tell. */
+static double rate(double x) {
+    return x > 0 ? x : (double)NAN;
+}
+
+static void add_measured(rows *r, const peri_figures *f) {
+    char from[40];
+    snprintf(from, sizeof from, "measured %s", f->date);
+    for (uint32_t i = 0; i < f->n_type; i++) {
+        const char *type = peri_figures_type_name(f->type[i].dtype);
+        if (f->type[i].gbps <= 0) {
+            add_row(r, "weights", type, (double)NAN, "declined", from);
+            continue;
+        }
+        add_row(r, "read weights", type, f->type[i].gbps, "GB/s", from);
+        add_row(r, "an op with them", type, f->type[i].op_us, "us", from);
+        add_row(r, "multiply weights", type, rate(f->type[i].gmacs), "GMAC/s", from);
+    }
+    add_row(r, "another op", "", f->op_us, "us", from);
+    add_row(r, "read keys, values", "F16", rate(f->kv_gbps), "GB/s", from);
+    add_row(r, "attention", "F16", rate(f->attn_gmacs), "GMAC/s", from);
+    add_row(r, "a copy", "", f->copy_us, "us", from);
+    add_row(r, "link", "", rate(f->link_gbps), "GB/s", from);
+}
+
+bool peri_registry_figure_rows(const peri_registry *r, size_t i, const peri_reads *reads,
+                               json_t *list) {
+    const peri_dev_info *info = &r->device[i].info;
+    rows out = {.device = info->name, .list = list};
+    if (r->figures[i].date[0]) {
+        add_measured(&out, &r->figures[i]);
+        return !out.failed;
+    }
+    peri_split_device s = peri_place_figures(r, i, reads);
+    bool is_assumed = !(s.link_gbps < PERI_SPLIT_LINK_GBPS || s.link_gbps > PERI_SPLIT_LINK_GBPS);
+    add_row(&out, "read weights", "", rate(s.gbps), "GB/s",
+            info->mem_gbps > 0 ? "declared by the plugin"
+            : s.gbps > 0       ? "measured by reading memory"
+                               : "");
+    add_row(&out, "a copy", "", s.copy_us, "us", "assumed");
+    add_row(&out, "link", "", s.link_gbps, "GB/s", is_assumed ? "assumed" : "the topology");
+    return !out.failed;
+}
+
+static json_t *figures_json(const peri_registry *r) {
+    const peri_reads none = {0};
+    json_t *list = json_array();
+    for (size_t i = 0; list != NULL && i < r->n_device; i++) {
+        if (!r->device[i].is_usable || peri_registry_figure_rows(r, i, &none, list)) continue;
+        json_decref(list);
+        return NULL;
+    }
+    return list;
+}
+
 static json_t *note_json(const peri_registry *r, uint32_t i) {
     uint32_t n = peri_topology_n_note(r->topology);
     return json_string(i < n ? peri_topology_note(r->topology, i) : r->note[i - n]);
@@ -204,6 +280,7 @@ peri_status peri_registry_to_json(const peri_registry *r, char **json, peri_erro
               add_list(root, "pci", r, peri_topology_n_pci(t), pci_json) &&
               add_list(root, "plugins", r, r->n_file, plugin_json) &&
               add_list(root, "devices", r, r->n_device, device_json) &&
+              json_object_set_new(root, "figures", figures_json(r)) == 0 &&
               add_list(root, "notes", r, peri_topology_n_note(t) + r->n_note, note_json);
     peri_status status = peri_json_dump(ok ? root : NULL, JSON_INDENT(2), json, err);
     json_decref(root);

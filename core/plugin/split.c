@@ -16,7 +16,8 @@
  * part may stay or move to a later device (which is the slower, so memory that matters is only ever
  * freed), at the cost
  *
- *     bytes read / GB/s  +  copies * microseconds  +  bytes copied / GB/s of the slower link.
+ *     bytes read / GB/s  +  ops * microseconds  +  copies * microseconds
+ *         +  bytes copied / GB/s of the slower link.
  *
  * If the moved parts do not fit where they go, the first answer stands.  Filling in the plain order
  * of the chain is tried as well, because it makes the fewest copies; the faster answer wins.
@@ -107,7 +108,10 @@ static peri_status too_little(const solver *v, peri_error *err) {
 /* ---- time -------------------------------------------------------------------------------------*/
 
 static double read_s(const peri_split_device *d, const peri_split_part *p, bool with_kv) {
-    return ((double)p->token_bytes + (with_kv ? (double)p->kv_token_bytes : 0)) / (d->gbps * 1e9);
+    double kv_gbps = d->kv_gbps > 0 ? d->kv_gbps : d->gbps;
+    double s = (double)p->token_bytes / (d->gbps * 1e9) +
+               (p->n_op * d->op_us + p->n_linear * d->linear_us) * 1e-6;
+    return with_kv ? s + (double)p->kv_token_bytes / (kv_gbps * 1e9) : s;
 }
 
 static double copy_s(const peri_split_device *a, const peri_split_device *b,

@@ -40,8 +40,9 @@ typedef struct peri_engine_device {
 typedef struct peri_engine {
     const peri_gguf *g;
     const peri_arch *a;
-    const peri_registry *registry;
+    peri_registry *registry;
     peri_engine_options o;
+    peri_reads reads; /* what a token reads, as far as the file tells */
     peri_choice choice;
     peri_backend *backend[PERI_SPLIT_DEVICES]; /* [n_device], most preferred first */
     peri_engine_device device[PERI_SPLIT_DEVICES];
@@ -86,9 +87,12 @@ void peri_engine_free(peri_engine *e); /* accepts NULL; all sessions must be gon
 peri_status peri_engine_plan(peri_engine *e, int kind, peri_plan **out, peri_error *err);
 /* Bytes of keys and values that one token takes over all layers. */
 uint64_t peri_engine_kv_bytes_per_token(const peri_arch *a, uint32_t kv_dtype);
-/* Decode tokens per second that the devices' bandwidths and the crossings allow; 0 when a bandwidth
- * is unknown. */
-double peri_engine_predicted_tps(const peri_engine *e);
+/* predict.c: measure the devices that are used, where that has not been done. */
+void peri_engine_measure(const peri_engine *e);
+/* Tokens per second that the devices' figures and the crossings allow: of generation after n_key
+ * tokens, and of a prompt of n_tok.  0 when a figure is unknown. */
+double peri_engine_predicted_tps(const peri_engine *e, uint64_t n_key);
+double peri_engine_predicted_prompt_tps(const peri_engine *e, int32_t n_tok);
 /* Is anything run by device d? */
 bool peri_engine_uses(const peri_engine *e, uint32_t d);
 /* Instruction set of the first device that is used. */
@@ -103,6 +107,8 @@ peri_status peri_engine_settle(peri_engine *e, peri_registry *r, const size_t *d
 void peri_engine_unsettle(peri_engine *e);
 /* engine_split.c: e->split for the devices opened, of which each gets at most limit[d]. */
 peri_status peri_engine_split(peri_engine *e, const uint64_t *limit, peri_error *err);
+/* Bytes an op reads of weight `ref` for one token: of an embedding a row, else all that is used. */
+uint64_t peri_engine_token_bytes(const peri_engine *e, uint16_t code, uint32_t ref);
 /* What the core knows or assumes of device d. */
 peri_split_device peri_engine_figures(const peri_engine *e, uint32_t d);
 peri_bucket peri_engine_bucket(const peri_engine *e, int kind);

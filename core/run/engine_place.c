@@ -93,10 +93,36 @@ static void explain(peri_engine *e, const peri_place_list *list, const attempt *
         snprintf(e->choice.why + n, sizeof e->choice.why - n, "; on %s together", e->names);
 }
 
+/* Bytes of matrices by type, from the file alone; types with less than a tenth do not count. */
+static peri_reads reads_of(const peri_gguf *g) {
+    peri_reads all = {.bytes = peri_gguf_file_bytes(g)}, r = {.bytes = all.bytes};
+    uint64_t sum = 0;
+    for (uint64_t i = 0; i < peri_gguf_n_tensors(g); i++) {
+        const peri_gguf_tensor *t = peri_gguf_tensor_at(g, i);
+        uint32_t k = 0;
+        if (t->dim[2] < 2) continue;
+        while (k < all.n_type && all.type[k].dtype != t->dtype)
+            k++;
+        if (k == PERI_FIGURE_TYPES) continue;
+        if (k == all.n_type) all.type[all.n_type++].dtype = t->dtype;
+        all.type[k].bytes += t->bytes;
+        sum += t->bytes;
+    }
+    for (;;) {
+        uint32_t most = 0;
+        for (uint32_t k = 1; k < all.n_type; k++)
+            if (all.type[k].bytes > all.type[most].bytes) most = k;
+        if (!all.n_type || all.type[most].bytes <= sum / 10) return r;
+        r.type[r.n_type++] = all.type[most];
+        all.type[most].bytes = 0;
+    }
+}
+
 peri_status peri_engine_place(peri_engine *e, peri_registry *r, peri_error *err) {
     peri_place_list list;
     peri_error why = {0};
-    peri_status st = peri_place_candidates(r, peri_gguf_file_bytes(e->g), e->o.device, &list, err);
+    e->reads = reads_of(e->g);
+    peri_status st = peri_place_candidates(r, &e->reads, e->o.device, &list, err);
     if (st) return st;
     attempt a = {.n = list.n, .n_reserve = list.n_reserve};
     memcpy(a.device, list.device, sizeof a.device);

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * engine_split.c - a model and its devices as the figures that split.c decides by, and the time of
- * a token as the finished plan gives it. */
+ * engine_split.c - a model and its devices as the figures that split.c decides by. */
 #include <string.h>
 
 #include "base/alloc.h"
@@ -13,13 +12,12 @@
 #include "base/compiler.h"
 
 peri_split_device peri_engine_figures(const peri_engine *e, uint32_t d) {
-    peri_split_device f = peri_place_figures(e->registry, e->device[d].index);
+    peri_split_device f = peri_place_figures(e->registry, e->device[d].index, &e->reads);
     f.name = e->backend[d]->info.name;
     return f;
 }
 
-/* Bytes an op reads of weight `ref` for one token: of an embedding a row, else all that is used. */
-static uint64_t token_bytes(const peri_engine *e, uint16_t code, uint32_t ref) {
+uint64_t peri_engine_token_bytes(const peri_engine *e, uint16_t code, uint32_t ref) {
     if (code != PERI_OP_EMBED) return peri_weights_used_bytes(e->weights, ref);
     return peri_weights_at(e->weights, ref)->bytes / (uint64_t)e->a->n_vocab;
 }
@@ -50,15 +48,20 @@ static void describe_parts(const peri_engine *e, const peri_graph *g, bool *is_s
     for (uint32_t i = g->n_op; i-- > 0;) {
         const peri_graph_op *o = &g->op[i];
         peri_split_part *p = &part[peri_plan_part(g, i, n_layer)];
+        bool has_matrix = false;
         for (int k = 0; k < o->n_in; k++) {
             const peri_tensor *t = o->operand[k] == PERI_NONE ? NULL : &g->tensor[o->operand[k]].t;
             if (!t || t->kind != PERI_T_WEIGHT) continue;
+            has_matrix = has_matrix || t->dim[2] > 1;
             *is_tied = *is_tied || (o->code == PERI_OP_EMBED && is_seen[t->ref]);
-            p->token_bytes +=
-                is_seen[t->ref] && o->code != PERI_OP_EMBED ? 0 : token_bytes(e, o->code, t->ref);
+            p->token_bytes += is_seen[t->ref] && o->code != PERI_OP_EMBED
+                                  ? 0
+                                  : peri_engine_token_bytes(e, o->code, t->ref);
             if (!is_seen[t->ref]) p->bytes += peri_weights_at(e->weights, t->ref)->bytes;
             is_seen[t->ref] = true;
         }
+        p->n_linear += has_matrix;
+        p->n_op += !has_matrix;
         if (o->code != PERI_OP_KV_APPEND) continue;
         const peri_arch_layer *l = &e->a->layer[o->layer];
         p->kv_bytes = e->kv.layer_bytes[o->layer];
@@ -113,28 +116,4 @@ peri_status peri_engine_split(peri_engine *e, const uint64_t *limit, peri_error 
     if (!st) st = solve(e, &g, limit, err);
     peri_graph_fini(&g);
     return st;
-}
-
-double peri_engine_predicted_tps(const peri_engine *e) {
-    static const int32_t one[PERI_NSYM] = {1, 1, 1, 1, 1, 1, 1, 1};
-    const peri_plan *p = e->plan[PERI_PLAN_DECODE];
-    double seconds = 0;
-    for (uint32_t i = 0; i < p->program->n_ops; i++) {
-        const peri_op *o = peri_op_at(p->program, i);
-        double gbps = peri_engine_figures(e, p->device[i]).gbps;
-        for (uint32_t k = 0; k < o->n_in; k++) {
-            const peri_tensor *t = peri_operand(p->program, o, k);
-            if (!t || t->kind != PERI_T_WEIGHT) continue;
-            if (gbps <= 0) return 0;
-            seconds += (double)token_bytes(e, o->code, t->ref) / (gbps * 1e9);
-        }
-    }
-    for (uint32_t i = 0; i < p->n_crossing; i++) {
-        const peri_crossing *c = &p->crossing[i];
-        peri_split_device a = peri_engine_figures(e, c->from), b = peri_engine_figures(e, c->to);
-        double us = a.copy_us > b.copy_us ? a.copy_us : b.copy_us;
-        double gbps = a.link_gbps < b.link_gbps ? a.link_gbps : b.link_gbps;
-        seconds += us * 1e-6 + (double)peri_plan_act_bytes(p, c->tensor, one) / (gbps * 1e9);
-    }
-    return seconds > 0 ? 1 / seconds : 0;
 }

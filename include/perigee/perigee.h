@@ -66,6 +66,12 @@ PERI_API void peri_runtime_free(peri_runtime *rt);
 /* Machine, plugin files, devices and reasons, as `perigee devices --json` prints them. */
 PERI_API peri_status peri_runtime_devices(const peri_runtime *rt, char **json, peri_error *err);
 
+/* Measure every device anew, for common types of weights: what placements and predictions go by.
+ * Otherwise devices are measured when a placement first depends on it, and the figures are kept in
+ * figures.json of the cache folder.  A device that cannot be measured is a warning.  PERI_E_INVALID
+ * with the setting place.figures=declared. */
+PERI_API peri_status peri_runtime_calibrate(peri_runtime *rt, peri_error *err);
+
 typedef struct peri_plugin_check_options {
     uint32_t size;
     uint32_t device;                       /* index among the plugin's devices */
@@ -150,8 +156,16 @@ PERI_API peri_status peri_model_show(const peri_model *m, peri_facet facet, char
  * declined_by, why}], "elsewhere": [{op, count, layers, device, declined_by, why}]}], "crossings":
  * {copies_per_token, bytes_per_token}, "memory": {weights, kv, arena, "devices": [{device, weights,
  * kv, arena, room}]}, "bytes_per_token" (of weights), "kv_bytes_per_token",
- * "macs_per_prompt_token", "predicted_tg_tps", "notes": [...]}. */
+ * "macs_per_prompt_token", "figures": [{device, figure, type, value, unit, from ("measured
+ * 2026-11-26", "declared by the plugin", "assumed")}], "predicted_tg_tps" (of a short context),
+ * "predicted_pp_tps" (of a prompt of n_batch tokens), "notes": [...]}.  Measures the devices that
+ * are used where that was not done before, unless a service drives the model. */
 PERI_API peri_status peri_model_explain(const peri_model *m, char **json, peri_error *err);
+/* Tokens per second that the figures of the devices promise a session alone: of a prompt of
+ * n_prompt tokens (*pp_tps), of generating after n_held others (*tg_tps).  0: a figure is unknown.
+ * Measures devices as peri_model_explain does. */
+PERI_API void peri_model_predict(const peri_model *m, uint32_t n_prompt, uint32_t n_held,
+                                 double *pp_tps, double *tg_tps);
 
 /* ---- text and tokens ----------------------------------------------------------------------------
  */

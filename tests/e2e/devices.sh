@@ -15,6 +15,32 @@ assert cpu and cpu[0]["state"] == "usable", d["plugins"]
 assert any(x.get("name") == "cpu" for x in d["devices"]), d["devices"]
 PYTHON
 
+# Listing measures nothing; --calibrate does, and what it found is kept.
+figures='import json, sys
+rows = [r for r in json.load(open(sys.argv[1]))["figures"] if r["device"] == "cpu"]
+found = {(r["figure"], r["type"]): r["value"] for r in rows}
+measured = {r["from"].startswith("measured 20") for r in rows}
+assert measured == {sys.argv[2] == "measured"}, rows
+if sys.argv[2] == "measured":
+    assert found["read weights", "Q4_K"] > 0 and found["multiply weights", "F16"] > 0, found
+else:
+    assert found["read weights", ""] is None, found'
+python3 -c "$figures" "$tmp/out" unknown || fail "figures before measuring"
+[ ! -e "$tmp/cache/perigee/figures.json" ] || fail "a listing measured devices"
+mkdir "$tmp/one"
+cp "$BINARY_DIR/$LIBDIR"/perigee/0/plugins/cpu.so "$tmp/one"
+export PERIGEE_PLUGIN_PATH=$tmp/one
+run devices --calibrate
+run devices --json
+python3 -c "$figures" "$tmp/out" measured || fail "figures after measuring"
+run devices --json --set place.figures=declared
+python3 -c "$figures" "$tmp/out" unknown || fail "figures with place.figures=declared"
+run 1 devices --calibrate --set place.figures=declared
+has "$err" "nothing is measured"
+run 1 devices --set place.figures=some
+has "$err" 'place.figures is "some", expected measured or declared'
+unset PERIGEE_PLUGIN_PATH
+
 # A file that is no plugin is refused in one line, and the program goes on.
 printf 'no shared object' >"$tmp/bad.so"
 chmod 644 "$tmp/bad.so"

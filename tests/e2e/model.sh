@@ -14,6 +14,18 @@ run show "$demo" --json
 json 'd["architecture"] == "llama"'
 run explain "$demo"
 has "$out" cpu
+run explain "$demo" --ctx 200 --measure --json
+python3 - "$tmp/out" <<'PYTHON' || fail "explain --measure"
+import json, sys
+d = json.load(open(sys.argv[1]))
+rows = d["tokens_per_second"]
+assert [r["test"].split()[0] for r in rows] == ["prompt", "generate"], rows
+assert all(r["predicted"] > 0 and r["measured"] > 0 for r in rows), rows
+for r in rows:
+    assert abs(r["measured_by_predicted"] * r["predicted"] / r["measured"] - 1) < 0.01, r
+assert d["predicted_tg_tps"] > 0 and d["predicted_pp_tps"] > 0, d
+assert {f["from"][:11] for f in d["figures"]} == {"measured 20"}, d["figures"]
+PYTHON
 run explain "$demo" --json
 json 'd["device"] and d["why"] and d["memory"]'
 # Weights mapped or copied: the same logits.

@@ -77,7 +77,8 @@ peri_status rig_try(peri_rig *rig, peri_error *err) {
                                .option = option,
                                .option_user = rig,
                                .want_no_cache = !rig->want_cache,
-                               .is_pinned = rig->is_pinned};
+                               .is_pinned = rig->is_pinned,
+                               .measure = rig->measure};
     peri_registry_free(rig->registry);
     rig->registry = NULL;
     return peri_registry_new(&o, &rig->registry, err);

@@ -18,6 +18,7 @@ typedef struct peri_rig {
     size_t n_file;
     uint32_t timeout_ms, n_thread;
     bool want_cache, is_probe_missing, is_pinned;
+    peri_measure_fn measure;
     peri_registry *registry;
 } peri_rig;
 

@@ -29,7 +29,7 @@ static void hear(void *user, int level, const char *line) {
 
 static void open_runtime(world *w, const char *devices, bool is_strict) {
     char list[600], base[400];
-    const char *settings[] = {list, base}, *files[] = {TWINS};
+    const char *settings[] = {list, base, "place.figures=declared"}, *files[] = {TWINS};
     *w = (world){0};
     snprintf(list, sizeof list, "twin.devices=%s", devices);
     snprintf(base, sizeof base, "twin.base=%s/cpu.so", PERI_PLUGIN_DIR);
@@ -38,7 +38,7 @@ static void open_runtime(world *w, const char *devices, bool is_strict) {
                               .plugin_files = files,
                               .n_plugin_file = 1,
                               .settings = settings,
-                              .n_setting = 2,
+                              .n_setting = 3,
                               .script_dir = PERI_SOURCE_DIR "/scripts",
                               .message = hear,
                               .message_user = w,

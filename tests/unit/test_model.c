@@ -423,7 +423,7 @@ static void describing_without_memory_is_a_clean_error(void **state) {
     (void)state;
     enum { EXPLAIN = PERI_SHOW_TEMPLATE + 1 };
     peri_fault *f = peri_fault_alloc_install();
-    peri_runtime *rt = runtime(1, NULL);
+    peri_runtime *rt = runtime(1, "place.figures=declared");
     peri_model *m = open_model(rt, rig_tiny("model.gguf", "phi3", 0, 1), 1, 16);
     for (int facet = 0; facet <= EXPLAIN; facet++) {
         uint64_t held = f->live, step = 1;

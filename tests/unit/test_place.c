@@ -14,6 +14,8 @@
 #define XML(name) PERI_SOURCE_DIR "/tests/topology/" name ".xml"
 #define GB        UINT64_C(1000000000)
 
+static const peri_reads a_gigabyte = {.bytes = GB};
+
 static void use_machine(peri_rig *rig, const char *xml, const char *cpuset) {
     peri_topology_options o = {.size = sizeof o, .xml = xml, .cpuset = cpuset};
     peri_error err = {0};
@@ -27,28 +29,31 @@ static void use_machine(peri_rig *rig, const char *xml, const char *cpuset) {
 
 static void assert_choice(const peri_rig *rig, uint64_t bytes, const char *wanted, const char *name,
                           const char *why) {
+    peri_reads reads = {.bytes = bytes};
     peri_choice c;
     peri_error err = {0};
-    assert_ok(peri_place_choose(rig->registry, bytes, wanted, &c, &err), err);
+    assert_ok(peri_place_choose(rig->registry, &reads, wanted, &c, &err), err);
     assert_string_equal(peri_registry_device(rig->registry, c.device)->info.name, name);
     if (strcmp(c.why, why) != 0) fail_msg("found \"%s\", expected \"%s\"", c.why, why);
 }
 
 static void assert_place_note(const peri_rig *rig, uint64_t bytes, const char *wanted,
                               const char *name, const char *expected) {
+    peri_reads reads = {.bytes = bytes};
     peri_choice c;
     peri_error err = {0};
     char why[300];
-    assert_ok(peri_place_choose(rig->registry, bytes, wanted, &c, &err), err);
-    peri_place_note(rig->registry, &c, rig_device(rig, name), bytes, why, sizeof why);
+    assert_ok(peri_place_choose(rig->registry, &reads, wanted, &c, &err), err);
+    peri_place_note(rig->registry, &c, rig_device(rig, name), &reads, why, sizeof why);
     if (strcmp(why, expected) != 0) fail_msg("found \"%s\", expected \"%s\"", why, expected);
 }
 
 static void assert_no_choice(const peri_rig *rig, uint64_t bytes, const char *wanted,
                              const char *fragment) {
+    peri_reads reads = {.bytes = bytes};
     peri_choice c;
     peri_error err = {0};
-    assert_int_equal(peri_place_choose(rig->registry, bytes, wanted, &c, &err), PERI_E_NO_DEVICE);
+    assert_int_equal(peri_place_choose(rig->registry, &reads, wanted, &c, &err), PERI_E_NO_DEVICE);
     assert_error(&err, PERI_E_NO_DEVICE, fragment);
 }
 
@@ -196,28 +201,29 @@ static void place_measures_this_machine_only_when_it_must(void **state) {
     rig_set(&rig, "null.devices",
             "name=a,location=host,native=1;name=b,location=c,native=1,gbps=0.001");
     rig_look(&rig);
-    assert_ok(peri_place_choose(rig.registry, GB, NULL, &c, &err), err);
+    assert_ok(peri_place_choose(rig.registry, &a_gigabyte, NULL, &c, &err), err);
     assert_int_equal(c.device, rig_device(&rig, "a")); /* any memory is faster than 1 MB/s */
     assert_non_null(strstr(c.why, "first of 2: "));
     assert_non_null(strstr(c.why, "tokens/s predicted"));
     char first[sizeof c.why];
     memcpy(first, c.why, sizeof first);
     rig_look(&rig); /* the figure comes from the cache now, and is the same */
-    assert_ok(peri_place_choose(rig.registry, GB, NULL, &c, &err), err);
+    assert_ok(peri_place_choose(rig.registry, &a_gigabyte, NULL, &c, &err), err);
     assert_string_equal(c.why, first);
     rig_set(&rig, "null.devices", "name=a,location=host,native=1;name=b,location=c,gbps=9");
     rig_look(&rig);
-    assert_ok(peri_place_choose(rig.registry, GB, NULL, &c, &err), err);
+    assert_ok(peri_place_choose(rig.registry, &a_gigabyte, NULL, &c, &err), err);
     assert_non_null(strstr(c.why, "only native device, bandwidth not measured"));
     rig_fini(&rig);
 }
 
 /* "gpu0 gpu1 | cpu": to be used, and in reserve. */
 static void assert_list(const peri_rig *rig, uint64_t bytes, const char *wanted, const char *want) {
+    peri_reads reads = {.bytes = bytes};
     peri_place_list l;
     peri_error err;
     char found[200] = "";
-    assert_ok(peri_place_candidates(rig->registry, bytes, wanted, &l, &err), err);
+    assert_ok(peri_place_candidates(rig->registry, &reads, wanted, &l, &err), err);
     for (uint32_t k = 0; k < l.n + l.n_reserve; k++) {
         size_t n = strlen(found);
         snprintf(found + n, sizeof found - n, "%s%s%s", k ? " " : "", k == l.n ? "| " : "",
@@ -243,7 +249,7 @@ static void place_lists_devices_for_one_model(void **state) {
     assert_list(&rig, 10 * GB, "gpu1", "gpu1");
     assert_list(&rig, 10 * GB, "nil,cpu,what", "gpu0 cpu");
     assert_list(&rig, 10 * GB, "gpu0,nil,nil,nil", "gpu0 gpu1 toy");
-    peri_split_device f = peri_place_figures(rig.registry, rig_device(&rig, "gpu0"));
+    peri_split_device f = peri_place_figures(rig.registry, rig_device(&rig, "gpu0"), &a_gigabyte);
     assert_true(f.room == 24 * GB && f.gbps == 1000 && f.copy_us > 0 && f.link_gbps > 0);
     rig_fini(&rig);
 }
@@ -318,7 +324,7 @@ static void place_survives_lack_of_memory(void **state) {
             peri_choice c;
             f->calls = 0;
             f->fail_at = n;
-            peri_status status = peri_place_choose(rig.registry, GB, wishes[w], &c, &err);
+            peri_status status = peri_place_choose(rig.registry, &a_gigabyte, wishes[w], &c, &err);
             bool is_past_end = f->calls < n;
             f->fail_at = 0;
             assert_true(status == PERI_OK || status == PERI_E_NOMEM ||

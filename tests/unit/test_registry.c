@@ -565,10 +565,14 @@ static void registry_tells_everything_as_json(void **state) {
     assert_ok(peri_registry_to_json(rig.registry, &text, &err), err);
     json_t *j = json_loads(text, JSON_REJECT_DUPLICATES, NULL);
     assert_non_null(j);
-    static const char *const keys[] = {"cpu", "memory_nodes", "pci", "plugins", "devices", "notes"};
-    for (size_t i = 0; i < 6; i++)
+    static const char *const keys[] = {"cpu",     "memory_nodes", "pci",  "plugins",
+                                       "devices", "figures",      "notes"};
+    for (size_t i = 0; i < 7; i++)
         assert_non_null(json_object_get(j, keys[i]));
-    assert_int_equal(json_object_size(j), 6);
+    assert_int_equal(json_object_size(j), 7);
+    const json_t *f = json_array_get(json_object_get(j, "figures"), 0);
+    assert_string_equal(json_string_value(json_object_get(f, "from")), "declared by the plugin");
+    assert_true(json_real_value(json_object_get(f, "value")) == 12.5);
     const json_t *d = json_array_get(json_object_get(j, "devices"), 0);
     assert_string_equal(json_string_value(json_object_get(d, "name")), "quo\"te");
     assert_true(json_real_value(json_object_get(d, "mem_gbps")) == 12.5);
