@@ -206,7 +206,8 @@ static void rescue_caller(worker *w) {
     peri_pool *p = w->pool;
     worker *caller = &p->workers[0];
     uint32_t nobody = 0;
-    if (!atomic_compare_exchange_strong(&p->is_rescuing, &nobody, 1)) return;
+    if (atomic_load(&w->tid) == 0 || !atomic_compare_exchange_strong(&p->is_rescuing, &nobody, 1))
+        return;
     int32_t here = peri_thread_cpu(), there = atomic_load(&caller->cpu),
             tid = atomic_load(&caller->tid);
     if (atomic_load(&p->pending) != 0 && atomic_load(&caller->is_working) != 0 &&

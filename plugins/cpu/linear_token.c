@@ -309,7 +309,7 @@ SIMD_FN vf chains256(uint16_t dtype, const kept *k, int n_kb, const act8 *const 
 
 /* Columns of a segment, of 16 rows or fewer. */
 typedef struct segment {
-    const uint8_t *w;
+    const uint8_t *w, *end; /* end: of what may be read */
     size_t stride;
     int32_t rows;
     int n; /* columns */
@@ -326,7 +326,9 @@ SIMD_FN vf segment32(uint16_t dtype, int bytes, const segment *g, kept *k, vf ac
         int b = 0;
         for (; b < n_full; b += 16, p += 16 * bytes)
             unit32(dtype, bytes, p, g->a + b / 8, off[b / 16], k->x[b / 16][r]);
-        if (b < n_block) { /* what is behind the row may not be read */
+        if (b < n_block && g->end - p >= 16 * bytes) { /* the next row's blocks are dropped */
+            unit32(dtype, bytes, p, g->a + b / 8, off[b / 16], k->x[b / 16][r]);
+        } else if (b < n_block) {
             uint8_t tail[TAIL_BYTES] = {0};
             memcpy(tail, p, (size_t)((n_block - b) * bytes));
             unit32(dtype, bytes, tail, g->a + b / 8, off[b / 16], k->x[b / 16][r]);
@@ -380,7 +382,8 @@ int linear_token(const linear_in *in, int64_t row0, int32_t rows, float *acc) {
     if (i == sizeof types / sizeof *types) return 0;
     vf sum = vf_set1(0.0f);
     if (rows < LINEAR_ROWS) memset(&k, 0, sizeof k); /* of rows that are not there */
-    segment g = {.stride = in->row_bytes, .rows = rows};
+    segment g = {
+        .stride = in->row_bytes, .rows = rows, .end = in->w + (size_t)in->m * in->row_bytes};
     for (int64_t col = 0; col < in->n; col += SEGMENT) {
         int64_t last = (in->n - 1) / LINEAR_K;
         g.n = in->n - col < SEGMENT ? (int)(in->n - col) : SEGMENT;
