@@ -208,6 +208,7 @@ peri_status peri_plugin_check(const peri_runtime *rt, const char *file,
                              .op = o.op,
                              .type = o.type,
                              .is_bench = o.is_bench,
+                             .is_small = o.is_small,
                              .seconds = o.seconds,
                              .device = o.device,
                              .timeout_ms = o.timeout_ms};

@@ -13,7 +13,7 @@ typedef struct check_opts {
     const char *op, *type;
     int64_t device;
     double timeout, seconds;
-    bool is_json, is_bench;
+    bool is_json, is_bench, is_small;
 } check_opts;
 
 #define OFF(member) offsetof(check_opts, member)
@@ -24,6 +24,8 @@ static const peri_opt table[] = {
      "One operation of op.def, such as LINEAR: while you write it."},
     {"type", 0, PERI_OPT_TEXT, "TYPE", OFF(type), 0, 0,
      "One type of weights or cache, such as Q4_K. What has neither counts as F32."},
+    {"small", 0, PERI_OPT_FLAG, NULL, OFF(is_small), 0, 0,
+     "Only shapes of at most 131072 multiplications: for devices that are simulated."},
     {"bench", 0, PERI_OPT_FLAG, NULL, OFF(is_bench), 0, 0,
      "Measure how fast the operations are. Without --only, nothing is checked."},
     {"seconds", 0, PERI_OPT_REAL, "SECONDS", OFF(seconds), 0.1, 86400,
@@ -222,6 +224,7 @@ static int run(const peri_args *args, void *values) {
                                     .op = o->op,
                                     .type = o->type,
                                     .is_bench = o->is_bench,
+                                    .is_small = o->is_small,
                                     .seconds = o->seconds,
                                     .timeout_ms = (uint32_t)(o->timeout * 1000)};
     peri_status st = peri_plugin_check(t.rt, args->arg[0], &co, &text, &has_passed, &e);

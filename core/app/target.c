@@ -58,6 +58,39 @@ static int on_progress(void *user, uint64_t done, uint64_t total) {
 /* ---- opening ------------------------------------------------------------------------------------
  */
 
+/* Is `name` (n bytes) that of a device or plugin that can be used? */
+static bool is_usable(const json_t *devices, const char *name, size_t n) {
+    static const char *const keys[] = {"name", "plugin"};
+    const json_t *d;
+    size_t i;
+    json_array_foreach(devices, i, d) for (int k = 0; k < 2; k++) {
+        const char *text = peri_json_text(d, keys[k]);
+        if (strlen(text) == n && strncmp(text, name, n) == 0 &&
+            json_is_true(json_object_get(d, "is_usable")))
+            return true;
+    }
+    return false;
+}
+
+/* Where a name comes from that nobody typed; what is wrong with it is told when it is needed. */
+static void tell_environment(const peri_common *c, const peri_target *t) {
+    peri_error e = {0, ""};
+    char *text = NULL;
+    if (c->is_quiet || c->device == NULL || c->device != getenv("PERIGEE_DEVICE")) return;
+    if (peri_runtime_devices(t->rt, &text, &e) != PERI_OK) return;
+    json_t *j = json_loads(text, 0, NULL);
+    size_t n;
+    for (const char *s = c->device; *s; s += n, s += *s == ',') {
+        n = strcspn(s, ",");
+        if (n == 0 || is_usable(json_object_get(j, "devices"), s, n)) continue;
+        peri_out_note("warning: device %.*s is asked for by the environment variable "
+                      "PERIGEE_DEVICE",
+                      (int)n, s);
+    }
+    json_decref(j);
+    peri_text_free(text);
+}
+
 bool peri_target_runtime(const peri_common *c, peri_target *t) {
     peri_error e = {0, ""};
     peri_runtime_options o = {
@@ -79,9 +112,12 @@ bool peri_target_runtime(const peri_common *c, peri_target *t) {
             peri_out_fail("--set %s: expected KEY=VALUE", c->settings.item[i]);
             return false;
         }
-    if (peri_runtime_new(&o, &t->rt, &e) == PERI_OK) return true;
-    peri_out_error(&e);
-    return false;
+    if (peri_runtime_new(&o, &t->rt, &e) != PERI_OK) {
+        peri_out_error(&e);
+        return false;
+    }
+    tell_environment(c, t);
+    return true;
 }
 
 /* ---- names of models ----------------------------------------------------------------------------

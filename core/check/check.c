@@ -211,7 +211,7 @@ static peri_status start(child *c, const char *stage, peri_error *err) {
     char device[16], seconds[32];
     int fd[2];
     size_t n = 0;
-    const char **argv = peri_alloc_array(c->o->n_setting + 8, sizeof *argv);
+    const char **argv = peri_alloc_array(c->o->n_setting + 9, sizeof *argv);
     if (!argv) return peri_fail(err, PERI_E_NOMEM, "out of memory");
     snprintf(device, sizeof device, "%u", c->o->device);
     argv[n++] = "perigee-check";
@@ -220,6 +220,7 @@ static peri_status start(child *c, const char *stage, peri_error *err) {
     argv[n++] = device;
     argv[n++] = c->o->op ? c->o->op : "-";
     argv[n++] = c->o->type ? c->o->type : "-";
+    argv[n++] = c->o->is_small ? "small" : "-";
     snprintf(seconds, sizeof seconds, "%.3f", c->seconds);
     argv[n++] = seconds;
     for (size_t i = 0; i < c->o->n_setting; i++)

@@ -24,6 +24,7 @@ typedef struct peri_check_options {
     const char *op;      /* one operation, "LINEAR"; NULL: all */
     const char *type;    /* one type, "Q4_K"; NULL: all.  What has no weights or cache is F32 */
     uint32_t device;     /* of the plugin's devices */
+    bool is_small;       /* only shapes of few multiplications: for simulators */
     uint32_t timeout_ms; /* without a sign of life, and 10 times that for a stage; 0 = 10000 */
     bool is_bench;       /* measure; without `only`, nothing else is done */
     double seconds;      /* that measuring may take; 0 = 30 */

@@ -27,6 +27,7 @@ enum {
     KIT_SLACK = 2,   /* padding rows behind the rows of a step */
     KIT_ALIGN = 8,   /* of weights, and no better */
     KIT_WORKERS = 3, /* most threads of kit_host */
+    KIT_SMALL = 1 << 17,
 };
 
 /* ---- kit_ref.c: the formulas ------------------------------------------------------------------
@@ -150,7 +151,8 @@ typedef struct kit_want { /* which part and which accidents of a case */
 /* Build a case; false when out of memory.  Values do not depend on first, n_tok and layout. */
 bool kit_case_init(kit_case *c, const kit_shape *s, uint32_t dtype, const kit_want *w);
 void kit_case_fini(kit_case *c);
-bool kit_case_reference(kit_case *c); /* fills v of outputs (and of pools written) */
+double kit_case_macs(const kit_case *c); /* multiplications of products and of attention */
+bool kit_case_reference(kit_case *c);    /* fills v of outputs (and of pools written) */
 
 typedef enum kit_outcome { KIT_RAN, KIT_DECLINED, KIT_BROKEN } kit_outcome;
 
@@ -162,6 +164,7 @@ typedef struct kit_plugin {
     const char *only_op;   /* NULL: all */
     const char *only_type; /* "Q4_K"; NULL: all */
     double seconds;        /* for measuring */
+    bool is_small;         /* only cases of at most KIT_SMALL multiplications */
     bool has_driver;       /* its note names libraries of a driver */
 } kit_plugin;
 

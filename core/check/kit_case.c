@@ -255,6 +255,26 @@ void kit_case_fini(kit_case *c) {
     *c = (kit_case){0};
 }
 
+double kit_case_macs(const kit_case *c) {
+    const kit_operand *x = c->x;
+    double n_tok = c->step.n[PERI_SYM_T], sum = 0;
+    switch (c->shape->code) {
+    case PERI_OP_ATTN:
+        for (int32_t t = 0; t < c->step.n[PERI_SYM_T]; t++)
+            sum += c->step.ctx[c->step.seq[t]];
+        return sum * (double)(x[0].dim[2] * (x[1].dim[3] + x[2].dim[3]));
+    case PERI_OP_LINEAR_EXPERTS:
+        return n_tok * (double)(x[2].dim[3] * x[1].dim[2] * x[1].dim[3]);
+    case PERI_OP_LINEAR:
+    case PERI_OP_LINEAR_QKV:
+    case PERI_OP_GATE_UP_GLU:
+        for (uint32_t k = 1; k < c->n_in; k++)
+            if (x[k].kind == 'w') sum += n_tok * (double)(x[k].dim[2] * x[k].dim[3]);
+        return sum;
+    }
+    return 0;
+}
+
 bool kit_case_reference(kit_case *c) {
     kit_op o = {.code = c->shape->code,
                 .n_in = c->n_in,

@@ -4,7 +4,7 @@
  * kit on it, so that what goes wrong in there costs this process.  check.c starts it; it is of no
  * use by hand.
  *
- *     perigee-check PLUGIN STAGE DEVICE OP|- TYPE|- SECONDS [KEY=VALUE...]
+ *     perigee-check PLUGIN STAGE DEVICE OP|- TYPE|- small|- SECONDS [KEY=VALUE...]
  *
  * The report goes to descriptor 3 (kit_report.c).
  *
@@ -27,7 +27,7 @@
 
 #include "base/compiler.h"
 
-enum { N_ARG = 7 };
+enum { N_ARG = 8 };
 
 static int output_fd; /* what the plugin prints */
 
@@ -159,7 +159,8 @@ int main(int argc, char **argv) {
     kit_plugin p = {.index = (uint32_t)strtoul(argv[3], NULL, 10),
                     .only_op = argument(argv, 4),
                     .only_type = argument(argv, 5),
-                    .seconds = strtod(argv[6], NULL)};
+                    .is_small = argument(argv, 6) != NULL,
+                    .seconds = strtod(argv[7], NULL)};
     kit_host_now.setting = (const char *const *)argv + N_ARG;
     kit_host_now.n_setting = argc - N_ARG;
     peri_json_init();

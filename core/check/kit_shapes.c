@@ -64,6 +64,8 @@ static const kit_shape shapes[] = {
      ATTR(peri_attn_attr, .scale = 0.3f, .alibi_max = 8, .chunk = 32), 9, 16, false},
     {PERI_OP_ATTN, ATTN, "h4 g2 k16 v16 P30",
      ATTR(peri_attn_attr, .flags = PERI_ATTN_NOT_CAUSAL, .scale = 0.25f), 3, 64, false},
+    {PERI_OP_ATTN, ATTN, "h2 g1 k8 v8 P150",
+     ATTR(peri_attn_attr, .scale = 0.4f, .cap = 7, .window = 270), 3, 32, false},
     {PERI_OP_ATTN, ATTN, "h2 g1 k16 v16 P20", ATTR(peri_attn_attr, .scale = 40), 5, 16, false},
 #define ACT(kind, in_place) ACT_OF(kind, "n45", in_place)
 #define ACT_OF(kind, extents, in_place)                                                            \

@@ -417,8 +417,9 @@ static peri_status list_named(const peri_registry *r, const peri_reads *reads, c
     if (l->n == 0)
         st = peri_fail(err, skipped.failed ? PERI_E_NOMEM : PERI_E_NO_DEVICE, "device %s",
                        skipped.size && !skipped.failed ? skipped.data : wanted);
-    else if (skipped.size && !skipped.failed)
-        peri_log(PERI_LOG_WARN, "device %s", skipped.data);
+    else if (skipped.size)
+        snprintf(l->skipped, sizeof l->skipped, "%s",
+                 skipped.failed ? "out of memory for the reason" : skipped.data);
     peri_text_fini(&skipped);
     return st;
 }

@@ -145,13 +145,14 @@ typedef struct peri_place_list {
     size_t device[PERI_SPLIT_DEVICES];
     uint32_t n, n_reserve;
     peri_choice choice; /* of the first, and why it */
+    char skipped[320];  /* names of `wanted` that are not used, and why not; else empty */
 } peri_place_list;
 
 /* wanted names several devices: those that can be used, in that order; a name given again stands
  * for the next device that goes by it.  One name: that device.  NULL: the one that
  * peri_place_choose takes, with all other native devices in reserve; but where a faster one lacks
- * only the room, or none has room for all weights, all native devices by their speed.  Errors and
- * warnings as for peri_place_choose. */
+ * only the room, or none has room for all weights, all native devices by their speed.  Errors as
+ * for peri_place_choose; names that are not used are in `skipped`, nothing is logged of them. */
 peri_status peri_place_candidates(peri_registry *r, const peri_reads *reads, const char *wanted,
                                   peri_place_list *out, peri_error *err);
 /* Speed, room and link of device i, as far as known.  The name is the registry's. */

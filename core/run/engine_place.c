@@ -8,7 +8,7 @@
  * Choice.  The candidates of place.c are placed together.  When that fails and a device is to
  * blame, in this order: (1) the native devices held in reserve join, when the user named none; (2)
  * a device that ran out of memory is given less, once; (3) it is left out.  Each is one line in the
- * log, and with --strict an error instead. */
+ * log, and with --strict an error instead; so is a name in the list that stands for no device. */
 #include <stdio.h>
 #include <string.h>
 
@@ -124,6 +124,9 @@ peri_status peri_engine_place(peri_engine *e, peri_registry *r, peri_error *err)
     e->reads = reads_of(e->g);
     peri_status st = peri_place_candidates(r, &e->reads, e->o.device, &list, err);
     if (st) return st;
+    if (list.skipped[0] && e->o.is_strict)
+        return peri_fail(err, PERI_E_NO_DEVICE, "--strict: device %s", list.skipped);
+    if (list.skipped[0]) peri_log(PERI_LOG_WARN, "device %s", list.skipped);
     attempt a = {.n = list.n, .n_reserve = list.n_reserve};
     memcpy(a.device, list.device, sizeof a.device);
     for (uint32_t d = 0; d < PERI_SPLIT_DEVICES; d++)

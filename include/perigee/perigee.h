@@ -82,6 +82,7 @@ typedef struct peri_plugin_check_options {
     bool is_bench;       /* measure; without `only`, nothing is checked */
     const char *type;    /* one type, "Q4_K"; what has no weights or cache is F32.  NULL: all */
     double seconds;      /* that measuring may take; 0 = 30 */
+    bool is_small;       /* only shapes of few multiplications: for simulators */
 } peri_plugin_check_options;
 
 /* Run the conformance kit over a plugin file, each stage in a child process.  *json: the report

@@ -75,4 +75,20 @@ for name in null null:0; do
 done
 run 1 run "$demo" hi --device nullx:0
 has "$err" "device nullx:0: no such device or plugin"
+
+# A name in a list that stands for nothing: a warning, and refused with --strict.  One from the environment is told as such.
+run run "$demo" --raw -n 1 --temp 0 hi --device nowhere,cpu
+has "$err" "warning: device nowhere: no such device or plugin; there are: "
+run 1 run "$demo" --raw -n 1 --temp 0 hi --device nowhere,cpu --strict
+has "$err" "perigee: --strict: device nowhere: no such device or plugin"
+is "$out" ""
+for target in --raw --no-think; do
+    PERIGEE_DEVICE=nowhere run 1 run "$demo" $target -n 1 --temp 0 hi
+    has "$err" "device nowhere is asked for by the environment variable PERIGEE_DEVICE"
+    has "$err" "device nowhere: no such device or plugin"
+done
+PERIGEE_DEVICE=nowhere run run "$demo" --raw -n 1 --temp 0 hi --device cpu
+is "$err" ""
+PERIGEE_DEVICE=cpu run run "$demo" --raw -n 1 --temp 0 hi
+is "$err" ""
 finish

@@ -233,6 +233,14 @@ static void assert_list(const peri_rig *rig, uint64_t bytes, const char *wanted,
     assert_int_equal(l.choice.device, l.device[0]);
 }
 
+/* What is said of names that stand for nothing. */
+static void assert_skipped(const peri_rig *rig, const char *wanted, const char *want) {
+    peri_place_list l;
+    peri_error err;
+    assert_ok(peri_place_candidates(rig->registry, GB, wanted, &l, &err), err);
+    assert_int_equal(strncmp(l.skipped, want, *want ? strlen(want) : sizeof l.skipped), 0);
+}
+
 static void place_lists_devices_for_one_model(void **state) {
     (void)state;
     peri_rig rig;
@@ -248,6 +256,9 @@ static void place_lists_devices_for_one_model(void **state) {
     assert_list(&rig, 140 * GB, "cpu,gpu1", "cpu gpu1");
     assert_list(&rig, 10 * GB, "gpu1", "gpu1");
     assert_list(&rig, 10 * GB, "nil,cpu,what", "gpu0 cpu");
+    assert_skipped(&rig, "nil,cpu,what", "what: no such device or plugin; there are: cpu, gpu0");
+    assert_skipped(&rig, "cpu,cpu", "cpu: named once more than there are devices of that name");
+    assert_skipped(&rig, "gpu0,cpu", "");
     assert_list(&rig, 10 * GB, "gpu0,nil,nil,nil", "gpu0 gpu1 toy");
     peri_split_device f = peri_place_figures(rig.registry, rig_device(&rig, "gpu0"), &a_gigabyte);
     assert_true(f.room == 24 * GB && f.gbps == 1000 && f.copy_us > 0 && f.link_gbps > 0);
