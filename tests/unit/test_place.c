@@ -237,7 +237,7 @@ static void assert_list(const peri_rig *rig, uint64_t bytes, const char *wanted,
 static void assert_skipped(const peri_rig *rig, const char *wanted, const char *want) {
     peri_place_list l;
     peri_error err;
-    assert_ok(peri_place_candidates(rig->registry, GB, wanted, &l, &err), err);
+    assert_ok(peri_place_candidates(rig->registry, &a_gigabyte, wanted, &l, &err), err);
     assert_int_equal(strncmp(l.skipped, want, *want ? strlen(want) : sizeof l.skipped), 0);
 }
 
