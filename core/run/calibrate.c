@@ -11,11 +11,11 @@
  *   one token LINEAR over so many matrices of one type that caches do not hold them, and over an
  *             eighth of each, which tells what an op costs beside reading
  *   many      LINEAR of 16 to 256 tokens
- *   attention ATTN of one token over 4096 keys, and of 128 tokens
+ *   attention ATTN of one token over 4096 keys, and of 128 tokens where one takes no 20 ms
  *
  * Of several passes the lower quartile counts: the fastest is more than a token ever sees, and a
  * pass that others disturbed tells nothing.  A pass aims at 20 ms, so that a device takes about 0.3
- * s per type; a slow one takes few matrices and few tokens.  The bytes that are multiplied are
+ * s per type; a slow one takes few matrices, tokens and passes.  The bytes that are multiplied are
  * those of a pattern: finite and normal in every type. */
 #include "run/calibrate.h"
 
@@ -49,6 +49,7 @@ enum {
 #define COPY_BYTES  (UINT64_C(16) << 20)
 #define PASS_S      0.02
 #define PASSES_S    0.06
+#define SLOW_S      0.25 /* a pass of this length says enough alone */
 #define PATTERN     0x11 /* F16 6.5e-4, F32 1.1e-28, BF16 1.1e-28 */
 #define ACT_PATTERN 0x3f /* F32 0.75 */
 
@@ -217,16 +218,18 @@ static double quartile_of(double *x, int n) {
     return x[n / 4] > 0 ? x[n / 4] : 1e-9; /* a clock that does not move */
 }
 
-/* The lower quartile of at least three passes, after one that does not count. */
+/* The lower quartile of at least three passes, after one that does not count; or a slow one. */
 static peri_status time_ops(lab *l, uint32_t first, uint32_t n_op, double *seconds) {
     double total = 0, one[MAX_PASS];
     int n = 0;
     peri_status st = pass(l, first, n_op, &one[0]);
-    for (; !st && n < MAX_PASS && (n < 3 || total < PASSES_S); n++) {
+    bool is_slow = one[0] >= SLOW_S;
+    for (; !st && !is_slow && n < MAX_PASS && (n < 3 || total < PASSES_S); n++) {
         st = pass(l, first, n_op, &one[n]);
         total += one[n];
+        is_slow = one[n] >= SLOW_S;
     }
-    *seconds = st ? 0 : quartile_of(one, n);
+    *seconds = st ? 0 : quartile_of(one, n ? n : 1);
     return st;
 }
 
@@ -304,7 +307,7 @@ static peri_status fill_matrices(lab *l, uint64_t bytes) {
     double one;
     peri_status st = add_weight(l, bytes, PATTERN);
     if (!st) st = pass(l, 0, 1, &one); /* kernels are made and caches filled */
-    if (!st) st = pass(l, 0, 1, &one);
+    if (!st && one < SLOW_S) st = pass(l, 0, 1, &one);
     while (!st && l->n_weight < N_MATRIX && one * l->n_weight < PASS_S &&
            bytes * (l->n_weight + 1) <= l->room)
         st = add_weight(l, bytes, PATTERN);
@@ -318,11 +321,14 @@ static peri_status time_many(lab *l, int64_t n_out, double *gmacs) {
     double s;
     set_step(l, n_tok, n_tok, 1);
     peri_status st = pass(l, 0, 1, &s);
-    if (!st) st = pass(l, 0, 1, &s);
+    if (!st && s < SLOW_S) st = pass(l, 0, 1, &s);
     while (!st && n_tok < MANY && s * n_op * MANY / n_tok < 2 * PASS_S)
         n_tok *= 4;
     set_step(l, n_tok, n_tok, 1);
-    if (!st) st = time_ops(l, 0, n_op, &s);
+    if (!st && s >= SLOW_S)
+        n_op = 1;
+    else if (!st)
+        st = time_ops(l, 0, n_op, &s);
     if (!st) *gmacs = 1e-9 * n_op * n_tok * (double)(n_out * N_IN) / s;
     return st;
 }
@@ -352,7 +358,7 @@ static peri_status time_one(lab *l, double bytes, peri_type_rate *t) {
     double whole[MAX_PASS], eighth[MAX_PASS], total = 0;
     int n = 0;
     peri_status st = PERI_OK;
-    for (; !st && n < MAX_PASS && (n < 3 || total < 2 * PASSES_S); n++) {
+    for (; !st && n < MAX_PASS && (n < 3 || total < 2 * PASSES_S) && total < SLOW_S; n++) {
         st = pass(l, 0, l->n_weight, &whole[n]);
         if (!st) st = pass(l, N_MATRIX, l->n_weight, &eighth[n]);
         if (!st) total += whole[n] + eighth[n];
@@ -407,19 +413,23 @@ static peri_status run_attn(lab *l, peri_figures *f) {
     peri_graph_add(&l->g, PERI_OP_ATTN, (const uint32_t[]){q, k, v, PERI_NONE, y}, 4, 1, &attr,
                    sizeof attr);
     bool is_taken;
-    double one, many;
+    double one = 0, many = 0;
     peri_status st = lab_pack(l, &is_taken);
     if (st || !is_taken) return st;
     st = new_memory(l, 2 * half, PERI_BUF_POOL, PATTERN, &l->pool);
     l->pools[0] = l->pool.buf;
     set_step(l, 1, (int32_t)n_key, (int32_t)block);
     if (!st) st = time_ops(l, 0, 1, &one);
-    set_step(l, QUERIES, (int32_t)n_key, (int32_t)block);
-    if (!st) st = time_ops(l, 0, 1, &many);
+    int32_t n_query = one < PASS_S ? QUERIES : 1;
+    if (!st && n_query > 1) {
+        set_step(l, n_query, (int32_t)n_key, (int32_t)block);
+        st = time_ops(l, 0, 1, &many);
+    } else
+        many = one;
     if (st) return st;
     double op = f->op_us * 1e-6;
     f->kv_gbps = 1e-9 * 2 * (double)half / (one > 2 * op ? one - op : one / 2);
-    f->attn_gmacs = 1e-9 * 2.0 * QUERIES * HEADS * D_HEAD * (double)n_key / many;
+    f->attn_gmacs = 1e-9 * 2.0 * n_query * HEADS * D_HEAD * (double)n_key / many;
     return PERI_OK;
 }
 
