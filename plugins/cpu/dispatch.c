@@ -4,7 +4,11 @@
  *
  * All levels give the same bits (linear.h, vec.c, attn_fast.c), so the choice is one of speed
  * alone.  Sources of a level are compiled for its instruction set; nothing of them runs before
- * is_available has asked the processor and, for the wide registers, the operating system. */
+ * is_available has asked the processor and, for the wide registers, the operating system. The tiles
+ * of AMX are the operating system's to refuse (amx.c), and the level on them has to prove itself
+ * once per process against the one below (self_test.c): what a machine computes there is not taken
+ * on trust.  Whoever names another level never touches them. */
+#include "amx.h"
 #include "fast.h"
 
 static int supports(const peri_program *p, const peri_op *op, char numerics[28]) {
@@ -39,10 +43,12 @@ static int always(void) {
 static int32_t run_scalar(cpu_dev *d, const cpu_job *j, peri_error *e) {
     return run(d, &cpu_isa_scalar, j, e);
 }
-static const cpu_level scalar = {"scalar", always, supports, run_scalar};
+static const cpu_level scalar = {"scalar", always, NULL, supports, run_scalar};
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+#include <pthread.h>
+#include <stdio.h>
 
 /* __builtin_cpu_supports asks CPUID and XGETBV. */
 static int has_avx2(void) {
@@ -61,6 +67,31 @@ static int has_avx2vnni(void) {
 static int has_avx512vnni(void) {
     return has_avx512() && __builtin_cpu_supports("avx512vnni");
 }
+
+/* The tiles are asked for and tested once per process. */
+static pthread_once_t amx_once = PTHREAD_ONCE_INIT;
+static char amx_why[128];
+static int amx_failed;
+
+static void try_amx(void) {
+    char where[96];
+    const char *why = has_avx512vnni() ? amx_missing() : "the processor has no AVX-512 with VNNI";
+    if (why)
+        snprintf(amx_why, sizeof amx_why, "%s", why);
+    else if (!linear_self_test(&cpu_isa_avx512amx, &cpu_isa_avx512vnni, where)) {
+        amx_failed = 1;
+        snprintf(amx_why, sizeof amx_why, "self-test: %s", where);
+    }
+}
+static int has_avx512amx(void) {
+    pthread_once(&amx_once, try_amx);
+    return !amx_why[0];
+}
+static const char *why_not_avx512amx(int *log_level) {
+    *log_level = amx_failed ? 2 : 1;
+    return has_avx512amx() ? NULL : amx_why;
+}
+
 static int32_t run_avx2(cpu_dev *d, const cpu_job *j, peri_error *e) {
     return run(d, &cpu_isa_avx2, j, e);
 }
@@ -73,11 +104,17 @@ static int32_t run_avx2vnni(cpu_dev *d, const cpu_job *j, peri_error *e) {
 static int32_t run_avx512vnni(cpu_dev *d, const cpu_job *j, peri_error *e) {
     return run(d, &cpu_isa_avx512vnni, j, e);
 }
-static const cpu_level avx2 = {"avx2", has_avx2, supports, run_avx2};
-static const cpu_level avx2vnni = {"avx2vnni", has_avx2vnni, supports, run_avx2vnni};
-static const cpu_level avx512 = {"avx512", has_avx512, supports, run_avx512};
-static const cpu_level avx512vnni = {"avx512vnni", has_avx512vnni, supports, run_avx512vnni};
-static const cpu_level *const levels[] = {&avx512vnni, &avx512, &avx2vnni, &avx2, &scalar};
+static int32_t run_avx512amx(cpu_dev *d, const cpu_job *j, peri_error *e) {
+    return run(d, &cpu_isa_avx512amx, j, e);
+}
+static const cpu_level avx2 = {"avx2", has_avx2, NULL, supports, run_avx2};
+static const cpu_level avx2vnni = {"avx2vnni", has_avx2vnni, NULL, supports, run_avx2vnni};
+static const cpu_level avx512 = {"avx512", has_avx512, NULL, supports, run_avx512};
+static const cpu_level avx512vnni = {"avx512vnni", has_avx512vnni, NULL, supports, run_avx512vnni};
+static const cpu_level avx512amx = {"avx512amx", has_avx512amx, why_not_avx512amx, supports,
+                                    run_avx512amx};
+static const cpu_level *const levels[] = {&avx512amx, &avx512vnni, &avx512,
+                                          &avx2vnni,  &avx2,       &scalar};
 
 #else
 

@@ -84,6 +84,9 @@ FAST_QUANTIZE(avx512vnni)
 /* linear_token.c, avx512vnni: rows_int for one token, of some types; 0: not of this one. */
 int linear_token(const linear_in *in, int64_t row0, int32_t rows, float *acc);
 
+/* self_test.c: 1 when the integer products of `set` are those of `plain`; else 0, and where not. */
+int linear_self_test(const cpu_isa *set, const cpu_isa *plain, char why[96]);
+
 /* linear.c: LINEAR, LINEAR_QKV, GATE_UP_GLU, LINEAR_EXPERTS. */
 int linear_supports(const peri_program *p, const peri_op *op, char numerics[28]);
 int32_t linear_run(cpu_dev *d, const cpu_isa *isa, const cpu_job *j, peri_error *e);

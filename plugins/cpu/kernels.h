@@ -75,6 +75,9 @@ enum { CPU_IN_PARTS = -1 };
 typedef struct cpu_level {
     const char *name; /* "scalar", "avx2", "avx512vnni": as in cpu.isa, peri_dev_info.isa */
     int (*is_available)(void); /* can this processor run it? */
+    /* Where it is not available: why, for the log, at *log_level (info; a warning where the
+     * processor should have been able to).  NULL: there is nothing to tell. */
+    const char *(*why_not)(int *log_level);
     /* 1: run() takes this op, numerics filled ("act=q8/32 acc=i32").  0: the reference does.
      * CPU_IN_PARTS: the shell declines this fused op, and the core asks for the ops it stands for.
      * May be NULL: 0 always. */

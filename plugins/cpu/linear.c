@@ -307,8 +307,11 @@ static void run_chunk(void *arg, uint32_t i, uint32_t worker) {
     const product *o = arg;
     int64_t lo = (int64_t)i * o->chunk,
             hi = lo + o->chunk < o->n_group ? lo + o->chunk : o->n_group;
+    int is_many = o->isa->enter && o->n_tok > LINEAR_FEW;
+    if (is_many) o->isa->enter();
     for (int64_t g = lo; g < hi; g++)
         run_group(o, g, worker);
+    if (is_many) o->isa->leave();
 }
 
 /* Groups per chunk, from the bytes of weights of all groups. */

@@ -23,7 +23,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { LINEAR_ROWS = 16, LINEAR_K = 256, LINEAR_M = 512, LINEAR_SPAN_F32 = 0 };
+enum { LINEAR_ROWS = 16, LINEAR_K = 256, LINEAR_M = 512, LINEAR_FEW = 8, LINEAR_SPAN_F32 = 0 };
 
 /* 256 activations of one token.
  * off: sums times -offset, per 32 elements, or per 16 where span is 256 or the type has_two.
@@ -77,7 +77,7 @@ typedef struct linear_in {
     int32_t n_tok; /* at most LINEAR_M */
 } linear_in;
 
-/* What an instruction set provides.  All functions are pure. */
+/* What an instruction set provides.  All functions are pure, but for enter and leave. */
 typedef struct cpu_isa {
     const char *name;
     int has_dot; /* an instruction for four products of bytes: act8 serves all types */
@@ -87,13 +87,17 @@ typedef struct cpu_isa {
     /* acc[i][r] = sums of row row0 + r, r < rows <= 16, token i.  scratch: linear_scratch_bytes. */
     void (*rows_int)(const linear_in *in, int64_t row0, int32_t rows, float *acc);
     void (*rows_f32)(const linear_in *in, int64_t row0, int32_t rows, float *acc, float *scratch);
+    /* Around a worker's calls of rows_int for more than LINEAR_FEW tokens; NULL: nothing to do. */
+    void (*enter)(void);
+    void (*leave)(void);
     const struct vec_isa *vec;
     const struct attn_isa *attn;
 } cpu_isa;
 
 extern const cpu_isa cpu_isa_scalar;
 #if defined(__x86_64__)
-extern const cpu_isa cpu_isa_avx2, cpu_isa_avx2vnni, cpu_isa_avx512, cpu_isa_avx512vnni;
+extern const cpu_isa cpu_isa_avx2, cpu_isa_avx2vnni, cpu_isa_avx512, cpu_isa_avx512vnni,
+    cpu_isa_avx512amx;
 #endif
 
 /* Bytes of 256 activations of one token in the form a set wants for a type. */

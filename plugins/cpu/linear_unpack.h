@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
  * linear_unpack.h - W rows of every block-quantised weight type, 256 columns at a time, taken apart
- * in registers; included by linear_int.c and linear_vnni.c, per instruction set.
+ * in registers; included by linear_int.c, linear_vnni.c and linear_amx.c, per instruction set.
  *
  * A register holds four consecutive columns of all W rows (W = f32 lanes), [row][4] bytes: rows
  * stay in their lanes from here to the store of the sums.  An unpacker hands these registers to
@@ -754,6 +754,34 @@ SIMD_FN void each_block(const linear_in *in, const kernel *k, int64_t row0, int3
         block(&g);
     }
 }
+
+#if PERI_VNNI
+/* linear_vnni.c: the unpacker of a type, and a group's 256 columns by it, 16 rows (avx512vnni). */
+const kernel *linear_kernel(const linear_type *t);
+void linear_panel(const group *g, panel *p);
+
+/* ---- from sums to results (linear.h) ---- */
+
+/* The sums of 32 columns as they enter the chain: with d and m of the block b. */
+SIMD_FN vf block_sum(vf d, vf m, const act8 *a, int b, const vi s[2], scheme h) {
+    vf x = vf_mul(vf_cvt(s[0]), d);
+    if (h.has_two) return vf_fma(vf_cvt(s[1]), m, x);
+    return h.n_min ? vf_fma(vf_cvt(four(&a->sum[b])), m, x) : x;
+}
+
+/* acc + the sums t of 256 columns, scaled. */
+SIMD_FN vf superblock(const panel *p, const act8 *a, vi t, vf acc, scheme h) {
+    vf x = vf_mul(vf_cvt(t), vf_load(p->d));
+    if (h.n_min) {
+        vi u = vi_set1(0);
+#pragma GCC unroll 8
+        for (int j = 0; j < h.n_min; j++)
+            u = vi_dot16(u, vi_load(p->mn + j * W), four(&a->sum[j]));
+        x = vf_fnma(vf_cvt(u), vf_load(p->m), x);
+    }
+    return vf_fma(x, vf_set1(a->dx[0]), acc);
+}
+#endif
 
 /* For rows r .. r + W - 1 of the group. */
 SIMD_FN sink sink_of(const group *g, panel *p, int r) {

@@ -29,17 +29,6 @@ SIMD_FN void ask_ahead(panel *p) {
     p->ahead += 64 * p->n_ahead;
 }
 
-/* The sums of 32 columns, f32, as they enter the chain. */
-SIMD_FN vf block_sum(const panel *p, const act8 *a, int b, const vi s[2], scheme h) {
-    vf d = vf_load(p->d + b * W), x;
-    if (h.has_two) {
-        x = vf_mul(vf_cvt(s[0]), d);
-        return vf_fma(vf_cvt(s[1]), vf_load(p->m + b * W), x);
-    }
-    x = vf_mul(vf_cvt(s[0]), d);
-    return h.n_min ? vf_fma(vf_cvt(four(&a->sum[b])), vf_load(p->m + b * W), x) : x;
-}
-
 /* Span 32, n_tok tokens (a literal) at once. */
 SIMD_FN void dot32_tokens(panel *p, const act8 *a, int n_block, float *acc, int n_tok, scheme h) {
     vf c[TOKENS];
@@ -64,24 +53,13 @@ SIMD_FN void dot32_tokens(panel *p, const act8 *a, int n_block, float *acc, int 
         }
 #pragma GCC unroll 8
         for (int i = 0; i < n_tok; i++)
-            c[i] = vf_fma(block_sum(p, &a[i], b, s[i], h), vf_set1(a[i].dx[b]), c[i]);
+            c[i] =
+                vf_fma(block_sum(vf_load(p->d + b * W), vf_load(p->m + b * W), &a[i], b, s[i], h),
+                       vf_set1(a[i].dx[b]), c[i]);
     }
 #pragma GCC unroll 8
     for (int i = 0; i < n_tok; i++)
         vf_store(acc + i * LINEAR_ROWS, c[i]);
-}
-
-/* acc + the sums t of 256 columns, scaled. */
-SIMD_FN vf superblock(const panel *p, const act8 *a, vi t, vf acc, scheme h) {
-    vf x = vf_mul(vf_cvt(t), vf_load(p->d));
-    if (h.n_min) {
-        vi u = vi_set1(0);
-#pragma GCC unroll 8
-        for (int j = 0; j < h.n_min; j++)
-            u = vi_dot16(u, vi_load(p->mn + j * W), four(&a->sum[j]));
-        x = vf_fnma(vf_cvt(u), vf_load(p->m), x);
-    }
-    return vf_fma(x, vf_set1(a->dx[0]), acc);
 }
 
 /* Span 256. */
@@ -245,6 +223,22 @@ static void look_ahead(const group *g, panel *p, int r) {
     p->n_line = g->prefetch_step ? (W * bytes + 63) / 64 : 0;
 }
 
+static const kernel *kernel_of(const linear_type *t) {
+    const kernel *k = kernels;
+    while (k->dtype != t->dtype)
+        k++;
+    return k;
+}
+
+#if defined(PERI_AVX512)
+const kernel *linear_kernel(const linear_type *t) {
+    return kernel_of(t);
+}
+void linear_panel(const group *g, panel *p) {
+    g->k->panel(g, p, 0);
+}
+#endif
+
 static void block(const group *g) {
     panel p;
     for (int r = 0; r < LINEAR_ROWS; r += W) {
@@ -260,13 +254,10 @@ static void block(const group *g) {
 }
 
 static void rows_int(const linear_in *in, int64_t row0, int32_t rows, float *acc) {
-    const kernel *k = kernels;
 #if defined(PERI_AVX512)
     if (in->n_tok == 1 && linear_token(in, row0, rows, acc)) return;
 #endif
-    while (k->dtype != in->type->dtype)
-        k++;
-    each_block(in, k, row0, rows, acc, block);
+    each_block(in, kernel_of(in->type), row0, rows, acc, block);
 }
 
 #define ISA_TEXT2(x) #x

@@ -79,26 +79,56 @@ void cpu_parallel(cpu_dev *d, uint32_t n, void (*fn)(void *arg, uint32_t i, uint
 
 /* ---- discovery ---- */
 
-/* The level that cpu.isa asks for; NULL in *out is the reference.  Fails on a name that is unknown
- * or not for this processor. */
-static int32_t choose_level(const peri_host *h, const cpu_level **out, peri_error *e) {
-    const char *want = h->option("cpu.isa");
-    char available[96] = "";
-    int is_known = 0;
-    *out = NULL;
+/* Names of all that is available, "a, b, ". */
+static void list_levels(char *out, size_t room) {
+    *out = 0;
     for (uint32_t i = 0; cpu_level_at(i); i++) {
+        size_t n = strlen(out);
+        if (cpu_level_at(i)->is_available())
+            snprintf(out + n, room - n, "%s, ", cpu_level_at(i)->name);
+    }
+}
+
+/* The level that cpu.isa asks for; NULL in *out is the reference.  Fails on a name that is unknown
+ * or not for this processor.  Asks no level better than the one wanted: to ask may be to use. */
+static int32_t choose_level(const peri_host *h, const cpu_level **out, peri_error *e) {
+    const char *want = h->option("cpu.isa"), *why = NULL;
+    char available[96];
+    int is_known = 0, log_level;
+    *out = NULL;
+    if (want && !strcmp(want, "reference")) return PERI_OK;
+    for (uint32_t i = 0; !*out && cpu_level_at(i); i++) {
         const cpu_level *level = cpu_level_at(i);
         int is_wanted = want && want[0] && !strcmp(want, level->name);
         is_known |= is_wanted;
-        if (!level->is_available()) continue;
-        size_t n = strlen(available);
-        snprintf(available + n, sizeof available - n, "%s, ", level->name);
-        if (!*out && (is_wanted || !want || !want[0])) *out = level;
+        if (want && want[0] && !is_wanted) continue;
+        if (level->is_available())
+            *out = level;
+        else if (is_wanted && level->why_not)
+            why = level->why_not(&log_level);
     }
-    if (*out || !want || !want[0] || !strcmp(want, "reference")) return PERI_OK;
+    if (*out || !want || !want[0]) return PERI_OK;
+    list_levels(available, sizeof available);
     return peri_plugin_fail(e, is_known ? PERI_E_UNSUPPORTED : PERI_E_INVALID,
-                            "option cpu.isa: \"%.32s\" is %s; available: %sreference", want,
-                            is_known ? "not for this processor" : "unknown", available);
+                            "option cpu.isa: \"%.32s\" is %s%s%s%s; available: %sreference", want,
+                            is_known ? "not for this processor" : "unknown", why ? " (" : "",
+                            why ? why : "", why ? ")" : "", available);
+}
+
+/* Nothing is passed over silently: levels above the one in use, and why. */
+static void tell_better_levels(const peri_host *h, const cpu_level *used) {
+    const char *want = h->option("cpu.isa");
+    if (want && want[0]) return;
+    for (uint32_t i = 0; cpu_level_at(i) && cpu_level_at(i) != used; i++) {
+        int log_level = 1;
+        const cpu_level *level = cpu_level_at(i);
+        const char *why = level->why_not ? level->why_not(&log_level) : NULL;
+        char line[224];
+        if (!why) continue;
+        snprintf(line, sizeof line, "cpu: %s is not used: %s; %s instead", level->name, why,
+                 used ? used->name : "reference");
+        h->log(log_level, line);
+    }
 }
 
 static void read_model_name(char *out, size_t room) {
@@ -151,6 +181,7 @@ static int32_t open_device(const peri_host *h, uint32_t index, peri_dev **out, p
     peri_dev *d = h->alloc(sizeof *d, ALIGN, node.numa);
     if (!d) return peri_plugin_fail(e, PERI_E_NOMEM, "cpu: no memory for a device handle");
     *d = (peri_dev){.host = h, .level = level, .numa = node.numa};
+    tell_better_levels(h, level);
     *out = d;
     return PERI_OK;
 }

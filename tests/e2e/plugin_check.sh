@@ -19,7 +19,7 @@ run 1 plugin-check "$tmp/text.so" --only load
 has "$out" "note: "
 
 # ---- ours ----
-for isa in reference scalar avx2 avx2vnni avx512 avx512vnni; do
+for isa in reference scalar avx2 avx2vnni avx512 avx512vnni avx512amx; do
     "$PERIGEE" devices --set "cpu.isa=$isa" --json >"$tmp/devices" 2>/dev/null
     grep -q "\"isa\": \"$isa\"" "$tmp/devices" || { echo "not on this processor: $isa"; continue; }
     run plugin-check "$base" --set "cpu.isa=$isa" --json

@@ -71,12 +71,15 @@ static void compute(share *s) {
     }
     float *acc = aligned_alloc(64, (size_t)b->in.n_tok * 16 * 4 + (size_t)b->in.n * 64);
     if (!acc) abort();
+    int is_many = b->isa->enter && b->in.n_tok > LINEAR_FEW;
+    if (is_many) b->isa->enter();
     for (int64_t g = lo; g < hi; g++) {
         if (b->in.type->span == LINEAR_SPAN_F32)
             b->isa->rows_f32(&b->in, g * 16, 16, acc, acc + b->in.n_tok * 16);
         else
             b->isa->rows_int(&b->in, g * 16, 16, acc);
     }
+    if (is_many) b->isa->leave();
     free(acc);
 }
 
@@ -195,8 +198,8 @@ static void bench_types(const options *o, const cpu_isa *isa, int64_t m, int64_t
 
 int main(int argc, char **argv) {
     static const int64_t shapes[][2] = {{1024, 1024}, {3072, 1024}, {1024, 3072}, {151936, 1024}};
-    const cpu_isa *sets[] = {&cpu_isa_avx512vnni, &cpu_isa_avx512, &cpu_isa_avx2vnni, &cpu_isa_avx2,
-                             &cpu_isa_scalar};
+    const cpu_isa *sets[] = {&cpu_isa_avx512amx, &cpu_isa_avx512vnni, &cpu_isa_avx512,
+                             &cpu_isa_avx2vnni,  &cpu_isa_avx2,       &cpu_isa_scalar};
     options o = {.n_thread = 2, .repeats = 5};
     int c;
     while ((c = getopt(argc, argv, "t:i:d:m:s:r:")) != -1) {
@@ -224,9 +227,10 @@ int main(int argc, char **argv) {
         char name[32];
         snprintf(name, sizeof name, "%lldx%lld", (long long)shapes[s][0], (long long)shapes[s][1]);
         if (o.shape && strcmp(o.shape, name)) continue;
+        int n_done = 0; /* without -i the best set there is */
         for (size_t i = 0; i < sizeof sets / sizeof sets[0]; i++) {
             const cpu_level *l = cpu_level_at((uint32_t)i);
-            if (!l->is_available() || (o.isa ? strcmp(o.isa, sets[i]->name) : i != 0)) continue;
+            if (!l->is_available() || (o.isa ? strcmp(o.isa, sets[i]->name) : n_done++)) continue;
             bench_types(&o, sets[i], shapes[s][0], shapes[s][1], w);
         }
     }

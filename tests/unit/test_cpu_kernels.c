@@ -25,15 +25,15 @@ static const uint32_t types[] = {
     PERI_CPU_IQ2_XXS, PERI_CPU_IQ2_XS, PERI_CPU_IQ2_S, PERI_CPU_IQ3_XXS, PERI_CPU_IQ3_S,
     PERI_CPU_IQ4_NL,  PERI_CPU_IQ4_XS, PERI_CPU_TQ1_0, PERI_CPU_TQ2_0,   PERI_CPU_MXFP4,
     PERI_CPU_NVFP4,   PERI_CPU_Q1_0,   PERI_CPU_Q2_0};
-enum { N_TYPE = sizeof types / sizeof types[0], TOK_MAX = 128, ISA_MAX = 5 };
+enum { N_TYPE = sizeof types / sizeof types[0], TOK_MAX = 128, ISA_MAX = 6 };
 
 /* The instruction sets this processor has; scalar first. */
 static int isas(const cpu_isa *out[ISA_MAX]) {
     int n = 0;
     out[n++] = &cpu_isa_scalar;
 #if defined(__x86_64__)
-    const cpu_isa *wide[] = {&cpu_isa_avx2, &cpu_isa_avx2vnni, &cpu_isa_avx512,
-                             &cpu_isa_avx512vnni};
+    const cpu_isa *wide[] = {&cpu_isa_avx2, &cpu_isa_avx2vnni, &cpu_isa_avx512, &cpu_isa_avx512vnni,
+                             &cpu_isa_avx512amx};
     for (size_t k = 0; k < sizeof wide / sizeof wide[0]; k++)
         for (uint32_t i = 0; cpu_level_at(i); i++)
             if (!strcmp(cpu_level_at(i)->name, wide[k]->name) && cpu_level_at(i)->is_available())
@@ -97,6 +97,7 @@ static void compute(const product *p, const cpu_isa *isa, int32_t first, int32_t
     in.kb_stride = is_f32 ? (size_t)p->n * sizeof *x : bytes * (size_t)n;
     for (int32_t i = 0; i < n && !is_f32; i++)
         isa->quantize(p->type, x + i * p->n, p->n, act + (size_t)i * bytes, in.kb_stride);
+    if (isa->enter && n > LINEAR_FEW) isa->enter();
     for (int64_t row = 0; row < p->m; row += LINEAR_ROWS) {
         int32_t rows = (int32_t)(p->m - row < LINEAR_ROWS ? p->m - row : LINEAR_ROWS);
         if (is_f32)
@@ -106,6 +107,7 @@ static void compute(const product *p, const cpu_isa *isa, int32_t first, int32_t
         for (int32_t i = 0; i < n; i++)
             memcpy(y + (first + i) * p->m + row, acc + i * LINEAR_ROWS, (size_t)rows * sizeof *y);
     }
+    if (isa->leave && n > LINEAR_FEW) isa->leave();
     free(scratch);
     free(acc);
     free(act);
@@ -130,7 +132,8 @@ static int64_t awkward(uint32_t dtype, int large) {
 
 static void sums_are_the_same_bits_on_every_set_and_for_every_number_of_tokens(void **state) {
     static const int64_t rows[] = {1, 3, 16, 17, 100};
-    static const int32_t tokens[] = {1, 2, 3, 7, 8, 33};
+    static const int32_t tokens[] = {1, 2, 3, 7, 8, 16, 33, 61};
+    enum { N_TOKENS = sizeof tokens / sizeof tokens[0] };
     const cpu_isa *set[ISA_MAX];
     int n_set = isas(set);
     (void)state;
@@ -144,7 +147,7 @@ static void sums_are_the_same_bits_on_every_set_and_for_every_number_of_tokens(v
             for (int i = 0; i < n_set; i++) {
                 compute(&p, set[i], 0, p.n_tok, got);
                 assert_same(&p, set[i]->name, "all tokens", want, got);
-                for (int c = 0; c < 6 && r != 4; c++) {
+                for (int c = 0; c < N_TOKENS && r != 4; c++) {
                     for (int32_t t = 0; t < p.n_tok; t += tokens[c])
                         compute(&p, set[i], t, p.n_tok - t < tokens[c] ? p.n_tok - t : tokens[c],
                                 got);
@@ -240,14 +243,15 @@ static void scales_of(const linear_type *t, int *at, size_t *n) {
 
 /* Extremes: every weight and activation at its largest, where int16 sums would wrap first. */
 static void sums_do_not_wrap_at_the_extremes(void **state) {
+    enum { T_EXTREME = 19 }; /* more than a tile has rows */
     const cpu_isa *set[ISA_MAX];
     int n_set = isas(set);
     (void)state;
     for (int k = 3; k < N_TYPE; k++)
         for (int fill = 0; fill < 4; fill++) {
-            product p = new_product(types[k], 16, 512, 2);
+            product p = new_product(types[k], 16, 512, T_EXTREME);
             int64_t blocks = p.m * p.n / p.type->block;
-            float want[32], got[32];
+            float want[16 * T_EXTREME], got[16 * T_EXTREME];
             for (int64_t b = 0; b < blocks;
                  b++) { /* scales as new_product made them, all else 0xff, 0x00, 0x80 or 0x7f */
                 static const uint8_t value[] = {0xff, 0x00, 0x80, 0x7f};
@@ -276,8 +280,8 @@ static void a_span_with_a_nan_or_infinity_gives_nan_everywhere(void **state) {
     (void)state;
     for (int k = 3; k < N_TYPE; k++)
         for (int i = 0; i < n_set; i++) {
-            product p = new_product(types[k], 5, 512, 3);
-            float y[15];
+            product p = new_product(types[k], 5, 512, 12);
+            float y[60];
             p.x[p.n + 300] = NAN;
             p.x[2 * p.n + 7] = -INFINITY;
             compute(&p, set[i], 0, p.n_tok, y);
@@ -285,6 +289,8 @@ static void a_span_with_a_nan_or_infinity_gives_nan_everywhere(void **state) {
                 assert_true(isfinite(y[r]));
                 assert_true(isnan(y[5 + r]));
                 assert_false(isfinite(y[10 + r]));
+                for (int t = 3; t < 12; t++)
+                    assert_true(isfinite(y[5 * t + r]));
             }
             free_product(&p);
         }

@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * amx.h - the tile instructions of AMX-INT8 as far as linear_amx.c uses them, and whether this
+ * process may use them (amx.c).
+ *
+ * Eight tiles, all of 16 rows of 64 bytes: one configuration for every product.  The tile's number
+ * is a literal.  A and C have a token to a row, B four columns k to a row, [row of weights][4]
+ * bytes; tile_dot adds, for each token and row of weights, 64 products of signed bytes to an int32.
+ *
+ * Three pitfalls are dealt with here and nowhere else.
+ * - The compiler knows nothing about what tiles read and write: every access is a barrier for
+ *   memory, because gcc 12's own intrinsics declare loads as reading nothing and LDTILECFG as
+ *   reading eight bytes, and then drops or moves the stores before them.
+ * - Tiles in use make every context switch save and restore 8 KB: they are released as soon as a
+ *   worker's chunk ends, not when it next sleeps.
+ * - Compiled with PERI_AMX_EMULATED the same names are functions of the test's emulation, which
+ *   checks what the processor would (tests/support/amx_emulated.c). */
+#ifndef PERI_CPU_AMX_H
+#define PERI_CPU_AMX_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+enum {
+    TILE_TOKENS = 16,
+    TILE_ROW_BYTES = 64,
+    TILE_BYTES = TILE_TOKENS * TILE_ROW_BYTES,
+    TILES = 8
+};
+
+/* The operand of LDTILECFG.  Source: Intel SDM vol. 1, section 18 (palette 1). */
+typedef struct tile_config {
+    uint8_t palette, start_row, reserved[14];
+    uint16_t row_bytes[16];
+    uint8_t rows[16];
+} tile_config __attribute__((aligned(64)));
+
+#if defined(PERI_AMX_EMULATED)
+
+void amx_emulated_config(const tile_config *c);
+void amx_emulated_release(void);
+void amx_emulated_zero(int t);
+void amx_emulated_load(int t, const void *p, size_t stride);
+void amx_emulated_store(int t, void *p, size_t stride);
+void amx_emulated_dot(int c, int a, int b);
+#define tile_configure(c)        amx_emulated_config(c)
+#define tile_release()           amx_emulated_release()
+#define tile_zero(t)             amx_emulated_zero(t)
+#define tile_load(t, p, stride)  amx_emulated_load(t, p, stride)
+#define tile_store(t, p, stride) amx_emulated_store(t, p, stride)
+#define tile_dot(c, a, b)        amx_emulated_dot(c, a, b)
+
+#else
+
+#define tile_configure(c) __asm__ volatile("ldtilecfg %0" ::"m"(*(c)) : "memory")
+#define tile_release()    __asm__ volatile("tilerelease" ::: "memory")
+#define tile_zero(t)      __asm__ volatile("tilezero %%tmm" #t ::)
+#define tile_load(t, p, stride)                                                                    \
+    __asm__ volatile("tileloadd (%0,%1,1), %%tmm" #t ::"r"(p), "r"((size_t)(stride)) : "memory")
+#define tile_store(t, p, stride)                                                                   \
+    __asm__ volatile("tilestored %%tmm" #t ", (%0,%1,1)" ::"r"(p), "r"((size_t)(stride)) : "memor" \
+                                                                                           "y")
+#define tile_dot(c, a, b) __asm__ volatile("tdpbssd %%tmm" #b ", %%tmm" #a ", %%tmm" #c ::)
+
+#endif
+
+/* amx.c.  May this process use the tiles?  Asks the processor, the state that the kernel keeps for
+ * threads, and the kernel's permission, which is the whole process's and is asked for once.
+ * Returns NULL, or the reason why not. */
+const char *amx_missing(void);
+
+#endif

@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * amx_emulated.c - eight tiles per thread.  Memory is touched byte by byte where the instruction
+ * touches it, so that the address sanitizer sees what a tile reads and writes. */
+#include "amx_emulated.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct tile {
+    int rows, row_bytes;
+    uint8_t b[TILE_TOKENS][TILE_ROW_BYTES];
+} tile;
+
+static _Thread_local struct {
+    int is_configured;
+    tile t[TILES];
+} state;
+static uint64_t n_product;
+
+static void raise_fault(const char *instruction, const char *why) {
+    fprintf(stderr, "emulated %s: %s\n", instruction, why);
+    abort();
+}
+
+int amx_emulated_in_use(void) {
+    return state.is_configured;
+}
+
+uint64_t amx_emulated_count(void) {
+    return __atomic_load_n(&n_product, __ATOMIC_RELAXED);
+}
+
+/* #GP: palette unknown, a reserved byte set, a shape too large, or half a shape. */
+void amx_emulated_config(const tile_config *c) {
+    memset(&state, 0, sizeof state);
+    if (c->palette == 0) return;
+    if (c->palette != 1) raise_fault("ldtilecfg", "palette is neither 0 nor 1");
+    if (c->start_row) raise_fault("ldtilecfg", "a start row, which only an interrupt leaves");
+    for (size_t i = 0; i < sizeof c->reserved; i++)
+        if (c->reserved[i]) raise_fault("ldtilecfg", "a reserved byte is not 0");
+    for (int i = 0; i < 16; i++) {
+        if (i >= TILES && (c->rows[i] || c->row_bytes[i]))
+            raise_fault("ldtilecfg", "a shape for a tile past the eighth");
+        if (c->rows[i] > TILE_TOKENS || c->row_bytes[i] > TILE_ROW_BYTES)
+            raise_fault("ldtilecfg", "more than 16 rows or 64 bytes to a row");
+        if (!c->rows[i] != !c->row_bytes[i])
+            raise_fault("ldtilecfg", "rows without bytes, or bytes without rows");
+        if (i >= TILES) continue;
+        state.t[i].rows = c->rows[i];
+        state.t[i].row_bytes = c->row_bytes[i];
+    }
+    state.is_configured = 1;
+}
+
+void amx_emulated_release(void) {
+    memset(&state, 0, sizeof state);
+}
+
+/* #UD: no configuration, no such tile, or one without a shape. */
+static tile *tile_of(const char *instruction, int t) {
+    if (!state.is_configured) raise_fault(instruction, "tiles are not configured");
+    if (t < 0 || t >= TILES) raise_fault(instruction, "no such tile");
+    if (!state.t[t].rows) raise_fault(instruction, "a tile without a shape");
+    return &state.t[t];
+}
+
+void amx_emulated_zero(int t) {
+    tile *x = tile_of("tilezero", t);
+    memset(x->b, 0, sizeof x->b);
+}
+
+/* What lies past the shape becomes zero. */
+void amx_emulated_load(int t, const void *p, size_t stride) {
+    tile *x = tile_of("tileloadd", t);
+    memset(x->b, 0, sizeof x->b);
+    for (int r = 0; r < x->rows; r++)
+        for (int i = 0; i < x->row_bytes; i++)
+            x->b[r][i] = ((const uint8_t *)p)[(size_t)r * stride + (size_t)i];
+}
+
+void amx_emulated_store(int t, void *p, size_t stride) {
+    const tile *x = tile_of("tilestored", t);
+    for (int r = 0; r < x->rows; r++)
+        for (int i = 0; i < x->row_bytes; i++)
+            ((uint8_t *)p)[(size_t)r * stride + (size_t)i] = x->b[r][i];
+}
+
+/* c[m][n] += sum over k, i < 4 of a[m][k][i] * b[k][n][i], signed bytes, int32 that wraps. #UD: a
+ * tile twice, or shapes that do not fit. */
+void amx_emulated_dot(int c, int a, int b) {
+    tile *x = tile_of("tdpbssd", c);
+    const tile *y = tile_of("tdpbssd", a), *z = tile_of("tdpbssd", b);
+    if (c == a || c == b || a == b) raise_fault("tdpbssd", "a tile used twice");
+    if (x->row_bytes % 4 || y->row_bytes % 4 || z->row_bytes % 4)
+        raise_fault("tdpbssd", "a row that is no multiple of four bytes");
+    if (x->rows != y->rows) raise_fault("tdpbssd", "rows of the sums and of the first factor");
+    if (x->row_bytes != z->row_bytes)
+        raise_fault("tdpbssd", "columns of the sums and of the second factor");
+    if (y->row_bytes / 4 != z->rows) raise_fault("tdpbssd", "depths of the two factors");
+    for (int m = 0; m < x->rows; m++)
+        for (int n = 0; n < x->row_bytes / 4; n++) {
+            int32_t sum = 0;
+            uint32_t old;
+            for (int k = 0; k < z->rows; k++)
+                for (int i = 0; i < 4; i++)
+                    sum += (int8_t)y->b[m][4 * k + i] * (int8_t)z->b[k][4 * n + i];
+            memcpy(&old, &x->b[m][4 * n], 4);
+            old += (uint32_t)sum;
+            memcpy(&x->b[m][4 * n], &old, 4);
+        }
+    for (int m = x->rows; m < TILE_TOKENS; m++)
+        memset(x->b[m], 0, sizeof x->b[m]);
+    __atomic_add_fetch(&n_product, 1, __ATOMIC_RELAXED);
+}
+
+/* In place of amx.c. */
+const char *amx_missing(void) {
+    return NULL;
+}

@@ -1,0 +1,236 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * test_cpu_amx.c - what is particular to the level on tiles, over emulated ones: when they are
+ * configured and released, that many tokens use them and few do not, that the self-test sees a
+ * wrong product, that an impossible wish is answered with the reason, and that the emulation
+ * refuses what a processor would.  That the level's results are those of the others is said by
+ * test_cpu_kernels.c and test_cpu_linear.c, which are built over the emulation too.
+ * On a processor without AVX-512 and VNNI, which the level's vectors need, it is skipped. */
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "amx_emulated.h"
+#include "fast.h"
+#include "harness.h"
+#include "op_case.h"
+
+enum { M = 100, N = 512, T = 40 };
+
+static int has_vectors(void) {
+    return __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vnni");
+}
+
+/* LINEAR of Q4_0 for n_tok tokens; the number of tile products it took. */
+static uint64_t products_of(const char *isa, int32_t n_tok) {
+    static uint8_t w[M * N / 32 * 18];
+    static float x[T * N];
+    peri_linear_attr a = {.size = sizeof a};
+    peri_error e = {0};
+    peri_dev *d = open_cpu(isa, 2);
+    prog *p = prog_new(d, n_tok);
+    prog_blocks(PERI_CPU_Q4_0, w, M * N / 32, 1);
+    prog_fill(x, T * N, 2, 1);
+    p->code = PERI_OP_LINEAR;
+    prog_in(p, DIMS(1, 1, -PERI_SYM_T, N), x, 0);
+    prog_weight(p, PERI_CPU_Q4_0, DIMS(1, 1, M, N), w);
+    prog_weight(p, PERI_CPU_F32, DIMS(1, 1, 1, M), NULL);
+    prog_weight(p, PERI_CPU_F32, DIMS(1, 1, 1, 1), NULL);
+    prog_out(p, PERI_CPU_F32, DIMS(1, 1, -PERI_SYM_T, M), 0);
+    prog_attr(p, &a, sizeof a);
+    uint64_t before = amx_emulated_count();
+    assert_ok(prog_run(p, &e), e);
+    uint64_t n = amx_emulated_count() - before;
+    prog_free(p);
+    close_cpu(d);
+    assert_false(amx_emulated_in_use());
+    return n;
+}
+
+static void many_tokens_use_tiles_and_few_do_not(void **state) {
+    (void)state;
+    /* 7 groups of rows, 2 times 256 columns, 8 sums each, a tile per 16 tokens */
+    assert_int_equal(products_of("avx512amx", LINEAR_FEW), 0);
+    assert_int_equal(products_of("avx512amx", LINEAR_FEW + 1), 7 * 2 * 8 * 1);
+    assert_int_equal(products_of("avx512amx", 17), 7 * 2 * 8 * 2);
+    assert_int_equal(products_of("avx512amx", T), 7 * 2 * 8 * 3);
+    assert_int_equal(products_of("avx512vnni", T), 0);
+}
+
+static void the_level_is_the_best_and_named(void **state) {
+    (void)state;
+    peri_dev_info info = {.size = sizeof info};
+    peri_error e = {0};
+    prog_host_now = (prog_host_state){.n_node = 1, .n_worker = 1};
+    assert_ok(perigee_plugin_v0(&prog_host, &e)->device(&prog_host, 0, &info, &e), e);
+    assert_string_equal(info.isa, "avx512amx");
+    assert_string_equal(cpu_level_at(0)->name, "avx512amx");
+}
+
+/* ---- the self-test ---- */
+
+static cpu_isa broken;
+static uint16_t broken_type;
+static void rows_broken(const linear_in *in, int64_t row0, int32_t rows, float *acc) {
+    cpu_isa_avx512amx.rows_int(in, row0, rows, acc);
+    uint32_t bits;
+    float *y = &acc[(in->n_tok - 1) * LINEAR_ROWS + rows - 1];
+    if (in->type->dtype != broken_type) return;
+    memcpy(&bits, y, 4);
+    bits ^= 1;
+    memcpy(y, &bits, 4);
+}
+
+static void the_self_test_finds_one_wrong_bit_of_one_type(void **state) {
+    static const uint16_t type[] = {PERI_CPU_Q4_0, PERI_CPU_NVFP4, PERI_CPU_IQ3_S};
+    static const char *const text[] = {
+        "avx512amx differs from avx512vnni: type 2, token 42, row 12: ",
+        "avx512amx differs from avx512vnni: type 40, token 42, row 12: ",
+        "avx512amx differs from avx512vnni: type 21, token 42, row 12: "};
+    char why[96] = "";
+    (void)state;
+    assert_true(linear_self_test(&cpu_isa_avx512amx, &cpu_isa_avx512vnni, why));
+    assert_string_equal(why, "");
+    broken = cpu_isa_avx512amx;
+    broken.rows_int = rows_broken;
+    for (int i = 0; i < 3; i++) {
+        broken_type = type[i];
+        assert_false(linear_self_test(&broken, &cpu_isa_avx512vnni, why));
+        assert_memory_equal(why, text[i], strlen(text[i]));
+    }
+}
+
+/* ---- the emulation is as strict as a processor ---- */
+
+static const tile_config whole = {
+    .palette = 1,
+    .row_bytes = {64, 64, 64, 64, 64, 64, 64, 64},
+    .rows = {16, 16, 16, 16, 16, 16, 16, 16},
+};
+static uint8_t memory[TILE_BYTES];
+
+static void use_without_configuration(void) {
+    tile_zero(0);
+}
+static void use_after_release(void) {
+    tile_configure(&whole);
+    tile_release();
+    tile_load(1, memory, 64);
+}
+static void configure_another_palette(void) {
+    tile_config c = whole;
+    c.palette = 2;
+    tile_configure(&c);
+}
+static void configure_17_rows(void) {
+    tile_config c = whole;
+    c.rows[3] = 17;
+    tile_configure(&c);
+}
+static void configure_a_ninth_tile(void) {
+    tile_config c = whole;
+    c.rows[8] = 1;
+    c.row_bytes[8] = 4;
+    tile_configure(&c);
+}
+static void configure_a_reserved_byte(void) {
+    tile_config c = whole;
+    c.reserved[13] = 1;
+    tile_configure(&c);
+}
+static void multiply_a_tile_by_itself(void) {
+    tile_configure(&whole);
+    tile_dot(0, 1, 1);
+}
+static void multiply_unequal_depths(void) {
+    tile_config c = whole;
+    c.rows[2] = 8;
+    tile_configure(&c);
+    tile_dot(0, 1, 2);
+}
+static void multiply_unequal_rows(void) {
+    tile_config c = whole;
+    c.rows[1] = 8;
+    tile_configure(&c);
+    tile_dot(0, 1, 2);
+}
+static void multiply_without_a_shape(void) {
+    tile_config c = whole;
+    c.rows[0] = 0;
+    c.row_bytes[0] = 0;
+    tile_configure(&c);
+    tile_dot(0, 1, 2);
+}
+static void products_outside_enter_and_leave(void) {
+    static uint8_t w[512 / 32 * 18], act[2 * 16 * sizeof(act8)] __attribute__((aligned(64)));
+    float acc[16 * LINEAR_ROWS];
+    linear_in in = {.type = linear_type_of(PERI_CPU_Q4_0),
+                    .w = w,
+                    .row_bytes = sizeof w,
+                    .m = 1,
+                    .n = 512,
+                    .act = act,
+                    .kb_stride = 16 * sizeof(act8),
+                    .n_tok = 16};
+    cpu_isa_avx512amx.rows_int(&in, 0, 1, acc);
+}
+
+static void what_a_processor_refuses_ends_the_program(void **state) {
+    static void (*const wrong[])(void) = {
+        use_without_configuration,       use_after_release,
+        configure_another_palette,       configure_17_rows,
+        configure_a_ninth_tile,          configure_a_reserved_byte,
+        multiply_a_tile_by_itself,       multiply_unequal_depths,
+        multiply_unequal_rows,           multiply_without_a_shape,
+        products_outside_enter_and_leave};
+    (void)state;
+    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+        int status = 0;
+        pid_t child = fork();
+        assert_true(child >= 0);
+        if (!child) {
+            signal(SIGABRT, SIG_DFL);
+            if (!freopen("/dev/null", "w", stderr)) _exit(2);
+            wrong[i]();
+            _exit(0);
+        }
+        assert_int_equal(waitpid(child, &status, 0), child);
+        if (!WIFSIGNALED(status) || WTERMSIG(status) != SIGABRT)
+            fail_msg("case %zu of 11 ended with status %#x", i + 1, status);
+    }
+}
+
+/* Small shapes: rows and bytes past them are zeros, sums wrap, and both factors are signed. */
+static void tiles_hold_zeros_past_their_shape(void **state) {
+    tile_config c = {.palette = 1, .row_bytes = {8, 4, 8}, .rows = {1, 1, 1}};
+    int8_t a[4] = {-128, 127, -1, 2}, b[8] = {-128, 127, 1, -1, 1, 0, 0, 0};
+    int32_t sums[2] = {INT32_MAX, 5};
+    (void)state;
+    tile_configure(&c);
+    tile_load(0, sums, 8);
+    tile_load(1, a, 4);
+    tile_load(2, b, 8);
+    tile_dot(0, 1, 2);
+    tile_store(0, sums, 8);
+    assert_int_equal(sums[0], (int32_t)((uint32_t)INT32_MAX + 128 * 128 + 127 * 127 - 3));
+    assert_int_equal(sums[1], 5 - 128);
+    tile_release();
+    assert_false(amx_emulated_in_use());
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(many_tokens_use_tiles_and_few_do_not),
+        cmocka_unit_test(the_level_is_the_best_and_named),
+        cmocka_unit_test(the_self_test_finds_one_wrong_bit_of_one_type),
+        cmocka_unit_test(what_a_processor_refuses_ends_the_program),
+        cmocka_unit_test(tiles_hold_zeros_past_their_shape),
+    };
+    if (!has_vectors()) {
+        fprintf(stderr, "skipped: the processor has no AVX-512 with VNNI\n");
+        return 77;
+    }
+    return peri_run_tests(tests);
+}
