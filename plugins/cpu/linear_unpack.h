@@ -15,6 +15,12 @@
  * literals or locals of the function that inlines the unpacker, and the loops over indices of put8
  * are unrolled: the sums stay in registers.
  *
+ * The next group's weights are asked for meanwhile.  One token, or no dot product instruction: by
+ * load_rows, a line for a line.  Several tokens: by the dot products, a few lines per sub-block,
+ * because taking a panel apart is a short burst in which the requests would queue up and wait for
+ * memory (Zen 5, 16 tokens, one thread: Q4_K 208 GMAC/s so, 301 by the dot products; Q6_K 149 and
+ * 244).
+ *
  * Grid types come as bytes and scales from expand.c, a row at a time, and are transposed from
  * there; types whose codes are arithmetic or of sixteen values are unpacked W rows at a time. */
 #ifndef PERI_CPU_LINEAR_UNPACK_H
@@ -40,6 +46,10 @@ typedef struct panel {
     int32_t sc[16 * W]; /* [sub-block][row]: the scale twice as int16; PERI_VNNI: as int32 */
     int32_t mn[8 * W];  /* [pair][row]: minima of two sub-blocks as int16 */
     uint16_t half[2][8 * W];
+#if PERI_VNNI
+    const uint8_t *ahead; /* what the dot products ask memory for: n_line lines, n_ahead at once */
+    int n_line, n_ahead;
+#endif
 } panel __attribute__((aligned(64)));
 
 #if PERI_VNNI
@@ -54,7 +64,7 @@ typedef struct scheme {
 
 typedef struct sink {
     panel *p;
-    const uint8_t *prefetch; /* walks the next group of rows while this one is unpacked */
+    const uint8_t *prefetch; /* load_rows: walks the next group of rows */
     size_t prefetch_step;
 #if PERI_VNNI
     const act8 *a; /* fused only */
@@ -79,6 +89,9 @@ SIMD_FN void transpose_rows(const uint8_t *p, size_t s, vi v[4]) {
 /* The same, of weights in memory. */
 SIMD_FN void load_rows(sink *o, const uint8_t *p, size_t s, vi v[4]) {
     transpose_rows(p, s, v);
+#if PERI_VNNI
+    if (!o->is_fused) return;
+#endif
     for (int i = 0; i < NL; i++)
         _mm_prefetch((const char *)o->prefetch + 64 * i, _MM_HINT_T0);
     o->prefetch += o->prefetch_step;
@@ -135,8 +148,39 @@ SIMD_FN void widen_half(sink *o, int i, int n_block, float *out) {
     for (int b = 0; b < n_block; b++)
         vf_store(out + b * W, vf_load_f16(o->p->half[i] + b * W));
 }
+#if defined(PERI_AVX512)
+/* The f16 that begin 8 blocks of 18 or 34 bytes of each row, to out[block][row]: a permutation
+ * finds those that lie within 128 bytes. */
+SIMD_FN void scales8(const uint8_t *p, size_t s, int step, float *out) {
+    static const uint16_t at18[8] = {0, 9, 18, 27, 36, 45, 54, 63};
+    static const uint16_t at34[8] = {0, 17, 34, 51, 4, 21, 38, 55}; /* the last 4: from 128 on */
+    vi index = vi_lane(_mm_loadu_si128((const __m128i *)(step == 18 ? at18 : at34))), v[4];
+    __m128i half[W];
+#pragma GCC unroll 16
+    for (int r = 0; r < W; r++, p += s) {
+        vi x = _mm512_permutex2var_epi16(vi_load(p), index, vi_load(p + 64));
+        if (step == 34) {
+            vi y = _mm512_permutex2var_epi16(vi_load(p + 128), index, vi_load(p + 192));
+            x = _mm512_mask_blend_epi16(0xf0, x, y);
+        }
+        half[r] = _mm512_castsi512_si128(x);
+    }
+    transpose_rows((const uint8_t *)half, sizeof half[0], v);
+#pragma GCC unroll 4
+    for (int j = 0; j < 4; j++) {
+        vf_store(out + 2 * j * W, vf_f16_low(v[j]));
+        vf_store(out + (2 * j + 1) * W, vf_f16_low(vi_shr32(v[j], 16)));
+    }
+}
+#endif
 /* The f16 at p of n_block blocks `step` bytes apart, to out[block][row]. */
 SIMD_FN void scales(sink *o, int i, const uint8_t *p, size_t s, int n_block, int step, float *out) {
+#if defined(PERI_AVX512)
+    if (n_block == 8 && (step == 18 || step == 34)) {
+        scales8(p, s, step, out);
+        return;
+    }
+#endif
     for (int b = 0; b < n_block; b++)
         take_half(o, i, b, p + b * step, s);
     widen_half(o, i, n_block, out);

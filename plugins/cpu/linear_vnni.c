@@ -12,8 +12,8 @@
  *
  * One token: a register of weights is multiplied as soon as it is unpacked, and nothing is stored;
  * the sums of up to 16 sub-blocks stay in registers.  Several: a panel of W rows times 256 columns
- * in L1, then TOKENS tokens at a time over it, so that a load of weights serves them all and the
- * instructions of a block are mainly its 8 dot products per token. */
+ * in L1, then up to TOKENS tokens at a time over it, so that a load of weights serves them all and
+ * the instructions of a block are mainly its 8 dot products per token. */
 #include "linear_unpack.h"
 
 #if defined(PERI_AVX512)
@@ -21,6 +21,13 @@ enum { TOKENS = 8 };
 #else
 enum { TOKENS = 4 };
 #endif
+
+/* Once per sub-block. */
+SIMD_FN void ask_ahead(panel *p) {
+    for (int i = 0; i < p->n_ahead; i++)
+        _mm_prefetch((const char *)p->ahead + 64 * i, _MM_HINT_T0);
+    p->ahead += 64 * p->n_ahead;
+}
 
 /* The sums of 32 columns, f32, as they enter the chain. */
 SIMD_FN vf block_sum(const panel *p, const act8 *a, int b, const vi s[2], scheme h) {
@@ -34,14 +41,14 @@ SIMD_FN vf block_sum(const panel *p, const act8 *a, int b, const vi s[2], scheme
 }
 
 /* Span 32, n_tok tokens (a literal) at once. */
-SIMD_FN void dot32_tokens(const panel *p, const act8 *a, int n_block, float *acc, int n_tok,
-                          scheme h) {
+SIMD_FN void dot32_tokens(panel *p, const act8 *a, int n_block, float *acc, int n_tok, scheme h) {
     vf c[TOKENS];
 #pragma GCC unroll 8
     for (int i = 0; i < n_tok; i++)
         c[i] = vf_load(acc + i * LINEAR_ROWS);
     for (int b = 0; b < n_block; b++) {
         vi s[TOKENS][2];
+        ask_ahead(p);
 #pragma GCC unroll 8
         for (int i = 0; i < n_tok; i++) {
             s[i][0] = h.has_offset ? four(&a[i].off[h.has_two ? 2 * b : b]) : vi_set1(0);
@@ -78,13 +85,14 @@ SIMD_FN vf superblock(const panel *p, const act8 *a, vi t, vf acc, scheme h) {
 }
 
 /* Span 256. */
-SIMD_FN void dot256_tokens(const panel *p, const act8 *a, float *acc, int n_tok, scheme h) {
+SIMD_FN void dot256_tokens(panel *p, const act8 *a, float *acc, int n_tok, scheme h) {
     vi t[TOKENS];
 #pragma GCC unroll 8
     for (int i = 0; i < n_tok; i++)
         t[i] = vi_set1(0);
     for (int j = 0; j < LINEAR_K / h.sub; j++) {
         vi s[TOKENS], sc = vi_load(p->sc + j * W);
+        ask_ahead(p);
 #pragma GCC unroll 8
         for (int i = 0; i < n_tok; i++)
             s[i] = h.has_offset ? four(&a[i].off[j]) : vi_set1(0);
@@ -108,33 +116,41 @@ SIMD_FN void dot256_tokens(const panel *p, const act8 *a, float *acc, int n_tok,
 
 /* ---- one scheme, any number of tokens ---- */
 
-#define DOT(NAME, CALL)                                                                            \
-    static void NAME(const panel *p, const act8 *a, int n_tok, int n_block, float *acc) {          \
+/* Tokens are taken 8, 4, 2 and 1 at a time. */
+static void set_ahead(panel *p, int n_tok, int n_sub) {
+    int passes = n_tok / TOKENS, left = n_tok % TOKENS;
+    int steps = (passes + left / 4 + left % 4 / 2 + left % 2) * n_sub;
+    p->n_ahead = (p->n_line + steps - 1) / steps;
+}
+
+/* SUBS: sub-blocks. */
+#define DOT_SOME(n, CALL)                                                                          \
+    {                                                                                              \
+        enum { N = n };                                                                            \
+        CALL;                                                                                      \
+        n_tok -= N, a += N, acc += N * LINEAR_ROWS;                                                \
+    }
+#define DOT(NAME, SUBS, CALL)                                                                      \
+    static void NAME(panel *p, const act8 *a, int n_tok, int n_block, float *acc) {                \
         (void)n_block;                                                                             \
-        for (; n_tok >= TOKENS; n_tok -= TOKENS, a += TOKENS, acc += TOKENS * LINEAR_ROWS) {       \
-            enum { N = TOKENS };                                                                   \
-            CALL;                                                                                  \
-        }                                                                                          \
-        for (; n_tok >= 2; n_tok -= 2, a += 2, acc += 2 * LINEAR_ROWS) {                           \
-            enum { N = 2 };                                                                        \
-            CALL;                                                                                  \
-        }                                                                                          \
-        if (n_tok) {                                                                               \
-            enum { N = 1 };                                                                        \
-            CALL;                                                                                  \
-        }                                                                                          \
+        set_ahead(p, n_tok, SUBS);                                                                 \
+        while (n_tok >= TOKENS)                                                                    \
+            DOT_SOME(TOKENS, CALL)                                                                 \
+        if (n_tok >= 4) DOT_SOME(4, CALL)                                                          \
+        if (n_tok >= 2) DOT_SOME(2, CALL)                                                          \
+        if (n_tok) DOT_SOME(1, CALL)                                                               \
     }
 static const scheme offset = {.sub = 16, .has_offset = 1};
 static const scheme min32 = {.sub = 16, .n_min = 1};
 static const scheme two = {.sub = 16, .has_offset = 1, .has_two = 1};
 static const scheme min16 = {.sub = 16, .n_min = 8};
 static const scheme sub32 = {.sub = 32, .n_min = 4};
-DOT(dot_offset, dot32_tokens(p, a, n_block, acc, N, offset))
-DOT(dot_min, dot32_tokens(p, a, n_block, acc, N, min32))
-DOT(dot_two, dot32_tokens(p, a, n_block, acc, N, two))
-DOT(dot_offset256, dot256_tokens(p, a, acc, N, offset))
-DOT(dot_min256, dot256_tokens(p, a, acc, N, min16))
-DOT(dot_sub32, dot256_tokens(p, a, acc, N, sub32))
+DOT(dot_offset, n_block, dot32_tokens(p, a, n_block, acc, N, offset))
+DOT(dot_min, n_block, dot32_tokens(p, a, n_block, acc, N, min32))
+DOT(dot_two, n_block, dot32_tokens(p, a, n_block, acc, N, two))
+DOT(dot_offset256, 16, dot256_tokens(p, a, acc, N, offset))
+DOT(dot_min256, 16, dot256_tokens(p, a, acc, N, min16))
+DOT(dot_sub32, 8, dot256_tokens(p, a, acc, N, sub32))
 
 /* ---- one token ---- */
 
@@ -202,7 +218,7 @@ struct kernel {
     uint16_t dtype;
     void (*panel)(const group *g, panel *p, int r);
     void (*token)(const group *g, panel *p, int r);
-    void (*dot)(const panel *p, const act8 *a, int n_tok, int n_span, float *acc);
+    void (*dot)(panel *p, const act8 *a, int n_tok, int n_span, float *acc);
 };
 #define KERNEL(NAME, name, dot)                                                                    \
     { PERI_CPU_##NAME, panel_##name, token_##name, dot }
@@ -222,6 +238,13 @@ static const kernel kernels[] = {
     KERNEL(IQ3_S, grid, dot_offset256),
 };
 
+/* What this part of the group is in the next one. */
+static void look_ahead(const group *g, panel *p, int r) {
+    int bytes = g->n_block * g->in->type->block_bytes;
+    p->ahead = g->prefetch + (g->prefetch_step ? r * bytes : 0);
+    p->n_line = g->prefetch_step ? (W * bytes + 63) / 64 : 0;
+}
+
 static void block(const group *g) {
     panel p;
     for (int r = 0; r < LINEAR_ROWS; r += W) {
@@ -230,6 +253,7 @@ static void block(const group *g) {
             continue;
         }
         g->k->panel(g, &p, r);
+        look_ahead(g, &p, r);
         g->k->dot(&p, (const act8 *)(g->in->act + (size_t)g->kb * g->in->kb_stride), g->in->n_tok,
                   g->n_block * g->in->type->block / 32, g->acc + r);
     }
