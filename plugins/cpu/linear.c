@@ -254,7 +254,9 @@ static void store(const product *o, const part *p, const block *b, const float *
             t = o->pair[t] / o->n_choice;
         }
         float *y = (float *)(p->y + (o->tok0 + t) * p->y_stride + c * p->y_stride_pair) + b->row0;
-        if (!p->scale && !bias)
+        if (!p->scale && !bias && b->rows == LINEAR_ROWS)
+            memcpy(y, acc, LINEAR_ROWS * sizeof *y); /* a constant size is a register or two */
+        else if (!p->scale && !bias)
             memcpy(y, acc, (size_t)b->rows * sizeof *y);
         else if (o->flags & PERI_LINEAR_SCALE_LAST)
             for (int32_t r = 0; r < b->rows; r++)
