@@ -98,6 +98,8 @@ void peri_backend_close(peri_backend *b); /* accepts NULL; never dlcloses */
 /* The folder for what can be made again, "cache.dir" of the options; made if need be.  False when
  * there is no place for one. */
 bool peri_plugin_cache_folder(char *out, size_t room);
+/* Where that folder is or would be; makes nothing. */
+bool peri_plugin_cache_path(char *out, size_t room);
 /* {"cpu": {...}, "memory_nodes": [...], "pci": [...], "plugins": [...], "devices": [...], "notes":
  * [...]}: what `perigee devices --json` prints.  *json is freed with peri_free. */
 peri_status peri_registry_to_json(const peri_registry *r, char **json, peri_error *err);
