@@ -17,7 +17,7 @@ static const peri_command *const commands[] = {
     &peri_cmd_run,    &peri_cmd_create, &peri_cmd_list,         &peri_cmd_show,
     &peri_cmd_cp,     &peri_cmd_rm,     &peri_cmd_devices,      &peri_cmd_explain,
     &peri_cmd_bench,  &peri_cmd_logits, &peri_cmd_tokenize,     &peri_cmd_detokenize,
-    &peri_cmd_render, &peri_cmd_test,   &peri_cmd_plugin_check,
+    &peri_cmd_render, &peri_cmd_test,   &peri_cmd_plugin_check, &peri_cmd_cache,
 };
 enum { N_COMMAND = sizeof commands / sizeof commands[0] };
 

@@ -48,15 +48,19 @@ bool peri_plugin_make_folders(char *path) {
     return is_there;
 }
 
-bool peri_plugin_cache_folder(char *out, size_t room) {
+bool peri_plugin_cache_path(char *out, size_t room) {
     const char *xdg = secure_getenv("XDG_CACHE_HOME"), *home = secure_getenv("HOME");
     int n = -1;
     if (xdg != NULL && xdg[0] == '/')
         n = snprintf(out, room, "%s/perigee", xdg);
     else if (home != NULL && home[0] == '/')
         n = snprintf(out, room, "%s/.cache/perigee", home);
-    if (n < 0 || (size_t)n >= room) return false;
-    return peri_plugin_make_folders(out) && (mkdir(out, 0700) == 0 || errno == EEXIST);
+    return n >= 0 && (size_t)n < room;
+}
+
+bool peri_plugin_cache_folder(char *out, size_t room) {
+    return peri_plugin_cache_path(out, room) && peri_plugin_make_folders(out) &&
+           (mkdir(out, 0700) == 0 || errno == EEXIST);
 }
 
 static json_t *member(const json_t *root, const char *key) {

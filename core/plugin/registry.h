@@ -120,6 +120,8 @@ bool peri_registry_figure_rows(const peri_registry *r, size_t i, const peri_read
 /* The folder for what can be made again, "cache.dir" of the options; made if need be.  False when
  * there is no place for one. */
 bool peri_plugin_cache_folder(char *out, size_t room);
+/* Where that folder is or would be; makes nothing. */
+bool peri_plugin_cache_path(char *out, size_t room);
 /* {"cpu": {...}, "memory_nodes": [...], "pci": [...], "plugins": [...], "devices": [...], "notes":
  * [...]}: what `perigee devices --json` prints.  *json is freed with peri_free. */
 peri_status peri_registry_to_json(const peri_registry *r, char **json, peri_error *err);

@@ -72,6 +72,27 @@ PERI_API peri_status peri_runtime_devices(const peri_runtime *rt, char **json, p
  * with the setting place.figures=declared. */
 PERI_API peri_status peri_runtime_calibrate(peri_runtime *rt, peri_error *err);
 
+/* ---- caches on disk -----------------------------------------------------------------------------
+ */
+/* What is kept below $XDG_CACHE_HOME/perigee: folder, caches (name, holds, files, bytes, oldest,
+ * newest), files (file, cache, bytes, modified), unknown (files no cache uses), problems.  Runs no
+ * plugin, writes nothing. */
+PERI_API peri_status peri_caches_list(char **json, peri_error *err);
+
+typedef struct peri_caches_prune_options {
+    uint32_t size;           /* sizeof(peri_caches_prune_options) */
+    const char *const *only; /* [n_only] names of caches; none: all */
+    size_t n_only;
+    uint64_t keep_bytes; /* leave the newest files that fit, together; 0: leave none */
+    bool is_dry_run;     /* only tell */
+} peri_caches_prune_options;
+
+/* Removes files of caches, the oldest first; they are made again when needed.  JSON: folder,
+ * removed (file, cache, bytes, modified), bytes (removed), left_bytes, problems (what could not be
+ * removed). opts may be NULL. */
+PERI_API peri_status peri_caches_prune(const peri_caches_prune_options *opts, char **json,
+                                       peri_error *err);
+
 typedef struct peri_plugin_check_options {
     uint32_t size;
     uint32_t device;                       /* index among the plugin's devices */

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 # Options, help and errors that need no model.
 . "$(dirname "$0")/harness.sh"
-commands="run show devices explain bench logits tokenize detokenize render test"
+commands="run show devices explain bench logits tokenize detokenize render test cache"
 
 run --version
 has "$out" "perigee 0."
