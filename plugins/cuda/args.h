@@ -13,7 +13,8 @@
 
 /* CU_THREADS: of every block.  CU_ROWS: rows of weights of a block, one to a warp.  CU_TOKENS:
  * tokens of a block of a product with many.  CU_PART: keys of a part of an attention's sum.
- * CU_HEAD: the longest key or value.  CU_EXPERTS: the most experts. */
+ * CU_HEAD: the longest key or value.  CU_TILE, CU_TILE_HEAD: heads that share their keys and values
+ * in a block, and how long these are at most.  CU_EXPERTS: the most experts. */
 enum {
     CU_WARP = 32,
     CU_THREADS = 128,
@@ -21,6 +22,8 @@ enum {
     CU_TOKENS = 8,
     CU_PART = 256,
     CU_HEAD = 1024,
+    CU_TILE = 4,
+    CU_TILE_HEAD = 256,
     CU_EXPERTS = 1024
 };
 
@@ -117,8 +120,10 @@ typedef struct cu_append {
 
 typedef struct cu_attn {
     uint64_t k_pool, v_pool, sink, pos, seq, ctx, table;
+    uint64_t top, part; /* of split sums, f32: [T][H][n_part][2] and [T][H][n_part][dv] */
     cu_rows q, y;
     int32_t n_head, n_kv_head, dk, dv, max_blocks, block_tokens;
+    int32_t n_tile, n_part; /* tiles of heads to a key head; parts to a token */
     int32_t window, chunk, is_not_causal;
     float scale, cap, alibi_max;
 } cu_attn;

@@ -72,6 +72,12 @@ KERNEL(rope, cu_rope) {
 
 /* ---- elements of a pool: F32 0, F16 1, BF16 30 ---- */
 
+/* 16 bytes of elements. */
+template <typename E> struct alignas(16) wide {
+    enum { N = 16 / sizeof(E) };
+    E e[N];
+};
+
 template <int T> struct cache;
 template <> struct cache<0> {
     typedef float element;
@@ -120,14 +126,20 @@ template <int T> DEVICE void kv_append(const cu_append &a) {
 
 /* ---- ATTN ---------------------------------------------------------------------------------------
  *
- * q f32 [T][H][dk], pools [blocks][B][G][..], sink f32 [H], y f32 [T][H][dv].  A block takes a head
- * of a token.
+ * q f32 [T][H][dk], pools [blocks][B][G][..], sink f32 [H], y f32 [T][H][dv].
  *
- * Keys are taken in parts of CU_PART counted from key 0; a part gives a largest logit, a sum of
- * exponentials and weighted values, and parts are merged in rising order.  Logit i of a part is
- * computed by thread i % CU_THREADS, elements rising; exponentials are added as block_sum does,
- * those of keys that are not seen being 0; an element of the values is a thread's, keys rising.  So
- * nothing but key numbers decides the order. */
+ * Keys are taken in parts of CU_PART counted from key 0.  A part gives a largest logit, a sum of
+ * exponentials below it and the values weighted by these; parts are merged in rising order.  A
+ * logit is a thread's, elements rising; exponentials are added as warp_sum does, lane i having keys
+ * i, i + 32, .., those that are not seen being 0; an element of the values is a thread's, keys
+ * rising.  So nothing but key numbers decides the order, and the two ways below give the same bits:
+ *
+ *   attn    a block takes a tile of heads of a token, part after part: where there are many tokens
+ *   split   attn_part: a block takes a part; attn_merge: a block merges the parts of a head.  For
+ *           few tokens, which else would leave most of the device idle
+ *
+ * A tile is CU_TILE heads over one key head, read once for all of them, or one head (any length).
+ */
 
 /* Which keys a token sees: lo .. hi - 1. */
 typedef struct cu_view {
@@ -162,100 +174,288 @@ DEVICE float slope_of(float alibi_max, int h, int n_head) {
     return exp2f(-alibi_max * (float)(2 * (h - n) + 1) / (float)(2 * n));
 }
 
-/* Row of head g of a key, n elements to a head. */
+/* The pool's row of a key. */
+DEVICE int row_of(const cu_attn &a, const cu_view &v, int key) {
+    return v.table[key / a.block_tokens] * a.block_tokens + key % a.block_tokens;
+}
+
+/* Head g of a row, n elements to a head. */
 template <typename E>
-DEVICE const E *key_at(const cu_attn &a, const cu_view &v, uint64_t pool, int key, int g, int n) {
-    int64_t row = (int64_t)v.table[key / a.block_tokens] * a.block_tokens + key % a.block_tokens;
-    return (const E *)(uintptr_t)pool + (row * a.n_kv_head + g) * n;
+DEVICE const E *head_at(const cu_attn &a, uint64_t pool, int row, int g, int n) {
+    return (const E *)(uintptr_t)pool + ((int64_t)row * a.n_kv_head + g) * n;
 }
 
-/* q: the head's query. */
-template <int T>
-DEVICE float logit(const cu_attn &a, const cu_view &v, const float *q, int key, int g,
-                   float slope) {
-    const typename cache<T>::element *k =
-        key_at<typename cache<T>::element>(a, v, a.k_pool, key, g, a.dk);
-    float sum = 0;
-    for (int i = 0; i < a.dk; i++)
-        sum = fmaf(cache<T>::widen(k[i]), q[i], sum);
-    sum *= a.scale;
-    if (a.cap > 0) sum = a.cap * tanhf(sum / a.cap);
-    return sum + slope * (float)(key - v.pos);
+/* Shared memory of a block: queries, a part's rows of the pools, logits and then exponentials, and
+ * its largest logits and sums; each of a tile's heads. */
+template <int HEADS> struct attn_memory {
+    enum { MAX = HEADS == 1 ? CU_HEAD : CU_TILE_HEAD };
+    alignas(16) float q[HEADS][MAX];
+    alignas(16) float z[CU_PART][HEADS];
+    int row[CU_PART];
+    float m[HEADS], l[HEADS];
+};
+
+/* A tile: its first head, their number, and the key head. */
+struct cu_tile {
+    int h, n, g;
+};
+
+template <int HEADS> DEVICE cu_tile tile_of(const cu_attn &a, int i) {
+    int all = a.n_head / a.n_kv_head, first = i % a.n_tile * HEADS;
+    cu_tile t = {i / a.n_tile * all + first, all - first, i / a.n_tile};
+    if (t.n > HEADS) t.n = HEADS;
+    return t;
 }
 
-/* Shared memory of a block. */
-typedef struct attn_memory {
-    float q[CU_HEAD], o[CU_HEAD], z[CU_PART], part[CU_ROWS];
-} attn_memory;
+/* Heads beyond a tile's last are the last one again, and come to nothing. */
+template <int HEADS> DEVICE int head_of(const cu_tile &t, int r) {
+    return t.h + (r < t.n ? r : t.n - 1);
+}
 
-/* Keys base .. base + CU_PART - 1, of which lo .. hi - 1 are seen: z becomes their exponentials.
- * Returns what the parts before are to be multiplied by. */
-template <int T>
-DEVICE float part_of(const cu_attn &a, const cu_view &v, attn_memory &s, int base, int g,
-                     float slope, float *m, float *l) {
-    enum { EACH = CU_PART / CU_THREADS };
-    float z[EACH], top = -INFINITY, sum = 0;
-    UNROLL for (int i = 0; i < EACH; i++) {
-        int key = base + i * CU_THREADS + (int)threadIdx.x;
-        z[i] = -INFINITY;
-        if (key >= v.lo && key < v.hi) z[i] = logit<T>(a, v, s.q, key, g, slope);
-        top = fmaxf(top, z[i]);
+template <int HEADS>
+DEVICE void load_queries(const cu_attn &a, const cu_tile &tile, int t, attn_memory<HEADS> &s) {
+    UNROLL for (int r = 0; r < HEADS; r++) {
+        const float *q = floats_in(
+            a.q.at + (uint64_t)(t * a.q.stride[1] + head_of<HEADS>(tile, r) * a.q.stride[2]));
+        for (int i = (int)threadIdx.x; i < a.dk; i += CU_THREADS)
+            s.q[r][i] = q[i];
     }
-    float high = fmaxf(*m, block_max(top, s.part)), keep = *l == 0 ? 0.0f : expf(*m - high);
-    UNROLL for (int i = 0; i < EACH; i++) {
-        int k = i * CU_THREADS + (int)threadIdx.x;
-        float e = base + k >= v.lo && base + k < v.hi ? expf(z[i] - high) : 0.0f;
-        s.z[k] = e;
-        sum += e;
-    }
-    *l = fmaf(*l, keep, block_sum(sum, s.part)); /* it waits for all of z, too */
-    *m = high;
-    return keep;
-}
-
-template <int T> DEVICE void attn(const cu_attn &a, attn_memory &s) {
-    typedef typename cache<T>::element element;
-    int t = (int)blockIdx.x / a.n_head, h = (int)blockIdx.x % a.n_head;
-    int g = h / (a.n_head / a.n_kv_head);
-    cu_view v = view_of(a, t);
-    const float *q = floats_in(a.q.at + (uint64_t)(t * a.q.stride[1] + h * a.q.stride[2]));
-    float *out = floats_out(a.y.at + (uint64_t)(t * a.y.stride[1] + h * a.y.stride[2]));
-    float m = -INFINITY, l = 0, slope = slope_of(a.alibi_max, h, a.n_head);
-    for (int i = (int)threadIdx.x; i < a.dk; i += CU_THREADS)
-        s.q[i] = q[i];
-    for (int i = (int)threadIdx.x; i < a.dv; i += CU_THREADS)
-        s.o[i] = 0;
     __syncthreads();
-    for (int base = v.lo / CU_PART * CU_PART; base < v.hi; base += CU_PART) {
-        float keep = part_of<T>(a, v, s, base, g, slope, &m, &l);
-        int lo = v.lo > base ? v.lo : base, hi = v.hi < base + CU_PART ? v.hi : base + CU_PART;
+}
+
+/* Products of a key with each query. */
+template <int T, int HEADS>
+DEVICE void dot(const typename cache<T>::element *k, const attn_memory<HEADS> &s, int n,
+                float *sum) {
+    typedef wide<typename cache<T>::element> pack;
+    UNROLL for (int r = 0; r < HEADS; r++) sum[r] = 0;
+    if (n % pack::N == 0) {
+        UNROLL_BY(1)
+        for (int i = 0; i < n; i += pack::N) {
+            pack p = *(const pack *)(k + i);
+            UNROLL for (int j = 0; j < pack::N; j++) {
+                float v = cache<T>::widen(p.e[j]);
+                UNROLL for (int r = 0; r < HEADS; r++) sum[r] = fmaf(v, s.q[r][i + j], sum[r]);
+            }
+        }
+        return;
+    }
+    UNROLL_BY(1)
+    for (int i = 0; i < n; i++) {
+        float v = cache<T>::widen(k[i]);
+        UNROLL for (int r = 0; r < HEADS; r++) sum[r] = fmaf(v, s.q[r][i], sum[r]);
+    }
+}
+
+/* Logits of keys base .. base + CU_PART - 1. */
+template <int T, int HEADS>
+DEVICE void part_logits(const cu_attn &a, const cu_view &v, const cu_tile &tile, int base,
+                        attn_memory<HEADS> &s) {
+    typedef typename cache<T>::element element;
+    for (int k = (int)threadIdx.x; k < CU_PART; k += CU_THREADS) {
+        float sum[HEADS];
+        int key = base + k;
+        if (key < v.lo || key >= v.hi) continue;
+        int row = row_of(a, v, key);
+        s.row[k] = row;
+        dot<T, HEADS>(head_at<element>(a, a.k_pool, row, tile.g, a.dk), s, a.dk, sum);
+        UNROLL for (int r = 0; r < HEADS; r++) {
+            float z = sum[r] * a.scale;
+            if (a.cap > 0) z = a.cap * tanhf(z / a.cap);
+            float slope = slope_of(a.alibi_max, head_of<HEADS>(tile, r), a.n_head);
+            s.z[k][r] = z + slope * (float)(key - v.pos);
+        }
+    }
+    __syncthreads();
+}
+
+/* The logits become exponentials below the largest, those of keys that are not seen 0.  A warp
+ * takes a head. */
+template <int HEADS> DEVICE void part_softmax(const cu_view &v, int base, attn_memory<HEADS> &s) {
+    enum { EACH = CU_PART / CU_WARP };
+    int r = warp();
+    if (r < HEADS) {
+        float top = -INFINITY, sum = 0;
+        for (int i = 0; i < EACH; i++) {
+            int k = i * CU_WARP + lane();
+            if (base + k >= v.lo && base + k < v.hi) top = fmaxf(top, s.z[k][r]);
+        }
+        top = warp_max(top);
+        for (int i = 0; i < EACH; i++) {
+            int k = i * CU_WARP + lane();
+            float e = base + k >= v.lo && base + k < v.hi ? expf(s.z[k][r] - top) : 0.0f;
+            s.z[k][r] = e;
+            sum += e;
+        }
+        sum = warp_sum(sum);
+        if (lane() == 0) {
+            s.m[r] = top;
+            s.l[r] = sum;
+        }
+    }
+    __syncthreads();
+}
+
+/* Element i of the part's weighted values, of each head. */
+template <int T, int HEADS>
+DEVICE void part_values(const cu_attn &a, const cu_view &v, const cu_tile &tile, int base, int i,
+                        const attn_memory<HEADS> &s, float *o) {
+    typedef typename cache<T>::element element;
+    int lo = v.lo > base ? v.lo : base, hi = v.hi < base + CU_PART ? v.hi : base + CU_PART;
+    UNROLL for (int r = 0; r < HEADS; r++) o[r] = 0;
+    UNROLL_BY((sizeof(element) == 4 ? 4 : 8))
+    for (int key = lo; key < hi; key++) {
+        const element *w = head_at<element>(a, a.v_pool, s.row[key - base], tile.g, a.dv);
+        UNROLL for (int r = 0; r < HEADS; r++) o[r] =
+            fmaf(s.z[key - base][r], cache<T>::widen(w[i]), o[r]);
+    }
+}
+
+template <int T, int HEADS>
+DEVICE void part_of(const cu_attn &a, const cu_view &v, const cu_tile &tile, int base,
+                    attn_memory<HEADS> &s) {
+    part_logits<T, HEADS>(a, v, tile, base, s);
+    part_softmax<HEADS>(v, base, s);
+}
+
+/* What the parts before are multiplied by, and this one. */
+DEVICE void merge_of(float before, float top, bool is_first, float *keep, float *add) {
+    float high = fmaxf(before, top);
+    *keep = is_first ? 0.0f : expf(before - high);
+    *add = expf(top - high);
+}
+
+/* What the merged values are multiplied by at last. */
+DEVICE float factor_of(const cu_attn &a, const cu_view &v, int h, float m, float l) {
+    if (v.lo >= v.hi) return 0; /* no visible key */
+    if (!a.sink) return 1.0f / l;
+    float sink = floats_in(a.sink)[h], high = fmaxf(m, sink), keep = expf(m - high);
+    return keep / fmaf(l, keep, expf(sink - high));
+}
+
+DEVICE float *output_of(const cu_attn &a, int t, int h) {
+    return floats_out(a.y.at + (uint64_t)(t * a.y.stride[1] + h * a.y.stride[2]));
+}
+
+template <int T, int HEADS>
+DEVICE void attn(const cu_attn &a, attn_memory<HEADS> &s, float (*sum)[attn_memory<HEADS>::MAX]) {
+    int n_group = a.n_kv_head * a.n_tile, t = (int)blockIdx.x / n_group;
+    cu_tile tile = tile_of<HEADS>(a, (int)blockIdx.x % n_group);
+    cu_view v = view_of(a, t);
+    float m[HEADS], l[HEADS], o[HEADS], keep[HEADS], add[HEADS];
+    int first = v.lo / CU_PART * CU_PART;
+    load_queries<HEADS>(a, tile, t, s);
+    UNROLL for (int r = 0; r < HEADS; r++) {
+        m[r] = -INFINITY;
+        l[r] = 0;
+        for (int i = (int)threadIdx.x; i < a.dv; i += CU_THREADS)
+            sum[r][i] = 0;
+    }
+    for (int base = first; base < v.hi; base += CU_PART) {
+        part_of<T, HEADS>(a, v, tile, base, s);
+        UNROLL for (int r = 0; r < HEADS; r++) {
+            merge_of(m[r], s.m[r], base == first, &keep[r], &add[r]);
+            m[r] = fmaxf(m[r], s.m[r]);
+            l[r] = fmaf(l[r], keep[r], s.l[r] * add[r]);
+        }
         for (int i = (int)threadIdx.x; i < a.dv; i += CU_THREADS) {
-            float o = s.o[i] * keep;
-            for (int key = lo; key < hi; key++)
-                o = fmaf(s.z[key - base],
-                         cache<T>::widen(key_at<element>(a, v, a.v_pool, key, g, a.dv)[i]), o);
-            s.o[i] = o;
+            part_values<T, HEADS>(a, v, tile, base, i, s, o);
+            UNROLL for (int r = 0; r < HEADS; r++) sum[r][i] =
+                fmaf(sum[r][i], keep[r], o[r] * add[r]);
         }
         __syncthreads();
     }
-    float factor = 1.0f / l;
-    if (a.sink && v.lo < v.hi) {
-        float sink = floats_in(a.sink)[h], high = fmaxf(m, sink), keep = expf(m - high);
-        factor = keep / fmaf(l, keep, expf(sink - high));
+    UNROLL for (int r = 0; r < HEADS; r++) {
+        if (r >= tile.n) continue;
+        float factor = factor_of(a, v, tile.h + r, m[r], l[r]), *out = output_of(a, t, tile.h + r);
+        for (int i = (int)threadIdx.x; i < a.dv; i += CU_THREADS)
+            out[i] = sum[r][i] * factor;
     }
-    if (v.lo >= v.hi) factor = 0; /* no visible key */
-    for (int i = (int)threadIdx.x; i < a.dv; i += CU_THREADS)
-        out[i] = s.o[i] * factor;
 }
 
+/* Blocks of one part follow one another, so that tiles over the same keys run together. */
+template <int T, int HEADS> DEVICE void attn_part(const cu_attn &a, attn_memory<HEADS> &s) {
+    int n_group = a.n_kv_head * a.n_tile, which = (int)blockIdx.x / n_group;
+    int t = which / a.n_part, p = which % a.n_part, base = p * CU_PART;
+    cu_tile tile = tile_of<HEADS>(a, (int)blockIdx.x % n_group);
+    cu_view v = view_of(a, t);
+    float o[HEADS];
+    if (base >= v.hi || base + CU_PART <= v.lo) return;
+    load_queries<HEADS>(a, tile, t, s);
+    part_of<T, HEADS>(a, v, tile, base, s);
+    int64_t row = ((int64_t)t * a.n_head + tile.h) * a.n_part + p;
+    for (int i = (int)threadIdx.x; i < a.dv; i += CU_THREADS) {
+        part_values<T, HEADS>(a, v, tile, base, i, s, o);
+        UNROLL for (int r = 0; r < HEADS; r++) {
+            if (r < tile.n) floats_out(a.part)[(row + (int64_t)r * a.n_part) * a.dv + i] = o[r];
+        }
+    }
+    if ((int)threadIdx.x < tile.n) {
+        float *top = floats_out(a.top) + 2 * (row + (int64_t)threadIdx.x * a.n_part);
+        top[0] = s.m[threadIdx.x];
+        top[1] = s.l[threadIdx.x];
+    }
+}
+
+KERNEL(attn_merge, cu_attn) {
+    __shared__ float o[CU_HEAD], top[CU_PART], sum[CU_PART], keep[CU_PART], add[CU_PART];
+    int t = (int)blockIdx.x / a.n_head, h = (int)blockIdx.x % a.n_head;
+    cu_view v = view_of(a, t);
+    int64_t row = ((int64_t)t * a.n_head + h) * a.n_part;
+    int first = v.lo / CU_PART, end = v.lo < v.hi ? (v.hi - 1) / CU_PART + 1 : first;
+    float m = -INFINITY, l = 0;
+    for (int i = (int)threadIdx.x; i < a.dv; i += CU_THREADS)
+        o[i] = 0;
+    for (int begin = first; begin < end; begin += CU_PART) {
+        int n = end - begin < CU_PART ? end - begin : CU_PART;
+        const float *tops = floats_in(a.top) + 2 * (row + begin);
+        const float *parts = floats_in(a.part) + (row + begin) * a.dv;
+        for (int k = (int)threadIdx.x; k < n; k += CU_THREADS) {
+            top[k] = tops[2 * k];
+            sum[k] = tops[2 * k + 1];
+        }
+        __syncthreads();
+        for (int k = (int)threadIdx.x; k < n; k += CU_THREADS) {
+            float before = m;
+            for (int j = 0; j < k; j++)
+                before = fmaxf(before, top[j]);
+            merge_of(before, top[k], begin == first && k == 0, &keep[k], &add[k]);
+        }
+        __syncthreads();
+        for (int k = 0; k < n; k++) {
+            m = fmaxf(m, top[k]);
+            l = fmaf(l, keep[k], sum[k] * add[k]);
+        }
+        for (int i = (int)threadIdx.x; i < a.dv; i += CU_THREADS) {
+            float all = o[i];
+            UNROLL_BY(8)
+            for (int k = 0; k < n; k++)
+                all = fmaf(all, keep[k], parts[(int64_t)k * a.dv + i] * add[k]);
+            o[i] = all;
+        }
+        __syncthreads();
+    }
+    float factor = factor_of(a, v, h, m, l), *out = output_of(a, t, h);
+    for (int i = (int)threadIdx.x; i < a.dv; i += CU_THREADS)
+        out[i] = o[i] * factor;
+}
+
+#define ATTN_KERNELS(T, HEADS, suffix)                                                             \
+    KERNEL(attn##suffix##_##T, cu_attn) {                                                          \
+        __shared__ attn_memory<HEADS> s;                                                           \
+        __shared__ float sum[HEADS][attn_memory<HEADS>::MAX];                                      \
+        attn<T, HEADS>(a, s, sum);                                                                 \
+    }                                                                                              \
+    KERNEL(attn##suffix##_part_##T, cu_attn) {                                                     \
+        __shared__ attn_memory<HEADS> s;                                                           \
+        attn_part<T, HEADS>(a, s);                                                                 \
+    }
 #define KERNELS(T)                                                                                 \
     KERNEL(kv_append_##T, cu_append) {                                                             \
         kv_append<T>(a);                                                                           \
     }                                                                                              \
-    KERNEL(attn_##T, cu_attn) {                                                                    \
-        __shared__ attn_memory s;                                                                  \
-        attn<T>(a, s);                                                                             \
-    }
+    ATTN_KERNELS(T, 1, )                                                                           \
+    ATTN_KERNELS(T, CU_TILE, _tile)
 KERNELS(0)
 KERNELS(1)
 KERNELS(30)

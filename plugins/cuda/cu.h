@@ -101,9 +101,11 @@ struct peri_dev {
     CUcontext context;
     CUstream stream;
     cu_modules modules;
-    cu_step step;    /* of ops that run one at a time */
-    uint64_t n_wait; /* waits for the stream so far, and one */
-    bool has_graphs; /* compiled ops become graphs */
+    cu_step step;        /* of ops that run one at a time */
+    uint64_t n_wait;     /* waits for the stream so far, and one */
+    bool has_graphs;     /* compiled ops become graphs */
+    CUdeviceptr scratch; /* of an op while it runs */
+    uint64_t scratch_bytes;
 };
 
 /* ---- memory.c ---------------------------------------------------------------------------------
@@ -121,6 +123,9 @@ int32_t cu_buf_read(peri_dev *d, peri_buf *b, uint64_t off, void *dst, uint64_t 
                     peri_error *e);
 int32_t cu_buf_copy(peri_dev *d, peri_buf *dst, uint64_t dst_off, peri_buf *src, uint64_t src_off,
                     uint64_t bytes, peri_error *e);
+/* At least that much scratch; where there is no memory for it, what there was, and a warning. */
+void cu_scratch_grow(peri_dev *d, uint64_t bytes);
+
 /* ---- step.c -----------------------------------------------------------------------------------
  */
 

@@ -19,13 +19,16 @@
 #define KERNEL(name, args)                                                                         \
     extern "C" __global__ void __launch_bounds__(CU_THREADS)                                       \
         peri_##name(const __grid_constant__ args a)
-#define DEVICE static __device__ __forceinline__
-#define UNROLL _Pragma("unroll")
+#define DEVICE       static __device__ __forceinline__
+#define UNROLL       _Pragma("unroll")
+#define UNROLL_BY(n) _Pragma(CU_TEXT(unroll n))
+#define CU_TEXT(x)   #x
 #else
 #include "cuda_shim.h"
 #define KERNEL(name, args) SHIM_KERNEL(peri_##name, args)
 #define DEVICE             static inline
 #define UNROLL
+#define UNROLL_BY(n)
 #endif
 
 /* ---- addresses ---- */
@@ -64,11 +67,18 @@ DEVICE uint32_t bits_of(float f) {
 #endif
 }
 
-/* f16 to f32, exact: the exponent is moved by a multiplication, infinities and NaN kept. */
+/* f16 to f32, exact: by the device's instruction, else the exponent is moved by a multiplication;
+ * infinities and NaN are kept. */
 DEVICE float widen_f16(uint32_t h) {
+#ifdef __CUDACC__
+    float f;
+    asm("cvt.f32.f16 %0, %1;" : "=f"(f) : "h"((uint16_t)h));
+    return f;
+#else
     uint32_t mag = (h & 0x7fffu) << 13, sign = (h & 0x8000u) << 16;
     if ((h & 0x7c00u) == 0x7c00u) return float_of(mag | 0x7f800000u | sign);
     return float_of(bits_of(float_of(mag) * 0x1p112f) | sign);
+#endif
 }
 
 DEVICE float widen_bf16(uint32_t h) {

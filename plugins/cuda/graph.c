@@ -35,7 +35,7 @@ struct peri_compiled {
     uint64_t room;
     cu_step step;
     int32_t max_blocks;   /* of the bucket */
-    CUdeviceptr *address; /* [n_address] of the buffers that the graphs know */
+    CUdeviceptr *address; /* [n_address] of the buffers that the graphs know, scratch too */
     uint32_t n_address;
     graph graph[N_GRAPH];
     uint32_t n_graph;
@@ -103,7 +103,8 @@ static void drop_graphs(peri_dev *d, peri_compiled *c) {
     c->n_graph = 0;
 }
 
-static CUdeviceptr address_of(const peri_bind *m, uint32_t i) {
+static CUdeviceptr address_of(const peri_dev *d, const peri_bind *m, uint32_t i) {
+    if (i > m->n_weights + m->n_pools) return d->scratch;
     const peri_buf *b = i == 0              ? m->arena
                         : i <= m->n_weights ? m->weights[i - 1]
                                             : m->pools[i - 1 - m->n_weights];
@@ -112,7 +113,7 @@ static CUdeviceptr address_of(const peri_bind *m, uint32_t i) {
 
 /* Graphs hold addresses: those of other buffers are void. */
 static int32_t follow_bind(peri_dev *d, peri_compiled *c, const peri_bind *m, peri_error *e) {
-    uint32_t n = 1 + m->n_weights + m->n_pools, i = 0;
+    uint32_t n = 2 + m->n_weights + m->n_pools, i = 0;
     if (n != c->n_address) {
         CUdeviceptr *a = d->host->alloc(n * sizeof *a, _Alignof(CUdeviceptr), -1);
         if (!a) return peri_plugin_fail(e, PERI_E_NOMEM, "no memory for %u addresses", n);
@@ -121,12 +122,12 @@ static int32_t follow_bind(peri_dev *d, peri_compiled *c, const peri_bind *m, pe
         c->n_address = n;
         memset(a, 0xff, n * sizeof *a); /* no buffer's */
     }
-    while (i < n && c->address[i] == address_of(m, i))
+    while (i < n && c->address[i] == address_of(d, m, i))
         i++;
     if (i == n) return PERI_OK;
     drop_graphs(d, c);
     for (; i < n; i++)
-        c->address[i] = address_of(m, i);
+        c->address[i] = address_of(d, m, i);
     return PERI_OK;
 }
 

@@ -50,9 +50,6 @@ static uint32_t kernel_of(const job *j, uint32_t *dtype) {
     case PERI_OP_KV_APPEND:
         *dtype = j->t[2]->dtype;
         return CU_K_kv_append;
-    case PERI_OP_ATTN:
-        *dtype = j->t[1]->dtype;
-        return CU_K_attn;
     case PERI_OP_ACT:
         return CU_K_act;
     case PERI_OP_GLU:
@@ -87,6 +84,43 @@ static uint32_t product_kernel(const job *j, bool is_many) {
     return is_many ? CU_K_linear_many : CU_K_linear_few;
 }
 
+/* ---- attention: in one go, or split by keys ---- */
+
+/* Up to so many tokens a sum is split; up to so much scratch is taken for it. */
+enum { SPLIT_TOKENS = 32, SCRATCH_BYTES = 128 << 20 };
+
+/* How a step's attention runs. */
+typedef struct plan_attn {
+    bool is_tiled;
+    int32_t n_tile, n_part;
+    uint64_t bytes; /* of scratch, for one token */
+} plan_attn;
+
+static plan_attn plan_of(const job *j, int32_t n_block) {
+    int32_t all = j->dim[0][2] / j->dim[1][2], dk = j->dim[1][3], dv = j->dim[2][3];
+    plan_attn p = {.is_tiled = all > 1 && dk <= CU_TILE_HEAD && dv <= CU_TILE_HEAD};
+    int64_t n_key = (int64_t)n_block * j->dim[1][1];
+    p.n_tile = p.is_tiled ? (all + CU_TILE - 1) / CU_TILE : all;
+    p.n_part = (int32_t)((n_key + CU_PART - 1) / CU_PART);
+    p.bytes = (uint64_t)j->dim[0][2] * (uint64_t)p.n_part * (uint64_t)(dv + 2) * 4;
+    return p;
+}
+
+static int32_t prepare_attn(job *j, const peri_bucket *b, peri_error *e) {
+    plan_attn p = plan_of(j, b->hi[PERI_SYM_B]);
+    CUfunction f;
+    int32_t st =
+        cu_function_get(j->d, p.is_tiled ? CU_K_attn_tile : CU_K_attn, j->t[1]->dtype, &f, e);
+    if (p.n_part < 2 || st) return st;
+    st = cu_function_get(j->d, p.is_tiled ? CU_K_attn_tile_part : CU_K_attn_part, j->t[1]->dtype,
+                         &f, e);
+    if (!st) st = cu_function_get(j->d, CU_K_attn_merge, 0, &f, e);
+    uint64_t n = j->dim[0][1] < SPLIT_TOKENS ? (uint64_t)j->dim[0][1] : SPLIT_TOKENS;
+    if (p.bytes && n > SCRATCH_BYTES / p.bytes) n = SCRATCH_BYTES / p.bytes;
+    if (!st) cu_scratch_grow(j->d, n * p.bytes);
+    return st;
+}
+
 int32_t cu_prepare(peri_dev *d, const peri_program *p, uint32_t op, const peri_bucket *b,
                    peri_error *e) {
     job j = {.d = d, .p = p, .op = peri_op_at(p, op)};
@@ -95,6 +129,7 @@ int32_t cu_prepare(peri_dev *d, const peri_program *p, uint32_t op, const peri_b
     resolve(&j, b->hi);
     int32_t st = cu_enter(d, e);
     if (st) return st;
+    if (j.op->code == PERI_OP_ATTN) return prepare_attn(&j, b, e);
     uint32_t n = n_weight_of(j.op->code);
     if (n == 0) {
         uint32_t kernel = kernel_of(&j, &dtype);
@@ -374,6 +409,23 @@ static int32_t run_append(const job *j, peri_error *e) {
     return launch(j, &a, (int64_t)j->dim[0][1] * a.n_head, e);
 }
 
+/* Split where that is worth it and there is room; the bits are the same. */
+static int32_t launch_attn(const job *j, cu_attn *a, peri_error *e) {
+    plan_attn p = plan_of(j, a->max_blocks);
+    uint32_t dtype = j->t[1]->dtype;
+    int64_t n_tok = j->dim[0][1], n_group = (int64_t)a->n_kv_head * p.n_tile;
+    a->n_tile = p.n_tile;
+    a->n_part = p.n_part;
+    if (p.n_part < 2 || n_tok > SPLIT_TOKENS || (uint64_t)n_tok * p.bytes > j->d->scratch_bytes)
+        return launch_kernel(j, p.is_tiled ? CU_K_attn_tile : CU_K_attn, dtype, a, n_tok * n_group,
+                             e);
+    a->top = j->d->scratch;
+    a->part = a->top + (uint64_t)n_tok * (uint64_t)a->n_head * (uint64_t)p.n_part * 8;
+    int32_t st = launch_kernel(j, p.is_tiled ? CU_K_attn_tile_part : CU_K_attn_part, dtype, a,
+                               n_tok * p.n_part * n_group, e);
+    return st ? st : launch_kernel(j, CU_K_attn_merge, 0, a, n_tok * a->n_head, e);
+}
+
 /* q, Kpool, Vpool, sink?, y */
 static int32_t run_attn(const job *j, peri_error *e) {
     const peri_attn_attr *r = &j->attr.attn;
@@ -399,7 +451,7 @@ static int32_t run_attn(const job *j, peri_error *e) {
                  .scale = r->scale,
                  .cap = r->cap,
                  .alibi_max = r->alibi_max};
-    return launch(j, &a, (int64_t)j->dim[0][1] * a.n_head, e);
+    return launch_attn(j, &a, e);
 }
 
 /* ---- all --------------------------------------------------------------------------------------

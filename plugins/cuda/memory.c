@@ -4,6 +4,8 @@
  *
  * One stream: what is written, computed, copied and read takes effect in the order of the calls.
  * Reads and writes wait; a write does, because its source may be reused. */
+#include <stdio.h>
+
 #include "cu.h"
 
 int32_t cu_enter(peri_dev *d, peri_error *e) {
@@ -89,4 +91,25 @@ int32_t cu_buf_copy(peri_dev *d, peri_buf *dst, uint64_t dst_off, peri_buf *src,
     CUresult rc =
         d->cu->cuMemcpyDtoDAsync(dst->at + dst_off, src->at + src_off, (size_t)bytes, d->stream);
     return rc == CUDA_SUCCESS ? PERI_OK : cu_fail(d->cu, e, "cuMemcpyDtoDAsync", rc);
+}
+
+void cu_scratch_grow(peri_dev *d, uint64_t bytes) {
+    peri_error e = {0};
+    CUdeviceptr at;
+    if (bytes <= d->scratch_bytes) return;
+    CUresult rc = d->cu->cuMemAlloc(&at, (size_t)bytes);
+    int32_t st = rc == CUDA_SUCCESS ? cu_wait(d, "waiting for readers of the old scratch", &e)
+                                    : cu_fail(d->cu, &e, "cuMemAlloc", rc);
+    if (st) {
+        char text[400];
+        snprintf(text, sizeof text,
+                 "cuda: no %llu MiB of scratch, attention over many keys is slower: %s",
+                 (unsigned long long)bytes >> 20, e.text);
+        d->host->log(2, text);
+        if (rc == CUDA_SUCCESS) d->cu->cuMemFree(at);
+        return;
+    }
+    if (d->scratch) d->cu->cuMemFree(d->scratch);
+    d->scratch = at;
+    d->scratch_bytes = bytes;
 }
