@@ -154,6 +154,20 @@ static json_t *placement_json(peri_doc *d, const peri_engine *e) {
     return list;
 }
 
+/* The user's rules, and how many parts of the model each decides. */
+static json_t *rules_json(peri_doc *d, const peri_engine *e) {
+    json_t *list = json_array();
+    for (uint32_t i = 0; e->rules && i < e->rules->n; i++) {
+        json_t *r = json_object();
+        const peri_device *on = peri_registry_device(e->registry, e->rule_device[i]);
+        peri_doc_put(d, r, "rule", peri_doc_cstr(e->rules->rule[i].text));
+        peri_doc_put(d, r, "device", peri_doc_cstr(on->info.name));
+        peri_doc_put(d, r, "decides", json_integer(peri_engine_decided_by(e, i)));
+        peri_doc_append(d, list, r);
+    }
+    return list;
+}
+
 static json_t *memory_json(peri_doc *d, const peri_engine *e) {
     json_t *memory = json_object(), *devices = json_array();
     uint64_t arena = 0;
@@ -219,6 +233,7 @@ peri_status peri_model_explain(const peri_model *m, char **json, peri_error *err
     peri_doc_put(&d, d.root, "why", peri_doc_cstr(e->choice.why));
     peri_doc_put(&d, d.root, "candidates", candidates_json(&d, e));
     peri_doc_put(&d, d.root, "placement", placement_json(&d, e));
+    peri_doc_put(&d, d.root, "rules", rules_json(&d, e));
     peri_doc_put(&d, d.root, "buckets", buckets_json(&d, e));
     peri_doc_put(&d, d.root, "crossings", crossings_json(&d, e));
     peri_doc_put(&d, d.root, "memory", memory_json(&d, e));

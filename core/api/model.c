@@ -18,6 +18,7 @@ static peri_load_options load_options(const peri_model_options *o) {
                                .kv_type = o->kv_type,
                                .weights = o->weights,
                                .device = o->device,
+                               .place = o->place,
                                .metadata_only = o->metadata_only,
                                .progress = o->progress,
                                .progress_user = o->progress_user,

@@ -73,12 +73,23 @@ const peri_command peri_cmd_explain = {
         "needs, the memory each device gives, how fast each device is and whether that was "
         "measured, declared or assumed (figures), and the predicted tokens per second of "
         "generation and of a prompt. Devices that were never measured are measured first, which "
-        "takes some tenths of a second each (see perigee devices). With --measure a prompt and "
+        "takes some tenths of a second each (see perigee devices).\n\n"
+        "--place, $PERIGEE_PLACE or the parameter place of an assistant, the first of them that "
+        "is given, says what must be where. Its rules are separated by semicolons or ends of "
+        "lines; each is PART on DEVICE. PART is layers or layer (their attention, norms, shared "
+        "weights, keys and values, and their experts), experts, embedding or head; layers and "
+        "experts may be followed by a number or a range, such as 0-9, and are all of them "
+        "otherwise. DEVICE is a name as for --device; it need not be listed there. A rule for "
+        "experts goes before one for layers, else a later rule before an earlier one. What no "
+        "rule decides is placed as usual in the memory that is left. rules shows how many parts "
+        "of the model each rule decides.\n\n"
+        "With --measure a prompt and "
         "some tokens are run and the predictions for them stand beside what was measured. With "
         "--strict, a warning or a fallback, such as an operation that is not on the device it is "
         "wanted on, is an error.",
     .examples = "  perigee explain model.gguf\n  perigee explain model.gguf --device cpu --json\n"
-                "  perigee explain model.gguf --device opencl,cpu --measure\n",
+                "  perigee explain model.gguf --device opencl,cpu --measure\n"
+                "  perigee explain model.gguf --device cuda:0 --place 'experts on cpu'\n",
     .opts = table,
     .n_opt = N_OPTS(table),
     .uses = PERI_USES_PLUGINS | PERI_USES_MODEL,

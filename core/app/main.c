@@ -28,6 +28,7 @@ static const char about[] = "Perigee runs language models from GGUF files on thi
 static const char environment[] =
     "  PERIGEE_PLUGIN_PATH  folders of plugins, separated by colons, instead of the usual ones\n"
     "  PERIGEE_DEVICE       devices for models, like --device\n"
+    "  PERIGEE_PLACE        rules of placement, like --place\n"
     "  PERIGEE_CPU_ISA      instruction set of the cpu plugin, like --set cpu.isa=...\n";
 
 static void print_help(FILE *to) {

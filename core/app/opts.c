@@ -38,6 +38,9 @@ static const peri_opt model_opts[] = {
      "Devices or plugins, the preferred first, such as cuda:0,cpu: all of them may be used for one model, the later ones for "
      "what the earlier decline or have no memory for; one name means that device alone. Without it: $PERIGEE_DEVICE, or "
      "the device predicted to be fastest, with others where it needs them (see perigee explain)."},
+    {"place", 0, PERI_OPT_TEXT, "RULES", COMMON(place), 0, 0,
+     "What must be where, such as 'layers 0-9 on cuda:0; experts on cpu; head on cuda:1': see perigee explain --help. "
+     "Without it: $PERIGEE_PLACE."},
     {"weights", 0, PERI_OPT_CHOICE, "auto|map|copy", COMMON(weights), 0, 0,
      "Where processors read weights: auto copies them into memory in large pages where there is room, from which they "
      "are read 5 to 18 % faster; map reads the mapped file, which processes share; copy always copies."},
@@ -337,6 +340,8 @@ int peri_opts_parse(const peri_command *c, int argc, char **argv, peri_args *arg
     }
     const char *device = c->uses & PERI_USES_MODEL ? getenv("PERIGEE_DEVICE") : NULL;
     if (device != NULL && *device != 0) args->common.device = device;
+    const char *place = c->uses & PERI_USES_MODEL ? getenv("PERIGEE_PLACE") : NULL;
+    if (place != NULL && *place != 0) args->common.place = place;
     p = (parser){.c = c, .args = args, .values = values};
     p.n_group = peri_opts_groups(c, p.group);
     args->arg = calloc((size_t)argc + 1, sizeof *args->arg);

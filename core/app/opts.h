@@ -46,7 +46,7 @@ typedef struct peri_opt {
 /* Options every command that touches plugins or models has. */
 typedef struct peri_common {
     peri_opt_list plugins, settings;
-    const char *device;
+    const char *device, *place;
     int64_t n_thread;
     int weights;   /* PERI_WEIGHTS_* */
     int verbosity; /* -v repeated */

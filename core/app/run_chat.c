@@ -72,6 +72,7 @@ static bool set_parameters(json_t *p, const peri_common *c, const peri_run_opts 
     if (ok && o->n > 0) ok = set(p, "max", json_integer(o->n));
     if (ok && o->n_ctx != PERI_UNSET) ok = set(p, "ctx", json_integer(o->n_ctx));
     if (ok && c->device) ok = set_text(p, "device", "--device", c->device, strlen(c->device));
+    if (ok && c->place) ok = set_text(p, "place", "--place", c->place, strlen(c->place));
     if (ok && c->weights)
         ok = set(p, "weights", json_string(c->weights == PERI_WEIGHTS_MAP ? "map" : "copy"));
     if (ok && o->seed != o->fresh) ok = set(p, "seed", json_integer((json_int_t)o->seed));

@@ -197,6 +197,7 @@ bool peri_target_open(const peri_common *c, const char *path, const peri_model_o
     peri_model_options o = {.size = sizeof o, .metadata_only = true};
     if (options) o = *options;
     o.device = c->device;
+    o.place = c->place;
     o.weights = (uint32_t)c->weights;
     o.progress = on_progress;
     o.progress_user = &p;

@@ -513,6 +513,56 @@ peri_status peri_place_candidates(peri_registry *r, const peri_reads *reads, con
     return st;
 }
 
+/* Position k of the list becomes the last of those to be used. */
+static void use_reserve(peri_place_list *l, uint32_t k) {
+    size_t device = l->device[k];
+    for (; k > l->n; k--)
+        l->device[k] = l->device[k - 1];
+    l->device[l->n++] = device;
+    l->n_reserve--;
+}
+
+/* None of the list goes by the name: append the best that does. */
+static peri_status append_named(peri_registry *r, const peri_reads *reads, const char *name,
+                                peri_place_list *l, peri_error *err) {
+    char why[BAD_REASON_BYTES];
+    bool *is_candidate = peri_calloc(r->n_device, sizeof *is_candidate);
+    if (is_candidate == NULL) return peri_fail(err, PERI_E_NOMEM, "placement: out of memory");
+    mark(r, name, l, is_candidate);
+    size_t best = best_of(r, reads, is_candidate);
+    peri_free(is_candidate);
+    if (best == r->n_device) {
+        const peri_reads none = {0};
+        why_not(r, name, &none, why, sizeof why);
+        return peri_fail(err, PERI_E_NO_DEVICE, "device %s: %s", name, why);
+    }
+    if (l->n + l->n_reserve == PERI_SPLIT_DEVICES) {
+        if (l->n_reserve == 0)
+            return peri_fail(err, PERI_E_RANGE, "device %s: more than %d devices", name,
+                             PERI_SPLIT_DEVICES);
+        l->n_reserve--;
+    }
+    l->device[l->n + l->n_reserve++] = best;
+    use_reserve(l, l->n + l->n_reserve - 1);
+    return PERI_OK;
+}
+
+peri_status peri_place_add(peri_registry *r, const peri_reads *reads, const char *name,
+                           peri_place_list *list, size_t *device, peri_error *err) {
+    uint32_t k = 0, n_before = list->n;
+    while (k < list->n + list->n_reserve && !is_named(r, list->device[k], name))
+        k++;
+    peri_status st = PERI_OK;
+    if (k == list->n + list->n_reserve)
+        st = append_named(r, reads, name, list, err);
+    else if (k >= list->n)
+        use_reserve(list, k);
+    if (st != PERI_OK) return st;
+    *device = list->device[k < n_before ? k : list->n - 1];
+    if (list->n > n_before) find_all_bandwidths(r, reads, list);
+    return PERI_OK;
+}
+
 void peri_place_note(const peri_registry *r, const peri_choice *c, size_t i,
                      const peri_reads *reads, char *why, size_t n) {
     char mine[80], other[80];

@@ -157,6 +157,11 @@ typedef struct peri_place_list {
  * for peri_place_choose; names that are not used are in `skipped`, nothing is logged of them. */
 peri_status peri_place_candidates(peri_registry *r, const peri_reads *reads, const char *wanted,
                                   peri_place_list *out, peri_error *err);
+/* The device called `name`, as in `wanted`: one of the list, which is then to be used, else the
+ * best other one, appended.  *device: its number in the registry.  PERI_E_NO_DEVICE says why not.
+ */
+peri_status peri_place_add(peri_registry *r, const peri_reads *reads, const char *name,
+                           peri_place_list *list, size_t *device, peri_error *err);
 /* Speed, room and link of device i, as far as known.  The name is the registry's. */
 peri_split_device peri_place_figures(const peri_registry *r, size_t i, const peri_reads *reads);
 /* Why device i was not chosen (or "chosen"), for `perigee explain`. */

@@ -38,6 +38,7 @@ typedef struct solver {
     const peri_split_part *part;
     uint32_t n_device, n_part;
     bool is_tied;
+    const uint8_t *fixed; /* never NULL */
     enum { BY_DENSITY, AS_THEY_COME } order;
 } solver;
 
@@ -88,6 +89,24 @@ static void fill(const solver *v, uint32_t d, peri_split *s, bool *is_placed, bo
         s->device[i] = (uint8_t)d;
         is_placed[i] = true;
     }
+}
+
+/* Put what is fixed on its device, and take its bytes off the room. */
+static peri_status place_fixed(const solver *v, peri_split *s, bool *is_placed, peri_error *err) {
+    for (uint32_t i = 0; i < v->n_part; i++) {
+        uint8_t d = v->fixed[i];
+        if (d == PERI_SPLIT_FREE) continue;
+        s->device[i] = d;
+        s->held[d] += s->is_empty[i] || (v->is_tied && i == 0) ? 0 : bytes_of(&v->part[i]);
+        is_placed[i] = true;
+    }
+    for (uint32_t d = 0; d < v->n_device; d++)
+        if (s->held[d] > v->device[d].room)
+            return peri_fail(err, PERI_E_NOMEM,
+                             "device %s has %" PRIu64 " MiB, and what rules of placement put there "
+                             "needs %" PRIu64 " MiB",
+                             v->device[d].name, v->device[d].room >> 20, s->held[d] >> 20);
+    return PERI_OK;
 }
 
 static peri_status too_little(const solver *v, peri_error *err) {
@@ -153,8 +172,9 @@ void peri_split_measure(const peri_split_device *device, const peri_split_part *
 
 /* ---- copies -----------------------------------------------------------------------------------*/
 
+/* Part i has to stay where it is: the user says so, or it is one weight with another part. */
 static bool is_fixed(const solver *v, uint32_t i) {
-    return v->is_tied && (i == 0 || i == v->n_part - 1);
+    return v->fixed[i] != PERI_SPLIT_FREE || (v->is_tied && (i == 0 || i == v->n_part - 1));
 }
 
 /* cost[i][d]: the cheapest token up to part i on d; from: where the part before is then. */
@@ -216,7 +236,8 @@ static peri_status save_copies(const solver *v, peri_split *s, peri_error *err) 
 /* Parts that hold nothing follow the part before. */
 static void place_empty(const solver *v, peri_split *s) {
     for (uint32_t i = 1; i < v->n_part; i++)
-        if (is_empty(&v->part[i])) s->device[i] = s->device[i - 1];
+        if (is_empty(&v->part[i]) && v->fixed[i] == PERI_SPLIT_FREE)
+            s->device[i] = s->device[i - 1];
 }
 
 /* One way to fill the devices, and what moving parts makes of it. */
@@ -233,6 +254,7 @@ static peri_status try_order(const solver *v, peri_split *out, peri_error *err) 
         out->is_empty[i] = is_empty(&v->part[i]);
         is_placed[i] = out->is_empty[i] || (v->is_tied && i == 0);
     }
+    if (!st) st = place_fixed(v, out, is_placed, err);
     for (uint32_t d = 0; d < v->n_device && !st; d++)
         fill(v, d, out, is_placed, is_tried);
     for (uint32_t i = 0; i < v->n_part && !st; i++)
@@ -249,15 +271,27 @@ static peri_status try_order(const solver *v, peri_split *out, peri_error *err) 
     return st;
 }
 
-peri_status peri_split_solve(const peri_split_device *device, uint32_t n_device,
-                             const peri_split_part *part, uint32_t n_part, bool is_tied,
-                             peri_split *out, peri_error *err) {
-    solver v = {device, part, n_device, n_part, is_tied, BY_DENSITY};
+/* One weight in two parts: what fixes one of them fixes both. */
+static peri_status tie(const peri_split_task *t, uint8_t *fixed, peri_error *err) {
+    uint8_t *first = &fixed[0], *last = &fixed[t->n_part - 1];
+    if (!t->is_tied) return PERI_OK;
+    if (*first == PERI_SPLIT_FREE) *first = *last;
+    if (*last == PERI_SPLIT_FREE) *last = *first;
+    if (*first == *last) return PERI_OK;
+    return peri_fail(err, PERI_E_INVALID,
+                     "rules of placement put the embedding on %s and the head on %s, but in this "
+                     "model they are one weight",
+                     t->device[*first].name, t->device[*last].name);
+}
+
+/* Both orders; the faster answer. */
+static peri_status solve(solver *v, peri_split *out, peri_error *err) {
     peri_split other;
-    peri_status st = try_order(&v, out, err);
-    if (st || n_device == 1 || !knows_all_speeds(&v)) return st;
-    v.order = AS_THEY_COME;
-    if (try_order(&v, &other, NULL)) return PERI_OK; /* what was found stands */
+    v->order = BY_DENSITY;
+    peri_status st = try_order(v, out, err);
+    if (st || v->n_device == 1 || !knows_all_speeds(v)) return st;
+    v->order = AS_THEY_COME;
+    if (try_order(v, &other, NULL)) return PERI_OK; /* what was found stands */
     if (other.token_s < out->token_s) {
         peri_split swap = *out;
         *out = other;
@@ -265,6 +299,26 @@ peri_status peri_split_solve(const peri_split_device *device, uint32_t n_device,
     }
     peri_split_fini(&other);
     return PERI_OK;
+}
+
+peri_status peri_split_solve(const peri_split_task *t, peri_split *out, peri_error *err) {
+    *out = (peri_split){0};
+    uint8_t *fixed = peri_alloc_array(t->n_part, 1);
+    if (!fixed) return peri_fail(err, PERI_E_NOMEM, "placement: out of memory");
+    if (t->fixed)
+        memcpy(fixed, t->fixed, t->n_part);
+    else
+        memset(fixed, PERI_SPLIT_FREE, t->n_part);
+    peri_status st = tie(t, fixed, err);
+    solver v = {.device = t->device,
+                .part = t->part,
+                .n_device = t->n_device,
+                .n_part = t->n_part,
+                .is_tied = t->is_tied,
+                .fixed = fixed};
+    if (!st) st = solve(&v, out, err);
+    peri_free(fixed);
+    return st;
 }
 
 /* ---- in words ---------------------------------------------------------------------------------*/

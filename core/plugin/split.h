@@ -51,14 +51,23 @@ typedef struct peri_split {
     double token_s; /* predicted for a short context; 0 = a bandwidth is unknown */
 } peri_split;
 
-/* Decide.  device[n]: the more preferred first, as the user named them or by speed.  Parts fill
- * each device in turn, those most read per byte of memory first; then, where all speeds are known,
- * parts move to later devices where that makes a token cheaper, copies included.  is_tied: the
- * embedding and the head are one weight and stay together.  PERI_E_NOMEM says what is needed and
- * what there is.  Free with peri_split_fini. */
-peri_status peri_split_solve(const peri_split_device *device, uint32_t n_device,
-                             const peri_split_part *part, uint32_t n_part, bool is_tied,
-                             peri_split *out, peri_error *err);
+enum { PERI_SPLIT_FREE = 0xff };
+
+typedef struct peri_split_task {
+    const peri_split_device
+        *device; /* the more preferred first, as named by the user or by speed */
+    const peri_split_part *part;
+    uint32_t n_device, n_part;
+    bool is_tied;         /* the embedding and the head are one weight and stay together */
+    const uint8_t *fixed; /* [n_part] the device a part must be on, or PERI_SPLIT_FREE; NULL: all
+                             are free */
+} peri_split_task;
+
+/* Decide.  Parts fill each device in turn, around what is fixed, those most read per byte of memory
+ * first; then, where all speeds are known, parts move to later devices where that makes a token
+ * cheaper, copies included.  PERI_E_NOMEM says what is needed and what there is, PERI_E_INVALID
+ * that two parts of one weight are fixed apart.  Free with peri_split_fini. */
+peri_status peri_split_solve(const peri_split_task *t, peri_split *out, peri_error *err);
 void peri_split_fini(peri_split *s);
 /* Fill held, n_copy, copy_bytes and token_s from the devices of the parts. */
 void peri_split_measure(const peri_split_device *device, const peri_split_part *part,

@@ -406,6 +406,8 @@ peri_status peri_engine_new(peri_registry *registry, const peri_gguf *g, const p
 void peri_engine_free(peri_engine *e) {
     if (!e) return;
     peri_engine_unsettle(e);
+    peri_free(e->rules);
+    peri_free(e->rule_of);
     peri_free(e->step);
     peri_sampler_scratch_free(e->scratch);
     peri_free(e->feed_done);

@@ -11,6 +11,7 @@
 #include "graph/build.h"
 #include "model/tokenizer.h"
 #include "plugin/registry.h"
+#include "plugin/rules.h"
 #include "run/memory.h"
 #include "run/plan.h"
 #include "run/prefix.h"
@@ -23,6 +24,7 @@ typedef struct peri_engine_options {
     int32_t n_ctx, n_session, n_batch; /* all set, at least 1 */
     uint32_t kv_dtype;                 /* number in dtype.def */
     const char *device;                /* names in order of preference, or NULL */
+    const char *place;                 /* rules of placement (plugin/rules.h), or NULL */
     bool is_strict;                    /* a declined fused op or another fallback is an error */
     bool no_prefix_cache;              /* every token fed is computed */
 } peri_engine_options;
@@ -48,8 +50,11 @@ typedef struct peri_engine {
     peri_engine_device device[PERI_SPLIT_DEVICES];
     peri_plan_seat seat[PERI_SPLIT_DEVICES]; /* what they bring to a step */
     uint32_t n_device;
-    uint32_t failed;  /* the device whose fault a failed placement was, or n_device */
-    peri_split split; /* what is wanted of them, when there are several */
+    uint32_t failed;   /* the device whose fault a failed placement was, or n_device */
+    peri_split split;  /* what is wanted of them, when there are several */
+    peri_rules *rules; /* the user's; NULL: none */
+    size_t rule_device[PERI_RULE_MAX]; /* the registry's numbers of the devices they name */
+    uint8_t *rule_of; /* [n_part] which rule decides a part, or PERI_RULE_FREE; NULL: no rules */
     uint32_t *kv_ok;  /* [n_layer], see peri_plan_places */
     uint8_t *kv_at;   /* [n_layer] the device of the layer's keys and values */
     char names[96];   /* of the devices that run ops: "opencl,cpu" */
@@ -105,6 +110,8 @@ peri_status peri_engine_place(peri_engine *e, peri_registry *r, peri_error *err)
 peri_status peri_engine_settle(peri_engine *e, peri_registry *r, const size_t *device,
                                const uint64_t *limit, uint32_t n, peri_error *err);
 void peri_engine_unsettle(peri_engine *e);
+/* Parts that rule i decides and that hold anything. */
+uint32_t peri_engine_decided_by(const peri_engine *e, uint32_t i);
 /* engine_split.c: e->split for the devices opened, of which each gets at most limit[d]. */
 peri_status peri_engine_split(peri_engine *e, const uint64_t *limit, peri_error *err);
 /* Bytes an op reads of weight `ref` for one token: of an embedding a row, else all that is used. */

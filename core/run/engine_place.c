@@ -7,11 +7,13 @@
  *
  * Choice.  The candidates of place.c are placed together.  When that fails and a device is to
  * blame, in this order: (1) the native devices held in reserve join, when the user named none; (2)
- * a device that ran out of memory is given less, once; (3) it is left out.  Each is one line in the
- * log, and with --strict an error instead; so is a name in the list that stands for no device. */
+ * a device that ran out of memory is given less, once; (3) it is left out, unless a rule of the
+ * user's names it.  Each is one line in the log, and with --strict an error instead; so is a name
+ * in the list that stands for no device. */
 #include <stdio.h>
 #include <string.h>
 
+#include "base/alloc.h"
 #include "base/log.h"
 #include "base/status.h"
 #include "run/engine.h"
@@ -65,6 +67,8 @@ static bool change(peri_engine *e, const peri_registry *r, attempt *a, peri_stat
         return true;
     }
     if (a->n < 2 || d >= a->n) return false;
+    for (uint32_t i = 0; e->rules && i < e->rules->n; i++)
+        if (e->rule_device[i] == a->device[d]) return false;
     uint64_t held = d < e->n_device ? e->device[d].weight_bytes + e->device[d].kv_bytes : 0;
     if (st == PERI_E_NOMEM && held && a->limit[d] == UINT64_MAX) {
         a->limit[d] = held - held / 8;
@@ -118,11 +122,62 @@ static peri_reads reads_of(const peri_gguf *g) {
     }
 }
 
+/* ---- rules --------------------------------------------------------------------------------------
+ */
+
+static peri_status read_rules(peri_engine *e, peri_error *err) {
+    uint32_t n_layer = (uint32_t)e->a->n_layer;
+    if (!e->o.place || !*e->o.place) return PERI_OK;
+    e->rules = peri_calloc(1, sizeof *e->rules);
+    e->rule_of = peri_calloc(2 * (size_t)n_layer + 2, 1);
+    if (!e->rules || !e->rule_of) return peri_fail(err, PERI_E_NOMEM, "out of memory");
+    peri_status st = peri_rules_parse(e->o.place, e->rules, err);
+    if (!st) st = peri_rules_apply(e->rules, n_layer, e->rule_of, err);
+    return st ? peri_wrap(err, "rules of placement") : PERI_OK;
+}
+
+/* The devices that rules name are used, whatever else is. */
+static peri_status add_named(peri_engine *e, peri_registry *r, peri_place_list *list,
+                             peri_error *err) {
+    for (uint32_t i = 0; e->rules && i < e->rules->n; i++) {
+        const peri_rule *rule = &e->rules->rule[i];
+        peri_status st = peri_place_add(r, &e->reads, rule->device, list, &e->rule_device[i], err);
+        if (st) return peri_wrap(err, "rules of placement: column %u", rule->column);
+    }
+    return PERI_OK;
+}
+
+uint32_t peri_engine_decided_by(const peri_engine *e, uint32_t i) {
+    uint32_t n = 0;
+    for (uint32_t p = 0; p < 2 * (uint32_t)e->a->n_layer + 2; p++)
+        n += e->rule_of[p] == i && !(e->split.is_empty && e->split.is_empty[p]);
+    return n;
+}
+
+/* A rule that decides nothing is a misunderstanding. */
+static peri_status check_rules(const peri_engine *e, peri_error *err) {
+    for (uint32_t i = 0; e->rules && i < e->rules->n; i++) {
+        const peri_rule *rule = &e->rules->rule[i];
+        if (peri_engine_decided_by(e, i)) continue;
+        if (e->o.is_strict)
+            return peri_fail(err, PERI_E_INVALID,
+                             "--strict: rules of placement: column %u: \"%s\" decides nothing",
+                             rule->column, rule->text);
+        peri_log(PERI_LOG_WARN,
+                 "rules of placement: column %u: \"%s\" decides nothing: the model has no such "
+                 "part, or later rules decide it",
+                 rule->column, rule->text);
+    }
+    return PERI_OK;
+}
+
 peri_status peri_engine_place(peri_engine *e, peri_registry *r, peri_error *err) {
     peri_place_list list;
     peri_error why = {0};
     e->reads = reads_of(e->g);
-    peri_status st = peri_place_candidates(r, &e->reads, e->o.device, &list, err);
+    peri_status st = read_rules(e, err);
+    if (!st) st = peri_place_candidates(r, &e->reads, e->o.device, &list, err);
+    if (!st) st = add_named(e, r, &list, err);
     if (st) return st;
     if (list.skipped[0] && e->o.is_strict)
         return peri_fail(err, PERI_E_NO_DEVICE, "--strict: device %s", list.skipped);
@@ -135,7 +190,7 @@ peri_status peri_engine_place(peri_engine *e, peri_registry *r, peri_error *err)
         st = peri_engine_settle(e, r, a.device, a.limit, a.n, err);
         if (!st) {
             explain(e, &list, &a, &why);
-            return PERI_OK;
+            return check_rules(e, err);
         }
         bool is_first = !why.code; /* the first reason is the one that tells most */
         if (is_first) why = *err;

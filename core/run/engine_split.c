@@ -82,27 +82,40 @@ static peri_status arena_bytes(const peri_engine *e, const peri_graph *g, uint64
     return st;
 }
 
+/* The devices that rules fix parts on. */
+static void fix_parts(const peri_engine *e, uint32_t n_part, uint8_t *fixed) {
+    memset(fixed, PERI_SPLIT_FREE, n_part);
+    for (uint32_t i = 0; e->rules && i < n_part; i++)
+        for (uint32_t d = 0; e->rule_of[i] != PERI_RULE_FREE && d < e->n_device; d++)
+            if (e->device[d].index == e->rule_device[e->rule_of[i]]) fixed[i] = (uint8_t)d;
+}
+
 static peri_status solve(peri_engine *e, const peri_graph *g, const uint64_t *limit,
                          peri_error *err) {
     uint32_t n_part = 2 * (uint32_t)e->a->n_layer + 2;
     peri_split_device device[PERI_SPLIT_DEVICES];
     uint64_t arena;
-    bool is_tied;
     peri_split_part *part = peri_calloc(n_part, sizeof *part);
+    uint8_t *fixed = peri_alloc_array(n_part, 1);
     bool *is_seen = peri_calloc(peri_weights_n(e->weights), sizeof *is_seen);
-    peri_status st = part && is_seen ? arena_bytes(e, g, &arena, err)
-                                     : peri_fail(err, PERI_E_NOMEM, "placement: out of memory");
+    peri_split_task task = {
+        .device = device, .part = part, .n_device = e->n_device, .n_part = n_part, .fixed = fixed};
+    peri_status st = part && fixed && is_seen
+                         ? arena_bytes(e, g, &arena, err)
+                         : peri_fail(err, PERI_E_NOMEM, "placement: out of memory");
     if (!st) {
-        describe_parts(e, g, is_seen, part, &is_tied);
+        describe_parts(e, g, is_seen, part, &task.is_tied);
+        fix_parts(e, n_part, fixed);
         for (uint32_t d = 0; d < e->n_device; d++) {
             device[d] = peri_engine_figures(e, d);
             if (device[d].room != UINT64_MAX)
                 device[d].room = device[d].room > arena ? device[d].room - arena : 0;
             if (limit[d] < device[d].room) device[d].room = limit[d];
         }
-        st = peri_split_solve(device, e->n_device, part, n_part, is_tied, &e->split, err);
+        st = peri_split_solve(&task, &e->split, err);
     }
     peri_free(part);
+    peri_free(fixed);
     peri_free(is_seen);
     return st;
 }

@@ -117,6 +117,7 @@ static peri_status engine_options(const peri_load_env *env, const peri_loaded *m
                                .n_batch = o->n_batch ? (int32_t)o->n_batch : 512,
                                .kv_dtype = kv[o->kv_type],
                                .device = o->device,
+                               .place = o->place,
                                .is_strict = env->is_strict,
                                .no_prefix_cache = o->no_prefix_cache};
     e->n_ctx = o->n_ctx ? (int32_t)o->n_ctx : default_ctx(env->topology, m, e);

@@ -26,6 +26,7 @@ typedef struct peri_load_options {
     uint32_t kv_type;     /* PERI_LOAD_KV_* */
     uint32_t weights;     /* PERI_LOAD_WEIGHTS_* */
     const char *device;   /* names, the preferred first, or NULL */
+    const char *place;    /* rules of placement (plugin/rules.h), or NULL */
     bool no_prefix_cache; /* every token fed is computed */
     bool metadata_only;   /* no engine; an unknown architecture is no error */
     /* Bytes done of total; nonzero cancels (PERI_E_CANCELLED).  May be NULL. */

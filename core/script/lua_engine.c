@@ -45,7 +45,7 @@ static int model_close(lua_State *L) {
 
 typedef struct open_options {
     int64_t ctx, sessions, batch;
-    const char *kv, *device, *weights;
+    const char *kv, *device, *place, *weights;
 } open_options;
 
 static const value_key open_keys[] = {
@@ -54,6 +54,7 @@ static const value_key open_keys[] = {
     {"batch", VALUE_INT, offsetof(open_options, batch), 1, 65536},
     {"kv", VALUE_TEXT, offsetof(open_options, kv), 0, 0},
     {"device", VALUE_TEXT, offsetof(open_options, device), 0, 0},
+    {"place", VALUE_TEXT, offsetof(open_options, place), 0, 0},
     {"weights", VALUE_TEXT, offsetof(open_options, weights), 0, 0},
 };
 static const value_table model_table = {"model", open_keys, sizeof open_keys / sizeof open_keys[0],
@@ -76,7 +77,17 @@ static void read_open_options(lua_State *L, int idx, peri_load_options *o) {
                              .kv_type =
                                  v.kv && !strcmp(v.kv, "f32") ? PERI_LOAD_KV_F32 : PERI_LOAD_KV_F16,
                              .weights = weights,
-                             .device = v.device};
+                             .device = v.device,
+                             .place = v.place};
+}
+
+/* engine.check_place(rules) -> true, or nil, err */
+static int engine_check_place(lua_State *L) {
+    peri_error err;
+    peri_rules *rules = lua_newuserdatauv(L, sizeof *rules, 0);
+    if (peri_rules_parse(luaL_checkstring(L, 1), rules, &err)) return peri_lua_fail(L, &err);
+    lua_pushboolean(L, true);
+    return 1;
 }
 
 static model *push_model(lua_State *L) {
@@ -388,13 +399,19 @@ static int make_classes(lua_State *L) {
 }
 
 static int open_module(lua_State *L) {
-    static const luaL_Reg functions[] = {
-        {"open", engine_open},       {"find", engine_find},
-        {"locate", engine_locate},   {"parameters", engine_parameters},
-        {"links", engine_links},     {"grammar", engine_grammar},
-        {"link", engine_link},       {"order", engine_order},
-        {"policy", engine_policy},   {"check_policy", engine_check_policy},
-        {"measure", engine_measure}, {NULL, NULL}};
+    static const luaL_Reg functions[] = {{"open", engine_open},
+                                         {"find", engine_find},
+                                         {"locate", engine_locate},
+                                         {"parameters", engine_parameters},
+                                         {"links", engine_links},
+                                         {"grammar", engine_grammar},
+                                         {"link", engine_link},
+                                         {"order", engine_order},
+                                         {"policy", engine_policy},
+                                         {"check_policy", engine_check_policy},
+                                         {"measure", engine_measure},
+                                         {"check_place", engine_check_place},
+                                         {NULL, NULL}};
     luaL_newlib(L, functions);
     /* Objects of scripts that stand for a model -> the model, see perigee/model.lua. */
     lua_newtable(L);

@@ -297,10 +297,15 @@ static void loading_done(void *user) {
     peri_shared_drop(m);
 }
 
+/* NULL is the empty text. */
+static bool is_same_text(const char *a, const char *b) {
+    return !strcmp(a ? a : "", b ? b : "");
+}
+
 static bool is_same(const peri_shared *m, const char *path, const peri_load_options *o) {
-    const char *a = m->device ? m->device : "", *b = o->device ? o->device : "";
     return m->state != PERI_SHARED_FAILED && !(m->loading && m->loading->is_unwanted) &&
-           !strcmp(m->path, path) && !strcmp(a, b) && m->options.n_ctx == o->n_ctx &&
+           !strcmp(m->path, path) && is_same_text(m->device, o->device) &&
+           is_same_text(m->place, o->place) && m->options.n_ctx == o->n_ctx &&
            m->options.n_session == o->n_session && m->options.n_batch == o->n_batch &&
            m->options.kv_type == o->kv_type && m->options.weights == o->weights;
 }
@@ -312,6 +317,7 @@ static void free_shared(peri_shared *m) {
     free_loading(m);
     peri_free(m->path);
     peri_free(m->device);
+    peri_free(m->place);
     peri_free(m);
 }
 
@@ -344,8 +350,10 @@ peri_status peri_models_open(peri_models *all, const char *path, const peri_load
     m->options = *o;
     m->path = peri_str_dup(peri_str_of(path));
     m->device = o->device ? peri_str_dup(peri_str_of(o->device)) : NULL;
+    m->place = o->place ? peri_str_dup(peri_str_of(o->place)) : NULL;
     m->options.device = m->device;
-    peri_status st = m->path && (m->device || !o->device)
+    m->options.place = m->place;
+    peri_status st = m->path && (m->device || !o->device) && (m->place || !o->place)
                          ? PERI_OK
                          : peri_fail(err, PERI_E_NOMEM, "out of memory opening %s", path);
     if (!st) st = begin_loading(all, m, err);

@@ -44,7 +44,7 @@ typedef struct peri_shared {
     peri_shared_state state;
     peri_error error; /* PERI_SHARED_FAILED */
     peri_lua_waiters loaded_waiters;
-    char *path, *device; /* device may be NULL */
+    char *path, *device, *place; /* device and place may be NULL */
     peri_load_options options;
     peri_loaded loaded;         /* PERI_SHARED_READY */
     peri_service *service;      /* likewise */

@@ -142,6 +142,8 @@ typedef struct peri_model_options {
     void *progress_user;
     bool no_prefix_cache; /* every token fed is computed */
     uint32_t weights;     /* PERI_WEIGHTS_* */
+    const char *place; /* "layers 0-9 on cuda:0; experts on cpu; head on cuda:1": what must be where
+                          (perigee explain --help); NULL = nothing */
 } peri_model_options;
 
 /* Open a GGUF file (first shard of a sharded one).  opts may be NULL. */
@@ -173,7 +175,8 @@ typedef enum peri_facet {
 PERI_API peri_status peri_model_show(const peri_model *m, peri_facet facet, char **text,
                                      peri_error *err);
 /* Placement: {"device" (all that run something, "cuda:0,cpu"), "isa", "why", "candidates":
- * [{device, why}], "placement": ["layers 0-3 on cuda:0", ...], "buckets": [{bucket, tokens,
+ * [{device, why}], "placement": ["layers 0-3 on cuda:0", ...], "rules": [{rule, device, decides}],
+ * "buckets": [{bucket, tokens,
  * sequences, "ops": [{op, weights, numerics, device, count}], "lowered": [{op, count, layers,
  * declined_by, why}], "elsewhere": [{op, count, layers, device, declined_by, why}]}], "crossings":
  * {copies_per_token, bytes_per_token}, "memory": {weights, kv, arena, "devices": [{device, weights,

@@ -19,6 +19,8 @@ local PRIVATE <const> = setmetatable({}, { __mode = "k" })
 ---@field kv? "f16"|"f32"     type of the stored keys and values
 ---@field device? string      "cpu": that one; "cuda:0,cpu": these, the preferred first; nil: the
 ---                           best predicted
+---@field place? string       "layers 0-9 on cuda:0; experts on cpu; head on cuda:1": what must be
+---                           where, as perigee explain --help says
 ---@field weights? "auto"|"map"|"copy"   where processors read weights: a copy in large pages where
 ---                           there is room, always the mapped file, always a copy
 

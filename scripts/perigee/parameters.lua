@@ -21,6 +21,8 @@ local HUGE <const> = 1 << 30
 ---@field seed? integer
 ---@field ctx? integer              tokens of context
 ---@field device? string
+---@field place? string|string[]    what must be where: "layers 0-9 on cuda:0; experts on cpu", as
+---                                 perigee explain --help says
 ---@field weights? "auto"|"map"|"copy"   whether processors read weights from a copy in large pages
 ---@field max? integer              tokens of one reply at most
 ---@field stop? string|string[]     texts that end a reply
@@ -30,6 +32,9 @@ local HUGE <const> = 1 << 30
 ---@field think? boolean|"low"|"medium"|"high"   whether the model may think first, or how much; a
 ---                                 warning tells what the chat template knows nothing of
 
+---@alias perigee.parameter_kind "integer"|"number"|"boolean"|"string"|"strings"|"bias"|"chain"
+---|"format"|"think"|"place"
+
 -- name = { who, kind, least, most }.  Those of sampling have their ranges from the engine, which
 -- lists them; one that is missing here is a number.
 local ROWS <const> = {
@@ -38,6 +43,7 @@ local ROWS <const> = {
   batch = { "model", "integer", 1, 65536 },
   kv = { "model", "string" },
   device = { "model", "string" },
+  place = { "model", "place" },
   weights = { "model", "string" },
   max = { "answer", "integer", 1 },
   stop = { "answer", "strings" },
@@ -104,7 +110,20 @@ local function read_bias(v, path)
   return out
 end
 
+-- Rules of placement become one text.
+local function read_place(v, path)
+  local list, text = check.strings(v, path)
+  if not list then return nil, text end
+  for i, rules in ipairs(list) do
+    local ok, err = engine.check_place(rules)
+    local where = type(v) == "table" and check.join(path, i) or path
+    if not ok then return nil, where .. ": " .. tostring(err) end
+  end
+  return table.concat(list, "; ")
+end
+
 local KINDS <const> = {
+  place = { expected = "rules of placement, a string or a list of strings", check = read_place },
   strings = { expected = "a string or a list of strings", check = check.strings },
   bias = { kind = "table", expected = "{ [token id] = number or false }", check = read_bias },
   boolean = { kind = "boolean", expected = "true or false" },
@@ -154,7 +173,7 @@ end
 ---What a parameter takes.
 ---@param name string
 ---@return string? canonical   nil where there is no such parameter
----@return "integer"|"number"|"boolean"|"string"|"strings"|"bias"|"chain"|"format"|"think"|nil kind
+---@return perigee.parameter_kind? kind
 function M.kind(name)
   all_fields()
   local canonical = ROWS[name] and name or M.aliases[name]

@@ -13,7 +13,7 @@ n_failed=0
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
 export XDG_CACHE_HOME=$tmp/cache XDG_DATA_HOME=$tmp/data
-unset PERIGEE_PLUGIN_PATH PERIGEE_CPU_ISA PERIGEE_DEVICE
+unset PERIGEE_PLUGIN_PATH PERIGEE_CPU_ISA PERIGEE_DEVICE PERIGEE_PLACE
 demo=$SOURCE_DIR/examples/demo-model/perigee-demo.gguf
 
 fail() {

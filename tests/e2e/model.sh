@@ -28,6 +28,26 @@ assert {f["from"][:11] for f in d["figures"]} == {"measured 20"}, d["figures"]
 PYTHON
 run explain "$demo" --json
 json 'd["device"] and d["why"] and d["memory"]'
+# What must be where: command line before environment before assistant.
+run explain "$demo" --place 'layers on cpu; head on cpu' --json
+json 'd["rules"] == [{"rule": "layers on cpu", "device": "cpu", "decides": 12}, {"rule": "head on cpu", "device": "cpu", "decides": 1}]'
+PERIGEE_PLACE='head on nowhere' run 1 explain "$demo"
+has "$err" "rules of placement: column 1: device nowhere: no such device or plugin; there are: "
+PERIGEE_PLACE='head on nowhere' run explain "$demo" --place 'head on cpu' --json
+run 1 explain "$demo" --place 'layers 6 on cpu'
+has "$err" '"layers 6 on cpu": the model has layers 0 to 5'
+run 1 explain "$demo" --place 'layers on cpu, head on cpu'
+has "$err" 'column 16: found "head", expected ";" and another rule'
+run 1 explain "$demo" --place 'layers on cpu; experts on cpu; layers on cpu' --strict
+has "$err" 'column 1: "layers on cpu" decides nothing'
+printf 'return {\n  from = "%s",\n  parameters = {\n    place = { "layers on cpu", "heads on cpu" } } }\n' "$demo" >"$tmp/place.lua"
+run 1 run "$tmp/place.lua" hi
+has "$err" 'place.lua:4: parameters.place[2]: column 1: found "heads", expected layers, experts'
+sed -i 's/heads on cpu/head on nowhere/' "$tmp/place.lua"
+run 1 run "$tmp/place.lua" hi
+has "$err" "device nowhere: no such device"
+PERIGEE_PLACE='head on cpu' run run "$tmp/place.lua" hi -n 2
+
 # Weights mapped or copied: the same logits.
 for weights in map copy; do
     run explain "$demo" --weights $weights --json

@@ -20,6 +20,12 @@ function T.test_a_minimal_assistant()
   lu.assertEquals(a.parameters, {})
 end
 
+function T.test_rules_of_placement_become_one_text()
+  local a = perigee.assistant { from = "m.gguf", parameters = {
+    place = { "layers 0-9 on cuda:0", "experts on cpu" } } }
+  lu.assertEquals(a.parameters, { place = "layers 0-9 on cuda:0; experts on cpu" })
+end
+
 function T.test_names_of_others_have_one_canonical_name()
   local a = perigee.assistant { model = "m.gguf", parameters = {
     temperature = 0, num_ctx = 512, num_predict = 9, stop = "x", repeat_last_n = 3 } }
@@ -33,6 +39,12 @@ local WRONG <const> = {
     'parameters.temp: found the string "hot", expected a number from 0 to 1000' },
   { { parameters = { top_p = 2 } },
     "parameters.top_p: found the number 2, expected a number from 0" },
+  { { parameters = { place = "layer x on cpu" } },
+    'parameters.place: column 7: found "x", expected "on" and a device' },
+  { { parameters = { place = { "experts on cpu", "heads on cpu" } } },
+    'parameters.place[2]: column 1: found "heads", expected layers, experts, embedding or head' },
+  { { parameters = { place = 7 } },
+    "parameters.place: found the number 7" },
   { { parameters = { top_k = 1.5 } },
     "parameters.top_k: found the number 1.5, expected an integer" },
   { { parameters = { temp = 0 / 0 } }, "parameters.temp: found the number" },

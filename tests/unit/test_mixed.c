@@ -343,6 +343,110 @@ static void a_device_that_runs_out_of_memory_gets_less(void **state) {
     close_world(&w);
 }
 
+/* ---- rules ---- */
+
+static peri_status open_placed(world *w, const char *arch, const char *device, const char *place,
+                               peri_error *err) {
+    peri_model_options o = {.size = sizeof o,
+                            .n_ctx = 256,
+                            .n_session = 3,
+                            .n_batch = 32,
+                            .device = device,
+                            .place = place};
+    return peri_model_open(w->rt, rig_tiny("model.gguf", arch, 0, 1), &o, &w->m, err);
+}
+
+static void rules_decide_what_runs_where_with_the_same_bits(void **state) {
+    (void)state;
+    static const struct {
+        const char *arch, *device, *place, *uses, *says[2];
+    } cases[] = {
+        {"qwen3moe",
+         "a,b",
+         "experts on b; head on b",
+         "a,b",
+         {"\"experts of layers 0-1 on b\",\n    \"head on b\"",
+          "\"rule\": \"experts on b\",\n      \"device\": \"b\",\n      \"decides\": 2"}},
+        {"qwen3moe",
+         "a,b",
+         "layer 1 on b\nexperts 1-1 on a",
+         "a,b",
+         {"\"layer 0 on a\",\n    \"layer 1 on b\",\n    \"experts of layers 0-1 on a\"",
+          "\"rule\": \"layer 1 on b\",\n      \"device\": \"b\",\n      \"decides\": 1"}},
+        /* A device that only a rule names, by the name of its plugin. */
+        {"llama",
+         "a",
+         "layers 0-0 on cpu",
+         "a,cpu",
+         {"\"layer 0 on cpu\",\n    \"layer 1 on a\"", "\"device\": \"cpu\""}},
+        {"llama",
+         NULL,
+         "embedding on b; head on a",
+         "cpu,b,a", /* none is asked for */
+         {"\"embedding on b\",\n    \"layers 0-1 on cpu\",\n    \"head on a\"", "\"rules\": ["}},
+    };
+    peri_error err;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        world w;
+        compute_alone(cases[i].arch);
+        open_runtime(&w, "name=a,own=1;name=b", true);
+        assert_ok(open_placed(&w, cases[i].arch, cases[i].device, cases[i].place, &err), err);
+        assert_string_equal(peri_model_device(w.m), cases[i].uses);
+        for (int k = 0; k < 2; k++)
+            assert_explains(w.m, cases[i].says[k]);
+        assert_same_bits(&w, cases[i].place);
+        close_world(&w);
+    }
+}
+
+/* Keys and values lie where a rule puts the layer. */
+static void rules_take_keys_and_values_along(void **state) {
+    (void)state;
+    world w;
+    peri_error err;
+    open_runtime(&w, "name=a,own=1;name=b,own=1", true);
+    assert_ok(open_placed(&w, "llama", "a,b", "layer 1 on b", &err), err);
+    const peri_engine *e = w.m->engine;
+    assert_true(e->kv_at[0] == 0 && e->kv_at[1] == 1);
+    assert_int_equal(e->device[1].kv_bytes, e->kv.layer_bytes[1]);
+    assert_null(e->device[1].pool_buf[0]);
+    close_world(&w);
+}
+
+static void rules_that_cannot_be_kept_are_errors(void **state) {
+    (void)state;
+    static const struct {
+        const char *place;
+        peri_status status;
+        const char *says;
+    } cases[] = {
+        {"head on a; layer 0 on gpu7", PERI_E_NO_DEVICE,
+         "rules of placement: column 12: device gpu7: no such device or plugin; there are: "},
+        {"layers 1-2 on b", PERI_E_RANGE,
+         "rules of placement: column 1: \"layers 1-2 on b\": the model has layers 0 to 1"},
+        {"layers on", PERI_E_INVALID, "rules of placement: column 10: found the end of the rule"},
+        {"layers on small", PERI_E_NOMEM,
+         "device small has 0 MiB, and what rules of placement put there needs 0 MiB"},
+        {"layers on tiny", PERI_E_NOMEM, "device tiny: using host memory: "}};
+    world w;
+    peri_error err;
+    open_runtime(&w, "name=a;name=b;name=small,own=1,mem=200e3;name=tiny,own=1,limit=90e3", false);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        assert_int_equal(open_placed(&w, "llama", "a", cases[i].place, &err), cases[i].status);
+        assert_error(&err, cases[i].status, cases[i].says);
+    }
+    assert_null(strstr(w.said, "using a")); /* nobody stood in for tiny */
+    assert_ok(open_placed(&w, "llama", "a", "experts on b", &err), err);
+    if (!strstr(w.said, "\"experts on b\" decides nothing")) fail_msg("said: %s", w.said);
+    close_world(&w);
+    open_runtime(&w, "name=a;name=b,no=ROPE", true);
+    assert_int_equal(open_placed(&w, "llama", "a", "experts on b", &err), PERI_E_INVALID);
+    assert_error(&err, PERI_E_INVALID, "column 1: \"experts on b\" decides nothing");
+    assert_int_equal(open_placed(&w, "llama", "a", "layer 0 on b", &err), PERI_E_UNSUPPORTED);
+    assert_error(&err, PERI_E_UNSUPPORTED, "--strict: device b declines ROPE");
+    close_world(&w);
+}
+
 /* ---- without being asked ---- */
 
 static void the_processor_helps_a_device_that_cannot(void **state) {
@@ -425,6 +529,9 @@ int main(void) {
         cmocka_unit_test(layers_are_spread_by_memory),
         cmocka_unit_test(sessions_work_over_two_devices),
         cmocka_unit_test(a_device_that_runs_out_of_memory_gets_less),
+        cmocka_unit_test(rules_decide_what_runs_where_with_the_same_bits),
+        cmocka_unit_test(rules_take_keys_and_values_along),
+        cmocka_unit_test(rules_that_cannot_be_kept_are_errors),
         cmocka_unit_test(the_processor_helps_a_device_that_cannot),
         cmocka_unit_test(failing_allocations_leave_clean_errors),
         cmocka_unit_test(steady_steps_allocate_nothing),

@@ -10,6 +10,7 @@
 
 #include "base/text.h"
 #include "fault.h"
+#include "plugin/rules.h"
 #include "plugin/split.h"
 
 enum { MAX_PART = 2 * 128 + 2 };
@@ -20,7 +21,31 @@ typedef struct world {
     uint32_t n_device, n_part;
     peri_split_part part[MAX_PART];
     bool is_tied;
+    char rules[500];
 } world;
+
+static peri_status solve(const world *w, peri_split *s, peri_error *err) {
+    uint8_t fixed[MAX_PART];
+    peri_rules rules;
+    const peri_split_task t = {.device = w->device,
+                               .part = w->part,
+                               .n_device = w->n_device,
+                               .n_part = w->n_part,
+                               .is_tied = w->is_tied,
+                               .fixed = fixed};
+    *s = (peri_split){0};
+    peri_status st = peri_rules_parse(w->rules, &rules, err);
+    if (!st) st = peri_rules_apply(&rules, (w->n_part - 2) / 2, fixed, err);
+    if (st) return st;
+    for (uint32_t i = 0; i < w->n_part; i++) {
+        if (fixed[i] == PERI_RULE_FREE) continue;
+        uint8_t d = 0;
+        while (strcmp(w->name[d], rules.rule[fixed[i]].device) != 0)
+            assert_true(++d < w->n_device);
+        fixed[i] = d;
+    }
+    return peri_split_solve(&t, s, err);
+}
 
 /* KEY=NUMBER in a line of such, or what stands for it. */
 static double number(const char *line, const char *key, double absent) {
@@ -87,7 +112,7 @@ static void judge(const world *w, const char *path, const char *want) {
     peri_split s;
     peri_error err;
     peri_text found = {0};
-    if (peri_split_solve(w->device, w->n_device, w->part, w->n_part, w->is_tied, &s, &err))
+    if (solve(w, &s, &err))
         peri_text_addf(&found, "error: %s\n", err.text);
     else
         list(w, &s, &found);
@@ -110,7 +135,7 @@ static size_t read_cases(const char *path) {
     while (fgets(line, sizeof line, f)) {
         line[strcspn(line, "\n")] = 0;
         if (strncmp(line, "case ", 5) == 0) {
-            if (n++) judge(&w, path, want.data);
+            if (n++) judge(&w, path, want.data ? want.data : "");
             peri_text_fini(&want);
             w = (world){0};
             snprintf(w.title, sizeof w.title, "%.79s", line + 5);
@@ -118,13 +143,15 @@ static size_t read_cases(const char *path) {
             read_model(&w, line);
         } else if (strncmp(line, "device ", 7) == 0) {
             read_device(&w, line + 7);
+        } else if (strncmp(line, "rules ", 6) == 0) {
+            snprintf(w.rules, sizeof w.rules, "%s", line + 6);
         } else if (strncmp(line, "> ", 2) == 0) {
             peri_text_addf(&want, "%s\n", line + 2);
         } else if (*line && *line != '#') {
             fail_msg("%s: a line that is not understood: %s", path, line);
         }
     }
-    if (n) judge(&w, path, want.data);
+    if (n) judge(&w, path, want.data ? want.data : "");
     peri_text_fini(&want);
     fclose(f);
     return n;
@@ -183,7 +210,7 @@ static void short_chains_come_close_to_the_best_way(void **state) {
                  200 + random / 4096 % 800, 5 + random / 65536 % 50);
         read_device(&w, line);
         read_device(&w, "b room=10e9 gbps=50");
-        assert_ok(peri_split_solve(w.device, 2, w.part, w.n_part, false, &s, &err), err);
+        assert_ok(solve(&w, &s, &err), err);
         double best = cheapest(&w, way);
         if (s.token_s > best * 1.25)
             fail_msg("round %d: %g s, the best way takes %g s", round, s.token_s, best);
@@ -203,7 +230,7 @@ static void failing_allocations_leave_clean_errors(void **state) {
         peri_split s;
         peri_error err;
         *f = (peri_fault){.fail_at = i};
-        st = peri_split_solve(w.device, 2, w.part, w.n_part, false, &s, &err);
+        st = solve(&w, &s, &err);
         assert_true(st == PERI_OK || st == PERI_E_NOMEM);
         peri_split_fini(&s);
         assert_int_equal(f->live, 0);

@@ -14,6 +14,7 @@ local engine = {}
 ---@field batch? integer      most tokens in one step, 512 unless given
 ---@field kv? "f16"|"f32"     type of the stored keys and values
 ---@field device? string      "cuda:0,cpu": these, the preferred first
+---@field place? string       "experts on cpu; head on cuda:0": what must be where
 ---@field weights? "auto"|"map"|"copy"   where processors read weights: a copy in large pages where
 ---                           there is room, always the mapped file, always a copy
 
@@ -137,6 +138,12 @@ function engine.policy(name) end
 ---@return boolean?
 ---@return perigee.error? err
 function engine.check_policy(policy) end
+
+---Are these rules of placement well formed?
+---@param rules string   "layers 0-9 on cuda:0; experts on cpu"
+---@return boolean?
+---@return perigee.error? err   which column is wrong
+function engine.check_place(rules) end
 
 ---Choose tokens by a chain from made-up logits: what a choice costs, and what was chosen.
 ---@param sampling perigee.sampling

@@ -3,6 +3,7 @@
 -- besides (parameters.lua).  A name given twice counts as given last; those that take lists add up.
 -- What means something else here than there, or nothing, is told as a warning.
 local check = require "perigee.check"
+local engine = require "perigee.sys.engine"
 local json = require "perigee.sys.json"
 local parameters = require "perigee.parameters"
 local thinking = require "perigee.thinking"
@@ -51,6 +52,13 @@ function READ.strings(text, sofar, name)
   if text == "" and name == "stop" then return nil end
   out[#out + 1] = text
   return out
+end
+
+-- Rules of placement; a later line adds to them.
+function READ.place(text, sofar)
+  local ok, err = engine.check_place(text)
+  if not ok then return nil, tostring(err) end
+  return sofar and sofar .. "; " .. text or text
 end
 
 -- Names with ; between; a later line goes on.
