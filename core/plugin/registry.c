@@ -288,8 +288,10 @@ static void set_host_free(peri_registry *r) {
 /* What decides which driver a plugin meets: where libraries and drivers are looked for, and when
  * the lists of them, which every installation of a driver renews, were written. */
 static uint64_t hash_drivers(uint64_t h) {
-    static const char *const names[] = {"LD_LIBRARY_PATH", "OCL_ICD_VENDORS", "OCL_ICD_FILENAMES",
-                                        "OPENCL_LAYERS", "CUDA_VISIBLE_DEVICES"};
+    static const char *const names[] = {
+        "LD_LIBRARY_PATH",      "OCL_ICD_VENDORS",      "OCL_ICD_FILENAMES",
+        "OPENCL_LAYERS",        "CUDA_VISIBLE_DEVICES", "POCL_DEVICES",
+        "ROCR_VISIBLE_DEVICES", "GPU_DEVICE_ORDINAL",   "ZE_AFFINITY_MASK"};
     static const char *const lists[] = {"/etc/ld.so.cache", "/etc/OpenCL/vendors"};
     char line[64];
     struct stat st;

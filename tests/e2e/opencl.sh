@@ -100,6 +100,42 @@ done
 [ -s "$tmp/first.txt" ] || fail "same.lua printed nothing"
 is "$(cat "$tmp/second.txt")" "$(cat "$tmp/first.txt")"
 
+# ---- one model on several devices, by rules: the tokens of the processor, which each way is fed (sums of f32) ----
+run run "$demo" --raw -n 24 --temp 0 "The quick brown"
+printf 'The quick brown%s' "$out" | "$PERIGEE" tokenize -m "$demo" | tr ' ' ',' >"$tmp/ids"
+run logits -m "$demo" --tokens "$(cat "$tmp/ids")" --device cpu --set cpu.isa=reference -o "$tmp/alone.bin"
+compare='import array, sys
+vocab = int(sys.argv[3])
+def rows(path):
+    x = array.array("f", open(path, "rb").read())
+    return [x[i:i + vocab] for i in range(0, len(x), vocab)]
+found, want = rows(sys.argv[1]), rows(sys.argv[2])
+assert len(found) == len(want) > 20, (len(found), len(want))
+for t, (x, y) in enumerate(zip(found, want)):
+    assert x.index(max(x)) == y.index(max(y)), t
+    error = sum((p - q) ** 2 for p, q in zip(x, y)) / sum(q * q for q in y)
+    assert error <= 1e-6, (t, error)'
+n_vocab=$("$PERIGEE" show "$demo" --tensors --json | python3 -c 'import json, sys
+print(next(t for t in json.load(sys.stdin) if t["name"] == "token_embd.weight")["shape"][0])')
+same_as_alone() { # devices, rules, devices that must be used
+    run explain "$demo" --device "$1" --place "$2" --ctx 128 --strict --json --set place.figures=declared
+    has "$out" "\"device\": \"$3\""
+    run logits -m "$demo" --tokens "$(cat "$tmp/ids")" --device "$1" --place "$2" -o "$tmp/several.bin" \
+        --set cpu.isa=reference --set place.figures=declared
+    python3 -c "$compare" "$tmp/several.bin" "$tmp/alone.bin" "$n_vocab" || fail "logits on $1 by $2"
+}
+same_as_alone opencl,cpu "layers 0-2 on opencl; layers 3-5 on cpu; head on opencl" opencl,cpu
+same_as_alone cpu "layer 3 on opencl" cpu,opencl
+# PoCL offers one processor as two devices where it is told to.
+POCL_DEVICES="basic pthread" run devices --json
+case $out in
+*'"name": "opencl:1"'*)
+    export POCL_DEVICES="basic pthread"
+    same_as_alone opencl:0,opencl:1 "layers 0-2 on opencl:0; layers 3-5 on opencl:1; head on opencl:0" opencl:0,opencl:1
+    same_as_alone cpu "layers 0-1 on opencl:1; layer 4 on opencl:0; head on cpu" cpu,opencl:1,opencl:0
+    unset POCL_DEVICES ;;
+esac
+
 # ---- no more memory: at the start the next device takes over or the error is clear; later the step says so ----
 layer=$BINARY_DIR/tests/plugin/opencl_layer.so
 OPENCL_LAYERS=$layer FAIL_BUFFER=1 run 1 run "$demo" --raw -n 4 --temp 0 x --device opencl
