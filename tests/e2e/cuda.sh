@@ -11,12 +11,13 @@ standin=$built/driver
 mkdir "$tmp/plugins" "$tmp/text" "$tmp/old"
 cp "$BINARY_DIR/$LIBDIR/perigee/0/plugins/cpu.so" "$built/cuda.so" "$tmp/plugins"
 
-# with FAKE RUN_ARGUMENT...: run with the stand-in spoilt in that way (see libcuda.cc), from what was never examined before
+# with FAKE RUN_ARGUMENT...: run with the stand-in spoilt in that way (see libcuda.cc), from what was never examined before, and as fast
+# as it says it is
 with() {
     local fake=$1
     shift
     rm -rf "$XDG_CACHE_HOME"
-    FAKE_CUDA=$fake LD_LIBRARY_PATH=$standin PERIGEE_PLUGIN_PATH=$tmp/plugins run "$@"
+    FAKE_CUDA=$fake LD_LIBRARY_PATH=$standin PERIGEE_PLUGIN_PATH=$tmp/plugins PERIGEE_PLACE_FIGURES=declared run "$@"
 }
 ask=("$demo" --raw -n 24 --temp 0 "The quick brown")
 

@@ -7,7 +7,7 @@ built=$BINARY_DIR/tests/plugin/cuda
 case $SANITIZE in thread) echo "skipped: fibers are not for the thread sanitizer"; exit 77 ;; esac
 mkdir "$tmp/plugins" "$tmp/none" "$tmp/models"
 cp "$BINARY_DIR/$LIBDIR/perigee/0/plugins/cpu.so" "$built/cuda.so" "$tmp/plugins"
-export PERIGEE_PLUGIN_PATH=$tmp/plugins
+export PERIGEE_PLUGIN_PATH=$tmp/plugins PERIGEE_PLACE_FIGURES=declared
 # bench STATUS ARG...
 bench() {
     local expected=$1 status
