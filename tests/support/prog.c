@@ -5,6 +5,7 @@
 
 #include <math.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -29,7 +30,8 @@ static void host_free(void *p) {
 }
 
 static void host_log(int level, const char *text) {
-    (void)level, (void)text;
+    prog_host_now.log_level = level;
+    snprintf(prog_host_now.log, sizeof prog_host_now.log, "%s", text);
 }
 
 static const char *host_option(const char *key) {

@@ -23,6 +23,8 @@ typedef struct prog_host_state {
     int64_t n_live;    /* blocks allocated and not freed */
     int64_t n_alloc;   /* allocations so far */
     int64_t fail_at;   /* this allocation and all later ones fail; 0: none */
+    int log_level;     /* of the last line logged, */
+    char log[224];     /* and the line; "": none */
 } prog_host_state;
 extern prog_host_state prog_host_now;
 extern const peri_host prog_host;

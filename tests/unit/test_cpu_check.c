@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "amx.h"
 #include "harness.h"
 #include "kernels.h"
 #include "op_case.h"
@@ -260,6 +261,34 @@ static void open_refuses_an_instruction_set_it_lacks(void **state) {
     assert_int_equal(prog_host_now.n_live, 0);
 }
 
+/* Where the tiles cannot be used, open says so; where they are wished for, it says why not. */
+static void open_tells_why_tiles_are_not_used(void **state) {
+    (void)state;
+    peri_error e = {0};
+    peri_dev *d;
+    const char *missing = amx_missing();
+    prog_host_now = (prog_host_state){.n_node = 1, .n_worker = 1};
+    assert_ok(plugin()->open(&prog_host, 0, &d, &e), e);
+    plugin()->close(d);
+    if (!missing && cpu_level_at(0)->is_available()) {
+        assert_string_equal(prog_host_now.log, "");
+        return;
+    }
+    if (strcmp(cpu_level_at(0)->name, "avx512amx")) skip(); /* not a processor of this kind */
+    assert_int_equal(prog_host_now.log_level, missing ? 1 : 2);
+    assert_memory_equal(prog_host_now.log, "cpu: avx512amx is not used: ", 28);
+    assert_non_null(strstr(prog_host_now.log, " instead"));
+    prog_host_now = (prog_host_state){.n_node = 1, .n_worker = 1, .isa = "avx512amx"};
+    assert_int_equal(plugin()->open(&prog_host, 0, &d, &e), PERI_E_UNSUPPORTED);
+    assert_error(&e, PERI_E_UNSUPPORTED, "\"avx512amx\" is not for this processor (");
+    int level;
+    assert_error(&e, PERI_E_UNSUPPORTED, cpu_level_at(0)->why_not(&level));
+    prog_host_now = (prog_host_state){.n_node = 1, .n_worker = 1, .isa = "scalar"};
+    assert_ok(plugin()->open(&prog_host, 0, &d, &e), e);
+    plugin()->close(d);
+    assert_string_equal(prog_host_now.log, ""); /* nobody asked for more */
+}
+
 static void plugin_refuses_another_abi_major(void **state) {
     (void)state;
     peri_error e = {0};
@@ -297,6 +326,7 @@ int main(void) {
         cmocka_unit_test(device_is_the_host_or_one_per_memory_node),
         cmocka_unit_test(device_writes_no_more_than_an_older_core_has_room_for),
         cmocka_unit_test(open_refuses_an_instruction_set_it_lacks),
+        cmocka_unit_test(open_tells_why_tiles_are_not_used),
         cmocka_unit_test(plugin_refuses_another_abi_major),
         cmocka_unit_test(memory_runs_out_cleanly_and_steady_state_takes_none),
     };
