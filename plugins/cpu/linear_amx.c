@@ -24,7 +24,7 @@
  * cycles of one core, from figures measured elsewhere (product 16, store 15, these two do not
  * overlap; a load of 16 rows 8, hidden; two vector units):
  *     span 32:   16 products + 16 stores = 496, 32 x 8 x 3 vector instructions = 384
- *     span 256:  16 products +  4 stores = 316, 32 x 5 (with minima 10 or 14) = 80 (160, 224)
+ *     span 256:  16 products +  4 stores = 316, 32 x 5 (with minima 11 or 15) = 80 (176, 240)
  * so at 3.3 GHz about 0.98 and 2.2 TOPS (with minima 1.8, 1.6) at most, less unpacking: 130 and 450
  * cycles a panel, for all tokens together. */
 #include "linear_unpack.h"
@@ -167,6 +167,7 @@ SIMD_FN void plane_products(const tokens *t, const tiles *w, sums *s) {
 
 /* Activations 32 tokens on: the tiles after next are loaded from them. */
 SIMD_FN void prefetch(const act8 *a) {
+#pragma GCC unroll 8
     for (size_t i = 0; i < sizeof *a; i += 64)
         _mm_prefetch((const char *)(a + PAIR) + i, _MM_HINT_T0);
 }
