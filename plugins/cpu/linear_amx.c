@@ -210,7 +210,7 @@ SIMD_FN void finish256(const panel *p, const tokens *t, const sums *s, float *ac
 
 /* ---- one scheme, any number of tokens ---- */
 
-typedef void (*scheme_fn)(const group *g, const panel *p, tiles *w, sums *s);
+typedef void (*scheme_fn)(const group *g, panel *p, tiles *w, sums *s);
 
 /* The next 32 tokens of n at a.  Those of a part tile are copied, zeros behind them: what lies
  * there is not theirs to read. */
@@ -232,16 +232,24 @@ SIMD_FN tokens next_tokens(const act8 *a, int n, act8 edge[TILE_TOKENS]) {
     return t;
 }
 
+/* The next group's weights are asked for in even shares. */
+SIMD_FN void share_ahead(panel *p, int n_tok) {
+    int n = (n_tok + PAIR - 1) / PAIR;
+    p->n_ahead = (p->n_line + n - 1) / n;
+}
+
 #define EACH_PAIR(CALL)                                                                            \
     act8 edge[TILE_TOKENS];                                                                        \
     const act8 *a = (const act8 *)(g->in->act + (size_t)g->kb * g->in->kb_stride);                 \
     float *acc = g->acc;                                                                           \
+    share_ahead(p, g->in->n_tok);                                                                  \
     for (int left = g->in->n_tok; left > 0; left -= PAIR, a += PAIR, acc += PAIR * LINEAR_ROWS) {  \
         tokens t = next_tokens(a, left, edge);                                                     \
+        ask_ahead(p);                                                                              \
         CALL;                                                                                      \
     }
 
-SIMD_FN void product32(const group *g, const panel *p, tiles *w, sums *s, scheme h) {
+SIMD_FN void product32(const group *g, panel *p, tiles *w, sums *s, scheme h) {
     int n_block = g->n_block * g->in->type->block / 32, rows = h.has_two ? 4 : 8;
     int n = h.has_two ? 2 * n_block : n_block;
     sums_to_tiles(p, offset_of(g->in->type), n, rows, w);
@@ -254,7 +262,7 @@ SIMD_FN void product32(const group *g, const panel *p, tiles *w, sums *s, scheme
     })
 }
 
-SIMD_FN void product256(const group *g, const panel *p, tiles *w, sums *s, scheme h) {
+SIMD_FN void product256(const group *g, panel *p, tiles *w, sums *s, scheme h) {
     planes_to_tiles(p, offset_of(g->in->type), h.sub, w);
     EACH_PAIR({
         plane_products(&t, w, s);
@@ -263,7 +271,7 @@ SIMD_FN void product256(const group *g, const panel *p, tiles *w, sums *s, schem
 }
 
 #define SCHEME(NAME, SPAN, ...)                                                                    \
-    static void NAME(const group *g, const panel *p, tiles *w, sums *s) {                          \
+    static void NAME(const group *g, panel *p, tiles *w, sums *s) {                                \
         product##SPAN(g, p, w, s, (scheme){__VA_ARGS__});                                          \
     }
 SCHEME(plain32, 32, .sub = 32)
