@@ -43,25 +43,22 @@ void amx_emulated_zero(int t);
 void amx_emulated_load(int t, const void *p, size_t stride);
 void amx_emulated_store(int t, void *p, size_t stride);
 void amx_emulated_dot(int c, int a, int b);
-#define tile_configure(c)        amx_emulated_config(c)
-#define tile_release()           amx_emulated_release()
-#define tile_zero(t)             amx_emulated_zero(t)
-#define tile_load(t, p, stride)  amx_emulated_load(t, p, stride)
-#define tile_store(t, p, stride) amx_emulated_store(t, p, stride)
-#define tile_dot(c, a, b)        amx_emulated_dot(c, a, b)
+#define tile_configure(c)   amx_emulated_config(c)
+#define tile_release()      amx_emulated_release()
+#define tile_zero(t)        amx_emulated_zero(t)
+#define tile_load(t, p, s)  amx_emulated_load(t, p, s)
+#define tile_store(t, p, s) amx_emulated_store(t, p, s)
+#define tile_dot(c, a, b)   amx_emulated_dot(c, a, b)
 
 #else
 
 #define tile_configure(c) __asm__ volatile("ldtilecfg %0" ::"m"(*(c)) : "memory")
 #define tile_release()    __asm__ volatile("tilerelease" ::: "memory")
 #define tile_zero(t)      __asm__ volatile("tilezero %%tmm" #t ::)
-#define tile_load(t, p, stride)                                                                    \
-    __asm__ volatile("tileloadd (%0,%1,1), %%tmm" #t ::"r"(p), "r"((size_t)(stride)) : "memory")
-#define tile_store(t, p, stride)                                                                   \
-    __asm__ volatile("tilestored %%tmm" #t ", (%0,%1,1)"                                           \
-                     :                                                                             \
-                     : "r"(p), "r"((size_t)(stride))                                               \
-                     : "memory")
+#define tile_load(t, p, s)                                                                         \
+    __asm__ volatile("tileloadd (%0,%1,1), %%tmm" #t ::"r"(p), "r"((size_t)(s)) : "memory")
+#define tile_store(t, p, s)                                                                        \
+    __asm__ volatile("tilestored %%tmm" #t ", (%0,%1,1)" ::"r"(p), "r"((size_t)(s)) : "memory")
 #define tile_dot(c, a, b) __asm__ volatile("tdpbssd %%tmm" #b ", %%tmm" #a ", %%tmm" #c ::)
 
 #endif
