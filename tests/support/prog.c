@@ -102,7 +102,7 @@ const peri_host prog_host = {.size = sizeof prog_host,
 
 /* ---- building ---- */
 
-enum { ARENA = 1 << 20 };
+enum { ARENA = 2 << 20 };
 
 prog *prog_new(peri_dev *dev, int32_t n_tok) {
     prog *p = calloc(1, sizeof *p);

@@ -92,8 +92,8 @@ static void expect_linear(const void *user, int32_t t, uint32_t k, double *out) 
     }
 }
 
-static void check_linear(uint32_t dtype, int64_t m, int variant) {
-    linear u = {.w = new_matrix(dtype, m, awkward_n(dtype), dtype),
+static void check_linear_of(uint32_t dtype, int64_t m, int64_t n, int variant) {
+    linear u = {.w = new_matrix(dtype, m, n, dtype),
                 .scale = 0.75f,
                 .has_bias = variant & 1,
                 .has_scale = variant >> 1 & 1,
@@ -109,10 +109,24 @@ static void check_linear(uint32_t dtype, int64_t m, int variant) {
     drop_matrix(&u.w);
 }
 
+static void check_linear(uint32_t dtype, int64_t m, int variant) {
+    check_linear_of(dtype, m, awkward_n(dtype), variant);
+}
+
 static void linear_of_every_type_is_the_sum(void **state) {
     (void)state;
     for (int i = 0; i < N_TYPE; i++)
         check_linear(types[i], 37, 0);
+}
+
+/* Kernels that take rows in pieces (linear_token.c: 8192 columns) go on where the last one ended.
+ */
+static void linear_of_long_rows_is_the_sum(void **state) {
+    static const uint32_t some[] = {PERI_CPU_Q4_0, PERI_CPU_Q8_0, PERI_CPU_Q4_K, PERI_CPU_Q6_K,
+                                    PERI_CPU_IQ3_S};
+    (void)state;
+    for (size_t i = 0; i < sizeof some / sizeof some[0]; i++)
+        check_linear_of(some[i], 17, 8192 + (ref_dtype_of(some[i]).n == 256 ? 512 : 288), 0);
 }
 
 static void linear_takes_bias_and_scale_in_both_orders(void **state) {
@@ -382,6 +396,7 @@ static void linear_experts_uses_the_rows_of_each_slots_expert(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(linear_of_every_type_is_the_sum),
+        cmocka_unit_test(linear_of_long_rows_is_the_sum),
         cmocka_unit_test(linear_takes_bias_and_scale_in_both_orders),
         cmocka_unit_test(embed_reads_the_row_of_token_or_position),
         cmocka_unit_test(embed_refuses_a_token_past_the_table),
