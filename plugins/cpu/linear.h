@@ -3,9 +3,10 @@
  * linear.h - matrix products of the fast levels: the forms of activations, and what one instruction
  * set provides.
  *
- * Weights are read in place, in GGUF's encoding.  Work is cut into groups of 16 output rows.  For
- * one group and up to LINEAR_M tokens a set computes acc[token][16], the plain sums; linear.c adds
- * scales and biases and stores.
+ * Weights are read in place, in GGUF's encoding: an order made for the kernels gains nothing for
+ * one token and 6 to 20 % for 16 (tests/perf/README.md), which does not pay for making and keeping
+ * it. Work is cut into groups of 16 output rows.  For one group and up to LINEAR_M tokens a set
+ * computes acc[token][16], the plain sums; linear.c adds scales and biases and stores.
  *
  * Numerics, per output element, equal bits on every set and for every number of tokens:
  *   span 32    acc = fma(fl(f32(isum) * d), dx, acc)                              per 32-block,
