@@ -145,6 +145,19 @@ void peri_graph_add(peri_graph *g, uint16_t code, const uint32_t *operand, int n
     if (attr_size) memcpy(o->attr, attr, attr_size);
 }
 
+void peri_graph_single(const peri_graph *g, uint32_t i, peri_graph *out) {
+    peri_graph_init(out);
+    out->layer = g->layer;
+    out->tensor = peri_alloc_array(g->n_tensor, sizeof *out->tensor);
+    out->op = peri_alloc_array(1, sizeof *out->op);
+    out->failed = g->failed || !out->tensor || !out->op;
+    if (out->failed) return;
+    memcpy(out->tensor, g->tensor, g->n_tensor * sizeof *out->tensor);
+    out->op[0] = g->op[i];
+    out->n_tensor = out->room_tensor = g->n_tensor;
+    out->n_op = out->room_op = 1;
+}
+
 /* ---- packing ------------------------------------------------------------------------------------
  */
 

@@ -59,6 +59,9 @@ void peri_graph_add(peri_graph *g, uint16_t code, const uint32_t *operand, int n
 peri_status peri_graph_pack(const peri_graph *g, const peri_bucket *b, peri_program **out,
                             peri_error *err);
 
+/* A graph of op i of g alone, with all tensors of g.  *out is to be finished in any case. */
+void peri_graph_single(const peri_graph *g, uint32_t i, peri_graph *out);
+
 /* lower.c: replace op i by ops of lower levels in place; false when it is level 0 already. */
 bool peri_graph_lower(peri_graph *g, uint32_t i);
 /* Facts of op.def. */

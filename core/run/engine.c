@@ -108,8 +108,8 @@ static peri_status grow_rows(peri_engine *e, const peri_plan *p, peri_error *err
 
 static peri_status grow_memory(peri_engine *e, const peri_plan *p, peri_error *err) {
     peri_status st = grow_staging(e, p->staging_bytes, err);
-    for (uint32_t i = 0; i < p->program->n_ops && !st; i++)
-        st = blame(e, p->device[i], grow_arena(e, p->device[i], p->program->arena_bytes, err));
+    for (uint32_t d = 0; d < e->n_device && !st; d++)
+        st = blame(e, d, grow_arena(e, d, peri_plan_arena_bytes(p, (uint8_t)d), err));
     return st ? st : grow_rows(e, p, err);
 }
 

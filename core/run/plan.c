@@ -33,6 +33,37 @@ uint64_t peri_plan_act_bytes(const peri_plan *p, uint32_t tensor, const int32_t 
     return bytes;
 }
 
+/* Where an activation ends in the arena, in the largest step. */
+static uint64_t end_of(const peri_plan *p, uint32_t tensor) {
+    const peri_tensor *t = peri_tensor_at(p->program, tensor);
+    uint64_t last = 0;
+    for (int i = 0; i < 4; i++) {
+        int64_t n = peri_dim(t, i, p->bucket.hi);
+        if (n > 1) last += (uint64_t)(n - 1) * (uint64_t)t->stride[i];
+    }
+    return t->off + last + peri_dtype_get(t->dtype)->block_bytes;
+}
+
+uint64_t peri_plan_arena_bytes(const peri_plan *p, uint8_t d) {
+    uint64_t most = 0;
+    for (uint32_t i = 0; i < p->program->n_ops; i++) {
+        const peri_op *o = peri_op_at(p->program, i);
+        for (uint32_t k = 0; p->device[i] == d && k < (uint32_t)(o->n_in + o->n_out); k++) {
+            const peri_tensor *t = peri_operand(p->program, o, k);
+            if (!t || t->kind != PERI_T_ACT) continue;
+            uint64_t end = end_of(p, peri_arg(p->program, o, k));
+            if (end > most) most = end;
+        }
+    }
+    for (uint32_t i = 0; i < p->n_crossing; i++) {
+        const peri_crossing *c = &p->crossing[i];
+        if (c->from != d && c->to != d) continue;
+        uint64_t end = end_of(p, c->tensor);
+        if (end > most) most = end;
+    }
+    return most;
+}
+
 void peri_plan_free(peri_plan *p) {
     if (!p) return;
     peri_plan_uncompile(p);
@@ -93,6 +124,57 @@ peri_status peri_plan_ask(peri_backend *d, const peri_plan *p, uint32_t i, peri_
               : PERI_OK;
 }
 
+static bool has_matrix(const peri_program *p, const peri_op *o) {
+    for (uint32_t k = 0; k < o->n_in; k++) {
+        const peri_tensor *t = peri_operand(p, o, k);
+        if (t && t->kind == PERI_T_WEIGHT && t->dim[2] > 1) return true;
+    }
+    return false;
+}
+
+/* Does the device decline a matrix of op i of the graph even in pieces? */
+static peri_status declines_pieces(peri_backend *d, const peri_graph *g, uint32_t i,
+                                   const peri_bucket *b, bool *does, peri_error *err) {
+    peri_graph one;
+    peri_plan pieces = {.bucket = *b};
+    *does = false;
+    peri_graph_single(g, i, &one);
+    bool is_fused = !one.failed && peri_graph_lower(&one, 0);
+    peri_status st = is_fused || one.failed ? peri_graph_pack(&one, b, &pieces.program, err) : 0;
+    for (uint32_t k = 0; is_fused && !st && k < pieces.program->n_ops && !*does; k++) {
+        peri_support s;
+        if (!has_matrix(pieces.program, peri_op_at(pieces.program, k))) continue;
+        st = peri_plan_ask(d, &pieces, k, &s, err);
+        *does = !st && !s.yes;
+    }
+    peri_free(pieces.program);
+    peri_graph_fini(&one);
+    return st;
+}
+
+typedef struct op_place {
+    uint32_t at_graph; /* its number in the graph */
+    uint8_t want;
+} op_place;
+
+/* Should op i of the program, which the wanted device declines, go whole to another one?  In pieces
+ * it would be no better off there. */
+static peri_status goes_whole(const peri_plan_places *at, const peri_plan *p, const peri_graph *g,
+                              uint32_t i, const op_place *o, bool *does, peri_error *err) {
+    *does = false;
+    if (at->n == 1 || !has_matrix(p->program, peri_op_at(p->program, i))) return PERI_OK;
+    peri_status st = declines_pieces(at->backend[o->want], g, o->at_graph, &p->bucket, does, err);
+    if (st || !*does) return st;
+    *does = false;
+    for (uint32_t d = 0; d < at->n && !st && !*does; d++) {
+        peri_support s;
+        if (d == o->want) continue;
+        st = peri_plan_ask(at->backend[d], p, i, &s, err);
+        *does = !st && s.yes;
+    }
+    return st;
+}
+
 /* One round: *n_lowered ops were replaced in g.  Answers are those of the wanted devices. */
 static peri_status ask_all(const peri_plan_places *at, peri_plan *p, peri_graph *g,
                            peri_answer *answer, uint32_t *n_lowered, peri_error *err) {
@@ -113,7 +195,10 @@ static peri_status ask_all(const peri_plan_places *at, peri_plan *p, peri_graph 
         }
         memcpy(a->why, s.why, sizeof a->why);
         uint32_t before = g->n_op;
-        if (!peri_graph_lower(g, i + shift)) continue;
+        bool is_whole;
+        st = goes_whole(at, p, g, i, &(op_place){i + shift, a->want}, &is_whole, err);
+        if (st) return st;
+        if (is_whole || !peri_graph_lower(g, i + shift)) continue;
         st = peri_plan_note_declined(p, o, a->want, a->want, s.why, err);
         if (st) return st;
         shift += g->n_op - before;

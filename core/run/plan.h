@@ -3,7 +3,8 @@
  * plan.h - a program whose ops have each found a device that runs them for every shape of a bucket.
  *
  * All devices use one program and one layout of the arena; each has an arena of its own of that
- * layout.  What an op reads and another device has written is copied before it: a crossing. */
+ * layout, as far as its ops reach.  What an op reads and another device has written is copied
+ * before it: a crossing. */
 #ifndef PERI_RUN_PLAN_H
 #define PERI_RUN_PLAN_H
 
@@ -64,10 +65,11 @@ typedef struct peri_plan_places {
 } peri_plan_places;
 
 /* Ask for each op of the graph, at its highest level over the whole bucket, the device wanted for
- * it; lower what that declines and ask again.  A declined level-0 op goes to the first other device
- * that takes it, and ops without weights around it follow where that saves crossings.  What nobody
- * takes makes the plan impossible: PERI_E_UNSUPPORTED naming op, layer and each device's reason.  g
- * is consumed (lowered in place).  Free with peri_plan_free.
+ * it; lower what that declines and ask again.  But a fused op whose matrices that would not take in
+ * pieces either goes whole to another device, where there is one that takes it.  A declined level-0
+ * op goes to the first other device that takes it, and ops without weights around it follow where
+ * that saves crossings.  What nobody takes makes the plan impossible: PERI_E_UNSUPPORTED naming op,
+ * layer and each device's reason.  g is consumed (lowered in place).  Free with peri_plan_free.
  * *is_stale: keys and values of a layer had to go elsewhere than an earlier plan put them; kv_ok
  * says so now, and earlier plans must be made again. */
 peri_status peri_plan_place(const peri_plan_places *at, peri_graph *g, uint32_t logits,
@@ -96,6 +98,8 @@ peri_status peri_plan_run(const peri_plan *p, peri_backend *d, const peri_bind *
 bool peri_plan_fits(const peri_bucket *b, int32_t n_tok, int32_t n_seq, int32_t n_row);
 /* The device that the logits are on. */
 uint8_t peri_plan_last(const peri_plan *p);
+/* Bytes of the arena that the ops of device d and copies to and from it reach; 0: it has none. */
+uint64_t peri_plan_arena_bytes(const peri_plan *p, uint8_t d);
 /* Bytes of a crossing, or of any activation's storage, in a step of these sizes. */
 uint64_t peri_plan_act_bytes(const peri_plan *p, uint32_t tensor, const int32_t *n);
 

@@ -57,6 +57,17 @@ static peri_status open_on(world *w, const char *arch, const char *device, peri_
     return open_file(w, rig_tiny("model.gguf", arch, 0, 1), device, err);
 }
 
+static peri_status open_placed(world *w, const char *arch, const char *device, const char *place,
+                               peri_error *err) {
+    peri_model_options o = {.size = sizeof o,
+                            .n_ctx = 256,
+                            .n_session = 3,
+                            .n_batch = 32,
+                            .device = device,
+                            .place = place};
+    return peri_model_open(w->rt, rig_tiny("model.gguf", arch, 0, 1), &o, &w->m, err);
+}
+
 static void close_world(world *w) {
     peri_model_close(w->m);
     peri_runtime_free(w->rt);
@@ -161,6 +172,44 @@ static void what_runs_elsewhere_is_explained(void **state) {
     assert_ok(open_on(&w, "llama", "a,b", &err), err);
     assert_string_equal(peri_model_device(w.m), "a"); /* b is not needed */
     assert_explains(w.m, "\"copies_per_token\": 0");
+    close_world(&w);
+}
+
+/* A device that would not take the matrices of a fused op in pieces either leaves it whole to one
+ * that takes it; one that would take them gets the pieces. */
+static void fused_ops_go_elsewhere_whole(void **state) {
+    (void)state;
+    static const char *const declines[] = {"no=GATE_UP_GLU+LINEAR", "no=GATE_UP_GLU"};
+    static const char *const lowered[] = {"\"op\": \"GLU\"",
+                                          "\"op\": \"GATE_UP_GLU\",\n          \"w"};
+    peri_error err;
+    compute_alone("llama");
+    for (int i = 0; i < 2; i++) {
+        char devices[100];
+        world w;
+        snprintf(devices, sizeof devices, "name=a,own=1,%s;name=b,own=1", declines[i]);
+        open_runtime(&w, devices, false);
+        assert_ok(open_on(&w, "llama", "a,b", &err), err);
+        char *text = explain(w.m);
+        if (strstr(text, lowered[i])) fail_msg("%s: \"%s\" is in %s", devices, lowered[i], text);
+        peri_text_free(text);
+        assert_explains(w.m, lowered[1 - i]);
+        assert_same_bits(&w, devices);
+        close_world(&w);
+    }
+}
+
+/* A device's activations are no more than its own ops need. */
+static void arenas_are_as_large_as_their_ops_need(void **state) {
+    (void)state;
+    world w;
+    peri_error err;
+    open_runtime(&w, "name=a,own=1;name=b,own=1", false);
+    assert_ok(open_placed(&w, "llama", "a,b", "embedding on b; head on b", &err), err);
+    const peri_engine *e = w.m->engine;
+    uint64_t whole = e->plan[PERI_PLAN_PREFILL]->program->arena_bytes;
+    assert_in_range(e->seat[0].arena.bytes, 1, whole);
+    assert_in_range(e->seat[1].arena.bytes, 1, whole - 1); /* the widest rows are the layers' */
     close_world(&w);
 }
 
@@ -345,17 +394,6 @@ static void a_device_that_runs_out_of_memory_gets_less(void **state) {
 
 /* ---- rules ---- */
 
-static peri_status open_placed(world *w, const char *arch, const char *device, const char *place,
-                               peri_error *err) {
-    peri_model_options o = {.size = sizeof o,
-                            .n_ctx = 256,
-                            .n_session = 3,
-                            .n_batch = 32,
-                            .device = device,
-                            .place = place};
-    return peri_model_open(w->rt, rig_tiny("model.gguf", arch, 0, 1), &o, &w->m, err);
-}
-
 static void rules_decide_what_runs_where_with_the_same_bits(void **state) {
     (void)state;
     static const struct {
@@ -529,6 +567,8 @@ int main(void) {
         cmocka_unit_test(layers_are_spread_by_memory),
         cmocka_unit_test(sessions_work_over_two_devices),
         cmocka_unit_test(a_device_that_runs_out_of_memory_gets_less),
+        cmocka_unit_test(fused_ops_go_elsewhere_whole),
+        cmocka_unit_test(arenas_are_as_large_as_their_ops_need),
         cmocka_unit_test(rules_decide_what_runs_where_with_the_same_bits),
         cmocka_unit_test(rules_take_keys_and_values_along),
         cmocka_unit_test(rules_that_cannot_be_kept_are_errors),
