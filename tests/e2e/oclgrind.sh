@@ -75,8 +75,8 @@ for shape in ${shapes:-default}; do
 done
 [ -n "${PERI_LONG:-}" ] || finish
 
-# ---- every file of kernels-cl was built for one of them: a program's name is a line of its key in the cache ----
-grep -hoaE '^[a-z0-9_]+$' -r "$XDG_CACHE_HOME/perigee/opencl" | sort -u >"$tmp/built"
+# ---- every file of kernels-cl was built for one of them: a program's key in the cache says its name, then its options ----
+cat "$XDG_CACHE_HOME"/perigee/opencl/*.bin | tr '\0' '\n' | grep -aB 1 '^-cl-std=' | sort -u >"$tmp/built"
 for file in "$SOURCE_DIR"/kernels-cl/*.cl; do
     name=$(basename "$file" .cl)
     n_check=$((n_check + 1))
