@@ -20,13 +20,13 @@
 
 enum {
     KIT_OPERANDS = 16,
-    KIT_TOKENS = 40, /* most tokens of a case */
-    KIT_SEQS = 3,    /* sequences of a step */
-    KIT_BLOCKS = 80, /* blocks of a sequence */
-    KIT_FD = 3,      /* where the report goes */
-    KIT_SLACK = 2,   /* padding rows behind the rows of a step */
-    KIT_ALIGN = 8,   /* of weights, and no better */
-    KIT_WORKERS = 3, /* most threads of kit_host */
+    KIT_TOKENS = 208, /* most tokens of a case */
+    KIT_SEQS = 3,     /* sequences of a step */
+    KIT_BLOCKS = 80,  /* blocks of a sequence */
+    KIT_FD = 3,       /* where the report goes */
+    KIT_SLACK = 2,    /* most padding rows behind the rows of a step */
+    KIT_ALIGN = 8,    /* of weights, and no better */
+    KIT_WORKERS = 3,  /* most threads of kit_host */
     KIT_SMALL = 1 << 17,
 };
 
@@ -124,7 +124,7 @@ typedef struct kit_operand {
     char kind; /* a i v w p o n, or - when absent; see kit_shapes.c */
     uint16_t dtype;
     int64_t dim[4];      /* as in peri_tensor */
-    int64_t gap;         /* poisoned elements behind each row */
+    int64_t gap;         /* poisoned elements behind each row: changes with the layout */
     double *v;           /* its values: given, or of the reference */
     unsigned char *bits; /* the same as it lies in memory, dense; kinds a i v w p */
     size_t n_bits;
@@ -139,6 +139,7 @@ typedef struct kit_case {
     kit_operand x[KIT_OPERANDS];
     uint32_t n_in, n_out;
     kit_step step;
+    int32_t slack; /* padding rows: 0 with every second layout, so that a bucket is full */
     kit_numerics num;
 } kit_case;
 
@@ -250,7 +251,7 @@ void kit_stage_bench(kit_plugin *p); /* kit_bench.c */
 bool kit_open(kit_plugin *p);
 void kit_close(kit_plugin *p);
 /* Call fn for every case of the wanted ops whose type the kit can decode, until enough was found;
- * is_absent: the one without optional operands too. */
-void kit_each_case(kit_plugin *p, bool want_absent, bool (*fn)(kit_plugin *p, kit_case *c));
+ * want_other: once more with another layout, without optional operands and without padding rows. */
+void kit_each_case(kit_plugin *p, bool want_other, bool (*fn)(kit_plugin *p, kit_case *c));
 
 #endif

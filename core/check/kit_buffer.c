@@ -49,7 +49,7 @@ void kit_buffer_fini(kit_plugin *p, kit_buffer *b) {
 /* ---- does memory keep what is written? ---------------------------------------------------------
  */
 
-enum { N = 1000 };
+enum { N = 70001 }; /* more than 16 bits count */
 
 static bool is_kept(const unsigned char *got, const unsigned char *want, const char *what) {
     for (int i = 0; i < N; i++) {
@@ -64,10 +64,12 @@ static bool is_kept(const unsigned char *got, const unsigned char *want, const c
 /* The same on the device and in want[]: offsets and sizes that are no multiples of anything. */
 static bool write_and_copy(peri_backend *d, const peri_memory *m, unsigned char *want,
                            peri_error *e) {
-    static const int write_at[][2] = {{0, N}, {1, 1}, {3, 13}, {500, 333}, {N - 1, 1}, {7, 0}};
-    static const int copy_at[][3] = {{0, 700, 300}, {333, 1, 17}, {N - 5, 100, 5}, {0, 999, 1}};
+    static const int write_at[][2] = {{0, N},      {1, 1},     {3, 13}, {500, 333},
+                                      {65530, 20}, {N - 1, 1}, {7, 0}};
+    static const int copy_at[][3] = {
+        {0, 700, 300}, {333, 1, 17}, {N - 5, 100, 5}, {0, 999, 1}, {2, 66000, 3001}};
     for (size_t i = 0; i < sizeof write_at / sizeof write_at[0]; i++) {
-        unsigned char part[N];
+        static unsigned char part[N];
         int at = write_at[i][0], n = write_at[i][1];
         for (int k = 0; k < n; k++)
             part[k] = (unsigned char)kit_pick(i + 1, (uint64_t)k, 256);
@@ -88,7 +90,7 @@ void kit_check_buffers(kit_plugin *p) {
     peri_backend d = backend(p);
     peri_memory m;
     peri_error e = {0};
-    unsigned char want[N], got[N];
+    static unsigned char want[N], got[N];
     if (p->info.flags & PERI_DEV_HOST_MEM) return;
     kit_place("buf_alloc, buf_write, buf_copy and buf_read", NULL);
     kit_count();

@@ -46,6 +46,7 @@ static void read_extents(builder *b) {
 static void make_table(builder *b, const int32_t *ctx) {
     kit_step *s = &b->c->step;
     int32_t block = b->c->shape->n_block_tok, most = 1, total = 2, order[KIT_SEQS * KIT_BLOCKS + 2];
+    int32_t first = (int32_t)b->extent['O']; /* blocks in front that nobody uses */
     for (int i = 0; i < KIT_SEQS && block; i++) {
         int32_t n = (ctx[i] + block - 1) / block;
         total += n;
@@ -57,10 +58,10 @@ static void make_table(builder *b, const int32_t *ctx) {
         order[at] = i;
     }
     s->n[PERI_SYM_B] = most;
-    b->extent['b'] = total;
+    b->extent['b'] = first + total;
     for (int32_t i = 0, next = 0; i < KIT_SEQS; i++)
         for (int32_t k = 0; k < most; k++)
-            s->table[i * most + k] = block && k * block < ctx[i] ? order[next++] : -1;
+            s->table[i * most + k] = block && k * block < ctx[i] ? first + order[next++] : -1;
 }
 
 static void make_step(builder *b) {
@@ -68,6 +69,7 @@ static void make_step(builder *b) {
     int32_t n_all = b->n_all, first = b->want->first, ctx[KIT_SEQS] = {0};
     int32_t n = b->want->n_tok ? b->want->n_tok : n_all, block = b->c->shape->n_block_tok;
     int32_t pos[KIT_TOKENS], seq[KIT_TOKENS];
+    uint32_t n_id = b->c->shape->code == PERI_OP_EMBED ? (uint32_t)b->extent['v'] : 50;
     for (int32_t t = 0; t < n_all; t++) {
         seq[t] = n_all < KIT_SEQS ? t : t * KIT_SEQS / n_all;
         bool is_first = t == 0 || seq[t] != seq[t - 1];
@@ -83,6 +85,7 @@ static void make_step(builder *b) {
         s->pos[t] = pos[first + t];
         s->seq[t] = seq[first + t];
         s->tok[t] = (int32_t)kit_pick(b->seed, (uint64_t)(first + t), 50);
+        if ((first + t) % 2) s->tok[t] = (int32_t)n_id - 1 - s->tok[t]; /* from both ends */
         s->out_row[t / 2] = t - t % 2;
         s->slot[t] = -1;
         if (!block || (first + t) % 5 == 3) continue; /* every fifth token is padding */
@@ -206,7 +209,7 @@ static bool add_operand(builder *b, const char *pattern, uint32_t k) {
     x->dtype = pattern[0] == 'w' || pattern[0] == 'p'   ? b->c->dtype
                : pattern[0] == 'i' || pattern[0] == 'n' ? (uint16_t)PERI_DT_I32
                                                         : (uint16_t)PERI_DT_F32;
-    x->gap = x->kind == 'a' || x->kind == 'o' ? (int64_t)(k % 3) * 5 : 0;
+    x->gap = x->kind == 'a' || x->kind == 'o' ? (int64_t)((k + b->want->layout) % 3) * 5 : 0;
     for (int i = 0; i < 4; i++)
         x->dim[i] = pattern[1 + i] == 't'   ? -PERI_SYM_T
                     : pattern[1 + i] == 'z' ? -PERI_SYM_R
@@ -237,7 +240,10 @@ static void name_case(kit_case *c) {
 bool kit_case_init(kit_case *c, const kit_shape *s, uint32_t dtype, const kit_want *w) {
     builder b = {
         .c = c, .want = w, .n_all = s->n_tok, .seed = (uint64_t)(s->code * 131) + s->n_tok};
-    *c = (kit_case){.shape = s, .dtype = (uint16_t)dtype, .num = {.act = 32}};
+    *c = (kit_case){.shape = s,
+                    .dtype = (uint16_t)dtype,
+                    .slack = w->layout % 2 ? KIT_SLACK : 0,
+                    .num = {.act = 32}};
     read_extents(&b);
     make_step(&b);
     uint32_t k = 0;

@@ -90,7 +90,7 @@ static size_t place(kit_case *c, uint64_t layout) {
         int64_t stride = x->kind == '-' ? 0 : (int64_t)peri_dtype_get(x->dtype)->block_bytes;
         if (x->kind == 'w' && peri_dtype_get(x->dtype)->block_elements > 1) continue;
         for (int i = 3; i >= 0; i--) {
-            int64_t n = extent(c, x, i) + (x->dim[i] < 0 ? KIT_SLACK : 0);
+            int64_t n = extent(c, x, i) + (x->dim[i] < 0 ? c->slack : 0);
             x->stride[i] = stride;
             stride *= i == 3 ? n + x->gap : n;
         }
@@ -388,7 +388,7 @@ void kit_case_run(kit_plugin *p, kit_case *c, kit_result *r) {
         broken(r, "the kit is out of memory");
     } else {
         pack(c, m.arena.n, &program);
-        int32_t hi = c->step.n[PERI_SYM_T] + KIT_SLACK;
+        int32_t hi = c->step.n[PERI_SYM_T] + c->slack;
         if (c->step.n[PERI_SYM_B] > hi) hi = c->step.n[PERI_SYM_B];
         if (hi < KIT_SEQS) hi = KIT_SEQS;
         int32_t status = ask(p, c, &program, hi, &s, &e);

@@ -12,8 +12,9 @@
  * dimension of a weight is no whole number of blocks, it is rounded up.
  *
  * Extents are awkward on purpose: prime, not multiples of any vector width, one element, one row.
- * `P` in the extents is the distance between the first positions of the sequences, `X` (a power of
- * two) what the activations are multiplied by: functions whose pieces overflow are right near 0. */
+ * `O` in the extents is the number of blocks in front that nobody uses, `P` the distance between
+ * the first positions of the sequences, `X` (a power of two) what the activations are multiplied
+ * by: functions whose pieces overflow are right near 0. */
 #include <string.h>
 
 #include "check/kit.h"
@@ -32,6 +33,7 @@
 
 static const kit_shape shapes[] = {
     {PERI_OP_EMBED, "w11vn o11tn", "v50 n48", ATTR(peri_embed_attr, .scale = 1), 9, 0, false},
+    {PERI_OP_EMBED, "v11vn o11tn", "v70001 n8", ATTR(peri_embed_attr, .scale = 1), 9, 0, false},
     {PERI_OP_EMBED, "w11vn o11tn", "v50 n33", ATTR(peri_embed_attr, .source = 1, .scale = 5.5f), 4,
      0, false},
     {PERI_OP_LINEAR, LINEAR, "n96 m37", ATTR(peri_linear_attr, .flags = 0), 33, 0, false},
@@ -39,6 +41,12 @@ static const kit_shape shapes[] = {
      0, false},
     {PERI_OP_LINEAR, LINEAR, "n2304 m3", ATTR(peri_linear_attr, .flags = 0), 2, 0, false},
     {PERI_OP_LINEAR, LINEAR, "n1 m1", ATTR(peri_linear_attr, .flags = 0), 1, 0, false},
+    {PERI_OP_LINEAR, LINEAR, "n32 m5", ATTR(peri_linear_attr, .flags = 0), 131, 0, false},
+    {PERI_OP_LINEAR, LINEAR, "n32 m149", ATTR(peri_linear_attr, .flags = 0), 2, 0, false},
+    {PERI_OP_LINEAR, "a11zn w11mn v111m? v1111? o11zm", "n32 m11",
+     ATTR(peri_linear_attr, .flags = 0), 9, 0, false},
+    {PERI_OP_NORM, "a11zn v111n? v111n? o11zn", "n67",
+     ATTR(peri_norm_attr, .kind = PERI_NORM_RMS, .eps = 0.01f), 9, 0, false},
     {PERI_OP_NORM, "a11tn v111n? v111n? o11tn", "n67",
      ATTR(peri_norm_attr, .kind = PERI_NORM_RMS, .eps = 0.01f), 9, 0, false},
     {PERI_OP_NORM, "a11tn v111n? v111n? o11tn", "n300",
@@ -56,6 +64,11 @@ static const kit_shape shapes[] = {
           .ext = 1, .ramp_lo = 3, .ramp_hi = 9, .magnitude = 1.1f),
      7, 0, true},
     {PERI_OP_KV_APPEND, "a1tgk a1tgv pbcgk pbcgv", "g2 k20 v12 P37", NO_ATTR, 23, 16, false},
+    {PERI_OP_ROPE, ROPE, "h1 d16 f8 P70000",
+     ATTR(peri_rope_attr, .pairs = PERI_ROPE_NEOX, .n_rot = 16, .base = 1e4f, .freq_scale = 1,
+          .magnitude = 1),
+     3, 0, false},
+    {PERI_OP_KV_APPEND, "a1tgk a1tgv pbcgk pbcgv", "g1 k3 v2 P5 O4096", NO_ATTR, 3, 16, false},
     {PERI_OP_KV_APPEND, "a1tgk a1tgv pbcgk pbcgv", "g1 k7 v7 P5", NO_ATTR, 3, 8, false},
     {PERI_OP_ATTN, ATTN, "h6 g2 k20 v12 P520", ATTR(peri_attn_attr, .scale = 0.25f), 12, 16, false},
     {PERI_OP_ATTN, ATTN, "h3 g3 k16 v16 P70",
@@ -66,6 +79,9 @@ static const kit_shape shapes[] = {
      ATTR(peri_attn_attr, .flags = PERI_ATTN_NOT_CAUSAL, .scale = 0.25f), 3, 64, false},
     {PERI_OP_ATTN, ATTN, "h2 g1 k8 v8 P150",
      ATTR(peri_attn_attr, .scale = 0.4f, .cap = 7, .window = 270), 3, 32, false},
+    {PERI_OP_ATTN, ATTN, "h2 g1 k8 v8 P3", ATTR(peri_attn_attr, .scale = 0.4f), 200, 16, false},
+    {PERI_OP_ATTN, ATTN, "h2 g1 k192 v128 P9", ATTR(peri_attn_attr, .scale = 0.1f), 3, 16, false},
+    {PERI_OP_ATTN, ATTN, "h2 g2 k3 v2 P5 O4096", ATTR(peri_attn_attr, .scale = 0.5f), 3, 16, false},
     {PERI_OP_ATTN, ATTN, "h2 g1 k16 v16 P20", ATTR(peri_attn_attr, .scale = 40), 5, 16, false},
 #define ACT(kind, in_place) ACT_OF(kind, "n45", in_place)
 #define ACT_OF(kind, extents, in_place)                                                            \
@@ -110,6 +126,10 @@ static const kit_shape shapes[] = {
      9, 0, false},
     {PERI_OP_ROUTE, ROUTE, "e8 k2",
      ATTR(peri_route_attr, .kind = PERI_ROUTE_SOFTMAX_CHOSEN, .weight_scale = 1), 9, 0, false},
+    {PERI_OP_ROUTE, ROUTE, "e131 k9",
+     ATTR(peri_route_attr, .kind = PERI_ROUTE_SOFTMAX, .weight_scale = 1), 3, 0, false},
+    {PERI_OP_LINEAR_EXPERTS, "a11tn w1emn i11tk v11em? v111e? o1tkm", "n32 m3 e67 k4", NO_ATTR, 9,
+     0, false},
     {PERI_OP_LINEAR_EXPERTS, "a11tn w1emn i11tk v11em? v111e? o1tkm", "n64 m19 e5 k2", NO_ATTR, 9,
      0, false},
     {PERI_OP_LINEAR_EXPERTS, "a1tkn w1emn i11tk v11em? v111e? o1tkm", "n41 m7 e5 k3", NO_ATTR, 9, 0,

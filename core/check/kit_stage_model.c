@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
  * kit_stage_model.c - a small random model from end to end: two sequences are prefilled together
- * and then decoded for some steps, on the device through the core's own plan and arena, and in f64
- * by the kit's formulas.  Their logits are compared row by row.
+ * and then decoded for some steps and rewound, on the device through the core's own plan and arena,
+ * and in f64 by the kit's formulas.  Their logits are compared row by row.
  *
  * What this finds and single operations do not: views, reuse of the arena, keys of earlier steps,
  * fused operations beside their pieces, numerics that add up.  With integer activations a
@@ -31,6 +31,7 @@ enum {
     N_BLOCK = 7,
     N_SEQ = 2,
     N_DECODE = 6,
+    N_REWOUND = 3,
     WEIGHT_MAX = 32,
     POOL_MAX = 2 * N_LAYER,
     N_PROMPT = 19 /* tokens of the first sequence; the second has 5 fewer */
@@ -173,15 +174,19 @@ static void build(world *w) {
 /* ---- running
  * ----------------------------------------------------------------------------------------- */
 
-/* Tokens n0 .. of each sequence: the prompts at the first step, then one each. */
+/* Tokens n0 .. of each sequence: the prompts at the first step, then one each; at last rewound to
+ * two tokens within the prompt and on with others, over keys that lie there already. */
 static void make_step(kit_step *s, int step) {
     static const int32_t table[N_SEQ * 2] = {5, 1, 3, 6}; /* two blocks each, in no order */
     int32_t t = 0;
     *s = (kit_step){.n = {0, 0, N_SEQ, N_SEQ, 2}};
     for (int32_t q = 0; q < N_SEQ; q++) {
         int32_t n = N_PROMPT - 5 * q, first = step ? n + step - 1 : 0, end = n + step;
+        int32_t rewound = step - N_DECODE - 1;
+        if (rewound >= 0) end = n - 1 + rewound;
+        if (rewound >= 0) first = rewound ? end - 1 : n - 3;
         for (int32_t pos = first; pos < end; pos++, t++) {
-            s->tok[t] = (int32_t)kit_pick(9, (uint64_t)(q * 100 + pos), N_VOCAB);
+            s->tok[t] = (int32_t)kit_pick(rewound < 0 ? 9 : 10, (uint64_t)(q * 100 + pos), N_VOCAB);
             s->pos[t] = pos;
             s->seq[t] = q;
             s->slot[t] = table[q * 2 + pos / BLOCK] * BLOCK + pos % BLOCK;
@@ -368,7 +373,7 @@ static void run_model(kit_plugin *p, uint32_t dtype, uint32_t kv_dtype) {
     } else if (prepare(&w)) {
         double gate = is_rough(&w) ? GATE_ROUGH : kv_dtype == PERI_DT_F16 ? GATE_F16 : GATE_F32;
         bool is_good = true;
-        for (int step = 0; step <= N_DECODE && is_good; step++) {
+        for (int step = 0; step <= N_DECODE + N_REWOUND && is_good; step++) {
             kit_step s;
             make_step(&s, step);
             is_good = run_device(&w, &s, step, &e);

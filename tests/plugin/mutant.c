@@ -6,7 +6,7 @@
  *   mutant.bug    name of the bug, see bugs[]
  *
  * Bugs in what an operation computes spoil the result of the base; most strike one operation and
- * one type of weights only, as real ones do. */
+ * one type of weights only, as real ones do.  Half of them are in mutant_more.c. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <sched.h>
@@ -15,49 +15,14 @@
 #include <string.h>
 #include <time.h>
 
-#include "perigee/plugin.h"
+#include "mutant.h"
 
-enum { F32 = 0, F16 = 1, Q5_1 = 7, Q8_0 = 8 };
-
-struct peri_dev; /* the base's */
-static const peri_host *host;
-static peri_plugin base;
+const peri_host *host;
+peri_plugin base;
 static const char *bug = "";
 
-static int has(const char *name) {
+int has(const char *name) {
     return strcmp(bug, name) == 0;
-}
-
-/* One call of run_op, for the bugs to spoil. */
-typedef struct call {
-    peri_dev *d;
-    const peri_program *p;
-    uint32_t op;
-    const peri_op *o;
-    const peri_bind *m;
-    const peri_step *s;
-} call;
-
-static const peri_tensor *tensor(const call *c, uint32_t k) {
-    return peri_operand(c->p, c->o, k);
-}
-static int64_t extent(const call *c, uint32_t k, int i) {
-    return peri_dim(tensor(c, k), i, c->s->n);
-}
-static int64_t n_row(const call *c, uint32_t k) {
-    return extent(c, k, 0) * extent(c, k, 1) * extent(c, k, 2);
-}
-static float *row(const call *c, uint32_t k, int64_t r) {
-    const peri_tensor *t = tensor(c, k);
-    int64_t n1 = extent(c, k, 1), n2 = extent(c, k, 2);
-    return (float *)((char *)peri_ptr(c->m, t) + r / n2 / n1 * t->stride[0] +
-                     r / n2 % n1 * t->stride[1] + r % n2 * t->stride[2]);
-}
-static int is_op(const call *c, uint16_t code) {
-    return c->o->code == code;
-}
-static int is_linear(const call *c, uint16_t dtype) {
-    return is_op(c, PERI_OP_LINEAR) && tensor(c, 1)->dtype == dtype;
 }
 
 /* ---- wrong results: after the base has run ---- */
@@ -322,7 +287,10 @@ static int32_t run_op(peri_dev *d, const peri_program *p, uint32_t op, const per
     if (has("forgotten_keys") && is_op(&c, PERI_OP_ATTN)) return forget_keys(&c, e);
     for (size_t i = 0; i < sizeof blind / sizeof *blind; i++)
         if (has(blind[i].name) && is_op(&c, blind[i].code)) return run_blind(&c, &blind[i], e);
-    int32_t status = base.run_op(d, p, op, m, s, e);
+    int32_t status;
+    if (run_instead(&c, &status, e)) return status;
+    status = base.run_op(d, p, op, m, s, e);
+    if (status == PERI_OK) spoil_more(&c);
     for (size_t i = 0; i < sizeof bugs / sizeof *bugs && status == PERI_OK; i++)
         if (has(bugs[i].name)) bugs[i].spoil(&c);
     return status;
@@ -350,6 +318,7 @@ static int32_t supports(peri_dev *d, const peri_program *p, uint32_t op, const p
     if (has("moody_supports") && code == PERI_OP_ACT) out->yes = n_asked++ % 2;
     if (has("silent_no") && !out->yes) memset(out->why, 0, sizeof out->why);
     if (has("silent_no") && code == PERI_OP_ACT) out->yes = 0;
+    if (status == PERI_OK) answer_more(code, b, out);
     return status;
 }
 
@@ -376,9 +345,11 @@ const peri_plugin *perigee_plugin_v0(const peri_host *h, peri_error *e) {
     table = base;
     table.name = "mutant";
     table.device = device;
+    table.open = open_more;
     table.supports = supports;
     table.run_op = run_op;
     table.close = close_device;
+    change_memory(&table);
     return &table;
 }
 

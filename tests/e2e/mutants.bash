@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: MIT
+# mutants.bash - sourced by plugin_mutants.sh and plugin_mutants_more.sh: planted bugs and the stages that find them.
+#
+#   check_bugs <TABLE     lines "BUG STAGE,STAGE... OP": each bug is found by the first stage, with OP named, and is not found
+#                         when the stages listed are left out.  OP:TYPE narrows; OP - : a whole run, the finding names none.
+# n_bug counts them.
+mutant=$BINARY_DIR/tests/plugin/mutant.so
+base=$BINARY_DIR/$LIBDIR/perigee/0/plugins/cpu.so
+n_bug=0
+
+check_bugs() {
+    local bug stages op stage skip
+    while read -r bug stages op; do
+        n_bug=$((n_bug + 1))
+        # A sanitizer's heap has no figures to go by, and finds such leaks itself.
+        [ -n "${SANITIZE:-}" ] && [ "$bug" = heap_leak ] && continue
+        set -- "$mutant" --set "mutant.base=$base" --set "mutant.bug=$bug" --timeout 5
+        case $bug in # of memory of its own
+        write_short | read_start | copy_words)
+            set -- "$mutant" --set "mutant.base=$BINARY_DIR/tests/plugin/twin.so" --set "twin.base=$base" \
+                --set twin.devices=name=a,own=1,gbps=10 --set "mutant.bug=$bug" --timeout 5
+            ;;
+        esac
+        [ "$op" = - ] || set -- "$@" --op "${op%%:*}"
+        case $op in *:*) set -- "$@" --type "${op#*:}" ;; esac
+        op=${op%%:*}
+        skip=
+        for stage in ${stages//,/ }; do skip="$skip --skip $stage"; done
+        run 1 plugin-check "$@" --only "${stages%%,*}" --json
+        python3 - "$tmp/out" "${stages%%,*}" "$op" "$bug" <<'PYTHON' || fail "bug $bug: $(head -c 600 "$tmp/out")"
+import json, sys
+path, stage, op, bug = sys.argv[1:]
+j = json.load(open(path))
+found = [f for s in j["stages"] for f in s["findings"] if s["name"] == stage]
+assert found and j["findings"] == len(found), j
+about = {"rows_as_tokens": "SIGSEGV", "norm_rows": "SIGSEGV", "aligned_weights": "SIGILL", "aligned_rows": "SIGILL",
+         "upper_bound": "said yes and run_op failed", "spoils_input": "wrote outside", "writes_pool": "changed the pool",
+         "writes_step": "wrote into the step", "rough_numerics": "no class the kit knows", "endless_numerics": "does not end",
+         "wide_answer": "past the room", "fails_large": "no without a reason", "per_worker": "with several threads",
+         "by_address": "other bits", "tail_of_one": "pieces of 1", "leak_in_open": "not given back", "slot_reuse": "small model",
+         "write_short": "memory: read whole", "read_start": "memory: read in part", "copy_words": "memory: read whole",
+         "leak_in_supports": "blocks after",
+         "crash_in_list": "crashed (SIGILL) in device(1)", "unstable_list": "another answer", "unclosed": "not given back",
+         "hang": "hung", "crash": "crashed (SIGILL) in run_op", "prints": "prints to standard", "past_weights": "SIGSEGV",
+         "unknown_yes": "code that does not exist", "past_end": "wrote outside", "lying_supports": "said yes and run_op failed"}
+assert about.get(bug, "") in found[0]["finding"], found[0]
+if bug not in ("crash_in_list", "unstable_list", "unclosed", "prints", "hang", "unknown_yes", "leak_in_open",
+               "write_short", "read_start", "copy_words", "slot_reuse"):
+    assert found[0]["op"] == op and found[0]["shape"], found[0]
+values = ("dropped_product", "wrong_row", "wrong_scale", "past_padding", "wrong_tie", "wrong_rounding", "wrong_angle",
+          "batch_order", "unordered_sum", "ignored_table", "wide_window", "head_modulo", "by_address", "neighbour_scale",
+          "short_position", "slot_reuse", "false_numerics", "second_tile", "expert_order", "per_worker")
+if bug in values:
+    assert found[0]["row"] >= 0 and found[0]["found"] != found[0]["expected"], found[0]
+PYTHON
+        run plugin-check "$@" $skip
+    done
+}
