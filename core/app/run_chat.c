@@ -101,12 +101,18 @@ static bool set_format(json_t *j, const char *format) {
            set_file(file, "text", format);
 }
 
+/* Was the device asked for by the environment, and not by an option? */
+static bool is_usual_device(const peri_common *c) {
+    return c->device != NULL && c->device == getenv("PERIGEE_DEVICE");
+}
+
 static json_t *arguments(const peri_args *args, const peri_run_opts *o, peri_kind kind) {
     json_t *j = json_object(), *p = json_object();
     bool ok = set(j, "parameters", p) && set_parameters(p, &args->common, o) &&
               set_text(j, "target", "TARGET", args->arg[0], strlen(args->arg[0])) &&
               set(j, "kind", json_string(peri_kind_name(kind))) &&
               set(j, "trace", json_boolean(o->want_trace)) && set_words(j, args) &&
+              set(j, "is_usual_device", json_boolean(is_usual_device(&args->common))) &&
               peri_host_list(j, "logit_bias", &o->logit_bias) &&
               (!o->prompt_file || set_file(j, "prompt_file", o->prompt_file)) &&
               set_format(j, o->format);

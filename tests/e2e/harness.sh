@@ -14,6 +14,12 @@ tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
 export XDG_CACHE_HOME=$tmp/cache XDG_DATA_HOME=$tmp/data
 unset PERIGEE_PLUGIN_PATH PERIGEE_CPU_ISA PERIGEE_DEVICE PERIGEE_PLACE
+# The same test on another device (CMakeLists.txt, label device): what names none itself runs there.
+if [ -n "${PERI_TEST_DEVICE:-}" ]; then
+    "$PERIGEE" devices --json 2>/dev/null | grep -q "\"plugin\": \"${PERI_TEST_DEVICE%%:*}\"" ||
+        { echo "skipped: no device $PERI_TEST_DEVICE"; exit 77; }
+    export PERIGEE_DEVICE=$PERI_TEST_DEVICE
+fi
 demo=$SOURCE_DIR/examples/demo-model/perigee-demo.gguf
 
 fail() {

@@ -13,7 +13,7 @@ done
 run show "$demo" --json
 json 'd["architecture"] == "llama"'
 run explain "$demo"
-has "$out" cpu
+has "$out" "${PERI_TEST_DEVICE:-cpu}"
 run explain "$demo" --ctx 200 --measure --json
 python3 - "$tmp/out" <<'PYTHON' || fail "explain --measure"
 import json, sys
@@ -50,7 +50,7 @@ PERIGEE_PLACE='head on cpu' run run "$tmp/place.lua" hi -n 2
 
 # Weights mapped or copied: the same logits.
 for weights in map copy; do
-    run explain "$demo" --weights $weights --json
+    run explain "$demo" --weights $weights --device cpu --json
     json "d['memory']['weights_in_large_pages'] == $([ $weights = map ] || stat -c %s "$demo")+0"
     run logits -m "$demo" --tokens 1,2,3 --weights $weights -o "$tmp/logits.$weights"
 done
@@ -92,7 +92,7 @@ is "$out" "${greedy%%"$stop"*}"
 run run "$demo" --raw -n 0 Hello
 is "$out" ""
 run run "$demo" --raw --greedy -n 5 -v Hello
-has "$err" "plugin cpu"
+has "$err" "plugin ${PERI_TEST_DEVICE:-cpu}"
 has "$err" "tokens/s"
 run 1 run "$demo" --raw --ctx 4 "a prompt of more than four tokens"
 has "$err" "the context holds 4"

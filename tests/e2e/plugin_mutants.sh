@@ -2,7 +2,7 @@
 # perigee plugin-check: each planted bug of tests/plugin/mutant.c is found by the stage it belongs to, with its operation
 # named, and is not found when the stages that may find it are left out.
 . "$(dirname "$0")/harness.sh"
-. "$(dirname "$0")/mutants.bash"
+. "$(dirname "$0")/kit.bash"
 check_bugs <<'BUGS'
 dropped_product ops LINEAR:F32
 wrong_row ops,invariance EMBED

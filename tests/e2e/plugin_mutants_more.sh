@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 # perigee plugin-check: the planted bugs of tests/plugin/mutant_more.c, as plugin_mutants.sh does it for the others.
 . "$(dirname "$0")/harness.sh"
-. "$(dirname "$0")/mutants.bash"
+. "$(dirname "$0")/kit.bash"
 
 check_bugs <<'BUGS'
 wide_window ops ATTN:F32

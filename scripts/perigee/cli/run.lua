@@ -4,6 +4,7 @@
 -- host.arguments: { kind = "model" | "script" | "modelfile" | "name", target = path or name,
 -- words = { ... }, prompt_file?, system? = text, parameters = { ... },
 -- logit_bias? = { "ID:X", ... },
+-- is_usual_device = boolean: the parameter `device` is the environment's,
 -- trace, has_stdin, is_terminal, shows_calls, quiet = boolean, verbose, columns = integer }.
 local check = require "perigee.check"
 local host = require "perigee.sys.host"
@@ -18,7 +19,11 @@ end
 
 -- What was asked for and only a chat heeds.
 local function idle_options(arguments)
-  local names = check.keys(arguments.parameters)
+  local names = {}
+  for _, name in ipairs(check.keys(arguments.parameters)) do
+    local is_asked_for = name ~= "device" or not arguments.is_usual_device
+    if is_asked_for then names[#names + 1] = name end
+  end
   for _, name in ipairs { "system", "prompt_file", "trace", "logit_bias" } do
     if arguments[name] then names[#names + 1] = name end
   end

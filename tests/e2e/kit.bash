@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: MIT
-# mutants.bash - sourced by plugin_mutants.sh and plugin_mutants_more.sh: planted bugs and the stages that find them.
+# kit.bash - sourced by tests of perigee plugin-check.
+#
+#   check_levels LEVEL... the cpu plugin passes all stages on these instruction sets, where this processor has them
 #
 #   check_bugs <TABLE     lines "BUG STAGE,STAGE... OP": each bug is found by the first stage, with OP named, and is not found
 #                         when the stages listed are left out.  OP:TYPE narrows; OP - : a whole run, the finding names none.
@@ -54,5 +56,25 @@ if bug in values:
     assert found[0]["row"] >= 0 and found[0]["found"] != found[0]["expected"], found[0]
 PYTHON
         run plugin-check "$@" $skip
+    done
+}
+
+check_levels() {
+    local isa
+    for isa in "$@"; do
+        "$PERIGEE" devices --set "cpu.isa=$isa" --json >"$tmp/devices" 2>/dev/null
+        grep -q "\"isa\": \"$isa\"" "$tmp/devices" || { echo "not on this processor: $isa"; continue; }
+        run plugin-check "$base" --set "cpu.isa=$isa" --json
+        python3 - "$tmp/out" "$isa" <<'PYTHON' || fail "plugin-check of cpu, $isa"
+import json, sys
+j = json.load(open(sys.argv[1]))
+assert j["passed"] and j["findings"] == 0, j
+assert j["device"]["isa"] == sys.argv[2], j["device"]
+assert [s["state"] for s in j["stages"]] == ["passed"] * 7, j["stages"]
+checks = {s["name"]: s["checks"] for s in j["stages"]}
+assert checks["ops"] > 300 and checks["invariance"] > 5000 and checks["model"] >= 28, checks
+level0 = {o["op"] for o in j["operations"] if o["level"] == 0 and o["yes"]}
+assert len(level0) == 15, level0
+PYTHON
     done
 }
