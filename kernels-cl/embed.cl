@@ -24,5 +24,8 @@ KERNEL void embed(__global const uchar *w, long w_at, __global const int *step, 
     float16 v[CHUNK];
     int part = 16 * c % STEP_N / 16;
     weights_of(row, part / CHUNK, (const volatile float *)sc, v);
+#ifdef HAS_SCALE
+    v[part % CHUNK] *= scale_of(row);
+#endif
     vstore16(scale * v[part % CHUNK], 0, out);
 }

@@ -207,8 +207,8 @@ static int check_weight(check *c, uint32_t k, const peri_tensor *t) {
     uint64_t bytes =
         (uint64_t)(t->dim[0] * t->dim[1] * t->dim[2]) * (uint64_t)(t->dim[3] / type.n * type.bytes);
     if (bytes + t->off <= c->d->max_alloc) return 1;
-    return no(c, "a weight of %llu MiB, the largest buffer has %llu MiB",
-              (unsigned long long)bytes >> 20, (unsigned long long)c->d->max_alloc >> 20);
+    return no(c, "a weight of %.1f MiB, the largest buffer has %.1f MiB", (double)bytes / 0x1p20,
+              (double)c->d->max_alloc / 0x1p20);
 }
 
 static int check_vector(check *c, uint32_t k, const peri_tensor *t) {

@@ -90,7 +90,7 @@ static void locate(const ocl_api *cl, cl_device_id id, uint32_t index, char out[
 }
 
 void ocl_describe(const ocl_api *cl, const ocl_found *f, uint32_t index, uint32_t n,
-                  peri_dev_info *out) {
+                  const char *shape, peri_dev_info *out) {
     char version[64];
     bool is_cpu = (ocl_number(cl, f->id, CL_DEVICE_TYPE) & CL_DEVICE_TYPE_CPU) != 0;
     *out = (peri_dev_info){.size = sizeof *out,
@@ -102,7 +102,7 @@ void ocl_describe(const ocl_api *cl, const ocl_found *f, uint32_t index, uint32_
     ocl_text(cl, f->id, CL_DEVICE_VERSION, version, sizeof version);
     size_t word = strcspn(version, " ");
     word += version[word] == ' ';
-    snprintf(out->isa, sizeof out->isa, "%.*s", (int)(word + strcspn(version + word, " ")),
-             version);
+    snprintf(out->isa, sizeof out->isa, "%.*s%s%s", (int)(word + strcspn(version + word, " ")),
+             version, shape ? ", " : "", shape ? shape : "");
     locate(cl, f->id, index, out->location);
 }

@@ -9,9 +9,9 @@
 
 #include "ocl.h"
 
-/* Rows of a work-item of a product; tokens, when there are MANY_FROM or more; elements of a
- * work-item that runs over rows. */
-enum { ROWS = 8, MANY_TOKENS = 8, MANY_FROM = 3, CHUNK = 64 };
+/* Rows of a group of a product, on a processor and on a graphics card; tokens, when there are
+ * MANY_FROM or more; elements of a work-item that runs over rows; keys of a part of attention. */
+enum { ROWS = 8, CARD_ROWS = 4, MANY_TOKENS = 8, MANY_FROM = 3, CHUNK = 64, PART = 256 };
 
 typedef struct job {
     peri_dev *d;
@@ -27,8 +27,10 @@ typedef struct job {
 /* ---- variants ---------------------------------------------------------------------------------
  */
 
-static ocl_variant product_variant(const char *name, uint32_t dtype, bool is_many, int32_t last) {
-    return (ocl_variant){name, {(int32_t)dtype, ROWS, is_many ? MANY_TOKENS : 1, last}};
+static ocl_variant product_variant(const job *j, const char *name, uint32_t k, bool is_many,
+                                   int32_t last) {
+    int32_t n_row = j->d->shape.kind == OCL_VECTOR ? ROWS : CARD_ROWS;
+    return (ocl_variant){name, {(int32_t)j->t[k]->dtype, n_row, is_many ? MANY_TOKENS : 1, last}};
 }
 
 static int32_t round_up(int32_t n, int32_t to) {
@@ -67,7 +69,7 @@ static ocl_variant variant_of(const job *j) {
     case PERI_OP_EXPERT_SUM:
         return (ocl_variant){"expert_sum", {0}};
     case PERI_OP_LINEAR_EXPERTS:
-        return product_variant("linear_experts", j->t[1]->dtype, false, 0);
+        return product_variant(j, "linear_experts", 1, false, 0);
     default:
         return (ocl_variant){"rows", {0}};
     }
@@ -91,10 +93,11 @@ static uint32_t n_product_of(const job *j) {
 
 static ocl_variant weight_variant(const job *j, uint32_t k, bool is_many) {
     bool is_glu = j->op->code == PERI_OP_GATE_UP_GLU;
-    return product_variant(is_glu          ? "gate_up_glu"
+    return product_variant(j,
+                           is_glu          ? "gate_up_glu"
                            : is_one_qkv(j) ? "linear_qkv"
                                            : "linear",
-                           j->t[k]->dtype, is_many, is_glu ? (int32_t)j->attr.act.act : 0);
+                           k, is_many, is_glu ? (int32_t)j->attr.act.act : 0);
 }
 
 static void resolve(job *j, const int32_t *n) {
@@ -151,6 +154,11 @@ static void put_float(call *c, float v) {
     put(c, &v, sizeof v);
 }
 
+static void put_room(call *c, size_t n_float) {
+    cl_int rc = c->j->d->cl->clSetKernelArg(c->kernel, c->n++, n_float * sizeof(cl_float), NULL);
+    if (c->rc == CL_SUCCESS) c->rc = rc;
+}
+
 static cl_mem memory_of(const job *j, uint32_t k) {
     const peri_tensor *t = j->t[k];
     const peri_buf *b = !t                         ? NULL
@@ -193,13 +201,31 @@ static void put_step(call *c) {
     put(c, &c->j->d->step, sizeof c->j->d->step);
 }
 
-static int32_t launch(const call *c, int32_t x, int32_t y, peri_error *e) {
-    const size_t global[2] = {(size_t)x, (size_t)y}, local[2] = {1, 1};
+/* x by y groups of `lanes` work-items; 0: as many work-items in groups of any size. */
+static int32_t enqueue(const call *c, int32_t x, int32_t y, size_t lanes, peri_error *e) {
+    const size_t local[2] = {lanes, 1}, global[2] = {(size_t)x * (lanes ? lanes : 1), (size_t)y};
     if (c->rc != CL_SUCCESS) return ocl_fail(e, "clSetKernelArg", c->rc);
     if (x == 0 || y == 0) return PERI_OK;
     cl_int rc = c->j->d->cl->clEnqueueNDRangeKernel(c->j->d->queue, c->kernel, 2, NULL, global,
-                                                    local, 0, NULL, NULL);
+                                                    lanes ? local : NULL, 0, NULL, NULL);
     return rc == CL_SUCCESS ? PERI_OK : ocl_fail(e, "clEnqueueNDRangeKernel", rc);
+}
+
+/* A KERNEL of common.clh. */
+static int32_t launch(const call *c, int32_t x, int32_t y, peri_error *e) {
+    return enqueue(c, x, y, c->j->d->shape.kind == OCL_VECTOR ? 1 : 0, e);
+}
+
+/* A GROUP kernel of group.clh.  Its last parameter is room in local memory: a number for each lane,
+ * and `more` of them. */
+static int32_t launch_groups_with(call *c, int32_t x, int32_t y, int32_t more, peri_error *e) {
+    bool is_vector = c->j->d->shape.kind == OCL_VECTOR;
+    put_room(c, is_vector ? 1 : OCL_LANES + (size_t)more);
+    return enqueue(c, x, y, is_vector ? 1 : OCL_LANES, e);
+}
+
+static int32_t launch_groups(call *c, int32_t x, int32_t y, peri_error *e) {
+    return launch_groups_with(c, x, y, 0, e);
 }
 
 static int32_t n_row(const job *j, uint32_t k) {
@@ -235,7 +261,7 @@ static int32_t run_product(const job *j, product o, uint32_t flags, peri_error *
     put_int(&c, n_tok);
     put_int(&c, (j->t[o.bias] ? 1 : 0) | (j->t[o.scale] ? 2 : 0) |
                     (flags & PERI_LINEAR_SCALE_LAST ? 4 : 0));
-    return launch(&c, chunks(m, v.value[1]), chunks(n_tok, v.value[2]), e);
+    return launch_groups(&c, chunks(m, v.value[1]), chunks(n_tok, v.value[2]), e);
 }
 
 /* x, W q k v, b? q k v, s? q k v, y q k v: all of them in one launch. */
@@ -258,7 +284,7 @@ static int32_t run_one_qkv(const job *j, peri_error *e) {
     put(&c, &m, sizeof m);
     put_int(&c, n_tok);
     put_int(&c, flags);
-    return launch(&c, n_item, chunks(n_tok, v.value[2]), e);
+    return launch_groups(&c, n_item, chunks(n_tok, v.value[2]), e);
 }
 
 static int32_t run_qkv(const job *j, peri_error *e) {
@@ -283,11 +309,11 @@ static int32_t run_gate_up(const job *j, peri_error *e) {
     put_int(&c, m);
     put_int(&c, n_tok);
     put_float(&c, j->attr.act.param);
-    return launch(&c, chunks(m, v.value[1]), chunks(n_tok, v.value[2]), e);
+    return launch_groups(&c, chunks(m, v.value[1]), chunks(n_tok, v.value[2]), e);
 }
 
 /* x, W, ids, b?, s?, y */
-static int32_t run_experts(const job *j, call *c, peri_error *e) {
+static int32_t run_experts(const job *j, const ocl_variant *v, call *c, peri_error *e) {
     int32_t m = j->dim[1][2], n_tok = j->dim[5][1], n_used = j->dim[5][2];
     bool has_slots = j->dim[0][1] == n_tok && j->dim[0][2] == n_used;
     put_flat(c, 1);
@@ -301,7 +327,7 @@ static int32_t run_experts(const job *j, call *c, peri_error *e) {
     put_int(c, n_used);
     put_int(c, j->dim[1][1]);
     put_int(c, (j->t[3] ? 1 : 0) | (j->t[4] ? 2 : 0) | (has_slots ? 4 : 0));
-    return launch(c, chunks(m, ROWS), n_tok * n_used, e);
+    return launch_groups(c, chunks(m, v->value[1]), n_tok * n_used, e);
 }
 
 static int32_t run_embed(const job *j, call *c, peri_error *e) {
@@ -340,7 +366,7 @@ static int32_t run_norm(const job *j, call *c, peri_error *e) {
     put_int(c, j->t[1] ? j->dim[1][2] : j->t[2] ? j->dim[2][2] : 1);
     put_float(c, j->attr.norm.eps);
     put_int(c, (j->t[1] ? 1 : 0) | (j->t[2] ? 2 : 0));
-    return launch(c, n_row(j, 0), 1, e);
+    return launch_groups(c, n_row(j, 0), 1, e);
 }
 
 /* a, b, w?, bias?, sum, y */
@@ -354,7 +380,7 @@ static int32_t run_add_norm(const job *j, call *c, peri_error *e) {
     put_int(c, j->dim[0][3]);
     put_float(c, j->attr.norm.eps);
     put_int(c, (j->t[2] ? 1 : 0) | (j->t[3] ? 2 : 0));
-    return launch(c, n_row(j, 0), 1, e);
+    return launch_groups(c, n_row(j, 0), 1, e);
 }
 
 /* ACT, SCALE (one input), GLU, ADD, MUL (two): the operands, the shape, and a number. */
@@ -502,7 +528,8 @@ static int32_t run_attn(const job *j, call *c, peri_error *e) {
     put_int(c, a->window);
     put_int(c, a->chunk);
     put_int(c, (a->flags & PERI_ATTN_NOT_CAUSAL ? 1 : 0) | (j->t[3] ? 2 : 0));
-    return launch(c, j->dim[1][2], j->dim[0][1], e);
+    return launch_groups_with(c, j->dim[j->d->shape.kind == OCL_VECTOR][2], j->dim[0][1],
+                              PART + j->dim[0][3], e);
 }
 
 /* ---- all --------------------------------------------------------------------------------------
@@ -529,7 +556,7 @@ static int32_t run_one(const job *j, peri_error *e) {
     case PERI_OP_ROUTE:
         return run_route(j, &c, e);
     case PERI_OP_LINEAR_EXPERTS:
-        return run_experts(j, &c, e);
+        return run_experts(j, &v, &c, e);
     case PERI_OP_EXPERT_SUM:
         return run_expert_sum(j, &c, e);
     case PERI_OP_ROWS:

@@ -2,7 +2,8 @@
  *
  * ocl.h - the OpenCL backend: what its files share.
  *
- * Read in this order: icd.c (finding the driver), device.c (what it offers), memory.c (buffers),
+ * Read in this order: icd.c (finding the driver), device.c (what it offers), shape.c (which kernels
+ * suit it), memory.c (buffers),
  * program.c and cache.c (kernels, and binaries kept from start to start), check.c (is an op what
  * op.def says), launch.c (binding arguments), plugin.c (the table).  The kernels are in kernels-cl/
  * and lie in the plugin as text. */
@@ -54,10 +55,25 @@ typedef struct ocl_found {
  * there are none. */
 int32_t ocl_find(const ocl_api *cl, const peri_host *h, ocl_found out[OCL_DEVICES], uint32_t *n,
                  peri_error *e);
+/* shape: NULL when none fits the option. */
 void ocl_describe(const ocl_api *cl, const ocl_found *f, uint32_t index, uint32_t n,
-                  peri_dev_info *out);
+                  const char *shape, peri_dev_info *out);
 uint64_t ocl_number(const ocl_api *cl, cl_device_id id, cl_device_info what);
 void ocl_text(const ocl_api *cl, cl_device_id id, cl_device_info what, char *out, size_t room);
+
+/* ---- shape.c ----------------------------------------------------------------------------------
+ */
+
+enum { OCL_VECTOR, OCL_LOCAL, OCL_SUBGROUP, OCL_LANES = 64 };
+typedef struct ocl_shape {
+    int32_t kind, shuffle; /* SHAPE and SHUFFLE of the kernels */
+    const char *std;       /* "CL1.2" */
+} ocl_shape;
+/* The device's shape, by what it is and by the option opencl.shape; INVALID when that names none or
+ * one the device cannot have. */
+int32_t ocl_shape_get(const ocl_api *cl, const peri_host *h, cl_device_id id, ocl_shape *out,
+                      peri_error *e);
+const char *ocl_shape_name(int32_t kind);
 
 /* ---- an open device ---------------------------------------------------------------------------
  */
@@ -75,10 +91,12 @@ struct peri_dev {
     ocl_found found;
     cl_context context;
     cl_command_queue queue;
+    ocl_shape shape;
     uint64_t max_alloc;
     bool is_unified, has_doubles, has_fma;
-    char identity[512]; /* device and driver, as the cache names them */
-    ocl_kernel *kernel; /* those made so far, a list */
+    uint64_t cache_limit; /* bytes of the cache's folder */
+    char identity[512];   /* device and driver, as the cache names them */
+    ocl_kernel *kernel;   /* those made so far, a list */
     uint32_t n_built, n_cached;
     cl_mem step; /* the step's block on the device */
     uint64_t step_room;
@@ -120,6 +138,9 @@ void ocl_kernels_free(peri_dev *d);
 unsigned char *ocl_cache_read(peri_dev *d, const char *key, size_t n_key, size_t *bytes);
 void ocl_cache_write(peri_dev *d, const char *key, size_t n_key, const unsigned char *data,
                      size_t bytes);
+/* Bytes that the folder may hold, by the option opencl.cache_mib; INVALID when that is no number.
+ */
+int32_t ocl_cache_limit(const peri_host *h, uint64_t *bytes, peri_error *e);
 
 /* ---- check.c ----------------------------------------------------------------------------------
  */

@@ -30,7 +30,11 @@ static int32_t device(const peri_host *h, uint32_t index, peri_dev_info *out, pe
     peri_dev_info info;
     int32_t st = find(h, index, &cl, found, &n, e);
     if (st) return st;
-    ocl_describe(cl, &found[index], index, n, &info);
+    /* A wrong opencl.shape is no reason to hide the device: open says what is wrong. */
+    ocl_shape shape;
+    peri_error ignored;
+    bool has_shape = ocl_shape_get(cl, h, found[index].id, &shape, &ignored) == PERI_OK;
+    ocl_describe(cl, &found[index], index, n, has_shape ? ocl_shape_name(shape.kind) : NULL, &info);
     peri_put(out, &info, sizeof info);
     return PERI_OK;
 }
@@ -105,7 +109,9 @@ static int32_t open_device(const peri_host *h, uint32_t index, peri_dev **out, p
     peri_dev *d = h->alloc(sizeof *d, _Alignof(peri_dev), -1);
     if (!d) return peri_plugin_fail(e, PERI_E_NOMEM, "no memory for a device handle");
     *d = (peri_dev){.host = h, .cl = cl, .found = found[index]};
-    st = start(d, e);
+    st = ocl_shape_get(cl, h, d->found.id, &d->shape, e);
+    if (!st) st = ocl_cache_limit(h, &d->cache_limit, e);
+    if (!st) st = start(d, e);
     if (st) {
         close_device(d);
         return st;

@@ -34,12 +34,15 @@ typedef struct file {
 } file;
 
 #define COMMON  TEXT(common_clh)
-#define PRODUCT COMMON, TEXT(dequant_clh), TEXT(product_clh)
+#define GROUP   COMMON, TEXT(group_clh)
+#define PRODUCT GROUP, TEXT(dequant_clh), TEXT(product_clh)
 static const file files[] = {
     {"act", {"ACT"}, {COMMON, TEXT(act_clh), TEXT(act_cl)}},
     {"add", {NULL}, {COMMON, TEXT(add_cl)}},
-    {"add_norm", {"KIND"}, {COMMON, TEXT(norm_clh), TEXT(add_norm_cl)}},
-    {"attn", {"TYPE", "DK", "DV", "GROUP"}, {COMMON, TEXT(attn_cl)}},
+    {"add_norm", {"KIND"}, {GROUP, TEXT(norm_clh), TEXT(add_norm_cl)}},
+    {"attn",
+     {"TYPE", "DK", "DV", "HEADS"},
+     {GROUP, TEXT(attn_clh), TEXT(attn_group_clh), TEXT(attn_cl)}},
     {"embed", {"TYPE"}, {COMMON, TEXT(dequant_clh), TEXT(embed_cl)}},
     {"expert_sum", {NULL}, {COMMON, TEXT(expert_sum_cl)}},
     {"gate_up_glu",
@@ -51,7 +54,7 @@ static const file files[] = {
     {"linear_qkv", {"TYPE", "ROWS", "TOKENS"}, {PRODUCT, TEXT(linear_qkv_cl)}},
     {"linear_experts", {"TYPE", "ROWS"}, {PRODUCT, TEXT(linear_experts_cl)}},
     {"mul", {NULL}, {COMMON, TEXT(mul_cl)}},
-    {"norm", {"KIND"}, {COMMON, TEXT(norm_clh), TEXT(norm_cl)}},
+    {"norm", {"KIND"}, {GROUP, TEXT(norm_clh), TEXT(norm_cl)}},
     {"rope", {"PAIRS"}, {COMMON, TEXT(rope_cl)}},
     {"route", {"EXPERTS"}, {COMMON, TEXT(route_cl)}},
     {"rows", {NULL}, {COMMON, TEXT(rows_cl)}},
@@ -70,7 +73,9 @@ struct ocl_kernel {
 
 static void options_of(const peri_dev *d, const file *f, const ocl_variant *v,
                        char out[OPTIONS_BYTES]) {
-    size_t at = (size_t)snprintf(out, OPTIONS_BYTES, "-cl-std=CL1.2 -DWANT_FMA=%d", d->has_fma);
+    size_t at =
+        (size_t)snprintf(out, OPTIONS_BYTES, "-cl-std=%s -DWANT_FMA=%d -DSHAPE=%d -DSHUFFLE=%d",
+                         d->shape.std, d->has_fma, d->shape.kind, d->shape.shuffle);
     for (int i = 0; i < OCL_VALUES && f->option[i]; i++)
         at += (size_t)snprintf(out + at, OPTIONS_BYTES - at, " -D%s=%d", f->option[i],
                                (int)v->value[i]);

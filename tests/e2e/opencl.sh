@@ -63,11 +63,48 @@ has "$err" "the program is built again"
 run run "$demo" --raw -n 2 --temp 0 "The quick brown" --device opencl
 is "$err" ""
 
+# ---- the folder of programs has a limit, oldest first; 0 keeps nothing; what is no number is refused ----
+cl=$XDG_CACHE_HOME/perigee/opencl
+find "$cl" -name '*.bin' -exec touch -d '2001-01-01' {} +
+head -c 3000000 /dev/zero >"$cl/0123456789abcdef0123456789abcdef.bin"
+touch -d '2000-01-01' "$cl/0123456789abcdef0123456789abcdef.bin"
+echo "not ours" >"$cl/notes.txt"
+rm "$(find "$cl" -name '*.bin' | sort | tail -n 1)"
+n_file=$(find "$cl" -name '*.bin' | wc -l)
+PERIGEE_OPENCL_CACHE_MIB=3 run run "$demo" --raw -n 2 --temp 0 "The quick brown" --device opencl
+[ ! -e "$cl/0123456789abcdef0123456789abcdef.bin" ] || fail "the oldest file is still there"
+[ -e "$cl/notes.txt" ] || fail "a file of others is gone"
+is "$(find "$cl" -name '*.bin' | wc -l)" "$n_file"
+rm -r "$cl"
+run run "$demo" --raw -n 2 --temp 0 "The quick brown" --device opencl --set opencl.cache_mib=0
+[ ! -e "$cl" ] || fail "programs were kept with opencl.cache_mib=0"
+run 1 run "$demo" --raw -n 2 --temp 0 x --device opencl --set opencl.cache_mib=much
+has "$err" 'option opencl.cache_mib: "much", a number from 0 to'
+
+# ---- the kernels' shape: said, chosen by name, refused where it cannot be ----
+run devices
+has "$out" "OpenCL 3.0, vector"
+PERIGEE_OPENCL_SHAPE=local run devices
+has "$out" "OpenCL 3.0, local"
+PERIGEE_OPENCL_SHAPE=local run explain "$demo" --device opencl
+has "$out" "OpenCL 3.0, local"
+PERIGEE_OPENCL_SHAPE=local run run "$demo" --raw -n 24 --temp 0 "The quick brown" --device opencl
+is "$out" "$cpu"
+run 1 run "$demo" --raw -n 2 --temp 0 x --device opencl --set opencl.shape=round
+has "$err" 'option opencl.shape: "round" is unknown; there are vector, local and subgroup'
+if ! clinfo 2>/dev/null | grep -q cl_khr_subgroups; then
+    run 1 run "$demo" --raw -n 2 --temp 0 x --device opencl --set opencl.shape=subgroup
+    has "$err" 'option opencl.shape: no subgroup on device'
+    has "$err" 'it has no sub-groups'
+fi
+
 # ---- logits within what f32 sums in another order may differ by ----
 tokens=1,5,9,17,33,65,129,257,300,301,302
 run logits -m "$demo" --tokens $tokens -o "$tmp/cl.bin" --device opencl
+PERIGEE_OPENCL_SHAPE=local run logits -m "$demo" --tokens $tokens -o "$tmp/local.bin" --device opencl
 PERIGEE_CPU_ISA=reference run logits -m "$demo" --tokens $tokens -o "$tmp/ref.bin" --device cpu
-python3 - "$tmp/cl.bin" "$tmp/ref.bin" <<'PYTHON' || fail "logits of opencl and of the reference differ"
+for shape in cl local; do
+    python3 - "$tmp/$shape.bin" "$tmp/ref.bin" <<'PYTHON' || fail "logits of opencl ($shape) and of the reference differ"
 import array, sys
 a, b = (array.array("f", open(p, "rb").read()) for p in sys.argv[1:3])
 assert len(a) == len(b) > 0, (len(a), len(b))
@@ -77,6 +114,7 @@ for t in range(11):
     error = sum((p - q) ** 2 for p, q in zip(x, y)) / sum(q * q for q in y)
     assert error <= 1e-6, (t, error)
 PYTHON
+done
 
 # ---- explain, and sessions that fork ----
 run explain "$demo" --device opencl --json
@@ -145,6 +183,11 @@ OPENCL_LAYERS=$layer FAIL_BUFFER=20 run run "$demo" --raw -n 24 --temp 0 "The qu
 is "$out" "$cpu"
 has "$err" "device opencl was preferred but cannot run this model"
 has "$err" "using cpu"
+OPENCL_LAYERS=$layer MAX_ALLOC=500000 run run "$demo" --raw -n 24 --temp 0 "The quick brown" --device opencl,cpu
+is "$out" "$cpu"
+has "$err" "the device's largest has 500000"
+OPENCL_LAYERS=$layer MAX_ALLOC=500000 run 1 run "$demo" --raw -n 4 --temp 0 x --device opencl
+has "$err" "the device's largest has 500000"
 OPENCL_LAYERS=$layer FAIL_KERNEL=300 run 1 run "$demo" --raw -n 24 --temp 0 "The quick brown" --device opencl
 has "$err" "device opencl"
 has "$err" "CL_OUT_OF_RESOURCES"

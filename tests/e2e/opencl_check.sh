@@ -14,8 +14,10 @@ export LSAN_OPTIONS=${LSAN_OPTIONS:+$LSAN_OPTIONS:}suppressions=$tmp/leaks:print
 grep -q 'opencl.so *opencl .* usable' "$tmp/out" || { echo "skipped: no OpenCL device (Debian: pocl-opencl-icd)"; exit 77; }
 
 if [ -n "${PERI_LONG:-}" ]; then
-    run plugin-check "$plugin" --timeout 120
-    has "$out" "level 0: 15 of 15 operations"
+    for shape in vector local; do
+        run plugin-check "$plugin" --timeout 120 --set "opencl.shape=$shape"
+        has "$out" "level 0: 15 of 15 operations"
+    done
     finish
 fi
 for op in ADD KV_APPEND ROUTE ROPE; do
@@ -24,6 +26,21 @@ for op in ADD KV_APPEND ROUTE ROPE; do
 done
 run plugin-check "$plugin" --only ops --op EMBED --timeout 60 # every weight type
 has "$out" passed
+# The shapes of graphics cards: their barriers and local memory, on a few types, since every kernel takes a second to build.
+for what in "NORM F32" "LINEAR Q4_K" "GATE_UP_GLU Q8_0" "ATTN F16"; do
+    run plugin-check "$plugin" --only ops --only invariance --op "${what% *}" --type "${what#* }" --timeout 60 --set opencl.shape=local
+    has "$out" passed
+done
+if command -v clang >/dev/null; then
+    for shuffle in 0 1; do
+        for file in "$SOURCE_DIR"/kernels-cl/*.cl; do
+            clang -x cl -cl-std=CL3.0 -target spir64-unknown-unknown -Xclang -finclude-default-header -fsyntax-only -Werror \
+                -DSHAPE=2 -DSHUFFLE=$shuffle -I "$SOURCE_DIR/kernels-cl" "$file" || fail "$file as sub-groups, shuffle $shuffle"
+        done
+    done
+else
+    echo "no clang: the kernels' sub-group shape was not compiled"
+fi
 run plugin-check "$plugin" --only load --only describe --only model --timeout 60 --json
 python3 - "$tmp/out" <<'PYTHON' || fail "plugin-check of opencl"
 import json, sys

@@ -2,8 +2,8 @@
  *
  * opencl_layer.c - a layer of the OpenCL loader (OPENCL_LAYERS) that makes a working driver run out
  * of memory: FAIL_BUFFER=N refuses the N-th buffer and all later ones, FAIL_KERNEL=N the N-th
- * launch of a kernel and all later ones; and one whose compiler fails: FAIL_BUILD=TEXT refuses
- * programs that hold TEXT in their options.
+ * launch of a kernel and all later ones; one whose compiler fails: FAIL_BUILD=TEXT refuses programs
+ * that hold TEXT in their options; and one whose largest buffer has MAX_ALLOC bytes.
  *
  * Budget: parameters - the signature of a launch is OpenCL's. */
 #define CL_TARGET_OPENCL_VERSION 120
@@ -40,6 +40,14 @@ static cl_int build(cl_program p, cl_uint n, const cl_device_id *device, const c
     return real->clBuildProgram(p, n, device, options, done, user);
 }
 
+static cl_int device_info(cl_device_id d, cl_device_info what, size_t room, void *out, size_t *n) {
+    const char *text = getenv("MAX_ALLOC");
+    cl_int rc = real->clGetDeviceInfo(d, what, room, out, n);
+    if (text && what == CL_DEVICE_MAX_MEM_ALLOC_SIZE && rc == CL_SUCCESS && out)
+        *(cl_ulong *)out = strtoull(text, NULL, 10);
+    return rc;
+}
+
 __attribute__((visibility("default"))) cl_int clGetLayerInfo(cl_layer_info what, size_t room,
                                                              void *out, size_t *n) {
     if (what != CL_LAYER_API_VERSION) return CL_INVALID_VALUE;
@@ -58,6 +66,7 @@ clInitLayer(cl_uint n, const cl_icd_dispatch *target, cl_uint *n_out, const cl_i
     mine.clCreateBuffer = create_buffer;
     mine.clEnqueueNDRangeKernel = enqueue;
     mine.clBuildProgram = build;
+    mine.clGetDeviceInfo = device_info;
     *n_out = sizeof mine / sizeof mine.clGetPlatformIDs;
     *out = &mine;
     return CL_SUCCESS;
