@@ -178,6 +178,13 @@ static bool can_decode(uint32_t dtype) {
     case CU_NVFP4:
     case CU_Q1_0:
     case CU_Q2_0:
+    case CU_IQ1_S:
+    case CU_IQ1_M:
+    case CU_IQ2_XXS:
+    case CU_IQ2_XS:
+    case CU_IQ2_S:
+    case CU_IQ3_XXS:
+    case CU_IQ3_S:
     case CU_F64:
         return true;
     }
