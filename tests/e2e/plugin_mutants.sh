@@ -27,7 +27,7 @@ assert about.get(bug, "") in found[0]["finding"], found[0]
 if bug not in ("crash_in_list", "unstable_list", "unclosed", "prints", "hang", "unknown_yes"):
     assert found[0]["op"] == op and found[0]["shape"], found[0]
 values = ("dropped_product", "wrong_row", "wrong_scale", "past_padding", "wrong_tie", "wrong_rounding", "wrong_angle",
-          "batch_order", "unordered_sum", "ignored_table")
+          "batch_order", "unordered_sum", "ignored_table", "topk_tie", "topk_dropped", "topk_nan")
 if bug in values:
     assert found[0]["row"] >= 0 and found[0]["found"] != found[0]["expected"], found[0]
 PYTHON
@@ -57,6 +57,9 @@ wide_row ops LINEAR
 hot_softplus ops ACT
 hot_softmax ops,supports ATTN
 padding_slot ops,invariance KV_APPEND
+topk_tie ops TOPK
+topk_dropped ops,invariance TOPK
+topk_nan ops TOPK
 forgotten_keys ops ATTN
 no_eps ops NORM
 no_cap ops ATTN
@@ -77,6 +80,6 @@ hang supports LINEAR
 crash_in_list describe SCALE
 unstable_list describe SCALE
 BUGS
-is "$n_bug" 42
+is "$n_bug" 45
 run plugin-check "$mutant" --set "mutant.base=$base" --op LINEAR
 finish
