@@ -94,8 +94,7 @@ static json_t *notes_json(peri_doc *d, const peri_engine *e, const peri_plan *p,
 }
 
 static json_t *buckets_json(peri_doc *d, const peri_engine *e) {
-    static const char *const name[] = {"decode", "prefill", "all rows",
-                                       "decode, likeliest only"};
+    static const char *const name[] = {"decode", "prefill", "all rows", "decode, likeliest only"};
     json_t *buckets = json_array();
     for (int kind = 0; kind < PERI_N_PLAN; kind++) {
         const peri_plan *p = e->plan[kind];

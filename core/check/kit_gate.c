@@ -180,8 +180,7 @@ bool kit_gate_check(const kit_case *c, const kit_result *r, uint32_t k) {
     if (x->kind == 'p')
         return code != PERI_OP_KV_APPEND ||
                is_equal(c, r, k, x->dim[0] * x->dim[1] * x->dim[2] * x->dim[3]);
-    if (x->kind == 'n' || code == PERI_OP_ROWS || code == PERI_OP_TOPK)
-        return is_equal(c, r, k, n);
+    if (x->kind == 'n' || code == PERI_OP_ROWS || code == PERI_OP_TOPK) return is_equal(c, r, k, n);
     if (code == PERI_OP_ADD || code == PERI_OP_MUL || code == PERI_OP_SCALE ||
         (code == PERI_OP_ADD_NORM && k == c->n_in))
         return is_within_ulps(c, r, k, n);

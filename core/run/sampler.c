@@ -466,8 +466,7 @@ static peri_status pick(smp_pick *k, int32_t *id, peri_error *err) {
 }
 
 static smp_pick begin(peri_sampler *s, const int32_t *tok, int32_t n_tok, peri_error *err) {
-    return (smp_pick){
-        .s = s, .x = s->x, .tok = tok, .n_tok = n_tok, .c = s->x->c, .err = err};
+    return (smp_pick){.s = s, .x = s->x, .tok = tok, .n_tok = n_tok, .c = s->x->c, .err = err};
 }
 
 peri_status peri_sampler_pick(peri_sampler *s, const float *logits, const int32_t *tok,

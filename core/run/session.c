@@ -171,9 +171,8 @@ peri_status peri_session_sample(peri_session *s, int32_t *tok, peri_error *err) 
     *tok = -1;
     peri_status st = peri_session_predict(s, err);
     if (!st)
-        st = s->has_logits
-                 ? peri_sampler_pick(s->sampler, s->logits, s->tok, s->n_tok, tok, err)
-                 : peri_sampler_pick_top(s->sampler, &s->top, s->tok, s->n_tok, tok, err);
+        st = s->has_logits ? peri_sampler_pick(s->sampler, s->logits, s->tok, s->n_tok, tok, err)
+                           : peri_sampler_pick_top(s->sampler, &s->top, s->tok, s->n_tok, tok, err);
     if (!st) s->stats.n_generated++;
     return st;
 }

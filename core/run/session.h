@@ -48,7 +48,7 @@ struct peri_session {
     int32_t n_swapped;
     float *logits; /* f32 [n_vocab] of the last token */
     bool has_logits;
-    peri_top top; /* or no more than the likeliest tokens of that row */
+    peri_top top;    /* or no more than the likeliest tokens of that row */
     bool in_step;    /* guards against a session named twice in one step */
     peri_mark *mark; /* list */
     struct {

@@ -8,7 +8,8 @@
  * are invariant (op.def, Numerics).  Sessions move only after everything has succeeded: until then
  * their n_tok is untouched and the tokens computed so far are forgotten.
  *
- * Rows come back as lists of their likeliest tokens where that is enough for all of a step (top.h). */
+ * Rows come back as lists of their likeliest tokens where that is enough for all of a step (top.h).
+ */
 #include <string.h>
 
 #include "base/alloc.h"
@@ -193,14 +194,13 @@ static peri_status take_list(const peri_engine *e, const int32_t *list, peri_top
 static peri_status give_lists(batch *b, const peri_plan *plan, peri_error *err) {
     peri_engine *e = b->e;
     size_t width = 2 * (size_t)e->n_top;
-    peri_status st = read_rows(e, &e->seat[peri_plan_last(plan)],
-                               peri_tensor_at(plan->program, e->top), e->lists,
-                               (uint64_t)b->n_row * width * sizeof *e->lists, err);
+    peri_status st =
+        read_rows(e, &e->seat[peri_plan_last(plan)], peri_tensor_at(plan->program, e->top),
+                  e->lists, (uint64_t)b->n_row * width * sizeof *e->lists, err);
     for (int32_t i = 0; i < b->n_seq && !st; i++) {
         const peri_step_part *p = &b->part[i];
         const peri_step_feed *f = &b->feed[p->feed];
-        if (p->n_row)
-            st = take_list(e, e->lists + (size_t)p->first_row * width, &f->s->top, err);
+        if (p->n_row) st = take_list(e, e->lists + (size_t)p->first_row * width, &f->s->top, err);
     }
     if (!st) e->n_row_top += (uint64_t)b->n_row;
     return st;

@@ -101,10 +101,10 @@ struct peri_dev {
     CUcontext context;
     CUstream stream;
     cu_modules modules;
-    cu_step step;    /* of ops that run one at a time */
+    cu_step step;     /* of ops that run one at a time */
     CUdeviceptr topk; /* [CU_TOPK_ROOM] lists of TOPK; never moves, as graphs know where it is */
-    uint64_t n_wait; /* waits for the stream so far, and one */
-    bool has_graphs; /* compiled ops become graphs */
+    uint64_t n_wait;  /* waits for the stream so far, and one */
+    bool has_graphs;  /* compiled ops become graphs */
 };
 
 /* ---- memory.c ---------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * test_top.c - lists of the likeliest tokens instead of rows (core/run/top.h): which chains they are
- * enough for, and that every choice is the one from the row, on a device with memory of its own
+ * test_top.c - lists of the likeliest tokens instead of rows (core/run/top.h): which chains they
+ * are enough for, and that every choice is the one from the row, on a device with memory of its own
  * that computes by the CPU plugin (tests/plugin/twin.c), and on OpenCL where there is some. */
 #include "harness.h"
 
