@@ -487,9 +487,7 @@ const peri_command peri_cmd_bench = {
         "unit_gmacs, pp_unit_fraction, load_ms, first_token_ms, rows, rss_mib and cached_tokens. "
         "rows counts the rows of logits that came back as their likeliest tokens (where a device "
         "has memory of its own) and whole, and the bytes read from devices for them, warm-up "
-        "included.
-
-"
+        "included.\n\n"
         "What the machine could do at best is measured after the repetitions, in the same "
         "threads: read_gbps, 1e9 bytes read per second; unit_gmacs, 1e9 8-bit "
         "multiplications per second of `unit`, the instruction that the integer kernels of "
