@@ -94,7 +94,7 @@ static json_t *notes_json(peri_doc *d, const peri_engine *e, const peri_plan *p,
 }
 
 static json_t *buckets_json(peri_doc *d, const peri_engine *e) {
-    static const char *const name[] = {"decode", "prefill", "all rows"};
+    static const char *const name[] = {"decode", "prefill", "all rows", "decode, likeliest only"};
     json_t *buckets = json_array();
     for (int kind = 0; kind < PERI_N_PLAN; kind++) {
         const peri_plan *p = e->plan[kind];
@@ -220,6 +220,20 @@ static json_t *crossings_json(peri_doc *d, const peri_engine *e) {
     return c;
 }
 
+/* What comes back of a row of logits in decode: the likeliest tokens, or all. */
+static json_t *rows_json(peri_doc *d, const peri_engine *e) {
+    json_t *r = json_object();
+    bool has_lists = e->plan[PERI_PLAN_TOP] != NULL;
+    int64_t list = has_lists ? 8 * (int64_t)e->n_top : 0;
+    peri_doc_put(d, r, "likeliest", json_integer(has_lists ? e->n_top : 0));
+    peri_doc_put(d, r, "likeliest_bytes", json_integer(list));
+    peri_doc_put(d, r, "whole_bytes", json_integer(4 * (json_int_t)e->a->n_vocab));
+    peri_doc_put(d, r, "why",
+                 peri_doc_cstr(has_lists ? "for chains that begin with top_k, or take the likeliest"
+                                         : e->no_top));
+    return r;
+}
+
 peri_status peri_model_explain(const peri_model *m, char **json, peri_error *err) {
     const peri_engine *e = m->engine;
     *json = NULL;
@@ -235,6 +249,7 @@ peri_status peri_model_explain(const peri_model *m, char **json, peri_error *err
     peri_doc_put(&d, d.root, "placement", placement_json(&d, e));
     peri_doc_put(&d, d.root, "rules", rules_json(&d, e));
     peri_doc_put(&d, d.root, "buckets", buckets_json(&d, e));
+    peri_doc_put(&d, d.root, "rows", rows_json(&d, e));
     peri_doc_put(&d, d.root, "crossings", crossings_json(&d, e));
     peri_doc_put(&d, d.root, "memory", memory_json(&d, e));
     peri_doc_put(&d, d.root, "context", json_integer(e->o.n_ctx));

@@ -190,6 +190,9 @@ void peri_session_get_stats(const peri_session *s, peri_session_stats *out) {
                                .prompt_ns = r.prompt_ns,
                                .generate_ns = r.generate_ns,
                                .n_computed = r.n_computed,
-                               .n_kv_copied_bytes = r.n_kv_copied_bytes};
+                               .n_kv_copied_bytes = r.n_kv_copied_bytes,
+                               .n_row_top = r.n_row_top,
+                               .n_row_whole = r.n_row_whole,
+                               .n_row_bytes = r.n_row_bytes};
     memcpy(out, &mine, out->size < sizeof mine ? out->size : sizeof mine);
 }

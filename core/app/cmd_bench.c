@@ -235,6 +235,15 @@ static uint64_t cached_tokens(const bench *w) {
     return n;
 }
 
+/* What came back of the rows of logits, warm-up included. */
+static void json_rows(const bench *w) {
+    peri_session_stats st = {.size = sizeof st};
+    peri_session_get_stats(w->session[0], &st);
+    printf("\"rows\": {\"likeliest\": %llu, \"whole\": %llu, \"bytes_read\": %llu}, ",
+           (unsigned long long)st.n_row_top, (unsigned long long)st.n_row_whole,
+           (unsigned long long)st.n_row_bytes);
+}
+
 /* ---- fractions of what the machine could do -----------------------------------------------------
  */
 
@@ -327,6 +336,7 @@ static void report_json(const bench *w, const peri_target *t, const ceilings *c)
     json_prediction("predicted_pp_tps", o->p ? c->pp_tps : 0);
     json_prediction("predicted_tg_tps", o->n ? c->tg_tps : 0);
     json_ceilings(w, c);
+    json_rows(w);
     printf("\"rss_mib\": %.1f, \"cached_tokens\": %llu}\n", c->rss_mib,
            (unsigned long long)cached_tokens(w));
 }
@@ -474,8 +484,10 @@ const peri_command peri_cmd_bench = {
         "The JSON document has the members model, device, isa, threads, n_prompt, n_generate, "
         "batch, depth, seed, "
         "pp_tps, tg_tps, predicted_pp_tps, predicted_tg_tps, read_gbps, tg_read_fraction, unit, "
-        "unit_gmacs, "
-        "pp_unit_fraction, load_ms, first_token_ms, rss_mib and cached_tokens.\n\n"
+        "unit_gmacs, pp_unit_fraction, load_ms, first_token_ms, rows, rss_mib and cached_tokens. "
+        "rows counts the rows of logits that came back as their likeliest tokens (where a device "
+        "has memory of its own) and whole, and the bytes read from devices for them, warm-up "
+        "included.\n\n"
         "What the machine could do at best is measured after the repetitions, in the same "
         "threads: read_gbps, 1e9 bytes read per second; unit_gmacs, 1e9 8-bit "
         "multiplications per second of `unit`, the instruction that the integer kernels of "

@@ -109,6 +109,26 @@ static double number(uint64_t seed, uint64_t i) {
     return (double)kit_random(seed, i) * (kit_pick(seed + 1, i, 50) ? 1 : 8);
 }
 
+/* Rows of five kinds: no two alike, equal ones in plenty, with NaN and infinities, hardly a number
+ * among NaN, and zeros of both signs. */
+static double logit(uint64_t seed, uint64_t at, uint64_t row) {
+    static const double odd[] = {(double)NAN, -INFINITY, INFINITY};
+    uint32_t what = kit_pick(seed + 2, at, 40);
+    double equal = kit_pick(seed, at, 24) * 0.25 - 3;
+    switch (row % 5) {
+    case 0:
+        return number(seed, at);
+    case 1:
+        return equal;
+    case 2:
+        return what < 3 ? odd[what] : equal;
+    case 3:
+        return what ? odd[what % 2] : equal;
+    default:
+        return what % 3 ? -equal * equal : what % 2 ? -0.0 : 0;
+    }
+}
+
 static void fill_activation(builder *b, kit_operand *x, uint64_t seed) {
     int64_t n = size_of(b->c, x), per_tok = n / b->c->step.n[PERI_SYM_T];
     bool is_route = b->c->shape->code == PERI_OP_ROUTE;
@@ -116,6 +136,8 @@ static void fill_activation(builder *b, kit_operand *x, uint64_t seed) {
         int64_t at = b->want->first * per_tok + i;
         x->v[i] = number(seed, (uint64_t)at) * (b->extent['X'] ? (double)b->extent['X'] : 1);
         /* Ties are wanted, and nothing that only rounding tells apart. */
+        if (b->c->shape->code == PERI_OP_TOPK)
+            x->v[i] = logit(seed, (uint64_t)at, (uint64_t)(at / x->dim[3]));
         if (is_route) x->v[i] = kit_pick(seed, (uint64_t)at, 24) * 0.25 - 3;
         if (x->kind != 'i') continue;
         int64_t choice = at % x->dim[3]; /* different experts per token */

@@ -303,6 +303,29 @@ static void route_row(const kit_op *o, int64_t t) {
         w[k] = (a->renorm ? w[k] / fmax(sum, 0x1p-14) : w[k]) * (double)a->weight_scale;
 }
 
+enum { VOCAB_MAX = 20480 }; /* more than any row of TOPK */
+
+static void topk_row(const double *x, int64_t n, int64_t n_top, double *id, double *y) {
+    bool is_in[VOCAB_MAX] = {false};
+    for (int64_t k = 0; k < n_top; k++) {
+        int64_t best = -1;
+        for (int64_t i = 0; i < n; i++) {
+            double v = isnan(x[i]) ? -INFINITY : x[i];
+            if (is_in[i] || (best >= 0 && v <= y[k])) continue;
+            best = i;
+            y[k] = v;
+        }
+        is_in[best] = true;
+        id[k] = (double)best;
+    }
+}
+
+static void topk(const kit_op *o) {
+    int64_t n = o->dim[0][3], n_top = o->dim[1][3];
+    for (int64_t r = 0; r < rows(o, 0); r++)
+        topk_row(o->v[0] + r * n, n, n_top, o->v[1] + r * n_top, o->v[2] + r * n_top);
+}
+
 static void route(const kit_op *o) {
     for (int64_t t = 0; t < rows(o, 0); t++)
         route_row(o, t);
@@ -364,6 +387,9 @@ bool kit_ref_run(const kit_op *o) {
         return true;
     case PERI_OP_ROUTE:
         route(o);
+        return true;
+    case PERI_OP_TOPK:
+        topk(o);
         return true;
     }
     return run_element(o);

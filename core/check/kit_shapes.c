@@ -141,6 +141,11 @@ static const kit_shape shapes[] = {
     {PERI_OP_LINEAR_QKV, QKV, "n96 x21 y9", NO_ATTR, 9, 0, false},
     {PERI_OP_GATE_UP_GLU, "a11tn w11mn w11mn o11tm", "n96 m23",
      ATTR(peri_act_attr, .act = PERI_ACT_SILU), 9, 0, false},
+    {PERI_OP_TOPK, "a11tv n11tk o11tk", "v1003 k40", NO_ATTR, 9, 0, false},
+    {PERI_OP_TOPK, "a11tv n11tk o11tk", "v517 k256", NO_ATTR, 9, 0, false},
+    {PERI_OP_TOPK, "a11tv n11tk o11tk", "v20011 k100", NO_ATTR, 5, 0, false},
+    {PERI_OP_TOPK, "a11tv n11tk o11tk", "v7 k7", NO_ATTR, 9, 0, false},
+    {PERI_OP_TOPK, "a11tv n11tk o11tk", "v331 k1", NO_ATTR, 9, 0, false},
 };
 
 const kit_shape *kit_shape_at(size_t i) {

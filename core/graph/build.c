@@ -197,6 +197,15 @@ peri_status peri_build(const peri_arch *a, peri_weights *w, const peri_kv_layout
     return b.status;
 }
 
+uint32_t peri_build_top(peri_graph *g, uint32_t logits, int32_t n) {
+    const int64_t both[] = {-PERI_SYM_R, 2 * (int64_t)n}, one[] = {-PERI_SYM_R, n};
+    uint32_t list = peri_graph_act(g, PERI_DT_I32, both, 2);
+    uint32_t id = peri_graph_view(g, list, one, 2, 0), y = peri_graph_view(g, list, one, 2, n);
+    if (!g->failed) g->tensor[y].t.dtype = PERI_DT_F32;
+    peri_graph_add(g, PERI_OP_TOPK, (const uint32_t[]){logits, id, y}, 1, 2, NULL, 0);
+    return list;
+}
+
 /* ---- KV layout ----------------------------------------------------------------------------------
  */
 

@@ -29,5 +29,8 @@ void peri_kv_layout_fini(peri_kv_layout *kv);
  * sessions are made for (it picks long or short factors). */
 peri_status peri_build(const peri_arch *a, peri_weights *w, const peri_kv_layout *kv, int32_t n_ctx,
                        peri_graph *g, uint32_t *logits, peri_error *err);
+/* TOPK behind the whole model: returns a tensor i32 [R][2][n] of the n likeliest tokens of each
+ * row, ids and then the bits of their logits, so that one read gives both. */
+uint32_t peri_build_top(peri_graph *g, uint32_t logits, int32_t n);
 
 #endif

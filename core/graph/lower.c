@@ -72,6 +72,12 @@ static void lower_gate_up(peri_graph *g, uint32_t i) {
     splice(g, i, p, 3);
 }
 
+/* Whoever wants the likeliest takes them from the row. */
+static void lower_topk(peri_graph *g, uint32_t i) {
+    g->n_op--;
+    memmove(&g->op[i], &g->op[i + 1], (g->n_op - i) * sizeof *g->op);
+}
+
 bool peri_graph_lower(peri_graph *g, uint32_t i) {
     switch (g->op[i].code) {
     case PERI_OP_ADD_NORM:
@@ -82,6 +88,9 @@ bool peri_graph_lower(peri_graph *g, uint32_t i) {
         return true;
     case PERI_OP_GATE_UP_GLU:
         lower_gate_up(g, i);
+        return true;
+    case PERI_OP_TOPK:
+        lower_topk(g, i);
         return true;
     default:
         return false;

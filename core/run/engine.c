@@ -5,8 +5,9 @@
  * Which devices is engine_place.c's business, which part of the model on which engine_split.c's.
  *
  * Buckets.  Three plans cover every step: decode (a few tokens), prefill (up to n_batch tokens, a
- * row per session), and all rows (logits of every token, made only when somebody asks).  They share
- * one arena per device, sized for the largest made so far. */
+ * row per session), and all rows (logits of every token, made only when somebody asks).  Where the
+ * logits of decode lie in a device's own memory there is a fourth, which gives lists of likeliest
+ * tokens (top.h).  They share one arena per device, sized for the largest made so far. */
 #include "run/engine.h"
 
 #include <stdio.h>
@@ -42,8 +43,8 @@ static int32_t min_i32(int32_t a, int32_t b) {
 }
 
 peri_bucket peri_engine_bucket(const peri_engine *e, int kind) {
-    int32_t n_tok =
-        kind == PERI_PLAN_DECODE ? min_i32(PERI_DECODE_TOKENS, e->o.n_batch) : e->o.n_batch;
+    bool is_decode = kind == PERI_PLAN_DECODE || kind == PERI_PLAN_TOP;
+    int32_t n_tok = is_decode ? min_i32(PERI_DECODE_TOKENS, e->o.n_batch) : e->o.n_batch;
     int32_t n_seq = min_i32(n_tok, e->o.n_session);
     peri_bucket b = {.size = sizeof b};
     for (int i = 1; i <= PERI_SYM_B; i++)
@@ -153,6 +154,7 @@ static peri_status new_plan(peri_engine *e, int kind, peri_plan **out, bool *is_
     *out = NULL;
     peri_graph_init(&g);
     peri_status st = peri_build(e->a, e->weights, &e->kv, e->o.n_ctx, &g, &logits, err);
+    if (!st && kind == PERI_PLAN_TOP) e->top = peri_build_top(&g, logits, e->n_top);
     if (!st) st = peri_plan_place(&at, &g, logits, &b, out, is_stale, err);
     peri_graph_fini(&g);
     return st;
@@ -196,6 +198,39 @@ static peri_status make_plans(peri_engine *e, peri_error *err) {
         }
     }
     return st ? st : peri_weights_finish(e->weights, err);
+}
+
+/* Do the lists come from where the logits are? */
+static bool has_lists(peri_engine *e, const peri_plan *p) {
+    uint32_t n = p->program->n_ops;
+    if (peri_op_at(p->program, n - 1)->code == PERI_OP_TOPK) {
+        if (p->device[n - 1] == p->device[n - 2]) return true;
+        snprintf(e->no_top, sizeof e->no_top, "the device of the logits declines TOPK");
+    }
+    for (uint32_t i = 0; i < p->n_note; i++)
+        if (p->note[i].code == PERI_OP_TOPK && p->note[i].to == p->note[i].device)
+            memcpy(e->no_top, p->note[i].why, sizeof e->no_top);
+    return false;
+}
+
+/* Whole rows are read where a device declines: that is no failure, whatever --strict says. */
+static peri_status make_top_plan(peri_engine *e, peri_error *err) {
+    const peri_backend *head = e->backend[peri_plan_last(e->plan[PERI_PLAN_DECODE])];
+    peri_plan **p = &e->plan[PERI_PLAN_TOP];
+    bool is_stale = false;
+    *e->no_top = 0;
+    if (head->info.flags & PERI_DEV_HOST_MEM) {
+        snprintf(e->no_top, sizeof e->no_top, "rows are in host memory, where samplers read them");
+        return PERI_OK;
+    }
+    e->n_top = min_i32(PERI_TOP_TOKENS, e->a->n_vocab);
+    e->lists = peri_alloc_array((size_t)(2 * e->n_top), PERI_DECODE_TOKENS * sizeof *e->lists);
+    if (!e->lists) return peri_fail(err, PERI_E_NOMEM, "out of memory for lists of tokens");
+    peri_status st = new_plan(e, PERI_PLAN_TOP, p, &is_stale, err);
+    if (st || (has_lists(e, *p) && !is_stale)) return st;
+    peri_plan_free(*p);
+    *p = NULL;
+    return PERI_OK;
 }
 
 /* Their activations and weights. */
@@ -317,6 +352,7 @@ peri_status peri_engine_settle(peri_engine *e, peri_registry *r, const size_t *d
     if (!st) st = peri_weights_new(e->g, e->a, &e->weights, err);
     if (!st) st = peri_engine_split(e, limit, err);
     if (!st) st = make_plans(e, err);
+    if (!st) st = make_top_plan(e, err);
     if (!st) st = check_strict(e, err);
     if (!st) st = make_tables(e, err);
     if (!st) st = fit_plans(e, err);
@@ -342,7 +378,9 @@ static void drop_memory(peri_engine *e) {
     peri_free(e->pool);
     peri_free(e->rows);
     peri_free(e->staging);
+    peri_free(e->lists);
     e->pool = NULL;
+    e->lists = NULL;
     e->rows = NULL;
     e->staging = NULL;
     e->n_weight = 0;

@@ -17,7 +17,8 @@
 #include "run/prefix.h"
 #include "run/sampler.h"
 
-enum { PERI_PLAN_DECODE, PERI_PLAN_PREFILL, PERI_PLAN_ALL_ROWS, PERI_N_PLAN };
+/* PERI_PLAN_TOP: as DECODE, with the likeliest tokens of each row beside it; see top.h. */
+enum { PERI_PLAN_DECODE, PERI_PLAN_PREFILL, PERI_PLAN_ALL_ROWS, PERI_PLAN_TOP, PERI_N_PLAN };
 enum { PERI_DECODE_TOKENS = 16, PERI_BLOCK_TOKENS = 64 };
 
 typedef struct peri_engine_options {
@@ -61,7 +62,11 @@ typedef struct peri_engine {
     peri_weights *weights;
     peri_kv_layout kv;
     peri_prefix blocks;
-    peri_plan *plan[PERI_N_PLAN]; /* made at first use */
+    peri_plan *plan[PERI_N_PLAN]; /* made at first use; TOP with the first, or never */
+    uint32_t top;                 /* tensor of the lists in the plan TOP */
+    int32_t n_top;                /* tokens of a list */
+    int32_t *lists;               /* [DECODE_TOKENS][2][n_top] as read from the device */
+    char no_top[88];              /* why there is no plan TOP */
     peri_memory *pool;            /* [n_layer] */
     uint32_t n_weight;
     void *staging; /* for copies between two devices' own memories */
@@ -80,6 +85,8 @@ typedef struct peri_engine {
     int32_t n_session; /* sessions alive */
     bool is_served;    /* a service drives it; sessions are the service's */
     uint64_t n_kv_copied_bytes, n_preempted, n_swapped_bytes;
+    uint64_t n_row_top, n_row_whole; /* rows given as lists; rows given whole */
+    uint64_t n_row_bytes;            /* read of both from devices with memory of their own */
 } peri_engine;
 
 /* Choose devices (giving up one that fails while others are left), decide which runs what, make the
@@ -134,6 +141,8 @@ typedef struct peri_step_feed {
     size_t n_tok;
     float *logits; /* [n_tok][n_vocab] when all_logits, else [n_vocab], or NULL */
     bool all_logits;
+    bool want_row; /* the session gets its last row whole, even where its sampler needs no more than
+                      a list */
     bool is_again; /* n_tok is 1: the session's last token, computed once more for its logits.  Its
                       keys and values are written over by the same bits, so nothing is copied */
 } peri_step_feed;

@@ -104,6 +104,7 @@ typedef struct peri_run_stats {
     uint64_t n_evicted;                             /* cached blocks given up for room */
     uint64_t n_preempted, n_swapped_bytes; /* sessions moved to host memory; bytes both ways */
     uint64_t n_step;
+    uint64_t n_row_top, n_row_whole, n_row_bytes; /* see engine.h */
 } peri_run_stats;
 
 /* Everything a pointer leads to is borrowed for the call.  Fields not named for a kind are 0. */

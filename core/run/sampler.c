@@ -91,19 +91,20 @@ static const struct {
     bool (*is_on)(const peri_sampling *p);
     void (*run)(smp_pick *k); /* NULL: selects, so it is in sampler_select.c */
     bool keeps_best;          /* the likeliest candidate stays the likeliest */
+    bool is_of_list;          /* looks at nothing but the list it is given */
 } link_table[PERI_N_LINK] = {
-    [PERI_LINK_PENALTIES] = {has_penalties, smp_penalties, false},
-    [PERI_LINK_DRY] = {has_dry, smp_dry, false},
-    [PERI_LINK_TOP_N_SIGMA] = {has_sigma, smp_top_n_sigma, true},
-    [PERI_LINK_TOP_K] = {has_top_k, smp_top_k, true},
-    [PERI_LINK_TYPICAL] = {has_typical, smp_typical, false},
-    [PERI_LINK_TOP_P] = {has_top_p, smp_top_p, true},
-    [PERI_LINK_MIN_P] = {has_min_p, smp_min_p, true},
-    [PERI_LINK_XTC] = {has_xtc, smp_xtc, false},
-    [PERI_LINK_TEMPERATURE] = {has_temperature, smp_temperature, true},
-    [PERI_LINK_INFILL] = {is_always, smp_infill, false},
-    [PERI_LINK_ADAPTIVE_P] = {is_always, NULL, false},
-    [PERI_LINK_GRAMMAR] = {has_grammar, smp_grammar_link, false},
+    [PERI_LINK_PENALTIES] = {has_penalties, smp_penalties, false, false},
+    [PERI_LINK_DRY] = {has_dry, smp_dry, false, false},
+    [PERI_LINK_TOP_N_SIGMA] = {has_sigma, smp_top_n_sigma, true, true},
+    [PERI_LINK_TOP_K] = {has_top_k, smp_top_k, true, true},
+    [PERI_LINK_TYPICAL] = {has_typical, smp_typical, false, true},
+    [PERI_LINK_TOP_P] = {has_top_p, smp_top_p, true, true},
+    [PERI_LINK_MIN_P] = {has_min_p, smp_min_p, true, true},
+    [PERI_LINK_XTC] = {has_xtc, smp_xtc, false, true},
+    [PERI_LINK_TEMPERATURE] = {has_temperature, smp_temperature, true, true},
+    [PERI_LINK_INFILL] = {is_always, smp_infill, false, false},
+    [PERI_LINK_ADAPTIVE_P] = {is_always, NULL, false, true},
+    [PERI_LINK_GRAMMAR] = {has_grammar, smp_grammar_link, false, false},
 };
 
 /* The links to run.  At temperature 0 the likeliest is taken where the temperature stands; of the
@@ -137,6 +138,18 @@ static void plan_steps(smp_shared *h) {
     while (h->is_greedy && h->n_step && h->step[h->n_step - 1] < PERI_N_LINK &&
            link_table[h->step[h->n_step - 1]].keeps_best)
         h->n_step--;
+}
+
+/* How many of the likeliest tokens decide: one where the likeliest is taken, top_k where it is the
+ * first step and the others stay with its list; a policy may look at anything. */
+static int32_t count_top(const smp_shared *h) {
+    const peri_sampling *p = h->p;
+    if (p->n_bias || p->ignore_eos || p->n_policy || p->mirostat) return 0;
+    if (h->n_step == 0) return h->is_greedy ? 1 : 0;
+    if (h->step[0] != PERI_LINK_TOP_K) return 0;
+    for (int i = 1; i < h->n_step; i++)
+        if (!link_table[h->step[i]].is_of_list) return 0;
+    return p->top_k < h->v.n_vocab ? p->top_k : h->v.n_vocab;
 }
 
 static bool has_step(const smp_shared *h, peri_link link) {
@@ -191,6 +204,7 @@ static peri_status share(const peri_sampling *p, const peri_sampler_vocab *v, sm
     atomic_init(&h->refs, 1);
     h->v = *v;
     plan_steps(h);
+    h->top = count_top(h);
     bool wants_table = has_step(h, PERI_LINK_INFILL) || p->heal;
     peri_status st = PERI_OK;
     if (has_step(h, PERI_LINK_INFILL) && !v->tokenizer)
@@ -410,51 +424,76 @@ static void choose(smp_pick *k, int32_t *id) {
     leave(k, 0, id);
 }
 
-peri_status peri_sampler_pick(peri_sampler *s, const float *logits, const int32_t *tok,
-                              int32_t n_tok, int32_t *id, peri_error *err) {
-    smp_pick k = {.s = s,
-                  .x = s->x,
-                  .tok = tok,
-                  .n_tok = n_tok,
-                  .logits = logits,
-                  .c = s->x->c,
-                  .n = (size_t)s->x->n_vocab,
-                  .is_dense = true,
-                  .err = err};
+/* From the candidates in k. */
+static peri_status pick(smp_pick *k, int32_t *id, peri_error *err) {
+    peri_sampler *s = k->s;
+    const int32_t *tok = k->tok;
+    int32_t n_tok = k->n_tok;
     *id = -1;
     s->x->owner = NULL;
     if (n_tok < 0 || (s->record && n_tok > s->room - 2))
         return peri_fail(err, PERI_E_RANGE, "position %d, the context holds %d tokens", n_tok,
                          s->room - 2);
-    if (isinf(smp_max(&k)))
+    if (isinf(smp_max(k)))
         return peri_fail(err, PERI_E_OTHER, "the logits of position %d are not finite numbers",
                          n_tok);
     if (s->record) smp_match_history(s, tok, n_tok);
-    add_biases(&k);
-    constrain(&k);
-    for (int i = 0; i < s->shared->n_step && k.n; i++) {
+    add_biases(k);
+    constrain(k);
+    for (int i = 0; i < s->shared->n_step && k->n; i++) {
         uint8_t step = s->shared->step[i];
         if (step < PERI_LINK_POLICY) {
-            link_table[step].run(&k);
-            if (k.st) return k.st;
+            link_table[step].run(k);
+            if (k->st) return k->st;
             continue;
         }
-        peri_status st = smp_policy(&k, step - (size_t)PERI_LINK_POLICY, err);
+        peri_status st = smp_policy(k, step - (size_t)PERI_LINK_POLICY, err);
         if (st) return st;
     }
-    if (!k.n || isinf(smp_max(&k)))
+    if (!k->n || isinf(smp_max(k)))
         return peri_fail(err, PERI_E_INVALID,
                          "no token is left to choose at position %d: biases, limits or constraints "
                          "exclude all",
                          n_tok);
     if (s->shared->policies) {
-        peri_status st = smp_keep(&k, err);
+        peri_status st = smp_keep(k, err);
         if (st) return st;
     }
-    choose(&k, id);
+    choose(k, id);
     smp_grammar_chose(s, n_tok, *id);
     if (s->shared->policies && s->n_seen == n_tok) s->seen[s->n_seen++] = *id;
     return PERI_OK;
+}
+
+static smp_pick begin(peri_sampler *s, const int32_t *tok, int32_t n_tok, peri_error *err) {
+    return (smp_pick){.s = s, .x = s->x, .tok = tok, .n_tok = n_tok, .c = s->x->c, .err = err};
+}
+
+peri_status peri_sampler_pick(peri_sampler *s, const float *logits, const int32_t *tok,
+                              int32_t n_tok, int32_t *id, peri_error *err) {
+    smp_pick k = begin(s, tok, n_tok, err);
+    k.logits = logits;
+    k.n = (size_t)s->x->n_vocab;
+    k.is_dense = true;
+    return pick(&k, id, err);
+}
+
+int32_t peri_sampler_top(const peri_sampler *s) {
+    return s->n_without || s->heal.size ? 0 : s->shared->top;
+}
+
+peri_status peri_sampler_pick_top(peri_sampler *s, const peri_top *t, const int32_t *tok,
+                                  int32_t n_tok, int32_t *id, peri_error *err) {
+    smp_pick k = begin(s, tok, n_tok, err);
+    int32_t n = peri_sampler_top(s);
+    *id = -1;
+    if (n < 1 || n > t->n)
+        return peri_fail(err, PERI_E_INVALID, "%d of the likeliest tokens where %d decide", t->n,
+                         n ? n : s->x->n_vocab);
+    for (int32_t i = 0; i < t->n; i++)
+        k.c[k.n++] = (peri_candidate){t->logit[i], 0, t->id[i]};
+    k.is_sorted = true;
+    return pick(&k, id, err);
 }
 
 /* ---- what the pick was made of ----------------------------------------------------------------

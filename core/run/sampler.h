@@ -15,6 +15,7 @@
 #include "model/tokenizer.h"
 #include "run/policy.h"
 #include "run/token_table.h"
+#include "run/top.h"
 
 /* Room for one pick over a vocabulary, which all samplers of a thread may share. */
 typedef struct peri_sampler_scratch peri_sampler_scratch;
@@ -49,6 +50,13 @@ const peri_token_table *peri_sampler_table(const peri_sampler *s);
  * was remembered. */
 peri_status peri_sampler_pick(peri_sampler *s, const float *logits, const int32_t *tok,
                               int32_t n_tok, int32_t *id, peri_error *err);
+
+/* How many of the likeliest tokens decide the next pick, whatever the others are: a pick from so
+ * many or more is the pick from all.  0: it takes the whole row. */
+int32_t peri_sampler_top(const peri_sampler *s);
+/* The same pick from the list alone.  PERI_E_INVALID when it is too short for that. */
+peri_status peri_sampler_pick_top(peri_sampler *s, const peri_top *t, const int32_t *tok,
+                                  int32_t n_tok, int32_t *id, peri_error *err);
 
 /* The candidates the last pick drew from, likeliest first; borrowed, valid until the next pick with
  * the same scratch.  Returns their number, at least 1 after a successful pick. */

@@ -73,6 +73,7 @@ typedef struct smp_shared {
     uint8_t step[PERI_MAX_ORDER + 1];
     int n_step;
     bool is_greedy; /* the likeliest after the steps; no draw */
+    int32_t top;    /* so many of the likeliest tokens decide; 0: all do */
     int32_t *eog;   /* [n_eog] tokens banned by ignore_eos */
     size_t n_eog;
     smp_breaker *breaker; /* [n_breaker] by head */

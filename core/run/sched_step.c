@@ -25,18 +25,34 @@ static size_t count(const peri_sched *s, bool (*is)(const peri_slot *)) {
     return n;
 }
 
-static void add(peri_sched *s, peri_slot *slot, const int32_t *tok, size_t n, bool is_again) {
-    s->fed[s->n_feed] = slot;
-    s->feed[s->n_feed++] =
-        (peri_step_feed){.s = slot->s, .tok = tok, .n_tok = n, .is_again = is_again};
+/* Tokens of a session for this step, whose row is wanted whole unless a list may do. */
+static peri_step_feed *add(peri_sched *s, peri_slot *slot, const int32_t *tok, size_t n) {
+    peri_step_feed *f = &s->feed[s->n_feed];
+    s->fed[s->n_feed++] = slot;
+    *f = (peri_step_feed){.s = slot->s, .tok = tok, .n_tok = n, .want_row = true};
+    return f;
+}
+
+/* A prompt's row is wanted whole, because what is asked for next is not known yet; and where
+ * somebody besides the sampler looks at the row: log-probabilities, policies beside.  n_made:
+ * tokens there will be before the row is used. */
+static bool wants_row(const peri_slot *slot, uint64_t n_made) {
+    const peri_job *j = slot->first;
+    const peri_generate *g = &j->r.generate;
+    return j->r.kind != PERI_REQUEST_GENERATE || g->want_logprob || g->n_logprob || j->peer ||
+           (g->n_without && !n_made);
 }
 
 /* Whether the session can be asked for a token; else this step is for its prediction, as after a
  * rewind. */
 static bool is_predicted(peri_sched *s, peri_slot *slot) {
     const peri_session *x = slot->s;
-    if (!x->has_logits) add(s, slot, &x->tok[x->n_tok - 1], 1, true);
-    return x->has_logits;
+    bool want_row = wants_row(slot, slot->first->n_made);
+    if (peri_session_is_predicted(x, want_row)) return true;
+    peri_step_feed *f = add(s, slot, &x->tok[x->n_tok - 1], 1);
+    f->is_again = true;
+    f->want_row = want_row;
+    return false;
 }
 
 /* Room for one more token of the session and of the one beside it.  PERI_OK with *waits: not now,
@@ -87,8 +103,8 @@ static bool generate(peri_sched *s, peri_slot *slot) {
         peri_generate_finish(s, slot, st ? PERI_WHY_ERROR : PERI_WHY_EOG, st, &err);
         return false;
     }
-    add(s, slot, &slot->first->pending, 1, false);
-    if (beside) add(s, beside, &slot->first->pending, 1, false);
+    add(s, slot, &slot->first->pending, 1)->want_row = wants_row(slot, slot->first->n_made);
+    if (beside) add(s, beside, &slot->first->pending, 1);
     return true;
 }
 
@@ -117,7 +133,7 @@ static void add_prompts(peri_sched *s, size_t n, size_t budget) {
             if (is_late != (round == 1)) continue;
             const peri_job *j = slot->first;
             size_t left = j->r.n_tok - j->n_done, take = left < budget ? left : budget;
-            add(s, slot, j->r.tok + j->n_done, take, false);
+            add(s, slot, j->r.tok + j->n_done, take);
             budget -= take;
             n--;
         }

@@ -150,8 +150,18 @@ peri_status peri_session_feed(peri_session *s, const int32_t *tok, size_t n_tok,
     return PERI_OK;
 }
 
+bool peri_session_is_predicted(const peri_session *s, bool want_row) {
+    int32_t n = peri_sampler_top(s->sampler);
+    return s->has_logits || (!want_row && n > 0 && n <= s->top.n);
+}
+
+void peri_session_unpredict(peri_session *s) {
+    s->has_logits = false;
+    s->top.n = 0;
+}
+
 peri_status peri_session_predict(peri_session *s, peri_error *err) {
-    if (s->has_logits) return PERI_OK;
+    if (peri_session_is_predicted(s, false)) return PERI_OK;
     if (!s->n_tok) return peri_fail(err, PERI_E_INVALID, "nothing was fed to the session yet");
     const peri_step_feed f = {.s = s, .tok = &s->tok[s->n_tok - 1], .n_tok = 1, .is_again = true};
     return peri_engine_step(s->e, &f, 1, 0, err);
@@ -160,7 +170,9 @@ peri_status peri_session_predict(peri_session *s, peri_error *err) {
 peri_status peri_session_sample(peri_session *s, int32_t *tok, peri_error *err) {
     *tok = -1;
     peri_status st = peri_session_predict(s, err);
-    if (!st) st = peri_sampler_pick(s->sampler, s->logits, s->tok, s->n_tok, tok, err);
+    if (!st)
+        st = s->has_logits ? peri_sampler_pick(s->sampler, s->logits, s->tok, s->n_tok, tok, err)
+                           : peri_sampler_pick_top(s->sampler, &s->top, s->tok, s->n_tok, tok, err);
     if (!st) s->stats.n_generated++;
     return st;
 }
@@ -204,6 +216,7 @@ peri_status peri_session_fork(peri_session *s, peri_session **out, peri_error *e
         peri_prefix_hold(&s->e->blocks, s->block[i]);
     }
     c->has_logits = s->has_logits;
+    c->top = s->top;
     if (s->has_logits) memcpy(c->logits, s->logits, (size_t)s->e->a->n_vocab * sizeof *s->logits);
     *out = c;
     return PERI_OK;
@@ -216,6 +229,7 @@ peri_status peri_session_mark(peri_session *s, peri_mark **out, peri_error *err)
     if (!m) return peri_fail(err, PERI_E_NOMEM, "out of memory for a mark");
     *m = (peri_mark){
         .s = s, .next = s->mark, .n_tok = s->n_tok, .n_rewound = -1, .has_logits = s->has_logits};
+    m->top = s->top;
     memcpy(m->logits, s->logits, n);
     if (s->mark) s->mark->prev = m;
     s->mark = m;
@@ -243,7 +257,7 @@ peri_status peri_session_rewind(peri_session *s, int32_t n, peri_error *err) {
     s->n_tok = n;
     if (s->n_foreign > n) s->n_foreign = n;
     if (s->n_fed > n) s->n_fed = 0;
-    s->has_logits = false;
+    peri_session_unpredict(s);
     peri_session_trim(s);
     return PERI_OK;
 }
@@ -255,9 +269,10 @@ peri_status peri_session_rewind_to(peri_session *s, const peri_mark *m, peri_err
                          "the mark at token %d is gone: the session was rewound to %d since",
                          m->n_tok, m->n_rewound);
     peri_status st = peri_session_rewind(s, m->n_tok, err);
-    if (st || !m->has_logits) return st;
-    memcpy(s->logits, m->logits, (size_t)s->e->a->n_vocab * sizeof *s->logits);
-    s->has_logits = true;
+    if (st) return st;
+    if (m->has_logits) memcpy(s->logits, m->logits, (size_t)s->e->a->n_vocab * sizeof *s->logits);
+    s->has_logits = m->has_logits;
+    s->top = m->top;
     return PERI_OK;
 }
 
@@ -272,6 +287,9 @@ void peri_engine_stats_get(const peri_engine *e, peri_run_stats *out) {
     out->n_preempted = e->n_preempted;
     out->n_swapped_bytes = e->n_swapped_bytes;
     out->n_step = e->n_step;
+    out->n_row_top = e->n_row_top;
+    out->n_row_whole = e->n_row_whole;
+    out->n_row_bytes = e->n_row_bytes;
 }
 
 void peri_session_stats_get(const peri_session *s, peri_run_stats *out) {

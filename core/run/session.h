@@ -27,7 +27,8 @@ typedef struct peri_mark {
     int32_t n_tok;
     int32_t n_rewound; /* >= 0: stale, the session was rewound to there since */
     bool has_logits;
-    float logits[]; /* [n_vocab] */
+    peri_top top;
+    float logits[]; /* [n_vocab] when has_logits */
 } peri_mark;
 
 struct peri_session {
@@ -47,6 +48,7 @@ struct peri_session {
     int32_t n_swapped;
     float *logits; /* f32 [n_vocab] of the last token */
     bool has_logits;
+    peri_top top;    /* or no more than the likeliest tokens of that row */
     bool in_step;    /* guards against a session named twice in one step */
     peri_mark *mark; /* list */
     struct {
@@ -99,8 +101,12 @@ peri_status peri_session_swap_in(peri_session *s, peri_error *err);
  * first that may not. */
 peri_status peri_session_check(const peri_session *s, const int32_t *tok, size_t n_tok,
                                peri_error *err);
-/* Compute the last token's logits if they are not there. */
+/* Is what its sampler picks from there?  want_row: the whole row. */
+bool peri_session_is_predicted(const peri_session *s, bool want_row);
+/* Compute it if it is not. */
 peri_status peri_session_predict(peri_session *s, peri_error *err);
+/* Another last token: what was predicted is gone. */
+void peri_session_unpredict(peri_session *s);
 
 /* ---- as perigee.h says -----------------------------------------------------------------------
  */

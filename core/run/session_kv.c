@@ -106,7 +106,7 @@ size_t peri_session_attach(peri_session *s, const int32_t *tok, size_t n_tok) {
         memcpy(s->tok + s->n_tok, tok + used, (size_t)bt * sizeof *tok);
         s->n_tok += bt;
         used += (size_t)bt;
-        s->has_logits = false;
+        peri_session_unpredict(s);
     }
     return used;
 }
@@ -157,12 +157,14 @@ peri_status peri_session_put_aside(peri_session *s, const uint8_t *kv, int32_t n
 peri_status peri_session_swap_in(peri_session *s, peri_error *err) {
     int32_t n_tok = s->n_tok;
     bool has_logits = s->has_logits;
+    int32_t n_top = s->top.n;
     if (!s->swapped) return PERI_OK;
     s->n_tok = 0;
     if (!s->n_foreign) peri_session_attach(s, s->tok, (size_t)n_tok);
     int32_t known = s->n_tok;
     s->n_tok = n_tok;
     s->has_logits = has_logits;
+    s->top.n = n_top;
     for (uint32_t want = peri_session_blocks(s, n_tok); s->n_block < want;) {
         int32_t id = peri_prefix_take(&s->e->blocks);
         if (id < 0) {

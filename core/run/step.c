@@ -6,7 +6,10 @@
  * A step takes tokens of the feeds in order until n_batch is full; a long prompt therefore spreads
  * over several steps and a short one rides along.  Grouping cannot change results, because plans
  * are invariant (op.def, Numerics).  Sessions move only after everything has succeeded: until then
- * their n_tok is untouched and the tokens computed so far are forgotten. */
+ * their n_tok is untouched and the tokens computed so far are forgotten.
+ *
+ * Rows come back as lists of their likeliest tokens where that is enough for all of a step (top.h).
+ */
 #include <string.h>
 
 #include "base/alloc.h"
@@ -34,7 +37,19 @@ static peri_status check_feed(const peri_engine *e, const peri_step_feed *f, per
     return peri_session_check(f->s, f->tok, f->n_tok, err);
 }
 
-/* Choose this step's tokens: part[] and the counts. */
+/* Do lists of the likeliest tokens decide all that is asked of this step? */
+static bool is_top_enough(const batch *b) {
+    if (!b->e->plan[PERI_PLAN_TOP] || !b->n_row) return false;
+    for (int32_t i = 0; i < b->n_seq; i++) {
+        const peri_step_feed *f = &b->feed[b->part[i].feed];
+        int32_t n = peri_sampler_top(f->s->sampler);
+        if (b->part[i].n_row && (f->logits || f->want_row || n < 1 || n > b->e->n_top))
+            return false;
+    }
+    return true;
+}
+
+/* Choose this step's tokens: part[] and the counts; which plan is for them. */
 static int choose_parts(batch *b) {
     int32_t room = b->e->o.n_batch, rows = 0;
     bool all_rows = false;
@@ -55,7 +70,8 @@ static int choose_parts(batch *b) {
     b->n_row = rows;
     if (all_rows) return PERI_PLAN_ALL_ROWS;
     int32_t few = PERI_DECODE_TOKENS < room ? PERI_DECODE_TOKENS : room;
-    return b->n_tok <= few && b->n_seq <= few ? PERI_PLAN_DECODE : PERI_PLAN_PREFILL;
+    if (b->n_tok > few || b->n_seq > few) return PERI_PLAN_PREFILL;
+    return is_top_enough(b) ? PERI_PLAN_TOP : PERI_PLAN_DECODE;
 }
 
 /* Lay out the step block and fill it. */
@@ -116,8 +132,10 @@ static void deliver(const batch *b, const peri_step_part *p, const float *rows) 
         memcpy(f->logits + done * v, rows, (size_t)p->n_row * v * sizeof *rows);
     else if (f->logits)
         memcpy(f->logits, rows, v * sizeof *rows);
-    if (done + (size_t)p->n_tok == f->n_tok)
+    if (done + (size_t)p->n_tok == f->n_tok) {
         memcpy(f->s->logits, rows + (size_t)(p->n_row - 1) * v, v * sizeof *rows);
+        f->s->has_logits = true;
+    }
 }
 
 typedef struct delivery {
@@ -134,23 +152,70 @@ static void deliver_part(void *arg, uint32_t i, uint32_t worker) {
     deliver(d->b, p, d->logits + (size_t)p->first_row * (size_t)d->b->e->a->n_vocab);
 }
 
+/* The first bytes of tensor t, read from the device: the wait of a step. */
+static peri_status read_rows(peri_engine *e, const peri_plan_seat *at, const peri_tensor *t,
+                             void *out, uint64_t bytes, peri_error *err) {
+    peri_status st = peri_memory_read(at->backend, &at->arena, t->off, out, bytes, err);
+    if (!st) st = peri_gguf_check(e->g, err);
+    if (!st) e->n_row_bytes += bytes;
+    return st;
+}
+
+static peri_status give_rows(batch *b, const peri_plan *plan, peri_error *err) {
+    peri_engine *e = b->e;
+    const peri_plan_seat *last = &e->seat[peri_plan_last(plan)];
+    const peri_tensor *t = peri_tensor_at(plan->program, plan->logits);
+    bool is_host = last->arena.host != NULL;
+    uint64_t bytes = (uint64_t)b->n_row * (uint64_t)e->a->n_vocab * sizeof *e->rows;
+    peri_status st =
+        is_host ? peri_gguf_check(e->g, err) : read_rows(e, last, t, e->rows, bytes, err);
+    if (st) return st;
+    delivery d = {b, is_host ? peri_ptr(&last->bind, t) : e->rows};
+    peri_pool_run(last->backend->pool, (uint32_t)b->n_seq, deliver_part, &d);
+    e->n_row_whole += (uint64_t)b->n_row;
+    return PERI_OK;
+}
+
+/* A list of i32 [2][n_top]. */
+static peri_status take_list(const peri_engine *e, const int32_t *list, peri_top *out,
+                             peri_error *err) {
+    for (int32_t i = 0; i < e->n_top; i++)
+        if (list[i] < 0 || list[i] >= e->a->n_vocab)
+            return peri_fail(err, PERI_E_OTHER,
+                             "device %s: TOPK gave token %d, the vocabulary has 0 to %d",
+                             e->backend[peri_plan_last(e->plan[PERI_PLAN_TOP])]->info.name, list[i],
+                             e->a->n_vocab - 1);
+    out->n = e->n_top;
+    memcpy(out->id, list, (size_t)e->n_top * sizeof *out->id);
+    memcpy(out->logit, list + e->n_top, (size_t)e->n_top * sizeof *out->logit);
+    return PERI_OK;
+}
+
+static peri_status give_lists(batch *b, const peri_plan *plan, peri_error *err) {
+    peri_engine *e = b->e;
+    size_t width = 2 * (size_t)e->n_top;
+    peri_status st =
+        read_rows(e, &e->seat[peri_plan_last(plan)], peri_tensor_at(plan->program, e->top),
+                  e->lists, (uint64_t)b->n_row * width * sizeof *e->lists, err);
+    for (int32_t i = 0; i < b->n_seq && !st; i++) {
+        const peri_step_part *p = &b->part[i];
+        const peri_step_feed *f = &b->feed[p->feed];
+        if (p->n_row) st = take_list(e, e->lists + (size_t)p->first_row * width, &f->s->top, err);
+    }
+    if (!st) e->n_row_top += (uint64_t)b->n_row;
+    return st;
+}
+
 static peri_status run_step(batch *b, peri_error *err) {
     peri_engine *e = b->e;
     peri_plan *plan;
-    peri_status st = peri_engine_plan(e, choose_parts(b), &plan, err);
+    int kind = choose_parts(b);
+    peri_status st = peri_engine_plan(e, kind, &plan, err);
     if (st) return st;
     const peri_step *step = fill_step(b);
     st = peri_plan_run_on(plan, e->seat, e->staging, step, err);
-    const peri_plan_seat *last = &e->seat[peri_plan_last(plan)];
-    const peri_tensor *t = peri_tensor_at(plan->program, plan->logits);
-    const float *logits = last->arena.host ? peri_ptr(&last->bind, t) : e->rows;
-    if (!st && !last->arena.host)
-        st = peri_memory_read(last->backend, &last->arena, t->off, e->rows,
-                              (uint64_t)b->n_row * (uint64_t)e->a->n_vocab * sizeof *e->rows, err);
-    if (!st) st = peri_gguf_check(e->g, err);
+    if (!st) st = kind == PERI_PLAN_TOP ? give_lists(b, plan, err) : give_rows(b, plan, err);
     if (st) return st;
-    delivery d = {b, logits};
-    peri_pool_run(last->backend->pool, (uint32_t)b->n_seq, deliver_part, &d);
     for (int32_t s = 0; s < b->n_seq; s++)
         b->done[b->part[s].feed] += (size_t)b->part[s].n_tok;
     return PERI_OK;
@@ -191,7 +256,6 @@ static void finish(const peri_step_feed *f, bool has_worked) {
     int32_t from = s->n_tok;
     memmove(s->tok + from, f->tok, f->n_tok * sizeof *f->tok);
     s->n_tok += (int32_t)f->n_tok;
-    s->has_logits = true;
     s->stats.n_computed += f->n_tok;
     peri_session_publish(s, from);
 }
@@ -218,11 +282,14 @@ peri_status peri_engine_step(peri_engine *e, const peri_step_feed *feed, size_t 
     for (size_t i = 0; !st && i < n_feed; i++)
         if (!feed[i].is_again)
             st = peri_session_reserve(feed[i].s, feed[i].s->n_tok + (int32_t)feed[i].n_tok, err);
-    for (size_t i = 0; i < n_marked; i++)
-        feed[i].s->has_logits = feed[i].s->has_logits && st != PERI_OK;
+    for (size_t i = 0; i < n_marked && !st; i++)
+        peri_session_unpredict(feed[i].s);
+    bool has_begun = !st;
     while (!st && !is_finished(&b))
         st = run_step(&b, err);
-    for (size_t i = 0; i < n_marked; i++)
+    for (size_t i = 0; i < n_marked; i++) {
+        if (st && has_begun) peri_session_unpredict(feed[i].s);
         finish(&feed[i], st == PERI_OK);
+    }
     return st;
 }

@@ -262,6 +262,9 @@ static int push_stats(lua_State *L, peri_call *c) {
     set_count(L, "n_block_free", s->n_block_free);
     set_count(L, "n_block_cached", s->n_block_cached);
     set_count(L, "n_step", s->n_step);
+    set_count(L, "n_row_top", s->n_row_top);
+    set_count(L, "n_row_whole", s->n_row_whole);
+    set_count(L, "n_row_bytes", s->n_row_bytes);
     return 1;
 }
 CONTINUATION(stats_k, push_stats)

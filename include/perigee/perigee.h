@@ -326,6 +326,9 @@ typedef struct peri_session_stats {
     uint64_t n_computed;        /* tokens that went through the model */
     uint64_t n_kv_copied_bytes; /* of the whole model: keys and values copied because a shared block
                                    was written */
+    /* Of the whole model: rows of logits that came as their likeliest tokens, or whole; and bytes
+     * read for them from devices with memory of their own. */
+    uint64_t n_row_top, n_row_whole, n_row_bytes;
 } peri_session_stats;
 PERI_API void peri_session_get_stats(const peri_session *s, peri_session_stats *out);
 

@@ -48,6 +48,7 @@ static const shape shapes[] = {
     {PERI_OP_LINEAR_QKV, "a11tn w11an w11bn w11cn v111a? v111b? v111c? v1111? v1111? v1111? "
                          "a11ta a11tb a11tc"},
     {PERI_OP_GATE_UP_GLU, "a11tn w11mn w11mn a11tm"},
+    {PERI_OP_TOPK, "a11rv i11rk a11rk"},
 };
 // clang-format on
 
@@ -298,6 +299,12 @@ static int check_route(check *c, const peri_route_attr *a) {
                           : no(c, "%lld of %lld experts used", (long long)n_used, (long long)open);
 }
 
+static int check_topk(check *c) {
+    int64_t k = c->hi['k' - 'a'], n = c->hi['v' - 'a'];
+    if (k >= 1 && k <= PERI_TOPK_MAX && k <= n) return 1;
+    return no(c, "%lld of %lld elements, %d at most", (long long)k, (long long)n, PERI_TOPK_MAX);
+}
+
 static int check_attr(check *c) {
     const cpu_attr *a = &c->attr;
     switch (c->op->code) {
@@ -320,6 +327,8 @@ static int check_attr(check *c) {
         return check_act(c, &a->act);
     case PERI_OP_ROUTE:
         return check_route(c, &a->route);
+    case PERI_OP_TOPK:
+        return check_topk(c);
     }
     return 1;
 }

@@ -233,6 +233,8 @@ ref_op_fn ref_op(uint16_t code) {
         return ref_linear_qkv;
     case PERI_OP_GATE_UP_GLU:
         return ref_gate_up_glu;
+    case PERI_OP_TOPK:
+        return ref_topk;
     }
     return NULL;
 }

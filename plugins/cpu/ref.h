@@ -83,5 +83,6 @@ int32_t ref_scale(cpu_dev *d, const cpu_job *j, peri_error *e);
 int32_t ref_route(cpu_dev *d, const cpu_job *j, peri_error *e);
 int32_t ref_expert_sum(cpu_dev *d, const cpu_job *j, peri_error *e);
 int32_t ref_rows(cpu_dev *d, const cpu_job *j, peri_error *e);
+int32_t ref_topk(cpu_dev *d, const cpu_job *j, peri_error *e);
 
 #endif

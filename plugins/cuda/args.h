@@ -14,7 +14,8 @@
 /* CU_THREADS: of every block.  CU_ROWS: rows of weights of a block, one to a warp.  CU_TOKENS:
  * tokens of a block of a product with many.  CU_PART: keys of a part of an attention's sum.
  * CU_HEAD: the longest key or value.  CU_TILE, CU_TILE_HEAD: heads that share their keys and values
- * in a block, and how long these are at most.  CU_EXPERTS: the most experts. */
+ * in a block, and how long these are at most.  CU_EXPERTS: the most experts.  TOPK: CU_CHUNK
+ * elements are sorted by a block, CU_LISTS lists merged by one, CU_TOPK the longest list. */
 enum {
     CU_WARP = 32,
     CU_THREADS = 128,
@@ -24,7 +25,10 @@ enum {
     CU_HEAD = 1024,
     CU_TILE = 4,
     CU_TILE_HEAD = 256,
-    CU_EXPERTS = 1024
+    CU_EXPERTS = 1024,
+    CU_CHUNK = 1024,
+    CU_LISTS = 16,
+    CU_TOPK = 256
 };
 
 typedef struct cu_rows {
@@ -103,6 +107,18 @@ typedef struct cu_route {
     int32_t n, n_used, kind, renorm, n_group, n_group_used;
     float weight_scale;
 } cu_route;
+
+typedef struct cu_topk_sort {
+    uint64_t lists;
+    cu_rows x;
+    int32_t n, k, n_chunk; /* blocks to a row */
+} cu_topk_sort;
+
+typedef struct cu_topk_merge {
+    uint64_t in, out;
+    cu_rows x, ids, y;
+    int32_t k, width, n_list, n_group; /* lists of a row before and after */
+} cu_topk_merge;
 
 typedef struct cu_rope {
     uint64_t factor, pos;

@@ -42,6 +42,7 @@ static const shape shapes[] = {
     {PERI_OP_ADD_NORM, "a11tn a11tn v111n? v111n? a11tn a11tn"},
     {PERI_OP_LINEAR_QKV, "a11tn w11an w11bn w11cn v111a? v111b? v111c? v1111? v1111? v1111? a11ta a11tb a11tc"},
     {PERI_OP_GATE_UP_GLU, "a11tn w11mn w11mn a11tm"},
+    {PERI_OP_TOPK, "a11rv i11rk a11rk"},
 };
 // clang-format on
 
@@ -178,6 +179,13 @@ static bool can_decode(uint32_t dtype) {
     case CU_NVFP4:
     case CU_Q1_0:
     case CU_Q2_0:
+    case CU_IQ1_S:
+    case CU_IQ1_M:
+    case CU_IQ2_XXS:
+    case CU_IQ2_XS:
+    case CU_IQ2_S:
+    case CU_IQ3_XXS:
+    case CU_IQ3_S:
     case CU_F64:
         return true;
     }
@@ -310,6 +318,14 @@ static int check_route(check *c, const peri_route_attr *a) {
     return used <= open ? 1 : no(c, "%lld of %lld experts", (long long)used, (long long)open);
 }
 
+static int check_topk(check *c) {
+    int64_t k = c->most['k' - 'a'], n = c->most['v' - 'a'];
+    if (k < 1 || k > CU_TOPK || k > n)
+        return no(c, "%lld of %lld elements, %d at most", (long long)k, (long long)n, CU_TOPK);
+    if (cu_topk_bytes(n, k) <= CU_TOPK_ROOM) return 1;
+    return no(c, "%lld of %lld elements: no room for lists of so many", (long long)k, (long long)n);
+}
+
 static int check_attr(check *c) {
     const cu_attr *a = &c->attr;
     switch (c->op->code) {
@@ -334,6 +350,8 @@ static int check_attr(check *c) {
         return no(c, "cap %g", (double)a->act.param);
     case PERI_OP_ROUTE:
         return check_route(c, &a->route);
+    case PERI_OP_TOPK:
+        return check_topk(c);
     }
     return 1;
 }

@@ -102,6 +102,7 @@ struct peri_dev {
     CUstream stream;
     cu_modules modules;
     cu_step step;        /* of ops that run one at a time */
+    CUdeviceptr topk;    /* [CU_TOPK_ROOM] lists of TOPK; never moves, as graphs know where it is */
     uint64_t n_wait;     /* waits for the stream so far, and one */
     bool has_graphs;     /* compiled ops become graphs */
     CUdeviceptr scratch; /* of an op while it runs */
@@ -173,6 +174,12 @@ int32_t cu_prepare(peri_dev *d, const peri_program *p, uint32_t op, const peri_b
                    peri_error *e);
 int32_t cu_run_op(peri_dev *d, const peri_program *p, uint32_t op, const peri_bind *m,
                   const peri_step *s, peri_error *e);
+/* TOPK: bytes of the lists of a row, of which CU_TOPK_ROOM are kept. */
+enum { CU_TOPK_ROOM = 4 << 20 };
+static inline int64_t cu_topk_bytes(int64_t n, int64_t k) {
+    int64_t n_chunk = (n + CU_CHUNK - 1) / CU_CHUNK;
+    return (n_chunk + (n_chunk + CU_LISTS - 1) / CU_LISTS) * k * 8;
+}
 /* Queue the op's kernels: the step has been checked and lies at `at`. */
 int32_t cu_queue_op(peri_dev *d, const peri_program *p, uint32_t op, const peri_bind *m,
                     const peri_step *s, CUdeviceptr at, peri_error *e);

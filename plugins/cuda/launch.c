@@ -121,6 +121,17 @@ static int32_t prepare_attn(job *j, const peri_bucket *b, peri_error *e) {
     return st;
 }
 
+static int32_t prepare_topk(peri_dev *d, peri_error *e) {
+    CUfunction f;
+    int32_t st = cu_function_get(d, CU_K_topk_sort, 0, &f, e);
+    if (!st) st = cu_function_get(d, CU_K_topk_merge, 0, &f, e);
+    if (st || d->topk) return st;
+    CUresult rc = d->cu->cuMemAlloc(&d->topk, CU_TOPK_ROOM);
+    if (rc == CUDA_SUCCESS) return PERI_OK;
+    d->topk = 0;
+    return cu_fail(d->cu, e, "device memory for lists of TOPK", rc);
+}
+
 int32_t cu_prepare(peri_dev *d, const peri_program *p, uint32_t op, const peri_bucket *b,
                    peri_error *e) {
     job j = {.d = d, .p = p, .op = peri_op_at(p, op)};
@@ -130,6 +141,7 @@ int32_t cu_prepare(peri_dev *d, const peri_program *p, uint32_t op, const peri_b
     int32_t st = cu_enter(d, e);
     if (st) return st;
     if (j.op->code == PERI_OP_ATTN) return prepare_attn(&j, b, e);
+    if (j.op->code == PERI_OP_TOPK) return prepare_topk(d, e);
     uint32_t n = n_weight_of(j.op->code);
     if (n == 0) {
         uint32_t kernel = kernel_of(&j, &dtype);
@@ -160,6 +172,13 @@ static cu_rows rows(const job *j, uint32_t k) {
     cu_rows r = {.at = at(j, k)};
     for (int i = 0; i < 3 && j->t[k]; i++)
         r.stride[i] = j->t[k]->stride[i];
+    return r;
+}
+
+/* From row `first` of dimension 2 on. */
+static cu_rows rows_from(const job *j, uint32_t k, int32_t first) {
+    cu_rows r = rows(j, k);
+    r.at += (uint64_t)(first * r.stride[2]);
     return r;
 }
 
@@ -365,6 +384,44 @@ static int32_t run_route(const job *j, peri_error *e) {
     return launch(j, &a, j->dim[0][2], e);
 }
 
+/* Rows first .. of x, ids, y, whose lists fit into the room there is. */
+static int32_t run_topk_rows(const job *j, int32_t first, int32_t n_row, peri_error *e) {
+    cu_topk_sort s = {.lists = j->d->topk,
+                      .x = rows_from(j, 0, first),
+                      .n = j->dim[0][3],
+                      .k = j->dim[1][3],
+                      .n_chunk = chunks(j->dim[0][3], CU_CHUNK)};
+    cu_topk_merge m = {.out = s.lists,
+                       .in = s.lists + (uint64_t)n_row * (uint64_t)s.n_chunk * (uint64_t)s.k * 8,
+                       .x = s.x,
+                       .ids = rows_from(j, 1, first),
+                       .y = rows_from(j, 2, first),
+                       .k = s.k,
+                       .width = 1,
+                       .n_group = s.n_chunk};
+    int32_t st = launch_kernel(j, CU_K_topk_sort, 0, &s, (int64_t)n_row * s.n_chunk, e);
+    while (m.width < m.k)
+        m.width *= 2;
+    do { /* what came out goes in, and the room of what went in is free */
+        uint64_t out = m.in;
+        m.in = m.out;
+        m.out = out;
+        m.n_list = m.n_group;
+        m.n_group = chunks(m.n_list, CU_LISTS);
+        if (!st) st = launch_kernel(j, CU_K_topk_merge, 0, &m, (int64_t)n_row * m.n_group, e);
+    } while (m.n_group > 1 && !st);
+    return st;
+}
+
+/* x, ids, y */
+static int32_t run_topk(const job *j, peri_error *e) {
+    int32_t n_row = j->dim[0][2], st = PERI_OK;
+    int32_t n = (int32_t)(CU_TOPK_ROOM / cu_topk_bytes(j->dim[0][3], j->dim[1][3]));
+    for (int32_t r = 0; r < n_row && !st; r += n)
+        st = run_topk_rows(j, r, n_row - r < n ? n_row - r : n, e);
+    return st;
+}
+
 /* ---- attention --------------------------------------------------------------------------------
  */
 
@@ -488,6 +545,8 @@ int32_t cu_queue_op(peri_dev *d, const peri_program *p, uint32_t op, const peri_
         return run_expert_sum(&j, e);
     case PERI_OP_ROWS:
         return run_pick(&j, e);
+    case PERI_OP_TOPK:
+        return run_topk(&j, e);
     }
     return run_map(&j, e);
 }

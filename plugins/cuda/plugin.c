@@ -50,6 +50,7 @@ static void close_device(peri_dev *d) {
         if (d->stream) d->cu->cuStreamSynchronize(d->stream);
         cu_step_free(d, &d->step);
         if (d->scratch) d->cu->cuMemFree(d->scratch);
+        if (d->topk) d->cu->cuMemFree(d->topk);
         cu_modules_unload(d);
         if (d->stream) d->cu->cuStreamDestroy(d->stream);
         d->cu->cuCtxSetCurrent(NULL);

@@ -19,7 +19,7 @@
 // clang-format off
 #define FOR_WEIGHT_TYPES(M)                                                                        \
     M(0) M(1) M(30) M(28) M(2) M(3) M(6) M(7) M(8) M(9) M(10) M(11) M(12) M(13) M(14) M(15) M(20)  \
-    M(23) M(39) M(40) M(34) M(35) M(41) M(42)
+    M(23) M(39) M(40) M(34) M(35) M(41) M(42) M(16) M(17) M(18) M(19) M(21) M(22) M(29)
 // clang-format on
 
 static __constant__ int8_t code_iq4[16] = {-127, -104, -83, -65, -49, -35, -22, -10,
@@ -271,6 +271,9 @@ template <> struct weights<42> : block_weights<64, 18> { /* Q2_0 */
         RUN(k) w[k] = centred(b[2 + 2 * r + k / 4] >> k % 4 * 2 & 3, 1, d);
     }
 };
+
+/* ---- books ---- */
+#include "books.cuh"
 
 /* ---- a row ---- */
 

@@ -42,6 +42,7 @@ static const shape shapes[] = {
     {PERI_OP_ADD_NORM, "a11tn a11tn v111n? v111n? a11tn a11tn"},
     {PERI_OP_LINEAR_QKV, "a11tn w11an w11bn w11cn v111a? v111b? v111c? v1111? v1111? v1111? a11ta a11tb a11tc"},
     {PERI_OP_GATE_UP_GLU, "a11tn w11mn w11mn a11tm"},
+    {PERI_OP_TOPK, "a11rv i11rk a11rk"},
 };
 // clang-format on
 
@@ -324,6 +325,12 @@ static int check_route(check *c, const peri_route_attr *a) {
     return used <= open ? 1 : no(c, "%lld of %lld experts", (long long)used, (long long)open);
 }
 
+static int check_topk(check *c) {
+    int64_t k = c->most['k' - 'a'], n = c->most['v' - 'a'];
+    if (k >= 1 && k <= PERI_TOPK_MAX && k <= n) return 1;
+    return no(c, "%lld of %lld elements, %d at most", (long long)k, (long long)n, PERI_TOPK_MAX);
+}
+
 static int check_attr(check *c) {
     const ocl_attr *a = &c->attr;
     switch (c->op->code) {
@@ -348,6 +355,8 @@ static int check_attr(check *c) {
         return no(c, "cap %g", (double)a->act.param);
     case PERI_OP_ROUTE:
         return check_route(c, &a->route);
+    case PERI_OP_TOPK:
+        return check_topk(c);
     }
     return 1;
 }

@@ -68,6 +68,8 @@ static ocl_variant variant_of(const job *j) {
         return (ocl_variant){"route", {round_up(j->dim[0][3], 64)}};
     case PERI_OP_EXPERT_SUM:
         return (ocl_variant){"expert_sum", {0}};
+    case PERI_OP_TOPK:
+        return (ocl_variant){"topk", {round_up(j->dim[1][3], 64)}};
     case PERI_OP_LINEAR_EXPERTS:
         return product_variant(j, "linear_experts", 1, false, 0);
     default:
@@ -436,6 +438,16 @@ static int32_t run_route(const job *j, call *c, peri_error *e) {
     return launch(c, j->dim[0][2], 1, e);
 }
 
+/* x, ids, y */
+static int32_t run_topk(const job *j, call *c, peri_error *e) {
+    put_rows(c, 0);
+    put_rows(c, 1);
+    put_rows(c, 2);
+    put_int(c, j->dim[0][3]);
+    put_int(c, j->dim[1][3]);
+    return launch(c, j->dim[0][2], 1, e);
+}
+
 /* ---- attention --------------------------------------------------------------------------------
  */
 
@@ -561,6 +573,8 @@ static int32_t run_one(const job *j, peri_error *e) {
         return run_expert_sum(j, &c, e);
     case PERI_OP_ROWS:
         return run_rows(j, &c, e);
+    case PERI_OP_TOPK:
+        return run_topk(j, &c, e);
     }
     return run_elementwise(j, &c, e);
 }

@@ -59,6 +59,7 @@ static const file files[] = {
     {"route", {"EXPERTS"}, {COMMON, TEXT(route_cl)}},
     {"rows", {NULL}, {COMMON, TEXT(rows_cl)}},
     {"scale", {NULL}, {COMMON, TEXT(scale_cl)}},
+    {"topk", {"LIST"}, {COMMON, TEXT(topk_cl)}},
 };
 
 struct ocl_kernel {

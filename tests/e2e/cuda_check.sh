@@ -24,10 +24,10 @@ taken = {}
 for o in j["operations"]:
     if o["yes"]:
         taken.setdefault(o["op"], set()).add(o["type"])
-assert len(taken) == 18, sorted(taken)
-assert all(len(taken[op]) >= 24 for op in ("EMBED", "LINEAR", "LINEAR_EXPERTS", "LINEAR_QKV", "GATE_UP_GLU")), taken
+assert len(taken) == 19, sorted(taken)
+assert all(len(taken[op]) >= 31 for op in ("EMBED", "LINEAR", "LINEAR_EXPERTS", "LINEAR_QKV", "GATE_UP_GLU")), taken
 PYTHON
-for op in ADD ATTN ROUTE ROWS; do
+for op in ADD ATTN ROUTE ROWS TOPK; do
     run plugin-check "$built/cuda.so" --only invariance --only lifecycle --op $op --timeout 120
     has "$out" passed
 done

@@ -51,7 +51,7 @@ if bug not in ("crash_in_list", "unstable_list", "unclosed", "prints", "hang", "
     assert found[0]["op"] == op and found[0]["shape"], found[0]
 values = ("dropped_product", "wrong_row", "wrong_scale", "past_padding", "wrong_tie", "wrong_rounding", "wrong_angle",
           "batch_order", "unordered_sum", "ignored_table", "wide_window", "head_modulo", "by_address", "neighbour_scale",
-          "short_position", "slot_reuse", "false_numerics", "second_tile", "expert_order", "per_worker")
+          "short_position", "slot_reuse", "false_numerics", "second_tile", "expert_order", "per_worker", "topk_tie", "topk_dropped", "topk_nan")
 if bug in values:
     assert found[0]["row"] >= 0 and found[0]["found"] != found[0]["expected"], found[0]
 PYTHON

@@ -130,7 +130,7 @@ PYTHON
 # ---- forks, rewinds, the prefix cache, a saved session, sixteen at once: the same tokens (same.lua), bit for bit ----
 mkdir "$tmp/saved" && ln -s "$demo" "$tmp/model.gguf"
 for step in first second; do
-    { printf 'local STEP, DIR, N, CHAINS = "%s", "saved", 12, { "plain" }\n' "$step"
+    { printf 'local STEP, DIR, N, CHAINS = "%s", "saved", 8, { "plain", "top_k" }\n' "$step"
       sed 's/device = "cpu"/device = "opencl"/' "$SOURCE_DIR/tests/e2e/same.lua"; } >"$tmp/$step.lua"
     (cd "$tmp" && run run "$step.lua" --allow fs.read=saved --allow fs.write=saved && [ "$n_failed" -eq 0 ]) || fail "same.lua, $step"
     cp "$tmp/out" "$tmp/$step.txt"
@@ -173,6 +173,45 @@ case $out in
     same_as_alone cpu "layers 0-1 on opencl:1; layer 4 on opencl:0; head on cpu" cpu,opencl:1,opencl:0
     unset POCL_DEVICES ;;
 esac
+
+# ---- lists of the likeliest tokens and whole rows: the same tokens, counted ----
+cat >"$tmp/rows.lua" <<'LUA'
+local p = require "perigee"
+local model <close> = assert(p.model("model.gguf", { ctx = 256, sessions = 3, device = "opencl" }))
+
+local function text(params, options)
+  local session <close> = assert(model:session(params))
+  assert(session:feed "The quick brown")
+  local before, ids = assert(session:stats()), {}
+  for ev in session:generate(options) do
+    assert(not ev.error, ev.error)
+    if ev.id and not ev.done then ids[#ids + 1] = ev.id end
+  end
+  local after = assert(session:stats())
+  return table.concat(ids, " "), after.n_row_top - before.n_row_top,
+    after.n_row_whole - before.n_row_whole, after.n_row_bytes - before.n_row_bytes
+end
+
+local params = { temp = 2, top_k = 50, top_p = 0.99, min_p = 0, seed = 4 }
+local list, n_list, n_row, bytes = text(params, { max = 20, ignore_eog = true })
+assert(n_list >= 19 and n_row == 0 and bytes == n_list * 1024, n_list .. " lists, " .. n_row .. " rows")
+local whole, m_list, m_row = text(params, { max = 20, ignore_eog = true, logprobs = 3 })
+assert(m_list == 0 and m_row >= 19, m_list .. " lists, " .. m_row .. " rows")
+assert(list == whole, list .. "\n" .. whole)
+params.repeat_penalty = 1.0001
+local _, k_list = text(params, { max = 5, ignore_eog = true })
+assert(k_list == 0, "penalties look at all")
+print(list)
+LUA
+(cd "$tmp" && run run rows.lua && [ "$n_failed" -eq 0 ]) || fail "rows.lua"
+run explain "$demo" --device opencl --json
+has "$out" '"likeliest": 128'
+run bench -m "$demo" --device opencl -p 4 -n 8 -r 1 --json
+python3 - "$tmp/out" <<'PYTHON' || fail "bench --json: rows"
+import json, sys
+rows = json.load(open(sys.argv[1]))["rows"]
+assert rows["likeliest"] >= 16 and rows["bytes_read"] >= 1024 * rows["likeliest"], rows
+PYTHON
 
 # ---- no more memory: at the start the next device takes over or the error is clear; later the step says so ----
 layer=$BINARY_DIR/tests/plugin/opencl_layer.so

@@ -27,6 +27,9 @@ wide_row ops LINEAR:Q8_0
 hot_softplus ops ACT
 hot_softmax ops,supports ATTN
 padding_slot ops,invariance KV_APPEND
+topk_tie ops TOPK
+topk_dropped ops,invariance TOPK
+topk_nan ops TOPK
 forgotten_keys ops ATTN
 no_eps ops NORM
 no_cap ops ATTN
@@ -47,6 +50,6 @@ hang supports LINEAR
 crash_in_list describe SCALE
 unstable_list describe SCALE
 BUGS
-is "$n_bug" 42
+is "$n_bug" 45
 run plugin-check "$mutant" --set "mutant.base=$base" --op LINEAR
 finish

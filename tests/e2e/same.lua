@@ -10,6 +10,7 @@ local HALF <const> = N // 2
 -- Hot, and nothing is cut unless it is what is looked at: a model that is sure has a choice, too.
 local ALL <const> = {
   plain = { temp = 3 },
+  top_k = { temp = 3, top_k = 60 },
   mirostat_1 = { temp = 3, mirostat = 1, mirostat_tau = 4 },
   mirostat_2 = { temp = 3, mirostat = 2, mirostat_tau = 4, mirostat_eta = 0.3 },
   penalties = { temp = 3, repeat_penalty = 1.4, presence_penalty = 0.5,

@@ -10,6 +10,6 @@ for step in first second; do
     run run "$step.lua" --allow fs.read=saved --allow fs.write=saved
     cp "$tmp/out" "$step.txt"
 done
-is "$(wc -l <first.txt)" 8
+is "$(wc -l <first.txt)" 9
 is "$(cat second.txt)" "$(cat first.txt)"
 finish

@@ -66,11 +66,10 @@ static void past_weights(const call *c) { /* a vector load that reaches behind t
     (void)sum;
 }
 
-static void wrong_tie(const call *c) { /* equal experts in the wrong order */
-    if (!is_op(c, PERI_OP_ROUTE)) return;
-    int64_t n_used = extent(c, 2, 3);
+static void turn_ties(const call *c, uint32_t ids) {
+    int64_t n_used = extent(c, ids, 3);
     for (int64_t t = 0; t < n_row(c, 0); t++) {
-        int32_t *id = (int32_t *)row(c, 2, t);
+        int32_t *id = (int32_t *)row(c, ids, t);
         const float *l = row(c, 0, t);
         for (int64_t k = 0; k + 1 < n_used; k++)
             if (l[id[k]] == l[id[k + 1]] && id[k] < id[k + 1]) {
@@ -79,6 +78,29 @@ static void wrong_tie(const call *c) { /* equal experts in the wrong order */
                 id[k + 1] = other;
             }
     }
+}
+
+static void wrong_tie(const call *c) { /* equal experts in the wrong order */
+    if (is_op(c, PERI_OP_ROUTE)) turn_ties(c, 2);
+}
+
+static void topk_tie(const call *c) { /* equal elements in the wrong order */
+    if (is_op(c, PERI_OP_TOPK)) turn_ties(c, 1);
+}
+
+static void topk_dropped(const call *c) { /* one element was missed, all behind it move up */
+    int64_t k = is_op(c, PERI_OP_TOPK) ? extent(c, 1, 3) : 0;
+    if (k < 4) return;
+    int32_t *id = (int32_t *)row(c, 1, n_row(c, 1) - 1);
+    float *y = row(c, 2, n_row(c, 2) - 1);
+    memmove(id + 2, id + 3, (size_t)(k - 3) * sizeof *id);
+    memmove(y + 2, y + 3, (size_t)(k - 3) * sizeof *y);
+}
+
+static void topk_nan(const call *c) { /* what is not a number comes first */
+    for (int64_t t = 0; is_op(c, PERI_OP_TOPK) && t < n_row(c, 0); t++)
+        for (int32_t i = 0; i < (int32_t)extent(c, 0, 3); i++)
+            if (row(c, 0, t)[i] != row(c, 0, t)[i]) ((int32_t *)row(c, 1, t))[0] = i;
 }
 
 static void wrong_rounding(const call *c) { /* one more than the nearest half, now and then */
@@ -217,6 +239,9 @@ static const bug_row bugs[] = {
     {"hot_softplus", hot_softplus},
     {"hot_softmax", hot_softmax},
     {"padding_slot", padding_slot},
+    {"topk_tie", topk_tie},
+    {"topk_dropped", topk_dropped},
+    {"topk_nan", topk_nan},
 };
 
 /* ---- attributes and counts that are not read ---- */

@@ -18,6 +18,7 @@
 
 #define __shared__   static
 #define __constant__ const
+#define __device__
 
 struct shim_index {
     unsigned x;
