@@ -8,6 +8,7 @@
 
 typedef struct explain_opts {
     int64_t n_ctx;
+    int kv;
     bool is_json;
 } explain_opts;
 
@@ -15,6 +16,8 @@ typedef struct explain_opts {
 static const peri_opt table[] = {
     {"ctx", 0, PERI_OPT_INT, "N", OFF(n_ctx), 1, 1 << 30,
      "Tokens of context. Default: what the model was trained for, as far as memory allows."},
+    {"kv", 0, PERI_OPT_CHOICE, "f16|f32|q8_0|q4_0", OFF(kv), 0, 0,
+     "Type of the stored keys and values. Default f16."},
     {"json", 0, PERI_OPT_FLAG, NULL, OFF(is_json), 0, 0, "Print one JSON document."},
 };
 
@@ -24,7 +27,9 @@ static int run(const peri_args *args, void *values) {
     peri_target t;
     char *text = NULL;
     int status = PERI_EXIT_ERROR;
-    peri_model_options mo = {.size = sizeof mo, .n_ctx = (uint32_t)o->n_ctx};
+    peri_model_options mo = {.size = sizeof mo,
+                             .n_ctx = (uint32_t)o->n_ctx,
+                             .kv_type = (uint32_t)o->kv /* in the order of PERI_KV_* */};
     if (!peri_target_open(&args->common, args->arg[0], &mo, &t)) return status;
     if (peri_model_explain(t.model, &text, &e) != PERI_OK) {
         peri_out_error(&e);
