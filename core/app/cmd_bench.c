@@ -42,7 +42,8 @@ static const peri_opt table[] = {
     {"depth", 'd', PERI_OPT_INT, "N", OFF(d), 0, 1 << 24,
      "Tokens of context that each sequence already holds. Default 0."},
     {"repetitions", 'r', PERI_OPT_INT, "N", OFF(r), 1, 1000, "Counted repetitions. Default 3."},
-    {"kv", 0, PERI_OPT_CHOICE, "f16|f32", OFF(kv), 0, 0, "Type of the stored keys and values. Default f16."},
+    {"kv", 0, PERI_OPT_CHOICE, "f16|f32|q8_0|q4_0", OFF(kv), 0, 0,
+     "Type of the stored keys and values. Default f16."},
     {"seed", 0, PERI_OPT_SEED, "N", OFF(seed), 0, 0, "Seed of the random tokens. Default: a fresh one, reported."},
     {"sampler", 0, PERI_OPT_FLAG, NULL, OFF(of_sampler), 0, 0,
      "Measure what choosing a token costs, in microseconds, on made-up logits; no model is needed."},
@@ -441,7 +442,7 @@ static int run(const peri_args *args, void *values) {
     peri_model_options mo = {.size = sizeof mo,
                              .n_ctx = (uint32_t)(o->d + longest),
                              .n_session = (uint32_t)o->b,
-                             .kv_type = o->kv ? PERI_KV_F32 : PERI_KV_F16,
+                             .kv_type = (uint32_t)o->kv /* in the order of PERI_KV_* */,
                              .no_prefix_cache = true};
     peri_interrupt_catch();
     bool ok = peri_target_open(&args->common, o->model, &mo, &t);

@@ -9,6 +9,7 @@
 
 typedef struct explain_opts {
     int64_t n_ctx;
+    int kv;
     bool is_json, want_measure;
 } explain_opts;
 
@@ -16,6 +17,8 @@ typedef struct explain_opts {
 static const peri_opt table[] = {
     {"ctx", 0, PERI_OPT_INT, "N", OFF(n_ctx), 1, 1 << 30,
      "Tokens of context. Default: what the model was trained for, as far as memory allows."},
+    {"kv", 0, PERI_OPT_CHOICE, "f16|f32|q8_0|q4_0", OFF(kv), 0, 0,
+     "Type of the stored keys and values. Default f16."},
     {"measure", 0, PERI_OPT_FLAG, NULL, OFF(want_measure), 0, 0,
      "Also run a prompt and a few tokens, and print predicted and measured tokens per second."},
     {"json", 0, PERI_OPT_FLAG, NULL, OFF(is_json), 0, 0, "Print one JSON document."},
@@ -37,8 +40,10 @@ static int run(const peri_args *args, void *values) {
     char *text = NULL;
     int status = PERI_EXIT_ERROR;
     json_t *j = NULL;
-    peri_model_options mo = {
-        .size = sizeof mo, .n_ctx = (uint32_t)o->n_ctx, .no_prefix_cache = o->want_measure};
+    peri_model_options mo = {.size = sizeof mo,
+                             .n_ctx = (uint32_t)o->n_ctx,
+                             .no_prefix_cache = o->want_measure,
+                             .kv_type = (uint32_t)o->kv /* in the order of PERI_KV_* */};
     if (o->want_measure) peri_interrupt_catch();
     if (!peri_target_open(&args->common, args->arg[0], &mo, &t)) return status;
     if (peri_model_explain(t.model, &text, &e) != PERI_OK)

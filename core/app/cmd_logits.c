@@ -37,7 +37,7 @@ static const peri_opt table[] = {
      "Tokens of context, where the model computes differently for long ones. Default: those given."},
     {"ctx", 0, PERI_OPT_INT, "N", OFF(n_ctx), 1, 1 << 30,
      "Tokens of context, which some models' position encoding depends on. Default: the length of the sequence."},
-    {"kv", 0, PERI_OPT_CHOICE, "f32|f16", OFF(kv), 0, 0, "Type of the stored keys and values. Default f32."},
+    {"kv", 0, PERI_OPT_CHOICE, "f32|f16|q8_0|q4_0", OFF(kv), 0, 0, "Type of the stored keys and values. Default f32."},
 };
 // clang-format on
 enum { SLICE = 512, MAX_COPY = 256, ROWS_MIB = 256 };
@@ -239,6 +239,7 @@ static size_t choose_slice(const logits_opts *o, size_t n_copy, size_t n_vocab, 
 }
 
 static int run_logits(const peri_args *args, const logits_opts *o, const tokens *tok) {
+    static const uint32_t kv_types[] = {PERI_KV_F32, PERI_KV_F16, PERI_KV_Q8_0, PERI_KV_Q4_0};
     peri_target t;
     outfile file;
     job j = {.o = o, .tok = tok, .n_copy = (size_t)o->batch, .file = &file};
@@ -249,7 +250,7 @@ static int run_logits(const peri_args *args, const logits_opts *o, const tokens 
                              .n_ctx = o->n_ctx ? (uint32_t)o->n_ctx : (uint32_t)tok->n,
                              .n_session = (uint32_t)o->batch,
                              .n_batch = (uint32_t)n_batch,
-                             .kv_type = o->kv ? PERI_KV_F16 : PERI_KV_F32};
+                             .kv_type = kv_types[o->kv]};
     if (!peri_target_open(&args->common, o->model, &mo, &t)) return PERI_EXIT_ERROR;
     j.model = t.model;
     j.n_vocab = (size_t)peri_model_n_vocab(t.model);

@@ -52,8 +52,8 @@ static const peri_opt table[] = {
      "With --raw: read the text of control tokens in the prompt as those tokens, as a prompt in chat markup needs."},
     {"special", 0, PERI_OPT_FLAG, NULL, OFF(want_special), 0, 0,
      "With --raw: show control tokens in the output."},
-    {"kv", 0, PERI_OPT_CHOICE, "f16|f32", OFF(kv), 0, 0,
-     "Type of the stored keys and values. Default f16."},
+    {"kv", 0, PERI_OPT_CHOICE, "f16|f32|q8_0|q4_0", OFF(kv), 0, 0,
+     "Type of the stored keys and values: q8_0 takes about half the memory of f16, q4_0 a quarter, both at some accuracy. Default f16."},
     {"ctx", 0, PERI_OPT_INT, "N", OFF(n_ctx), 1, 1 << 30,
      "Tokens of context. Default: what the model was trained for, as far as memory allows."},
 };

@@ -64,6 +64,7 @@ json_t *peri_think_json(int think) {
 
 /* The parameters that were given, by their names in assistants. */
 static bool set_parameters(json_t *p, const peri_common *c, const peri_run_opts *o) {
+    static const char *const kv_types[] = {"f16", "f32", "q8_0", "q4_0"}; /* as --kv lists them */
     const peri_run_sampling *s = &o->sampling;
     bool ok = true;
 #define PERI_SAMPLING_PARAM(name, KIND, lo, hi, off, usual, ollama, openai, key, meaning)          \
@@ -78,7 +79,7 @@ static bool set_parameters(json_t *p, const peri_common *c, const peri_run_opts 
     if (ok && o->seed != o->fresh) ok = set(p, "seed", json_integer((json_int_t)o->seed));
     if (ok && o->think) ok = set(p, "think", peri_think_json(o->think));
     if (ok && o->no_think) ok = set(p, "think", json_false());
-    if (ok && o->kv) ok = set(p, "kv", json_string("f32"));
+    if (ok && o->kv) ok = set(p, "kv", json_string(kv_types[o->kv]));
     if (ok && o->samplers) ok = set_samplers(p, o->samplers);
     if (ok && o->grammar) ok = set_file(p, "grammar", o->grammar);
     return ok && peri_host_list(p, "stop", &o->stop) &&

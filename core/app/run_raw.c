@@ -320,7 +320,7 @@ int peri_run_raw(const peri_args *args, const peri_run_opts *o) {
     peri_interrupt_catch();
     peri_model_options mo = {.size = sizeof mo,
                              .n_ctx = o->n_ctx == PERI_UNSET ? 0 : (uint32_t)o->n_ctx,
-                             .kv_type = o->kv ? PERI_KV_F32 : PERI_KV_F16};
+                             .kv_type = (uint32_t)o->kv /* in the order of PERI_KV_* */};
     if (peri_target_open(&args->common, args->arg[0], &mo, &t)) {
         status = complete(args, o, &t, &prompt);
         peri_target_close(&t);

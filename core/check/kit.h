@@ -78,6 +78,9 @@ bool kit_is_code(uint32_t dtype);
 double kit_code_value(uint32_t dtype, const unsigned char *block, int i);
 void kit_code_scale(uint32_t dtype, unsigned char *block, uint64_t key);
 double kit_f16(const unsigned char *p);
+/* n elements of v, whole blocks of a type that keys and values are stored in, as op.def KV_APPEND
+ * says; v becomes what they decode to.  A NaN makes all bits of its block ones. */
+void kit_encode(uint32_t dtype, double *v, int64_t n, unsigned char *out);
 double kit_round_f16(double x);
 double kit_round_bf16(double x);
 /* x rounded to a plain type, and its bits. */

@@ -239,3 +239,53 @@ void kit_random_blocks(uint32_t dtype, unsigned char *out, int64_t n_block, uint
         kit_code_scale(dtype, out, key);
     }
 }
+
+/* ---- encoding -----------------------------------------------------------------------------------
+ */
+
+static void put_f16(unsigned char *out, float d) {
+    uint32_t bits = isnan(d) ? 0x7e00 : kit_bits_of(PERI_DT_F16, (double)d);
+    out[0] = (unsigned char)bits;
+    out[1] = (unsigned char)(bits >> 8);
+}
+
+/* Each step in f32, as it is defined. */
+static void encode_block(uint32_t dtype, const double *v, unsigned char *out) {
+    float m = 0, inverse = 0;
+    for (int i = 0; i < 32; i++) {
+        if (!isfinite(v[i])) m = NAN;
+        if (fabs(v[i]) > (double)fabsf(m)) m = (float)v[i];
+    }
+    float d = dtype == PERI_DT_Q8_0 ? fabsf(m) / 127 : m / -8;
+    if (!isnan(d)) inverse = 1 / d;
+    if (isinf(inverse)) d = inverse = 0;
+    put_f16(out, d);
+    for (int i = 0; i < 32; i++) {
+        float t = (float)v[i] * inverse;
+        if (inverse == 0) t = 0;
+        if (dtype == PERI_DT_Q8_0) {
+            out[2 + i] = (unsigned char)(int)nearbyintf(t);
+            continue;
+        }
+        int q = inverse == 0 ? 8 : (int)floorf(t + 8.5f);
+        if (q > 15) q = 15;
+        out[2 + i % 16] = (unsigned char)(i < 16 ? q : out[2 + i % 16] | q << 4);
+    }
+}
+
+void kit_encode(uint32_t dtype, double *v, int64_t n, unsigned char *out) {
+    const peri_dtype_info *t = peri_dtype_get(dtype);
+    for (int64_t i = 0; i < n; i += t->block_elements, out += t->block_bytes) {
+        bool is_poison = false;
+        for (uint32_t k = 0; k < t->block_elements; k++)
+            is_poison = is_poison || isnan(v[i + k]);
+        uint32_t bits = t->block_elements == 1 ? kit_bits_of(dtype, v[i]) : 0;
+        if (is_poison)
+            memset(out, 0xff, t->block_bytes);
+        else if (t->block_elements == 1)
+            memcpy(out, &bits, t->block_bytes);
+        else
+            encode_block(dtype, v + i, out);
+        kit_decode(dtype, out, t->block_elements, v + i);
+    }
+}

@@ -35,7 +35,7 @@ static void read_extents(builder *b) {
     b->extent['1'] = 1;
     b->extent['c'] = s->n_block_tok;
     for (const char *p = s->operands; *p; p += strcspn(p, " "), p += *p == ' ') {
-        if (*p != 'w') continue;
+        if (*p != 'w' && *p != 'p') continue;
         int64_t block = peri_dtype_get(b->c->dtype)->block_elements;
         int64_t *n = &b->extent[(unsigned char)p[4] & 127];
         *n = (*n + block - 1) / block * block;
@@ -162,20 +162,15 @@ static void fill_pool(builder *b, kit_operand *x, uint64_t seed) {
 
 /* Round v to the operand's type and keep the bits. */
 static bool keep_bits(kit_operand *x, int64_t n) {
-    uint32_t width = x->dtype == PERI_DT_F16 || x->dtype == PERI_DT_BF16 ? 2 : 4;
-    x->n_bits = (size_t)n * width;
+    x->n_bits = (size_t)peri_dtype_size(x->dtype, (uint64_t)n);
     x->bits = peri_alloc(x->n_bits);
-    for (int64_t i = 0; i < n && x->bits; i++) {
-        int32_t id = x->kind == 'i' ? (int32_t)x->v[i] : 0;
-        uint32_t bits = x->kind == 'i' ? (uint32_t)id : kit_bits_of(x->dtype, x->v[i]);
-        if (isnan(x->v[i])) bits = 0xffffffffu;
-        memcpy(x->bits + (size_t)i * width, &bits, width);
-        if (x->kind == 'p' && !isnan(x->v[i]))
-            x->v[i] = x->dtype == PERI_DT_F16    ? kit_round_f16(x->v[i])
-                      : x->dtype == PERI_DT_BF16 ? kit_round_bf16(x->v[i])
-                                                 : (double)(float)x->v[i];
+    if (!x->bits) return false;
+    if (x->kind != 'i') kit_encode(x->dtype, x->v, n, x->bits);
+    for (int64_t i = 0; i < n && x->kind == 'i'; i++) {
+        int32_t id = (int32_t)x->v[i];
+        memcpy(x->bits + (size_t)i * sizeof id, &id, sizeof id);
     }
-    return x->bits != NULL;
+    return true;
 }
 
 static bool fill_weight(kit_operand *x, int64_t n, uint64_t seed) {

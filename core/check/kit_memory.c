@@ -88,7 +88,7 @@ static size_t place(kit_case *c, uint64_t layout) {
     for (uint32_t k = 0; k < c->n_in + c->n_out; k++) {
         kit_operand *x = &c->x[k];
         int64_t stride = x->kind == '-' ? 0 : (int64_t)peri_dtype_get(x->dtype)->block_bytes;
-        if (x->kind == 'w' && peri_dtype_get(x->dtype)->block_elements > 1) continue;
+        if (x->kind != '-' && peri_dtype_get(x->dtype)->block_elements > 1) continue;
         for (int i = 3; i >= 0; i--) {
             int64_t n = extent(c, x, i) + (x->dim[i] < 0 ? c->slack : 0);
             x->stride[i] = stride;

@@ -14,19 +14,17 @@ enum { KEY_MAX = KIT_BLOCKS * 64 };
 /* ---- KV_APPEND ----------------------------------------------------------------------------------
  */
 
-static double rounded(uint32_t dtype, double x) {
-    return dtype == PERI_DT_F16    ? kit_round_f16(x)
-           : dtype == PERI_DT_BF16 ? kit_round_bf16(x)
-                                   : (double)(float)x;
-}
-
 static void append(const kit_op *o) {
     for (int64_t t = 0; t < o->dim[0][1]; t++) {
         int64_t slot = o->step->slot[t];
         for (uint32_t k = 0; k < 2 && slot >= 0; k++) {
+            const peri_dtype_info *type = peri_dtype_get(o->dtype[2 + k]);
             int64_t n = o->dim[k][2] * o->dim[k][3];
-            for (int64_t i = 0; i < n; i++)
-                o->v[2 + k][slot * n + i] = rounded(o->dtype[2 + k], o->v[k][t * n + i]);
+            double *row = o->v[2 + k] + slot * n;
+            unsigned char block[64];
+            memcpy(row, o->v[k] + t * n, (size_t)n * sizeof *row);
+            for (int64_t i = 0; i < n; i += type->block_elements)
+                kit_encode(type->number, row + i, type->block_elements, block);
         }
     }
 }

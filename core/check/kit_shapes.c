@@ -9,7 +9,7 @@
  *   p  pool, of every cache type
  * A dimension is 1, t (tokens), z (rows wanted), or a letter whose extent the second text gives; b
  * and c, blocks and tokens per block of a pool, follow from the sequences.  Where the last
- * dimension of a weight is no whole number of blocks, it is rounded up.
+ * dimension of a weight or a pool is no whole number of blocks, it is rounded up.
  *
  * Extents are awkward on purpose: prime, not multiples of any vector width, one element, one row.
  * `O` in the extents is the number of blocks in front that nobody uses, `P` the distance between
@@ -154,7 +154,7 @@ const kit_shape *kit_shape_at(size_t i) {
 
 /* Every weight type for shapes with a weight, cache types for those with a pool, else none. */
 int kit_dtype_at(const kit_shape *s, size_t i) {
-    static const int cache[] = {PERI_DT_F32, PERI_DT_F16, PERI_DT_BF16};
+    static const int cache[] = {PERI_DT_F32, PERI_DT_F16, PERI_DT_BF16, PERI_DT_Q8_0, PERI_DT_Q4_0};
     static const int weight[] = {
 #define PERI_DTYPE(NAME, number, name, elements, bytes) number,
 #include "perigee/dtype.def"

@@ -209,17 +209,30 @@ uint32_t peri_build_top(peri_graph *g, uint32_t logits, int32_t n) {
 /* ---- KV layout ----------------------------------------------------------------------------------
  */
 
-static bool add_region(uint64_t *at, uint64_t tokens, int32_t heads, int32_t width, uint32_t bytes,
+static bool add_region(uint64_t *at, uint64_t tokens, int32_t heads, uint64_t head_bytes,
                        uint64_t *off) {
     uint64_t n;
     *off = *at;
-    return peri_mul_u64(tokens, (uint64_t)heads * (uint64_t)width * bytes, &n) &&
-           peri_add_u64(*at, n, at) && peri_pad_u64(*at, 64, at);
+    return peri_mul_u64(tokens, (uint64_t)heads * head_bytes, &n) && peri_add_u64(*at, n, at) &&
+           peri_pad_u64(*at, 64, at);
+}
+
+/* A head's row begins a block of the type. */
+static peri_status check_heads(const peri_arch *a, uint32_t dtype, peri_error *err) {
+    const peri_dtype_info *t = peri_dtype_get(dtype);
+    int32_t n = (int32_t)t->block_elements, width = a->d_k % n ? a->d_k : a->d_v;
+    if (width % n == 0) return PERI_OK;
+    return peri_fail(err, PERI_E_UNSUPPORTED,
+                     "type %s of keys and values: found %s of %d elements per head, expected a "
+                     "multiple of %d",
+                     t->name, a->d_k % n ? "keys" : "values", width, n);
 }
 
 peri_status peri_kv_layout_init(peri_kv_layout *kv, const peri_arch *a, uint32_t dtype,
                                 uint32_t block_tokens, uint32_t n_block, peri_error *err) {
     *kv = (peri_kv_layout){.dtype = dtype, .block_tokens = block_tokens, .n_block = n_block};
+    peri_status st = check_heads(a, dtype, err);
+    if (st) return st;
     kv->k_off = peri_alloc_array((size_t)a->n_layer, sizeof *kv->k_off);
     kv->v_off = peri_alloc_array((size_t)a->n_layer, sizeof *kv->v_off);
     kv->layer_bytes = peri_calloc((size_t)a->n_layer, sizeof *kv->layer_bytes);
@@ -228,11 +241,12 @@ peri_status peri_kv_layout_init(peri_kv_layout *kv, const peri_arch *a, uint32_t
         return peri_fail(err, PERI_E_NOMEM, "out of memory laying out %d layers", a->n_layer);
     }
     uint64_t tokens = (uint64_t)block_tokens * n_block;
-    uint32_t bytes = peri_dtype_get(dtype)->block_bytes;
+    uint64_t k_bytes = peri_dtype_size(dtype, (uint64_t)a->d_k),
+             v_bytes = peri_dtype_size(dtype, (uint64_t)a->d_v);
     for (int32_t il = 0; il < a->n_layer; il++) {
         uint64_t *n = &kv->layer_bytes[il];
-        if (add_region(n, tokens, a->layer[il].n_kv, a->d_k, bytes, &kv->k_off[il]) &&
-            add_region(n, tokens, a->layer[il].n_kv, a->d_v, bytes, &kv->v_off[il]) &&
+        if (add_region(n, tokens, a->layer[il].n_kv, k_bytes, &kv->k_off[il]) &&
+            add_region(n, tokens, a->layer[il].n_kv, v_bytes, &kv->v_off[il]) &&
             peri_add_u64(kv->bytes, *n, &kv->bytes))
             continue;
         peri_kv_layout_fini(kv);

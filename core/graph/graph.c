@@ -128,7 +128,7 @@ uint32_t peri_graph_pool(peri_graph *g, uint32_t ref, uint32_t dtype, const int6
                          uint64_t off) {
     peri_tensor t = {.dtype = (uint16_t)dtype, .kind = PERI_T_POOL, .ref = ref, .off = off};
     set_dims(&t, dim, 4);
-    set_strides(&t);
+    if (peri_dtype_get(dtype)->block_elements == 1) set_strides(&t);
     return add_tensor(g, &t, PERI_NONE);
 }
 

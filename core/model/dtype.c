@@ -131,3 +131,8 @@ peri_status peri_dtype_bytes(uint32_t number, uint64_t n, uint64_t *bytes, peri_
                          t->name);
     return PERI_OK;
 }
+
+uint64_t peri_dtype_size(uint32_t number, uint64_t n) {
+    const peri_dtype_info *t = peri_dtype_get(number);
+    return n / t->block_elements * t->block_bytes;
+}

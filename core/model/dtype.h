@@ -23,5 +23,7 @@ const peri_dtype_info *peri_dtype_get(uint32_t number);
 const peri_dtype_info *peri_dtype_find(peri_str name);
 /* Bytes of n elements; PERI_E_RANGE when n is no multiple of the block or the product overflows. */
 peri_status peri_dtype_bytes(uint32_t number, uint64_t n, uint64_t *bytes, peri_error *err);
+/* Bytes of n elements that are known to be whole blocks of a known type and few enough. */
+uint64_t peri_dtype_size(uint32_t number, uint64_t n);
 
 #endif

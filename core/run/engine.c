@@ -24,7 +24,7 @@ uint64_t peri_engine_kv_bytes_per_token(const peri_arch *a, uint32_t kv_dtype) {
     uint64_t n = 0;
     for (int32_t il = 0; il < a->n_layer; il++)
         n += (uint64_t)a->layer[il].n_kv * (uint64_t)(a->d_k + a->d_v);
-    return n * peri_dtype_get(kv_dtype)->block_bytes;
+    return peri_dtype_size(kv_dtype, n);
 }
 
 bool peri_engine_uses(const peri_engine *e, uint32_t d) {

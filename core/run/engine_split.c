@@ -42,8 +42,7 @@ static void describe_copies(const peri_engine *e, peri_split_part *part) {
  */
 static void describe_parts(const peri_engine *e, const peri_graph *g, bool *is_seen,
                            peri_split_part *part, bool *is_tied) {
-    uint32_t n_layer = (uint32_t)e->a->n_layer,
-             kv_bytes = peri_dtype_get(e->o.kv_dtype)->block_bytes;
+    uint32_t n_layer = (uint32_t)e->a->n_layer;
     *is_tied = false;
     for (uint32_t i = g->n_op; i-- > 0;) {
         const peri_graph_op *o = &g->op[i];
@@ -66,7 +65,7 @@ static void describe_parts(const peri_engine *e, const peri_graph *g, bool *is_s
         const peri_arch_layer *l = &e->a->layer[o->layer];
         p->kv_bytes = e->kv.layer_bytes[o->layer];
         p->kv_token_bytes = (uint64_t)e->o.n_ctx / 2 * (uint64_t)l->n_kv *
-                            (uint64_t)(e->a->d_k + e->a->d_v) * kv_bytes;
+                            peri_dtype_size(e->o.kv_dtype, (uint64_t)(e->a->d_k + e->a->d_v));
     }
     describe_copies(e, part);
 }

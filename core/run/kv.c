@@ -16,7 +16,7 @@ uint64_t peri_kv_token_bytes(const peri_engine *e) {
 /* One token's bytes in region r: 2 * layer is its keys, 2 * layer + 1 its values. */
 static size_t row_bytes(const peri_engine *e, int32_t r) {
     int32_t d = r % 2 ? e->a->d_v : e->a->d_k;
-    return (size_t)e->a->layer[r / 2].n_kv * (size_t)d * peri_dtype_get(e->o.kv_dtype)->block_bytes;
+    return (size_t)e->a->layer[r / 2].n_kv * (size_t)peri_dtype_size(e->o.kv_dtype, (uint64_t)d);
 }
 
 /* Byte offset of a token in the pool of r's layer. */

@@ -104,9 +104,11 @@ static int32_t default_ctx(const peri_topology *topology, const peri_loaded *m,
 static peri_status engine_options(const peri_load_env *env, const peri_loaded *m,
                                   const peri_load_options *o, peri_engine_options *e,
                                   peri_error *err) {
-    static const uint32_t kv[] = {
-        [PERI_LOAD_KV_F16] = PERI_DT_F16, [PERI_LOAD_KV_F32] = PERI_DT_F32};
-    if (o->kv_type > PERI_LOAD_KV_F32)
+    static const uint32_t kv[] = {[PERI_LOAD_KV_F16] = PERI_DT_F16,
+                                  [PERI_LOAD_KV_F32] = PERI_DT_F32,
+                                  [PERI_LOAD_KV_Q8_0] = PERI_DT_Q8_0,
+                                  [PERI_LOAD_KV_Q4_0] = PERI_DT_Q4_0};
+    if (o->kv_type > PERI_LOAD_KV_Q4_0)
         return peri_fail(err, PERI_E_INVALID, "kv_type %u is unknown", o->kv_type);
     if (o->weights > PERI_LOAD_WEIGHTS_COPY)
         return peri_fail(err, PERI_E_INVALID, "weights %u is unknown", o->weights);

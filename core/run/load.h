@@ -16,7 +16,12 @@ typedef struct peri_load_env {
     bool is_strict; /* warnings and fallbacks become errors */
 } peri_load_env;
 
-enum { PERI_LOAD_KV_F16 = 0, PERI_LOAD_KV_F32 = 1 }; /* as PERI_KV_* of perigee.h */
+enum { /* as PERI_KV_* of perigee.h */
+       PERI_LOAD_KV_F16 = 0,
+       PERI_LOAD_KV_F32 = 1,
+       PERI_LOAD_KV_Q8_0 = 2,
+       PERI_LOAD_KV_Q4_0 = 3
+};
 enum { PERI_LOAD_WEIGHTS_AUTO = 0, PERI_LOAD_WEIGHTS_MAP = 1, PERI_LOAD_WEIGHTS_COPY = 2 };
 
 typedef struct peri_load_options {

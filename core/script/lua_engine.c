@@ -60,11 +60,21 @@ static const value_key open_keys[] = {
 static const value_table model_table = {"model", open_keys, sizeof open_keys / sizeof open_keys[0],
                                         NULL, 0};
 
+static const char *const kv_types[] = {[PERI_LOAD_KV_F16] = "f16",
+                                       [PERI_LOAD_KV_F32] = "f32",
+                                       [PERI_LOAD_KV_Q8_0] = "q8_0",
+                                       [PERI_LOAD_KV_Q4_0] = "q4_0"};
+enum { N_KV = sizeof kv_types / sizeof *kv_types };
+
 static void read_open_options(lua_State *L, int idx, peri_load_options *o) {
     open_options v = {.sessions = 4};
     value_read(L, idx, &model_table, &v);
-    if (v.kv && strcmp(v.kv, "f16") && strcmp(v.kv, "f32"))
-        peri_lua_blame(L, "model: kv: found \"%s\", expected \"f16\" or \"f32\"", v.kv);
+    uint32_t kv_type = 0;
+    while (v.kv && kv_type < N_KV && strcmp(v.kv, kv_types[kv_type]))
+        kv_type++;
+    if (kv_type == N_KV)
+        peri_lua_blame(
+            L, "model: kv: found \"%s\", expected \"f16\", \"f32\", \"q8_0\" or \"q4_0\"", v.kv);
     uint32_t weights = PERI_LOAD_WEIGHTS_AUTO;
     if (v.weights && !strcmp(v.weights, "map")) weights = PERI_LOAD_WEIGHTS_MAP;
     if (v.weights && !strcmp(v.weights, "copy")) weights = PERI_LOAD_WEIGHTS_COPY;
@@ -74,8 +84,7 @@ static void read_open_options(lua_State *L, int idx, peri_load_options *o) {
     *o = (peri_load_options){.n_ctx = (uint32_t)v.ctx,
                              .n_session = (uint32_t)v.sessions,
                              .n_batch = (uint32_t)v.batch,
-                             .kv_type =
-                                 v.kv && !strcmp(v.kv, "f32") ? PERI_LOAD_KV_F32 : PERI_LOAD_KV_F16,
+                             .kv_type = kv_type,
                              .weights = weights,
                              .device = v.device,
                              .place = v.place};

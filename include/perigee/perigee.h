@@ -120,7 +120,10 @@ PERI_API peri_status peri_runtime_arch(const peri_runtime *rt, const char *name,
  */
 typedef struct peri_model peri_model;
 
-enum { PERI_KV_F16 = 0, PERI_KV_F32 = 1 };
+/* Type of the stored keys and values.  Blocks of 32 take 8.5 or 4.5 bits per number instead of 16,
+ * wherever heads are multiples of 32 wide and a device reads them (the cpu does), at some accuracy.
+ */
+enum { PERI_KV_F16 = 0, PERI_KV_F32 = 1, PERI_KV_Q8_0 = 2, PERI_KV_Q4_0 = 3 };
 /* Where devices that compute in host memory read weights: from a copy in large pages where there is
  * room beside keys and values, always from the mapped file, always from a copy. */
 enum { PERI_WEIGHTS_AUTO = 0, PERI_WEIGHTS_MAP = 1, PERI_WEIGHTS_COPY = 2 };

@@ -23,6 +23,12 @@ typedef struct attn_job {
     int32_t dk, dv, dk16, dv16;         /* elements; rounded up to 16 */
 } attn_job;
 
+/* Bytes of a head of n elements of a pool. */
+static inline size_t attn_head_bytes(uint32_t dtype, int64_t n) {
+    ref_dtype type = ref_dtype_of(dtype);
+    return (size_t)(n / type.n) * (size_t)type.bytes;
+}
+
 /* What a row sees, counted from key 0: first <= key < end. */
 typedef struct attn_seen {
     int32_t pos, first, end;

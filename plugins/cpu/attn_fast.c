@@ -108,6 +108,10 @@ static void widen_keys(const attn_chunk *c, int32_t g, int32_t j0, float *kt, ah
         widen_keys_of(PERI_CPU_F16, c, g, j0, kt, p, n_line);
     else if (c->dtype == PERI_CPU_F32)
         widen_keys_of(PERI_CPU_F32, c, g, j0, kt, p, n_line);
+    else if (c->dtype == PERI_CPU_Q8_0)
+        widen_keys_of(PERI_CPU_Q8_0, c, g, j0, kt, p, n_line);
+    else if (c->dtype == PERI_CPU_Q4_0)
+        widen_keys_of(PERI_CPU_Q4_0, c, g, j0, kt, p, n_line);
     else
         widen_keys_of(PERI_CPU_BF16, c, g, j0, kt, p, n_line);
 }
@@ -117,6 +121,10 @@ static void widen_values(const attn_chunk *c, int32_t g, int32_t j0, float *vt, 
         widen_values_of(PERI_CPU_F16, c, g, j0, vt, p, n_line);
     else if (c->dtype == PERI_CPU_F32)
         widen_values_of(PERI_CPU_F32, c, g, j0, vt, p, n_line);
+    else if (c->dtype == PERI_CPU_Q8_0)
+        widen_values_of(PERI_CPU_Q8_0, c, g, j0, vt, p, n_line);
+    else if (c->dtype == PERI_CPU_Q4_0)
+        widen_values_of(PERI_CPU_Q4_0, c, g, j0, vt, p, n_line);
     else
         widen_values_of(PERI_CPU_BF16, c, g, j0, vt, p, n_line);
 }
@@ -345,22 +353,32 @@ static void value_rows(const values *u, const attn_row *row, int n_row, const fl
         else                                                                                       \
             CALL(4);                                                                               \
     } while (0)
-static void few_score_f16(const attn_chunk *c, int32_t g, const attn_row *row, int32_t j, float *s,
-                          ahead *p) {
-#define CALL(n_row) few_score(PERI_CPU_F16, c, g, row, j, s, p, n_row)
-    FEW_EACH(CALL);
+static void few_scores(const attn_chunk *c, int32_t g, const attn_row *row, int32_t j, float *s,
+                       ahead *p) {
+#define CALL(n_row) few_score(dtype, c, g, row, j, s, p, n_row)
+#define FEW_TYPE(NAME)                                                                             \
+    if (c->dtype == NAME) {                                                                        \
+        enum { dtype = NAME };                                                                     \
+        FEW_EACH(CALL);                                                                            \
+    }
+    FEW_TYPE(PERI_CPU_F16)
+    FEW_TYPE(PERI_CPU_Q8_0)
+    FEW_TYPE(PERI_CPU_Q4_0)
 #undef CALL
 }
-static void few_values_f16(const attn_chunk *c, int32_t g, int32_t lo, int32_t hi, const float *s,
-                           float *o) {
-#define CALL(n_row) few_values(PERI_CPU_F16, c, g, lo, hi, s, o, n_row)
-    FEW_EACH(CALL);
+static void few_values_of(const attn_chunk *c, int32_t g, int32_t lo, int32_t hi, const float *s,
+                          float *o) {
+#define CALL(n_row) few_values(dtype, c, g, lo, hi, s, o, n_row)
+    FEW_TYPE(PERI_CPU_F16)
+    FEW_TYPE(PERI_CPU_Q8_0)
+    FEW_TYPE(PERI_CPU_Q4_0)
 #undef CALL
 }
 
 /* attn_few.h pays: few rows per head, which all see the chunk's keys. */
 static int is_few(const attn_chunk *c, const attn_row *row) {
-    if (!PERI_SIMD || c->n_row > FEW_ROWS || c->dtype != PERI_CPU_F16) return 0;
+    if (!PERI_SIMD || c->n_row > FEW_ROWS || c->dtype == PERI_CPU_F32 || c->dtype == PERI_CPU_BF16)
+        return 0;
     for (int32_t r = 0; r < c->n_row * c->n_head; r++)
         if (row[r].lo != c->lo || row[r].hi != c->hi) return 0;
     return 1;
@@ -376,7 +394,7 @@ static void score_block(const attn_chunk *c, const attn_row *row, int32_t j, int
         ahead next = j + SUB < c->hi ? ahead_of(c->k, c, c->k_bytes, g, j + SUB)
                                      : ahead_of(c->v, c, c->v_bytes, g, c->lo / SUB * SUB);
         if (few) {
-            few_score_f16(c, g, row + first, j, a->s + first * ATTN_CHUNK, &next);
+            few_scores(c, g, row + first, j, a->s + first * ATTN_CHUNK, &next);
             continue;
         }
         widen_keys(c, g, j, a->wide, &next);
@@ -395,8 +413,8 @@ static void value_block(const attn_chunk *c, const attn_row *row, int32_t j, int
         ahead next = ahead_of(c->v, c, c->v_bytes, g, j + SUB);
         if (few) {
             ahead_step(&next, lines_each(&next, 1));
-            few_values_f16(c, g, larger(j, c->lo), smaller(j + SUB, c->hi),
-                           a->s + first * ATTN_CHUNK, o + first * dvp);
+            few_values_of(c, g, larger(j, c->lo), smaller(j + SUB, c->hi),
+                          a->s + first * ATTN_CHUNK, o + first * dvp);
             continue;
         }
         values u = {a->wide, j, dvp};

@@ -81,13 +81,17 @@ static int32_t run_attn(cpu_dev *d, const cpu_isa *isa, const cpu_job *j, peri_e
 static void append(const cpu_job *j, const vec_isa *isa, uint32_t from, uint32_t pool, int64_t t,
                    int64_t at) {
     int64_t n_kv_head = j->dim[pool][2], n = j->dim[pool][3];
-    for (int64_t g = 0; g < n_kv_head; g++) {
+    uint32_t dtype = j->t[pool]->dtype;
+    size_t bytes = attn_head_bytes(dtype, n);
+    char *out = (char *)j->ptr[pool] + (size_t)(at * n_kv_head) * bytes;
+    for (int64_t g = 0; g < n_kv_head; g++, out += bytes) {
         const float *x = ref_row_f32(j, from, t * n_kv_head + g);
-        int64_t i = (at * n_kv_head + g) * n;
-        if (j->t[pool]->dtype == PERI_CPU_F32)
-            memcpy((float *)j->ptr[pool] + i, x, (size_t)n * sizeof *x);
+        if (dtype == PERI_CPU_F16)
+            isa->to_f16(x, (uint16_t *)out, n);
+        else if (dtype == PERI_CPU_Q8_0)
+            isa->to_q8_0(x, (uint8_t *)out, n);
         else
-            isa->to_f16(x, (uint16_t *)j->ptr[pool] + i, n);
+            ref_encode_row(dtype, x, out, n);
     }
 }
 
@@ -127,9 +131,7 @@ int attn_supports(const peri_program *p, const peri_op *op, char numerics[28]) {
     const peri_tensor *k, *v;
     snprintf(numerics, 28, "act=f32 acc=f32");
     if (op->code == PERI_OP_KV_APPEND) {
-        k = peri_operand(p, op, 2);
-        v = peri_operand(p, op, 3);
-        return k->dtype != PERI_CPU_BF16 && v->dtype != PERI_CPU_BF16;
+        return 1;
     }
     if (op->code != PERI_OP_ATTN) return 0;
     k = peri_operand(p, op, KPOOL);

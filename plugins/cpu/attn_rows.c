@@ -40,14 +40,13 @@ void attn_row_of(const attn_job *a, int32_t token, int32_t h, attn_row *row, att
 
 void attn_chunk_init(const attn_job *a, int32_t n_head, int32_t n_row, attn_chunk *c) {
     uint16_t dtype = a->j->t[ATTN_KPOOL]->dtype;
-    size_t bytes = (size_t)ref_dtype_of(dtype).bytes;
     c->dtype = dtype;
     c->n_head = n_head;
     c->n_row = n_row;
     c->dk = a->dk;
     c->dv = a->dv;
-    c->k_bytes = (size_t)a->dk * bytes;
-    c->v_bytes = (size_t)a->dv * bytes;
+    c->k_bytes = attn_head_bytes(dtype, a->dk);
+    c->v_bytes = attn_head_bytes(dtype, a->dv);
     c->scale = a->j->attr.attn.scale;
     c->cap = a->j->attr.attn.cap;
 }

@@ -8,10 +8,46 @@
 #include "fast.h"
 #include "simd.h"
 
-/* Elements i .. i+15 of a pool row, n left. */
+/* Elements i .. i + 15 of a row of blocks of 32, i a multiple of 16: d and 32 bytes, or d and 16
+ * bytes that hold element k in their low and k + 16 in their high halves.  The products with d, of
+ * 11 bits, are exact. */
+#if PERI_SIMD
+SIMD_FN v16 load_block(uint16_t dtype, const uint8_t *row, int32_t i) {
+    const __m128i nibble = _mm_set1_epi8(15);
+    const uint8_t *b = row + i / 32 * (dtype == PERI_CPU_Q8_0 ? 34 : 18);
+    uint16_t half;
+    __m128i x;
+    memcpy(&half, b, sizeof half);
+    v16 d = v16_set1(_mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(half))));
+    if (dtype == PERI_CPU_Q8_0) {
+        x = _mm_loadu_si128((const __m128i *)(b + 2 + i % 32));
+    } else {
+        x = _mm_loadu_si128((const __m128i *)(b + 2));
+        x = _mm_and_si128(i % 32 ? _mm_srli_epi16(x, 4) : x, nibble);
+        x = _mm_sub_epi8(x, _mm_set1_epi8(8));
+    }
+    return v16_mul(d, v16_from_i8(x));
+}
+#else
+SIMD_FN v16 load_block(uint16_t dtype, const uint8_t *row, int32_t i) {
+    const uint8_t *b = row + i / 32 * (dtype == PERI_CPU_Q8_0 ? 34 : 18);
+    uint16_t half;
+    v16 y;
+    memcpy(&half, b, sizeof half);
+    for (int k = 0; k < 16; k++) {
+        int q =
+            dtype == PERI_CPU_Q8_0 ? (int8_t)b[2 + i % 32 + k] : (b[2 + k] >> i % 32 / 4 & 15) - 8;
+        y.v[k] = f16_to_f32(half) * (float)q;
+    }
+    return y;
+}
+#endif
+
+/* Elements i .. i + 15 of a pool row, n left; i is a multiple of 16. */
 SIMD_FN v16 load_pool(uint16_t dtype, const uint8_t *row, int32_t i, int32_t n) {
     uint16_t t[16] = {0};
     const uint16_t *p = (const uint16_t *)row + i;
+    if (dtype == PERI_CPU_Q8_0 || dtype == PERI_CPU_Q4_0) return load_block(dtype, row, i);
     if (dtype == PERI_CPU_F32) {
         const float *f = (const float *)row + i;
         return n >= 16 ? v16_load(f) : v16_load_n(f, n);

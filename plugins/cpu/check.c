@@ -5,9 +5,9 @@
  * The shapes are a table of patterns.  An operand is five characters and an optional `?` (may be
  * absent): its class, then its four dimensions, slowest first.  Classes: a  activation, f32, rows
  * may have gaps           i  activation, i32 v  f32 vectors without gaps, weight or activation  w
- * weight of a type that can be decoded p  pool, F32, F16 or BF16 A dimension is 1, or a letter that
- * stands for the same extent throughout the op.  An op with several shapes has several lines; the
- * first that fits is taken, and when none fits the complaint is that of the last. */
+ * weight of a type that can be decoded p  pool, F32, F16, BF16, Q8_0 or Q4_0 A dimension is 1, or a
+ * letter that stands for the same extent throughout the op.  An op with several shapes has several
+ * lines; the first that fits is taken, and when none fits the complaint is that of the last. */
 #include "check.h"
 
 #include <math.h>
@@ -177,13 +177,15 @@ static int check_vector(check *c, uint32_t k, const peri_tensor *t) {
 
 static int check_pool(check *c, uint32_t k, const peri_tensor *t) {
     if (t->kind != PERI_T_POOL) return no(c, "operand %u: not a pool", k);
-    if (t->dtype != PERI_CPU_F32 && t->dtype != PERI_CPU_F16 && t->dtype != PERI_CPU_BF16) {
-        ref_dtype type = ref_dtype_of(t->dtype);
-        return no(c, "a cache of type %s: not supported yet", type.name ? type.name : "?");
-    }
+    ref_dtype type = ref_dtype_of(t->dtype);
+    if (!ref_can_encode(t->dtype))
+        return no(c, "a cache of type %s: nothing stores or reads it", type.name ? type.name : "?");
     for (int i = 0; i < 4; i++)
         if (t->dim[i] < 1) return no(c, "operand %u: a pool of symbolic shape", k);
-    if (t->off % 4 || !is_dense(c, t, ref_dtype_of(t->dtype).bytes))
+    if (t->dim[3] % type.n)
+        return no(c, "operand %u: heads of %lld, not whole blocks of type %s", k,
+                  (long long)t->dim[3], type.name);
+    if (t->off % 4 || (type.n == 1 && !is_dense(c, t, type.bytes)))
         return no(c, "operand %u: a pool with gaps", k);
     return 1;
 }

@@ -21,6 +21,7 @@ typedef struct vec_isa {
     void (*mul)(const float *a, const float *b, float *y, int64_t n);
     void (*scale)(const float *x, float s, float *y, int64_t n);
     void (*to_f16)(const float *x, uint16_t *y, int64_t n);
+    void (*to_q8_0)(const float *x, uint8_t *y, int64_t n); /* as ref_encode_row; whole blocks */
 } vec_isa;
 
 enum { ATTN_CHUNK = 256, ATTN_SUB = 64, ATTN_ROWS_MAX = 256, ATTN_D_MAX = 1024 };
@@ -67,7 +68,8 @@ typedef struct attn_isa {
 
 #define FAST_QUANTIZE(isa)                                                                         \
     void quantize_row_##isa(const linear_type *t, const float *x, int64_t n, uint8_t *out,         \
-                            size_t kb_stride);
+                            size_t kb_stride);                                                     \
+    void to_q8_0_##isa(const float *x, uint8_t *y, int64_t n);
 #define FAST_ISA_FUNCTIONS(isa)                                                                    \
     FAST_QUANTIZE(isa)                                                                             \
     void rows_f32_##isa(const linear_in *in, int64_t row0, int32_t rows, float *acc,               \

@@ -7,7 +7,7 @@
  * d = amax / 127, q = rint(x * fl(1 / d)).  The largest magnitude is found on the bit patterns
  * without sign, so that a NaN counts as largest: a span with a NaN or infinity gets d = NaN and
  * zeros, which makes the results that depend on it NaN.  A span so small that 1 / d overflows
- * counts as zeros. */
+ * counts as zeros.  So are keys and values of type Q8_0, whose d is then rounded to f16. */
 #include "simd.h"
 
 #include <float.h>
@@ -166,5 +166,17 @@ void PERI_ISA_FN(quantize_row)(const linear_type *t, const float *x, int64_t n, 
         }
         widen(a->q, wide->q);
         memcpy(wide->dx, a->dx, sizeof a->dx);
+    }
+}
+
+void PERI_ISA_FN(to_q8_0)(const float *x, uint8_t *y, int64_t n) {
+    for (int64_t i = 0; i < n; i += 32, y += 34) {
+        float d, inv = span_scale(amax_bits(x + i, 32), &d);
+        uint16_t half = f32_to_f16(d);
+        memcpy(y, &half, sizeof half);
+        if (inv == 0.0f)
+            memset(y + 2, 0, 32);
+        else
+            round_span(x + i, 32, inv, (int8_t *)y + 2);
     }
 }

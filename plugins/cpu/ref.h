@@ -34,6 +34,13 @@ float ref_f16_to_f32(uint16_t h);
 uint16_t ref_f32_to_f16(float f);
 uint16_t ref_f32_to_bf16(float f);
 
+/* ---- ref_encode.c ---- */
+
+/* Can keys and values be stored in this type? */
+int ref_can_encode(uint32_t dtype);
+/* Encode n elements (whole blocks) as op.def KV_APPEND says.  dst needs no alignment. */
+void ref_encode_row(uint32_t dtype, const float *x, void *dst, int64_t n);
+
 /* ---- pieces shared by the operations ---- */
 
 /* Row r of operand k: its leading three dimensions are counted through, slowest first. */

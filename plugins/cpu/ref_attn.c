@@ -13,32 +13,19 @@
 enum { CHUNK = 256 };
 enum { Q = 0, KPOOL = 1, VPOOL = 2, SINK = 3, Y = 4 }; /* operands of ATTN */
 
-/* Elements of a pool row belonging to key/value head g: row `at` of [blocks * B][G][d]. */
-static size_t pool_offset(const cpu_job *j, uint32_t k, int64_t at, int64_t g) {
-    return (size_t)((at * j->dim[k][2] + g) * j->dim[k][3]);
-}
-
-static size_t pool_size(const cpu_job *j, uint32_t k) {
-    return (size_t)ref_dtype_of(j->t[k]->dtype).bytes;
+/* Key/value head g of row `at` of a pool [blocks * B][G][d]. */
+static char *pool_head(const cpu_job *j, uint32_t k, int64_t at, int64_t g) {
+    ref_dtype type = ref_dtype_of(j->t[k]->dtype);
+    int64_t n_block = (at * j->dim[k][2] + g) * (j->dim[k][3] / type.n);
+    return (char *)j->ptr[k] + (size_t)n_block * (size_t)type.bytes;
 }
 
 /* ---- KV_APPEND ---- */
 
 static void store_row(const cpu_job *j, uint32_t from, uint32_t pool, int64_t t, int64_t at) {
-    for (int64_t g = 0; g < j->dim[pool][2]; g++) {
-        const float *x = ref_row_f32(j, from, t * j->dim[pool][2] + g);
-        char *out = (char *)j->ptr[pool] + pool_offset(j, pool, at, g) * pool_size(j, pool);
-        uint16_t *half = (uint16_t *)out;
-        int64_t n = j->dim[pool][3];
-        if (j->t[pool]->dtype == PERI_CPU_F32)
-            memcpy(out, x, (size_t)n * sizeof *x);
-        else if (j->t[pool]->dtype == PERI_CPU_F16)
-            for (int64_t i = 0; i < n; i++)
-                half[i] = ref_f32_to_f16(x[i]);
-        else
-            for (int64_t i = 0; i < n; i++)
-                half[i] = ref_f32_to_bf16(x[i]);
-    }
+    for (int64_t g = 0; g < j->dim[pool][2]; g++)
+        ref_encode_row(j->t[pool]->dtype, ref_row_f32(j, from, t * j->dim[pool][2] + g),
+                       pool_head(j, pool, at, g), j->dim[pool][3]);
 }
 
 static void append_tokens(const cpu_job *j, int64_t lo, int64_t hi, void *scratch) {
@@ -78,8 +65,7 @@ typedef struct work {
 static const float *pool_row(const work *w, uint32_t k, int64_t key) {
     const cpu_job *j = w->j;
     int64_t n_tok = j->dim[k][1], at = w->table[key / n_tok] * n_tok + key % n_tok;
-    const char *p = (const char *)j->ptr[k] + pool_offset(j, k, at, w->g) * pool_size(j, k);
-    ref_dequant_row(j->t[k]->dtype, p, w->row, j->dim[k][3]);
+    ref_dequant_row(j->t[k]->dtype, pool_head(j, k, at, w->g), w->row, j->dim[k][3]);
     return w->row;
 }
 

@@ -170,6 +170,10 @@ SIMD_FN v16 v16_load_bf16(const uint16_t *p) {
     __m512i x = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)p));
     return _mm512_castsi512_ps(_mm512_slli_epi32(x, 16));
 }
+/* Sixteen int8. */
+SIMD_FN v16 v16_from_i8(__m128i x) {
+    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(x));
+}
 SIMD_FN void v16_store_f16(uint16_t *p, v16 a) {
     _mm256_storeu_si256((__m256i *)p, _mm512_cvtps_ph(a, 0));
 }
@@ -252,6 +256,10 @@ SIMD_FN __m256 ymm_load_bf16(const uint16_t *p) {
 }
 SIMD_FN v16 v16_load_bf16(const uint16_t *p) {
     return (v16){ymm_load_bf16(p), ymm_load_bf16(p + 8)};
+}
+SIMD_FN v16 v16_from_i8(__m128i x) {
+    return (v16){_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(x)),
+                 _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_srli_si128(x, 8)))};
 }
 SIMD_FN void v16_store_f16(uint16_t *p, v16 x) {
     _mm_storeu_si128((__m128i *)p, _mm256_cvtps_ph(x.a, 0));

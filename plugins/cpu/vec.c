@@ -182,4 +182,5 @@ const vec_isa PERI_ISA_FN(vec) = {
     .mul = mul,
     .scale = scale,
     .to_f16 = to_f16,
+    .to_q8_0 = PERI_ISA_FN(to_q8_0),
 };

@@ -16,7 +16,7 @@ local PRIVATE <const> = setmetatable({}, { __mode = "k" })
 ---@field ctx? integer        tokens of context; the trained length, as far as memory allows, if nil
 ---@field sessions? integer   full contexts there is room for, 4 unless given
 ---@field batch? integer      most tokens in one step, 512 unless given
----@field kv? "f16"|"f32"     type of the stored keys and values
+---@field kv? "f16"|"f32"|"q8_0"|"q4_0" type of the stored keys and values
 ---@field device? string      "cpu": that one; "cuda:0,cpu": these, the preferred first; nil: the
 ---                           best predicted
 ---@field place? string       "layers 0-9 on cuda:0; experts on cpu; head on cuda:1": what must be

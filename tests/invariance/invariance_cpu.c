@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT
  *
  * invariance_cpu.c - with a fixed placement, logits depend on model and tokens only.  On a random
- * model of real width, in Q4_K and Q8_0, the logits of every position are compared bit for bit
- * across prefill chunks of 1, 32 and 512, one and two threads, and alone, beside one and beside
- * seven other sequences; those of the last position also from the prefix cache, after a rewind, and
- * after saving and restoring.  Then scripts sample: tests/e2e/same.lua, in two runtimes.
+ * model of real width, in Q4_K and, keys and values too, in Q8_0, the logits of every position are
+ * compared bit for bit across prefill chunks of 1, 32 and 512, one and two threads, and alone,
+ * beside one and beside seven other sequences; those of the last position also from the prefix
+ * cache, after a rewind, and after saving and restoring.  Then scripts sample: tests/e2e/same.lua,
+ * in two runtimes.
  *
  * Short form: 3 layers, 160 tokens.  PERI_LONG=1: 36 layers (566 million parameters), 2,048 tokens.
  * Small random models hide such faults: near-ties are common only in wide ones. */
@@ -106,12 +107,13 @@ static void compare_shortcuts(peri_model *m) {
     peri_session_free(t);
 }
 
-static void compare(uint32_t dtype) {
+static void compare(uint32_t dtype, uint32_t kv_type) {
     static const size_t chunks[] = {1, 32, 512}, together[] = {8, 2};
     const char *path = make_model(dtype);
     for (uint32_t threads = 1; threads <= 2; threads++) {
         peri_runtime *rt = rig_runtime(PERI_LIBRARY_DIR, PERI_SOURCE_DIR "/scripts", threads, NULL);
-        peri_model_options o = {.size = sizeof o, .n_ctx = (uint32_t)n_tok, .n_session = MAX_SEQ};
+        peri_model_options o = {
+            .size = sizeof o, .n_ctx = (uint32_t)n_tok, .n_session = MAX_SEQ, .kv_type = kv_type};
         peri_model *m;
         peri_error err;
         assert_ok(peri_model_open(rt, path, &o, &m, &err), err);
@@ -134,12 +136,12 @@ static void compare(uint32_t dtype) {
 
 static void q4_k_gives_the_same_bits(void **state) {
     (void)state;
-    compare(12);
+    compare(12, PERI_KV_F16);
 }
 
 static void q8_0_gives_the_same_bits(void **state) {
     (void)state;
-    compare(8);
+    compare(8, PERI_KV_Q8_0);
 }
 
 /* Sampled text: at a high temperature a difference in the last bit soon changes a token. */

@@ -1,21 +1,23 @@
 /* SPDX-License-Identifier: MIT
  *
- * bench_attn.c - speed of the CPU plugin's attention over paged F16 keys and values.
+ * bench_attn.c - speed of the CPU plugin's attention over paged keys and values.
  *
  *     bench_attn [-t THREADS] [-i ISA] [-s HxGxD] [-c KEYS] [-q TOKENS] [-n SEQUENCES] [-r REPEATS]
- *                [-e MIB]
+ *                [-k TYPE] [-e MIB]
  *
  * Every sequence holds KEYS keys and its last TOKENS tokens ask.  H query heads, G key/value heads
- * of D elements.  Four layers are kept and asked in turn, so that short contexts do not sit in the
- * nearest cache for ever; with -e every thread reads MIB MiB of other memory before each, outside
- * the time, which is what the weights of a layer do in a model.  GFLOP/s counts 4 D per query head
- * and visible key; GB/s the bytes of the keys and values that are visible to anyone, once.  Thread
- * i runs on processor i.  Wall clock, median and best of the repeats. Not a test: run by hand. */
+ * of D elements; TYPE of the keys and values is a name of dtype.def, F16 unless given.  Four layers
+ * are kept and asked in turn, so that short contexts do not sit in the nearest cache for ever; with
+ * -e every thread reads MIB MiB of other memory before each, outside the time, which is what the
+ * weights of a layer do in a model.  GFLOP/s counts 4 D per query head and visible key; GB/s the
+ * bytes of the keys and values that are visible to anyone, once.  Thread i runs on processor i.
+ * Wall clock, median and best of the repeats. Not a test: run by hand. */
 #define _GNU_SOURCE
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
@@ -32,6 +34,7 @@ typedef struct options {
     int64_t n_head, n_kv_head, d;
     int32_t n_key, n_tok, n_seq;
     int repeats;
+    uint16_t dtype;
     size_t evict; /* bytes */
 } options;
 
@@ -104,28 +107,33 @@ static void *big(size_t bytes) {
     return p;
 }
 
-static void fill(uint16_t *x, int64_t n) {
-    int64_t period = n < 1 << 20 ? n : 1 << 20;
-    for (int64_t i = 0; i < period; i++)
-        x[i] = ref_f32_to_f16(prog_random(5, (uint64_t)i));
-    for (int64_t i = period; i < n; i++)
-        x[i] = x[i - period];
+/* n elements, which are 32 KiB of some numbers over and over. */
+static void fill(uint16_t dtype, uint8_t *out, int64_t n) {
+    static float x[8192];
+    ref_dtype type = ref_dtype_of(dtype);
+    size_t bytes = (size_t)(n / type.n) * (size_t)type.bytes,
+           period = (size_t)(8192 / type.n) * (size_t)type.bytes;
+    prog_fill(x, 8192, 5, 1);
+    ref_encode_row(dtype, x, out, n < 8192 ? n : 8192);
+    for (size_t i = period; i < bytes; i++)
+        out[i] = out[i - period];
 }
 
 static void bench(const options *o, peri_dev *dev, const cpu_isa *isa) {
     int64_t n_tok = (int64_t)o->n_tok * o->n_seq, n_block = (o->n_key + BLOCK - 1) / BLOCK,
             pool_n = n_block * o->n_seq * BLOCK * o->n_kv_head * o->d,
             q_n = n_tok * o->n_head * o->d;
-    uint16_t *kv = big((size_t)(pool_n * 2 * N_LAYER) * sizeof *kv);
+    ref_dtype type = ref_dtype_of(o->dtype);
+    size_t pool_bytes = (size_t)(pool_n / type.n) * (size_t)type.bytes;
+    uint8_t *kv = big(pool_bytes * 2 * N_LAYER);
     float *q = big((size_t)q_n * 2 * sizeof *q);
-    fill(kv, pool_n * 2 * N_LAYER);
+    fill(o->dtype, kv, pool_n * 2 * N_LAYER);
     prog_fill(q, q_n, 7, 1);
     int64_t row = o->d * 4;
     peri_tensor act = {.dtype = PERI_CPU_F32,
                        .dim = {1, n_tok, o->n_head, o->d},
                        .stride = {n_tok * o->n_head * row, o->n_head * row, row, 4}};
-    peri_tensor keys = {.dtype = PERI_CPU_F16,
-                        .dim = {n_block * o->n_seq, BLOCK, o->n_kv_head, o->d}};
+    peri_tensor keys = {.dtype = o->dtype, .dim = {n_block * o->n_seq, BLOCK, o->n_kv_head, o->d}};
     peri_op op = {.code = PERI_OP_ATTN, .n_in = 4, .n_out = 1};
     peri_step *step = new_step(o);
     cpu_job j = {.op = &op, .step = step, .n_operand = 5};
@@ -149,8 +157,8 @@ static void bench(const options *o, peri_dev *dev, const cpu_isa *isa) {
             peri_error e;
             peri_pool_run(pool, (uint32_t)(o->evict / EVICT_PART), evict_part, other);
             double start = now();
-            j.ptr[1] = kv + pool_n * 2 * il;
-            j.ptr[2] = kv + pool_n * (2 * il + 1);
+            j.ptr[1] = kv + pool_bytes * 2 * (size_t)il;
+            j.ptr[2] = kv + pool_bytes * (2 * (size_t)il + 1);
             if (attn_run(dev, isa, &j, &e)) abort();
             taken += now() - start;
         }
@@ -158,7 +166,8 @@ static void bench(const options *o, peri_dev *dev, const cpu_isa *isa) {
     }
     qsort(time, (size_t)o->repeats, sizeof *time, by_value);
     double flop = pairs * 4.0 * (double)(o->n_head * o->d),
-           bytes = (double)o->n_key * o->n_seq * (double)(o->n_kv_head * o->d) * 4,
+           bytes = (double)o->n_key * o->n_seq * (double)(o->n_kv_head * o->d) * 2 *
+                   (double)type.bytes / (double)type.n,
            s = time[o->repeats / 2];
     printf("%-7s %lldx%lldx%lld keys %d tokens %d sequences %d: %9.1f us  %7.1f GFLOP/s  %6.2f GB/s"
            "  (best %.1f us)\n",
@@ -170,9 +179,16 @@ static void bench(const options *o, peri_dev *dev, const cpu_isa *isa) {
     free(kv);
 }
 
+/* A number that nothing is stored in when there is no such type. */
+static uint16_t type_named(const char *name) {
+    for (uint16_t i = 0; i < 64; i++)
+        if (ref_dtype_of(i).name && !strcasecmp(ref_dtype_of(i).name, name)) return i;
+    return UINT16_MAX;
+}
+
 static int parse(int argc, char **argv, options *o) {
     long long h, g, d;
-    for (int c; (c = getopt(argc, argv, "t:i:s:c:q:n:r:e:")) != -1;) {
+    for (int c; (c = getopt(argc, argv, "t:i:s:c:q:n:r:e:k:")) != -1;) {
         if (c == 't')
             o->n_thread = (uint32_t)atoi(optarg);
         else if (c == 'i')
@@ -187,14 +203,16 @@ static int parse(int argc, char **argv, options *o) {
             o->n_seq = atoi(optarg);
         else if (c == 'r')
             o->repeats = atoi(optarg);
+        else if (c == 'k')
+            o->dtype = type_named(optarg);
         else if (c == 'e')
             o->evict = (size_t)strtoul(optarg, NULL, 10) << 20;
         else
             return 0;
     }
-    return o->n_thread > 0 && o->n_kv_head > 0 && o->n_head % o->n_kv_head == 0 && o->d > 0 &&
-           o->n_tok > 0 && o->n_key >= o->n_tok && o->n_seq > 0 && o->repeats > 0 &&
-           o->repeats <= REPEATS_MAX;
+    return ref_can_encode(o->dtype) && o->d % ref_dtype_of(o->dtype).n == 0 && o->n_thread > 0 &&
+           o->n_kv_head > 0 && o->n_head % o->n_kv_head == 0 && o->d > 0 && o->n_tok > 0 &&
+           o->n_key >= o->n_tok && o->n_seq > 0 && o->repeats > 0 && o->repeats <= REPEATS_MAX;
 }
 
 int main(int argc, char **argv) {
@@ -207,7 +225,8 @@ int main(int argc, char **argv) {
                  .n_key = 8192,
                  .n_tok = 1,
                  .n_seq = 1,
-                 .repeats = 7};
+                 .repeats = 7,
+                 .dtype = PERI_CPU_F16};
     peri_error e;
     if (!parse(argc, argv, &o)) return 2;
     const cpu_isa *isa = NULL;

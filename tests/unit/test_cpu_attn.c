@@ -47,13 +47,9 @@ static float exact(uint64_t seed, uint64_t i) {
     return rintf(prog_random(seed, i) * 64) / 64;
 }
 
-static void store(void *pool, uint32_t dtype, int64_t at, float x) {
-    if (dtype == PERI_CPU_F32)
-        ((float *)pool)[at] = x;
-    else if (dtype == PERI_CPU_F16)
-        ((uint16_t *)pool)[at] = ref_f32_to_f16(x);
-    else
-        ((uint16_t *)pool)[at] = ref_f32_to_bf16(x);
+static size_t bytes_of(uint32_t dtype, int64_t n) {
+    ref_dtype type = ref_dtype_of(dtype);
+    return (size_t)(n / type.n) * (size_t)type.bytes;
 }
 
 static void *new_pool(const attn *u, int table, uint32_t dtype, const float *x, int64_t d) {
@@ -63,18 +59,25 @@ static void *new_pool(const attn *u, int table, uint32_t dtype, const float *x, 
     memset(pool, 0xff, (size_t)(N_BLOCK * BLOCK * row) * 4); /* NaN where nothing is stored */
     for (int32_t s = 0; s < N_SEQ; s++)
         for (int32_t key = 0; key < contexts[s]; key++)
-            for (int64_t i = 0; i < row; i++)
-                store(pool, dtype,
-                      (block_of(table, s, key / BLOCK) * BLOCK + key % BLOCK) * row + i,
-                      x[((int64_t)s * N_KEY + key) * row + i]);
+            ref_encode_row(dtype, x + ((int64_t)s * N_KEY + key) * row,
+                           (char *)pool +
+                               (size_t)(block_of(table, s, key / BLOCK) * BLOCK + key % BLOCK) *
+                                   bytes_of(dtype, row),
+                           row);
     return pool;
 }
 
-static float *new_values(int64_t n, uint64_t seed) {
+/* What a pool of the type holds of them. */
+static float *new_values(uint32_t dtype, int64_t n, uint64_t seed) {
     float *x = malloc((size_t)n * sizeof *x);
+    void *bits = malloc((size_t)n * sizeof *x);
     assert_non_null(x);
+    assert_non_null(bits);
     for (int64_t i = 0; i < n; i++)
         x[i] = exact(seed, (uint64_t)i);
+    ref_encode_row(dtype, x, bits, n);
+    ref_dequant_row(dtype, bits, x, n);
+    free(bits);
     return x;
 }
 
@@ -154,9 +157,9 @@ static void expect(const void *user, int32_t t, uint32_t k, double *out) {
 static void check_attn(attn u) {
     int64_t n_key = (int64_t)N_SEQ * N_KEY * u.n_kv_head;
     u.attr.size = sizeof u.attr;
-    u.q = new_values(N_TOK * u.n_head * u.dk, 1);
-    u.k = new_values(n_key * u.dk, 2);
-    u.v = new_values(n_key * u.dv, 3);
+    u.q = new_values(PERI_CPU_F32, N_TOK * u.n_head * u.dk, 1);
+    u.k = new_values(u.k_type, n_key * u.dk, 2);
+    u.v = new_values(u.v_type, n_key * u.dv, 3);
     prog_fill(u.sink, 16, 4, 2);
     for (int table = 0; table < 2; table++) {
         u.pool[table][0] = new_pool(&u, table, u.k_type, u.k, u.dk);
@@ -171,7 +174,13 @@ static void check_attn(attn u) {
         free(u.pool[i / 2][i % 2]);
 }
 
-enum { F32 = PERI_CPU_F32, F16 = PERI_CPU_F16, BF16 = PERI_CPU_BF16 };
+enum {
+    F32 = PERI_CPU_F32,
+    F16 = PERI_CPU_F16,
+    BF16 = PERI_CPU_BF16,
+    Q8_0 = PERI_CPU_Q8_0,
+    Q4_0 = PERI_CPU_Q4_0
+};
 
 static void attn_is_causal_softmax_over_the_sequences_own_keys(void **state) {
     (void)state;
@@ -184,6 +193,14 @@ static void attn_shares_key_heads_and_takes_other_widths(void **state) {
     check_attn((attn){"groups", 6, 2, 40, 24, F16, F16, {.scale = 0.158f}, .has_sinks = 0});
     check_attn((attn){"one key head", 5, 1, 7, 11, BF16, F32, {.scale = 0.4f}, .has_sinks = 0});
     check_attn((attn){"wide", 2, 1, 128, 64, BF16, BF16, {.scale = 0.09f}, .has_sinks = 0});
+}
+
+static void attn_reads_keys_and_values_in_blocks(void **state) {
+    (void)state;
+    check_attn((attn){"q8_0", 4, 2, 64, 32, Q8_0, Q8_0, {.scale = 0.12f}, .has_sinks = 0});
+    check_attn((attn){"q4_0", 3, 1, 32, 96, Q4_0, Q4_0, {.scale = 0.17f}, .has_sinks = 1});
+    check_attn((attn){
+        "two types", 5, 1, 32, 32, Q8_0, Q4_0, {.scale = 0.17f, .window = 40}, .has_sinks = 0});
 }
 
 static void attn_honours_window_and_chunk(void **state) {
@@ -361,6 +378,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(attn_is_causal_softmax_over_the_sequences_own_keys),
         cmocka_unit_test(attn_shares_key_heads_and_takes_other_widths),
+        cmocka_unit_test(attn_reads_keys_and_values_in_blocks),
         cmocka_unit_test(attn_honours_window_and_chunk),
         cmocka_unit_test(attn_without_causality_sees_all_keys),
         cmocka_unit_test(attn_caps_biases_and_sinks),

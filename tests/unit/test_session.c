@@ -300,6 +300,78 @@ static void a_restored_session_goes_on_as_the_saved_one(void **state) {
     close_rig(&r);
 }
 
+/* The bundled model, whose heads are whole blocks. */
+static rig open_demo(uint32_t kv_type) {
+    rig r = {rig_runtime(PERI_LIBRARY_DIR, PERI_SOURCE_DIR "/scripts", 2, NULL), NULL};
+    peri_model_options o = {.size = sizeof o, .n_ctx = 256, .n_session = 4, .kv_type = kv_type};
+    peri_error err;
+    assert_ok(peri_model_open(r.rt, PERI_SOURCE_DIR "/examples/demo-model/perigee-demo.gguf", &o,
+                              &r.m, &err),
+              err);
+    return r;
+}
+
+static void keys_and_values_in_blocks_are_forked_swapped_and_saved(void **state) {
+    static const uint32_t types[] = {PERI_KV_Q8_0, PERI_KV_Q4_0};
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        int32_t a[30], b[30];
+        peri_error err;
+        peri_session *s, *t, *child;
+        rig r = open_demo(types[i]);
+        uint64_t per_token = peri_engine_kv_bytes_per_token(r.m->engine->a, i ? 2 : 8);
+        s = open_session(r.m, 0);
+        feed(s, 90, 1);
+        assert_ok(peri_session_save(s, session_path(), &err), err);
+        assert_ok(peri_session_fork(s, &child, &err), err);
+        go_on(s, a, 30);
+        go_on(child, b, 30); /* with the partly filled block copied */
+        assert_true(is_same(a, b, 30));
+        assert_int_equal(r.m->engine->n_kv_copied_bytes, (90 - BLOCK) * per_token);
+        assert_ok(peri_session_rewind(child, 90, &err), err);
+        assert_ok(peri_session_swap_out(child, &err), err);
+        assert_ok(peri_session_swap_in(child, &err), err);
+        go_on(child, b, 30);
+        assert_true(is_same(a, b, 30));
+        assert_ok(peri_model_restore(r.m, session_path(), &t, &err), err);
+        go_on(t, b, 30);
+        assert_true(is_same(a, b, 30));
+        peri_session_free(s);
+        s = open_session(r.m, 0);
+        feed(s, 90, 1);
+        assert_int_equal(stats(s).n_cached, BLOCK);
+        go_on(s, b, 30);
+        assert_true(is_same(a, b, 30));
+        peri_session_free(child);
+        peri_session_free(t);
+        peri_session_free(s);
+        close_rig(&r);
+        r = open_demo(types[1 - i]);
+        assert_int_equal(peri_model_restore(r.m, session_path(), &s, &err), PERI_E_CORRUPT);
+        assert_error(&err, PERI_E_CORRUPT,
+                     i ? "offset 32: type of keys and values: found 2, expected 8"
+                       : "offset 32: type of keys and values: found 8, expected 2");
+        close_rig(&r);
+    }
+}
+
+static void heads_that_are_no_whole_blocks_are_refused(void **state) {
+    (void)state;
+    rig r = {rig_runtime(PERI_LIBRARY_DIR, PERI_SOURCE_DIR "/scripts", 1, NULL), NULL};
+    peri_model_options o = {.size = sizeof o, .n_ctx = 64, .kv_type = PERI_KV_Q8_0};
+    peri_error err;
+    assert_int_equal(peri_model_open(r.rt, rig_tiny("model.gguf", "llama", 0, 1), &o, &r.m, &err),
+                     PERI_E_UNSUPPORTED);
+    assert_error(&err, PERI_E_UNSUPPORTED,
+                 "type Q8_0 of keys and values: found keys of 16 elements per head, expected a "
+                 "multiple of 32");
+    o.kv_type = 4;
+    assert_int_equal(peri_model_open(r.rt, rig_tiny("model.gguf", "llama", 0, 1), &o, &r.m, &err),
+                     PERI_E_INVALID);
+    assert_error(&err, PERI_E_INVALID, "kv_type 4 is unknown");
+    peri_runtime_free(r.rt);
+}
+
 /* Not even when a block is only partly from the file, or comes back from host memory. */
 static void what_a_file_says_never_reaches_the_prefix_cache(void **state) {
     (void)state;
@@ -541,6 +613,8 @@ int main(void) {
         cmocka_unit_test(forks_at_a_block_border_copy_nothing),
         cmocka_unit_test(samplers_with_a_memory_replay_exactly),
         cmocka_unit_test(a_restored_session_goes_on_as_the_saved_one),
+        cmocka_unit_test(keys_and_values_in_blocks_are_forked_swapped_and_saved),
+        cmocka_unit_test(heads_that_are_no_whole_blocks_are_refused),
         cmocka_unit_test(what_a_file_says_never_reaches_the_prefix_cache),
         cmocka_unit_test(files_of_another_model_are_refused),
         cmocka_unit_test(every_damaged_byte_is_noticed),

@@ -12,7 +12,7 @@ local engine = {}
 ---@field ctx? integer        tokens of context; nil: the trained length, as far as memory allows
 ---@field sessions? integer   full contexts there is room for, 4 unless given
 ---@field batch? integer      most tokens in one step, 512 unless given
----@field kv? "f16"|"f32"     type of the stored keys and values
+---@field kv? "f16"|"f32"|"q8_0"|"q4_0" type of the stored keys and values
 ---@field device? string      "cuda:0,cpu": these, the preferred first
 ---@field place? string       "experts on cpu; head on cuda:0": what must be where
 ---@field weights? "auto"|"map"|"copy"   where processors read weights: a copy in large pages where
