@@ -760,6 +760,13 @@ SIMD_FN void each_block(const linear_in *in, const kernel *k, int64_t row0, int3
 const kernel *linear_kernel(const linear_type *t);
 void linear_panel(const group *g, panel *p);
 
+/* Once per sub-block, or what else the panel's n_ahead was counted for. */
+SIMD_FN void ask_ahead(panel *p) {
+    for (int i = 0; i < p->n_ahead; i++)
+        _mm_prefetch((const char *)p->ahead + 64 * i, _MM_HINT_T0);
+    p->ahead += 64 * p->n_ahead;
+}
+
 /* ---- from sums to results (linear.h) ---- */
 
 /* The sums of 32 columns as they enter the chain: with d and m of the block b. */

@@ -22,13 +22,6 @@ enum { TOKENS = 8 };
 enum { TOKENS = 4 };
 #endif
 
-/* Once per sub-block. */
-SIMD_FN void ask_ahead(panel *p) {
-    for (int i = 0; i < p->n_ahead; i++)
-        _mm_prefetch((const char *)p->ahead + 64 * i, _MM_HINT_T0);
-    p->ahead += 64 * p->n_ahead;
-}
-
 /* Span 32, n_tok tokens (a literal) at once. */
 SIMD_FN void dot32_tokens(panel *p, const act8 *a, int n_block, float *acc, int n_tok, scheme h) {
     vf c[TOKENS];
@@ -236,6 +229,7 @@ const kernel *linear_kernel(const linear_type *t) {
 }
 void linear_panel(const group *g, panel *p) {
     g->k->panel(g, p, 0);
+    look_ahead(g, p, 0);
 }
 #endif
 
