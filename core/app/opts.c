@@ -35,9 +35,10 @@ static const peri_opt plugin_opts[] = {
 };
 static const peri_opt model_opts[] = {
     {"device", 0, PERI_OPT_TEXT, "LIST", COMMON(device), 0, 0,
-     "Devices or plugins, the preferred first, such as cuda:0,cpu: all of them may be used for one model, the later ones for "
-     "what the earlier decline or have no memory for; one name means that device alone. Without it: $PERIGEE_DEVICE, or "
-     "the device predicted to be fastest, with others where it needs them (see perigee explain)."},
+     "Devices or plugins, such as cuda:0,cpu: all of them may be used for one model, each for the parts where it should be "
+     "fastest (the first where that is the same) and for what the others decline or have no memory for; one name means "
+     "that device alone. Without it: $PERIGEE_DEVICE, or the device predicted to be fastest, with others where it needs "
+     "them (see perigee explain)."},
     {"place", 0, PERI_OPT_TEXT, "RULES", COMMON(place), 0, 0,
      "What must be where, such as 'layers 0-9 on cuda:0; experts on cpu; head on cuda:1': see perigee explain --help. "
      "Without it: $PERIGEE_PLACE."},

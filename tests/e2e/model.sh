@@ -29,7 +29,7 @@ PYTHON
 run explain "$demo" --json
 json 'd["device"] and d["why"] and d["memory"]'
 # What must be where: command line before environment before assistant.
-run explain "$demo" --place 'layers on cpu; head on cpu' --json
+run explain "$demo" --device cpu --place 'layers on cpu; head on cpu' --json
 json 'd["rules"] == [{"rule": "layers on cpu", "device": "cpu", "decides": 12}, {"rule": "head on cpu", "device": "cpu", "decides": 1}]'
 PERIGEE_PLACE='head on nowhere' run 1 explain "$demo"
 has "$err" "rules of placement: column 1: device nowhere: no such device or plugin; there are: "

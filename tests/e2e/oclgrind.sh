@@ -62,6 +62,11 @@ else
 fi
 for shape in ${shapes:-default}; do
     if [ "$shape" = default ]; then set --; else set -- --set "opencl.shape=$shape"; fi
+    "$PERIGEE" plugin-check "$plugin" --only supports --op ADD "$@" >"$tmp/out" 2>&1
+    if grep -q 'it has no sub-groups' "$tmp/out"; then
+        echo "not in the simulator: shape $shape"
+        continue
+    fi
     for op in $ops; do
         grep -q "^PERI_OP($op," "$SOURCE_DIR/include/perigee/op.def" || continue
         run plugin-check "$plugin" --only supports --op "$op" --small --timeout 300 --json "$@"

@@ -42,9 +42,9 @@ run 1 run "$demo" --samplers "top_kk" "Who are you?"
 has "$err" "did you mean top_k?"
 run run "$demo" --kv f32 --repeat-penalty 1.3 --dry-multiplier 0.5 --dry-sequence-breaker ";" "Who are you?"
 for kv in q8_0 q4_0; do
-    run run "$demo" --greedy --kv $kv "Who are you?"
+    run run "$demo" --device cpu --greedy --kv $kv "Who are you?"
     is "$out" "$answer"
-    run run "$demo" --raw --parse-special --greedy --kv $kv "<|user|>Who are you?<|end|><|assistant|>"
+    run run "$demo" --device cpu --raw --parse-special --greedy --kv $kv "<|user|>Who are you?<|end|><|assistant|>"
     is "$out" "$answer"
 done
 run run "$demo" --raw --parse-special --greedy "<|user|>Who are you?<|end|><|assistant|>"

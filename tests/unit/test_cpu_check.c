@@ -184,7 +184,9 @@ static void supports_checks_the_range_of_attributes(void **state) {
     accepted(new_attn(d, (peri_attn_attr){.scale = 1}, 6, F32));
     refused(new_attn(d, (peri_attn_attr){.scale = 1}, 5, F32), "5 heads over 2 key/value heads");
     refused(new_attn(d, (peri_attn_attr){.scale = 1}, 4, PERI_CPU_Q8_0),
-            "a cache of type Q8_0: not supported yet");
+            "operand 1: heads of 8, not whole blocks of type Q8_0");
+    refused(new_attn(d, (peri_attn_attr){.scale = 1}, 4, PERI_CPU_Q5_0),
+            "a cache of type Q5_0: nothing stores or reads it");
     refused(new_attn(d, (peri_attn_attr){.window = -1}, 4, F32), "window -1");
     refused(new_attn(d, (peri_attn_attr){.flags = 1u << 20}, 4, F32), "flags 0x100000");
     accepted(new_route(d, (peri_route_attr){.n_group = 4, .n_group_used = 2}, 6));
