@@ -220,8 +220,10 @@ static int check_pool(check *c, uint32_t k, const peri_tensor *t) {
         return no(c, "a cache of type %s: no kernel reads it", type.name ? type.name : "?");
     for (int i = 0; i < 4; i++)
         if (t->dim[i] < 1) return no(c, "operand %u: a pool of symbolic shape", k);
-    return !(t->off % 4) && is_dense(c, t, type.bytes) ? 1
-                                                       : no(c, "operand %u: a pool with gaps", k);
+    if (t->off % 16) /* keys are read 16 bytes at a time */
+        return no(c, "operand %u: a pool at byte %llu, no multiple of 16", k,
+                  (unsigned long long)t->off);
+    return is_dense(c, t, type.bytes) ? 1 : no(c, "operand %u: a pool with gaps", k);
 }
 
 static int check_operand(check *c, uint32_t k, const peri_tensor *t, const char *pattern) {
