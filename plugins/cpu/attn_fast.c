@@ -344,20 +344,19 @@ static void value_rows(const values *u, const attn_row *row, int n_row, const fl
 
 #define FEW_EACH(CALL)                                                                             \
     do {                                                                                           \
-        if (c->n_row == 1)                                                                         \
+        if (f->c->n_row == 1)                                                                      \
             CALL(1);                                                                               \
-        else if (c->n_row == 2)                                                                    \
+        else if (f->c->n_row == 2)                                                                 \
             CALL(2);                                                                               \
-        else if (c->n_row == 3)                                                                    \
+        else if (f->c->n_row == 3)                                                                 \
             CALL(3);                                                                               \
         else                                                                                       \
             CALL(4);                                                                               \
     } while (0)
-static void few_scores(const attn_chunk *c, int32_t g, const attn_row *row, int32_t j, float *s,
-                       ahead *p) {
-#define CALL(n_row) few_score(dtype, c, g, row, j, s, p, n_row)
+static void few_scores(const few *f, int32_t j) {
+#define CALL(n_row) few_score(dtype, f, j, n_row)
 #define FEW_TYPE(NAME)                                                                             \
-    if (c->dtype == NAME) {                                                                        \
+    if (f->c->dtype == NAME) {                                                                     \
         enum { dtype = NAME };                                                                     \
         FEW_EACH(CALL);                                                                            \
     }
@@ -366,9 +365,8 @@ static void few_scores(const attn_chunk *c, int32_t g, const attn_row *row, int3
     FEW_TYPE(PERI_CPU_Q4_0)
 #undef CALL
 }
-static void few_values_of(const attn_chunk *c, int32_t g, int32_t lo, int32_t hi, const float *s,
-                          float *o) {
-#define CALL(n_row) few_values(dtype, c, g, lo, hi, s, o, n_row)
+static void few_values_of(const few *f, few_keys keys) {
+#define CALL(n_row) few_values(dtype, f, keys, n_row)
     FEW_TYPE(PERI_CPU_F16)
     FEW_TYPE(PERI_CPU_Q8_0)
     FEW_TYPE(PERI_CPU_Q4_0)
@@ -387,14 +385,15 @@ static int is_few(const attn_chunk *c, const attn_row *row) {
 /* ---- the chunk ---- */
 
 /* Products of all rows with keys j .. j + SUB - 1, which serve head after head. */
-static void score_block(const attn_chunk *c, const attn_row *row, int32_t j, int few,
+static void score_block(const attn_chunk *c, const attn_row *row, int32_t j, int has_few,
                         const attn_space *a) {
     for (int32_t g = 0; g < c->n_head; g++) {
         int32_t first = g * c->n_row, end = first + c->n_row;
         ahead next = j + SUB < c->hi ? ahead_of(c->k, c, c->k_bytes, g, j + SUB)
                                      : ahead_of(c->v, c, c->v_bytes, g, c->lo / SUB * SUB);
-        if (few) {
-            few_scores(c, g, row + first, j, a->s + first * ATTN_CHUNK, &next);
+        if (has_few) {
+            few f = {c, g, row + first, a->s + first * ATTN_CHUNK, NULL, &next};
+            few_scores(&f, j);
             continue;
         }
         widen_keys(c, g, j, a->wide, &next);
@@ -405,16 +404,16 @@ static void score_block(const attn_chunk *c, const attn_row *row, int32_t j, int
 }
 
 /* Their values, weighted, join o. */
-static void value_block(const attn_chunk *c, const attn_row *row, int32_t j, int few, float *o,
+static void value_block(const attn_chunk *c, const attn_row *row, int32_t j, int has_few, float *o,
                         const attn_space *a) {
     int32_t dvp = pad16(c->dv);
     for (int32_t g = 0; g < c->n_head; g++) {
         int32_t first = g * c->n_row, end = first + c->n_row;
         ahead next = ahead_of(c->v, c, c->v_bytes, g, j + SUB);
-        if (few) {
+        if (has_few) {
+            few f = {c, g, row + first, a->s + first * ATTN_CHUNK, o + first * dvp, NULL};
             ahead_step(&next, lines_each(&next, 1));
-            few_values_of(c, g, larger(j, c->lo), smaller(j + SUB, c->hi),
-                          a->s + first * ATTN_CHUNK, o + first * dvp);
+            few_values_of(&f, (few_keys){larger(j, c->lo), smaller(j + SUB, c->hi)});
             continue;
         }
         values u = {a->wide, j, dvp};
@@ -428,9 +427,9 @@ static void value_block(const attn_chunk *c, const attn_row *row, int32_t j, int
 static void chunk(const attn_chunk *c, const attn_row *row, const attn_part *out,
                   const attn_space *a) {
     int32_t total = c->n_row * c->n_head;
-    int few = is_few(c, row);
+    int has_few = is_few(c, row);
     for (int32_t j = c->lo / SUB * SUB; j < c->hi; j += SUB)
-        score_block(c, row, j, few, a);
+        score_block(c, row, j, has_few, a);
     for (int32_t r = 0; r < total; r++) {
         out->m[r] = -INFINITY;
         out->l[r] = 0.0f;
@@ -439,7 +438,7 @@ static void chunk(const attn_chunk *c, const attn_row *row, const attn_part *out
     }
     memset(out->o, 0, (size_t)(total * pad16(c->dv)) * sizeof *out->o);
     for (int32_t j = c->lo / SUB * SUB; j < c->hi; j += SUB)
-        value_block(c, row, j, few, out->o, a);
+        value_block(c, row, j, has_few, out->o, a);
 }
 
 /* Visible keys whose logits are all -infinity weigh nothing, like no keys. */

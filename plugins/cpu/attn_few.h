@@ -21,6 +21,16 @@ enum { FEW_ROWS = 4 };
 #define FEW_VECS(n_row) 1
 #endif
 
+/* One head of keys and its rows. */
+typedef struct few {
+    const attn_chunk *c;
+    int32_t g;           /* the head */
+    const attn_row *row; /* [c->n_row] */
+    float *s;            /* [c->n_row][ATTN_CHUNK] logits, then weights */
+    float *o;            /* [c->n_row][c->dv rounded up to 16] sums of values */
+    ahead *p;            /* what is asked for meanwhile */
+} few;
+
 /* ---- logits ---- */
 
 /* Elements i .. i + n - 1 of 16 keys join the sums of n_row rows, a literal. */
@@ -51,13 +61,15 @@ static void few_find(const attn_chunk *c, int32_t g, int32_t j, const uint8_t *k
  * vectors of keys take turns, so that the sums of one, which wait for each other, run beside the
  * transposing of the other; n_vec is no literal, lest the compiler keeps the queries of both on the
  * stack. */
-SIMD_FN void few_score_keys(uint16_t dtype, const attn_chunk *c, int32_t g, const attn_row *row,
-                            int32_t j, float *s, ahead *p, int n_line, int n_row, int n_vec) {
+SIMD_FN void few_score_keys(uint16_t dtype, const few *f, int32_t j, int n_line, int n_row,
+                            int n_vec) {
+    const attn_chunk *c = f->c;
+    const attn_row *row = f->row;
     const uint8_t *key[2][16];
     v16 sum[2][FEW_ROWS];
     int32_t i = 0;
     for (int v = 0; v < n_vec; v++) {
-        few_find(c, g, j + v * 16, key[v]);
+        few_find(c, f->g, j + v * 16, key[v]);
 #pragma GCC unroll 4
         for (int m = 0; m < n_row; m++)
             sum[v][m] = v16_zero();
@@ -65,7 +77,7 @@ SIMD_FN void few_score_keys(uint16_t dtype, const attn_chunk *c, int32_t g, cons
     for (; i + 32 <= c->dk; i += 32)
 #pragma GCC unroll 1
         for (int v = 0; v < n_vec; v++) {
-            ahead_step(p, n_line);
+            ahead_step(f->p, n_line);
             few_add_keys(dtype, key[v], row, i, 16, n_row, sum[v]);
             few_add_keys(dtype, key[v], row, i + 16, 16, n_row, sum[v]);
         }
@@ -77,39 +89,44 @@ SIMD_FN void few_score_keys(uint16_t dtype, const attn_chunk *c, int32_t g, cons
     for (int v = 0; v < n_vec; v++)
 #pragma GCC unroll 4
         for (int m = 0; m < n_row; m++)
-            v16_store(s + m * ATTN_CHUNK + j + v * 16, sum[v][m]);
+            v16_store(f->s + m * ATTN_CHUNK + j + v * 16, sum[v][m]);
 }
 
 /* Products with the keys of the block that begins with key j, a multiple of ATTN_SUB. */
-SIMD_FN void few_score(uint16_t dtype, const attn_chunk *c, int32_t g, const attn_row *row,
-                       int32_t j, float *s, ahead *p, int n_row) {
+SIMD_FN void few_score(uint16_t dtype, const few *f, int32_t j, int n_row) {
+    const attn_chunk *c = f->c;
     int32_t end = j + ATTN_SUB < c->hi ? j + ATTN_SUB : c->hi;
-    int n_line = lines_each(p, ATTN_SUB / 16 * (c->dk / 32));
+    int n_line = lines_each(f->p, ATTN_SUB / 16 * (c->dk / 32));
     j = j > c->lo ? j : c->lo & ~15;
     for (; j < end; j += 32)
-        few_score_keys(dtype, c, g, row, j, s, p, n_line, n_row, end - j > 16 ? 2 : 1);
+        few_score_keys(dtype, f, j, n_line, n_row, end - j > 16 ? 2 : 1);
 }
 
 /* ---- values ---- */
 
-/* o += p_j V_j for elements i .. i + 16 n_vec - 1 (n of the last vector) and keys lo .. hi - 1;
- * n_row and n_vec literals. */
-SIMD_FN void few_add_values(uint16_t dtype, const attn_chunk *c, int32_t g, int32_t i, int32_t n,
-                            int32_t lo, int32_t hi, const float *s, float *o, int n_row,
-                            int n_vec) {
+/* Keys lo .. hi - 1 of them. */
+typedef struct few_keys {
+    int32_t lo, hi;
+} few_keys;
+
+/* o += p_j V_j for elements i .. i + 16 n_vec - 1 (n of the last vector); n_row and n_vec
+ * literals. */
+SIMD_FN void few_add_values(uint16_t dtype, const few *f, few_keys r, int32_t i, int32_t n,
+                            int n_row, int n_vec) {
+    const attn_chunk *c = f->c;
     v16 sum[FEW_ROWS][8];
     int32_t stride = (c->dv + 15) & ~15;
 #pragma GCC unroll 4
     for (int m = 0; m < n_row; m++)
 #pragma GCC unroll 8
         for (int v = 0; v < n_vec; v++)
-            sum[m][v] = v16_load(o + m * stride + i + v * 16);
-    for (int32_t j = lo; j < hi; j++) {
-        const uint8_t *x = c->v[j] + (size_t)g * c->v_bytes;
+            sum[m][v] = v16_load(f->o + m * stride + i + v * 16);
+    for (int32_t j = r.lo; j < r.hi; j++) {
+        const uint8_t *x = c->v[j] + (size_t)f->g * c->v_bytes;
         v16 w[FEW_ROWS];
 #pragma GCC unroll 4
         for (int m = 0; m < n_row; m++)
-            w[m] = v16_set1(s[m * ATTN_CHUNK + j]);
+            w[m] = v16_set1(f->s[m * ATTN_CHUNK + j]);
 #pragma GCC unroll 8
         for (int v = 0; v < n_vec; v++) {
             v16 y = load_pool(dtype, x, i + v * 16, n);
@@ -122,18 +139,17 @@ SIMD_FN void few_add_values(uint16_t dtype, const attn_chunk *c, int32_t g, int3
     for (int m = 0; m < n_row; m++)
 #pragma GCC unroll 8
         for (int v = 0; v < n_vec; v++)
-            v16_store(o + m * stride + i + v * 16, sum[m][v]);
+            v16_store(f->o + m * stride + i + v * 16, sum[m][v]);
 }
 
-/* The values of keys lo .. hi - 1, all elements. */
-SIMD_FN void few_values(uint16_t dtype, const attn_chunk *c, int32_t g, int32_t lo, int32_t hi,
-                        const float *s, float *o, int n_row) {
-    int32_t i = 0;
-    for (; i + 16 * FEW_VECS(n_row) <= c->dv; i += 16 * FEW_VECS(n_row))
-        few_add_values(dtype, c, g, i, 16, lo, hi, s, o, n_row, FEW_VECS(n_row));
-    for (; i + 16 <= c->dv; i += 16)
-        few_add_values(dtype, c, g, i, 16, lo, hi, s, o, n_row, 1);
-    if (i < c->dv) few_add_values(dtype, c, g, i, c->dv - i, lo, hi, s, o, n_row, 1);
+/* All elements. */
+SIMD_FN void few_values(uint16_t dtype, const few *f, few_keys r, int n_row) {
+    int32_t i = 0, dv = f->c->dv;
+    for (; i + 16 * FEW_VECS(n_row) <= dv; i += 16 * FEW_VECS(n_row))
+        few_add_values(dtype, f, r, i, 16, n_row, FEW_VECS(n_row));
+    for (; i + 16 <= dv; i += 16)
+        few_add_values(dtype, f, r, i, 16, n_row, 1);
+    if (i < dv) few_add_values(dtype, f, r, i, dv - i, n_row, 1);
 }
 
 #endif
