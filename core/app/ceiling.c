@@ -6,8 +6,9 @@
  * because disturbance only ever slows, on large pages where there are some.  Threads are pinned:
  * new ones else wait behind their parent on its processor.  Arithmetic: chains of the instruction
  * that the integer kernels of the level live on, from registers, enough of them to hide its
- * latency: vpdpbusd where the level has VNNI, else vpmaddubsw with the addition of 16-bit lanes
- * that must follow it. */
+ * latency: tdpbssd where the level is on tiles, vpdpbusd where it has VNNI, else vpmaddubsw with
+ * the addition of 16-bit lanes that must follow it.  The kernel's permission for tiles is the
+ * process's, and a plugin that runs on them in this process has it. */
 #include "ceiling.h"
 
 #include <pthread.h>
@@ -18,6 +19,7 @@
 #include <time.h>
 
 #if defined(__x86_64__)
+#include <cpuid.h>
 #include <immintrin.h>
 #endif
 
@@ -28,6 +30,7 @@ enum {
     AHEAD = 4096,    /* bytes that reading asks for ahead */
     CHAINS = 12,     /* independent sums; latency times width of the units is at most 10 */
     STEPS = 2000000, /* of all chains: some milliseconds */
+    TILE_STEPS = STEPS / 16,
 };
 
 /* Do a thread's share of the work; returns 8-bit multiplications done (0 for reading). */
@@ -103,20 +106,62 @@ UNIT_TASK(madd_zmm, "avx512f,avx512bw", __m512i, _mm512_setzero_si512(), 64,
           _mm512_add_epi16(c[k], _mm512_maddubs_epi16(x, c[k])))
 UNIT_TASK(madd_ymm, "avx2", __m256i, _mm256_setzero_si256(), 32,
           _mm256_add_epi16(c[k], _mm256_maddubs_epi16(x, c[k])))
+
+/* A plugin may emulate them. */
+static bool has_tiles(void) {
+    unsigned a = 0, b, c, d = 0;
+    return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d >> 25 & 1);
+}
+
+/* Four sums of 16 x 16 from two tiles of each factor, 64 products to an element. */
+__attribute__((target("amx-tile,amx-int8"))) static double dot_tile(const uint8_t *p,
+                                                                    size_t bytes) {
+    struct {
+        uint8_t palette, zero[15];
+        uint16_t row_bytes[16];
+        uint8_t rows[16];
+    } shape __attribute__((aligned(64))) = {.palette = 1};
+    uint8_t tile[16 * 64];
+    (void)p;
+    (void)bytes;
+    memset(tile, 1, sizeof tile);
+    for (int i = 0; i < 8; i++) {
+        shape.row_bytes[i] = 64;
+        shape.rows[i] = 16;
+    }
+    __asm__ volatile("ldtilecfg %0\n\ttilezero %%tmm0\n\ttilezero %%tmm1\n\t"
+                     "tilezero %%tmm2\n\ttilezero %%tmm3\n\t"
+                     "tileloadd (%1,%2,1), %%tmm4\n\ttileloadd (%1,%2,1), %%tmm5\n\t"
+                     "tileloadd (%1,%2,1), %%tmm6\n\ttileloadd (%1,%2,1), %%tmm7"
+                     :
+                     : "m"(shape), "r"(tile), "r"((size_t)64)
+                     : "memory");
+    for (int i = 0; i < TILE_STEPS; i++)
+        __asm__ volatile("tdpbssd %%tmm6, %%tmm4, %%tmm0\n\ttdpbssd %%tmm7, %%tmm4, %%tmm1\n\t"
+                         "tdpbssd %%tmm6, %%tmm5, %%tmm2\n\ttdpbssd %%tmm7, %%tmm5, %%tmm3" ::);
+    __asm__ volatile("tilestored %%tmm3, (%0,%1,1)\n\ttilerelease"
+                     :
+                     : "r"(tile), "r"((size_t)64)
+                     : "memory");
+    sink = tile[0];
+    return (double)TILE_STEPS * 4 * 16 * 16 * 64;
+}
 #endif
 
 typedef struct unit {
     const char *isa, *name;
     task_fn task;
+    bool (*needs)(void); /* asked in vain: there is no such unit; NULL: the level has it */
 } unit;
 static const unit units[] = {
 #if defined(__x86_64__)
-    {"avx512vnni", "vpdpbusd zmm", dot_zmm},
-    {"avx2vnni", "vpdpbusd ymm", dot_ymm},
-    {"avx512", "vpmaddubsw zmm", madd_zmm},
-    {"avx2", "vpmaddubsw ymm", madd_ymm},
+    {"avx512amx", "tdpbssd tmm", dot_tile, has_tiles},
+    {"avx512vnni", "vpdpbusd zmm", dot_zmm, NULL},
+    {"avx2vnni", "vpdpbusd ymm", dot_ymm, NULL},
+    {"avx512", "vpmaddubsw zmm", madd_zmm, NULL},
+    {"avx2", "vpmaddubsw ymm", madd_ymm, NULL},
 #endif
-    {NULL, NULL, NULL},
+    {NULL, NULL, NULL, NULL},
 };
 
 static void *run_share(void *arg) {
@@ -191,7 +236,7 @@ bool peri_ceiling_measure(int64_t n_thread, const char *isa, peri_ceiling *out) 
         memset(p, 1, READ_BYTES);
         out->read_gbps = best_of(s, n, read_part, p) * 1e-9;
         for (const unit *u = units; u->isa; u++) {
-            if (strcmp(u->isa, isa)) continue;
+            if (strcmp(u->isa, isa) || (u->needs && !u->needs())) continue;
             out->unit = u->name;
             out->unit_gmacs = best_of(s, n, u->task, p) * 1e-9;
         }
