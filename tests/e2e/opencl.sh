@@ -7,9 +7,8 @@ need_demo
 case $SANITIZE in thread) echo "skipped: a driver's threads are not ours to check"; exit 77 ;; esac
 export POCL_CACHE_DIR=$tmp/pocl
 # A driver's compiler keeps memory of its own and puts signal stacks of its own into place: not ours to judge.
-printf 'leak:libpocl\nleak:libLLVM\nleak:libclang\nleak:libOpenCL\nleak:libhwloc\n' >"$tmp/leaks"
 export ASAN_OPTIONS=${ASAN_OPTIONS:+$ASAN_OPTIONS:}use_sigaltstack=0
-export LSAN_OPTIONS=${LSAN_OPTIONS:+$LSAN_OPTIONS:}suppressions=$tmp/leaks:print_suppressions=0
+export LSAN_OPTIONS=${LSAN_OPTIONS:+$LSAN_OPTIONS:}suppressions=$SOURCE_DIR/tests/support/drivers.supp:print_suppressions=0
 
 # ---- no driver: said in one line by devices, and by who asks for it ----
 run devices --json
