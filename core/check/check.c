@@ -141,7 +141,11 @@ static void find_end(child *c, const char *fmt, ...) {
 }
 
 static void judge_end(child *c, int wait_status, bool is_late) {
-    if (is_late) {
+    int64_t limit = c->o->timeout_ms ? c->o->timeout_ms : TIMEOUT_MS;
+    if (is_late && now_ms() - c->line_ms < limit) {
+        find_end(c, "the stage as a whole took longer than %.0f s (--timeout), and was stopped",
+                 (double)(now_ms() - c->start_ms) / 1000);
+    } else if (is_late) {
         find_end(c, "hung: no end after %lld ms", (long long)(now_ms() - c->line_ms));
     } else if (WIFSIGNALED(wait_status)) {
         const char *name = sigabbrev_np(WTERMSIG(wait_status));

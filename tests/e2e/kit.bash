@@ -64,7 +64,7 @@ check_levels() {
     for isa in "$@"; do
         "$PERIGEE" devices --set "cpu.isa=$isa" --json >"$tmp/devices" 2>/dev/null
         grep -q "\"isa\": \"$isa\"" "$tmp/devices" || { echo "not on this processor: $isa"; continue; }
-        run plugin-check "$base" --set "cpu.isa=$isa" --json
+        run plugin-check "$base" --set "cpu.isa=$isa" --timeout 60 --json
         python3 - "$tmp/out" "$isa" <<'PYTHON' || fail "plugin-check of cpu, $isa"
 import json, sys
 j = json.load(open(sys.argv[1]))
