@@ -171,7 +171,7 @@ static void attend(child *c) {
     bool is_late = false;
     for (;;) {
         int64_t now = now_ms(), line_end = c->line_ms + limit;
-        int64_t stage_end = c->start_ms + (c->seconds > 0 ? (int64_t)(c->seconds * 1000) + limit
+        int64_t stage_end = c->start_ms + (c->seconds > 0 ? (int64_t)(c->seconds * 1000) + 3 * limit
                                                           : limit * STAGE_FACTOR);
         int64_t left = (line_end < stage_end ? line_end : stage_end) - now;
         struct pollfd wait = {.fd = c->fd, .events = POLLIN};

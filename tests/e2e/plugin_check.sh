@@ -37,7 +37,7 @@ run plugin-check "$base" --only ops --op LINEAR --type q4_k --json
 python3 - "$tmp/out" <<'PYTHON' || fail "plugin-check --type"
 import json, sys
 j = json.load(open(sys.argv[1]))
-assert 8 <= j["stages"][3]["checks"] <= 24, j["stages"][3]   # shapes with and without optional operands, one type
+assert 12 <= j["stages"][3]["checks"] <= 24, j["stages"][3]   # shapes with and without optional operands, one type
 PYTHON
 
 # ---- measuring: rows, a ceiling, fractions that follow from both; a time that is kept; nothing left after Ctrl-C ----
