@@ -47,6 +47,8 @@ sed -i 's/heads on cpu/head on nowhere/' "$tmp/place.lua"
 run 1 run "$tmp/place.lua" hi
 has "$err" "device nowhere: no such device"
 PERIGEE_PLACE='head on cpu' run run "$tmp/place.lua" hi -n 2
+run 1 run "$demo" --place 'heads on cpu' hi
+has "$err" '--place or PERIGEE_PLACE: column 1: found "heads", expected layers'
 
 # Weights mapped or copied: the same logits.
 for weights in map copy; do

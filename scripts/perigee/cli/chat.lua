@@ -2,6 +2,7 @@
 -- perigee run for a model or an assistant: the options laid over the assistant, the chat opened,
 -- then one answer, or a conversation (repl.lua) on a terminal without a prompt.
 local check = require "perigee.check"
+local engine = require "perigee.sys.engine"
 local grammar = require "perigee.grammar"
 local host = require "perigee.sys.host"
 local json = require "perigee.sys.json"
@@ -40,6 +41,12 @@ local function over(arguments)
   local parameters = {}
   for _, name in ipairs(check.keys(arguments.parameters)) do
     parameters[name] = arguments.parameters[name]
+  end
+  if parameters.place then -- read here, where its name is known: later it is a key among others
+    local ok, err = engine.check_place(parameters.place)
+    if not ok then
+      error(check.err("invalid", ("--place or PERIGEE_PLACE: %s"):format(tostring(err))), 0)
+    end
   end
   if arguments.logit_bias then parameters.logit_bias = read_bias(arguments.logit_bias) end
   parameters.format = arguments.format and format_of(arguments.format)
