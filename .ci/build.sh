@@ -1,6 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
 # .ci/build.sh PRESET [JOBS] [CMAKE_OPTION...] - configure and build a preset of CMakePresets.json into build/PRESET.
+# BUILD_TARGETS: what to build (everything).
 set -eu
 cd "$(dirname "$0")/.."
 preset=$1
@@ -9,4 +10,5 @@ shift $(($# < 2 ? $# : 2))
 launcher=()
 command -v ccache >/dev/null && launcher=(-DCMAKE_C_COMPILER_LAUNCHER=ccache -DCMAKE_CXX_COMPILER_LAUNCHER=ccache)
 cmake --preset "$preset" "${launcher[@]}" "$@"
-cmake --build --preset "$preset" -j "$jobs"
+# shellcheck disable=SC2086 # a list of words
+cmake --build --preset "$preset" -j "$jobs" ${BUILD_TARGETS:+--target $BUILD_TARGETS}

@@ -3,8 +3,11 @@
 """cuda_lint.py FOLDER [--write] - what nvcc made of the kernels, read from the cubins it left in FOLDER.
 
 Fails when a kernel has a stack frame, an instruction that reads or writes local memory (LDL, STL: a spill, or an array
-indexed at run time), more than 8 registers above plugins/cuda/budget.txt, or when kernels and table do not list each
-other. --write makes the table anew.
+indexed at run time), more than 8 registers above plugins/cuda/budget.txt, when kernels and table do not list each other,
+or when a kernel lacks what it is there for: products with integers their dot product (IDP) or tile (IMMA) and copies that
+run by themselves (LDGSTS), attention of few tokens such copies, and since compute capability 9.0 each kernel the wait
+for the one before it (ACQBULK).
+--write makes the table anew.
 
 A cubin is an ELF file: the code of kernel K is section .text.K; .nv.info has records (format 4, 8 bytes: a symbol and a
 number) of its frame in bytes (kind 0x11) and of its registers (kind 0x2f). An instruction has 16 bytes, its operation in
@@ -18,6 +21,10 @@ import sys
 
 SLACK = 8
 LOCAL = {0x983: "LDL", 0x387: "STL"}
+WORDS = {0x226: "IDP", 0x237: "IMMA", 0xfae: "LDGSTS", 0x82e: "ACQBULK"}
+WANTED = {"peri_dot_": ("IDP", "LDGSTS"), "peri_few_": ("IMMA", "LDGSTS"), "peri_many_": ("IMMA", "LDGSTS"),
+          "peri_attn_part_": ("LDGSTS",), "peri_attn_tile_part_": ("LDGSTS",)}
+WAITS_FROM = 90
 FRAME_SIZE, REGISTERS = 0x11, 0x2f
 TABLE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "plugins", "cuda", "budget.txt")
 HEAD = """# Registers of each kernel, by target: a table made by .ci/cuda_lint.py --write, checked by .ci/cuda_lint.py.
@@ -50,7 +57,7 @@ def records(info):
 
 
 def kernels_of(path):
-    """{kernel: (registers, frame, [local instructions])} of a cubin."""
+    """{kernel: (registers, frame, [local instructions], {those of WORDS})} of a cubin."""
     with open(path, "rb") as f:
         parts = list(sections(f.read()))
     symbols = next(b for name, _, _, b in parts if name == ".symtab")
@@ -66,9 +73,10 @@ def kernels_of(path):
     for name, _, _, body in parts:
         if not name.startswith(".text."):
             continue
-        words = (struct.unpack_from("<H", body, i)[0] & 0xfff for i in range(0, len(body), 16))
+        words = [struct.unpack_from("<H", body, i)[0] & 0xfff for i in range(0, len(body), 16)]
         kernel = name[6:]
-        found[kernel] = (said.get((REGISTERS, kernel)), said.get((FRAME_SIZE, kernel)), [LOCAL[w] for w in words if w in LOCAL])
+        found[kernel] = (said.get((REGISTERS, kernel)), said.get((FRAME_SIZE, kernel)), [LOCAL[w] for w in words if w in LOCAL],
+                         {WORDS[w] for w in words if w in WORDS})
     return found
 
 
@@ -106,7 +114,11 @@ def check(every):
     for target, found in every.items():
         for name in sorted(set(found) ^ set(table)):
             bad.append(f"{target}: {name}: " + ("not in the table" if name in found else "in the table only"))
-        for name, (registers, frame, local) in sorted(found.items()):
+        waits = {"ACQBULK"} if int(re.sub(r"\D", "", target)) >= WAITS_FROM else set()
+        for name, (registers, frame, local, words) in sorted(found.items()):
+            wanted = waits.union(*(w for prefix, w in WANTED.items() if name.startswith(prefix)))
+            if wanted - words:
+                bad.append(f"{target}: {name}: no instruction {' or '.join(sorted(wanted - words))}")
             if frame is None or registers is None:
                 bad.append(f"{target}: {name}: .nv.info does not say its frame and registers")
                 continue

@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
-# .ci/install.sh KIND... - install the packages of .ci/packages of these kinds (build, test, long) that are missing.
+# .ci/install.sh KIND... - install the packages of .ci/packages of these kinds (build, test, long, other) that are missing.
 # Says nothing and changes nothing when all are there.  Without apt it checks the tools and says what it misses.
 set -u
 here=$(cd "$(dirname "$0")" && pwd)

@@ -64,6 +64,8 @@ def check_quoted(path, line, name):
         public = name.split("/")[1]
         if public == "plugin.h" and folder.startswith("core/") and folder not in ABI:
             fail(path, line, f"{folder} may not include {name}")
+        if public == "op_check.h" and folder.startswith("core/"):
+            fail(path, line, f"{folder} may not include {name}, which is for plugins")
         if public == "perigee.h" and folder.startswith("core/") and folder not in ENGINE:
             fail(path, line, f"{folder} may not include {name}")
         return

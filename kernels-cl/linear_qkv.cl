@@ -4,7 +4,7 @@
  * ref_linear_qkv.
  *
  * x f32 [T][n], W[k] TYPE [m[k]][n], b[k] f32 [m[k]], s[k] f32 [1], y[k] f32 [T][m[k]].  Work-groups
- * (i, t): first those of q, ROWS rows of TOKENS tokens each, then those of k, then those of v. Bits
+ * (i, t): first those of q, `rows` rows of TOKENS tokens each, then those of k, then those of v. Bits
  * 4 k and 4 k + 1 of flags: there is a b[k], an s[k].  Several launches would each wait for the one
  * before: a processor's threads sleep in between. */
 #include "product.clh"
@@ -15,9 +15,10 @@ GROUP void linear_qkv(__global const char *x, long4 x_at, __global const uchar *
                        __global const char *bv, long bv_at, __global const char *sq, long sq_at,
                        __global const char *sk, long sk_at, __global const char *sv, long sv_at,
                        __global char *q, long4 q_at, __global char *k, long4 k_at, __global char *v,
-                       long4 v_at, int n, int4 m, int n_tok, int flags, __local float *room) {
+                       long4 v_at, int n, int4 m, int n_tok, int flags, int rows,
+                       __local float *room) {
     int i = (int)get_group_id(0), t0 = (int)get_group_id(1) * TOKENS;
-    int n_q = (m.s0 + ROWS - 1) / ROWS, n_k = (m.s1 + ROWS - 1) / ROWS;
+    int n_q = (m.s0 + rows - 1) / rows, n_k = (m.s1 + rows - 1) / rows;
     product p = {
         wq + wq_at, q,        const_floats(bq, bq_at), const_floats(sq, sq_at), q_at, n, m.s0,
         n_tok,      flags & 3};
@@ -34,5 +35,5 @@ GROUP void linear_qkv(__global const char *x, long4 x_at, __global const uchar *
         p = of_k;
         i -= n_q;
     }
-    product_rows(&p, x, x_at, i * ROWS, t0, room);
+    product_rows(&p, x, x_at, i * rows, rows, t0, room);
 }

@@ -1,24 +1,10 @@
 /* SPDX-License-Identifier: MIT
  *
- * ROPE, with pairs PAIRS (a PERI_ROPE_* number).  Reference: ref_rope, whose f32 roundings of the angle
- * are kept: theta_0 = position, theta_{i+1} = theta_i * ratio.
+ * ROPE.  Reference: ref_rope.
  *
  * x, y f32 [T][H][d], y may be x; factor f32 [n_rot / 2]; pos i32 [T] at pos_at in the step.  Work-item
  * (i, t): pair i of all heads; item n_rot / 2 copies the elements outside, when y is not x. */
-#include "common.clh"
-
-#ifndef PAIRS
-#define PAIRS 0
-#endif
-
-/* ext, ramp_lo, ramp_hi, freq_scale */
-static inline float angle_of(float theta, int i, float factor, float4 a) {
-    float extrapolated = theta / factor, angle = a.s3 * extrapolated;
-    if (a.s0 == 0) return angle;
-    float at = ((float)i - a.s1) / fmax(0.001f, a.s2 - a.s1);
-    float ramp = a.s0 * (1.0f - fmin(1.0f, fmax(0.0f, at)));
-    return angle * (1.0f - ramp) + extrapolated * ramp;
-}
+#include "rope.clh"
 
 KERNEL void rope(__global const char *x, long4 x_at, __global char *y, long4 y_at,
                  __global const char *factor, long factor_at, int has_factor,
@@ -28,9 +14,7 @@ KERNEL void rope(__global const char *x, long4 x_at, __global char *y, long4 y_a
     if (i == n_rot / 2) {
         for (int h = 0; h < n_head; h++) {
             __global const float *in = const_floats(x, x_at.s0 + t * x_at.s2 + h * x_at.s3);
-            __global float *out = floats(y, y_at.s0 + t * y_at.s2 + h * y_at.s3);
-            for (int k = 0; k < n; k++)
-                if (k < first || k >= first + n_rot) out[k] = in[k];
+            copy_rest(in, floats(y, y_at.s0 + t * y_at.s2 + h * y_at.s3), n, first, n_rot);
         }
         return;
     }
@@ -39,7 +23,7 @@ KERNEL void rope(__global const char *x, long4 x_at, __global char *y, long4 y_a
         theta *= ratio;
     float angle = angle_of(theta, i, has_factor ? const_floats(factor, factor_at)[i] : 1.0f, ramp);
     float c = cos(angle) * magnitude, s = sin(angle) * magnitude;
-    int p = first + (PAIRS == 1 ? i : 2 * i), q = PAIRS == 1 ? p + n_rot / 2 : p + 1;
+    int p = pair_at(i, first), q = second_of(p, n_rot);
     for (int h = 0; h < n_head; h++) {
         __global const float *in = const_floats(x, x_at.s0 + t * x_at.s2 + h * x_at.s3);
         __global float *out = floats(y, y_at.s0 + t * y_at.s2 + h * y_at.s3);

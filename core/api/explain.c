@@ -261,7 +261,7 @@ peri_status peri_model_explain(const peri_model *m, char **json, peri_error *err
     peri_doc_put(&d, d.root, "figures", figures_json(&d, e, notes));
     double tps = peri_engine_predicted_tps(e, 0);
     peri_doc_put(&d, d.root, "predicted_tg_tps", tps > 0 ? json_real(tps) : json_null());
-    tps = peri_engine_predicted_prompt_tps(e, e->o.n_batch);
+    tps = peri_engine_predicted_prompt_tps(e, 0, e->o.n_batch);
     peri_doc_put(&d, d.root, "predicted_pp_tps", tps > 0 ? json_real(tps) : json_null());
     for (uint32_t i = 0; i < peri_topology_n_note(m->rt->topology); i++)
         peri_doc_append(&d, notes, peri_doc_cstr(peri_topology_note(m->rt->topology, i)));
@@ -269,11 +269,11 @@ peri_status peri_model_explain(const peri_model *m, char **json, peri_error *err
     return peri_doc_finish(&d, json, err);
 }
 
-void peri_model_predict(const peri_model *m, uint32_t n_prompt, uint32_t n_held, double *pp_tps,
-                        double *tg_tps) {
+void peri_model_predict(const peri_model *m, uint32_t n_before, uint32_t n_prompt, uint32_t n_held,
+                        double *pp_tps, double *tg_tps) {
     *pp_tps = *tg_tps = 0;
     if (!m->engine || n_prompt > INT32_MAX) return;
     if (!m->engine->is_served) peri_engine_measure(m->engine);
-    *pp_tps = peri_engine_predicted_prompt_tps(m->engine, (int32_t)n_prompt);
+    *pp_tps = peri_engine_predicted_prompt_tps(m->engine, n_before, (int32_t)n_prompt);
     *tg_tps = peri_engine_predicted_tps(m->engine, n_held);
 }

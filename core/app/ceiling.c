@@ -156,6 +156,7 @@ typedef struct unit {
 static const unit units[] = {
 #if defined(__x86_64__)
     {"avx512amx", "tdpbssd tmm", dot_tile, has_tiles},
+    {"avx512bf16", "vpdpbusd zmm", dot_zmm, NULL},
     {"avx512vnni", "vpdpbusd zmm", dot_zmm, NULL},
     {"avx2vnni", "vpdpbusd ymm", dot_ymm, NULL},
     {"avx512", "vpmaddubsw zmm", madd_zmm, NULL},

@@ -276,8 +276,9 @@ static bool find_ceilings(const bench *w, const peri_target *t, int64_t threads,
     out->tg_bytes = number_of(root, "bytes_per_token") +
                     number_of(root, "kv_bytes_per_token") * held * (double)o->b;
     json_decref(root);
-    if (o->b == 1 && o->d == 0)
-        peri_model_predict(t->model, (uint32_t)o->p, (uint32_t)held, &out->pp_tps, &out->tg_tps);
+    if (o->b == 1)
+        peri_model_predict(t->model, (uint32_t)o->d, (uint32_t)o->p, (uint32_t)held, &out->pp_tps,
+                           &out->tg_tps);
     if (peri_ceiling_measure(threads, peri_model_isa(t->model), &out->top)) return true;
     return peri_out_fail("no memory or threads to measure what the machine could do"), false;
 }
@@ -498,7 +499,7 @@ const peri_command peri_cmd_bench = {
         "prompt with weights take (attention and the head do not count). The column `ceiling` "
         "shows the medians of both.\n\n"
         "predicted is what the figures of the devices promise (see perigee explain and perigee "
-        "devices), for one sequence without depth; sampling does not count.\n\n"
+        "devices), for one sequence; sampling does not count.\n\n"
         "With --sampler three chains of samplers take turns, -r rounds of -n tokens each, over "
         "the same made-up logits: one given "
         "by parameters, the same described as a list in Lua, and that with a sampling policy "

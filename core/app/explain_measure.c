@@ -42,7 +42,7 @@ static void choose_sizes(trial *t) {
     t->n_prompt = MOST_PROMPT < room ? MOST_PROMPT : room;
     t->n_step = MOST_STEP;
     for (;;) {
-        peri_model_predict(t->m, t->n_prompt, t->n_prompt, &pp, &tg);
+        peri_model_predict(t->m, 0, t->n_prompt, t->n_prompt, &pp, &tg);
         if (t->n_prompt / 2 < LEAST_PROMPT || pp <= 0 || N_PROMPT_RUN * t->n_prompt / pp < SECONDS)
             break;
         t->n_prompt /= 2;
@@ -114,7 +114,7 @@ bool peri_explain_measure(peri_model *m, json_t *explained) {
     bool ok = run_prompts(&t) && run_steps(&t);
     peri_session_free(t.s);
     if (!ok) return false;
-    peri_model_predict(m, t.n_prompt, t.n_prompt + t.n_step / 2, &pp, &tg);
+    peri_model_predict(m, 0, t.n_prompt, t.n_prompt + t.n_step / 2, &pp, &tg);
     json_t *rows = json_array();
     json_array_append_new(rows, row_of("prompt", t.n_prompt, pp, t.n_prompt / t.pp_s));
     json_array_append_new(rows, row_of("generate", t.n_step, tg, t.tg_s > 0 ? 1 / t.tg_s : 0));

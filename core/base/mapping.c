@@ -48,7 +48,7 @@ struct peri_mapping {
 
 static slot slots[N_SLOT];
 static struct sigaction previous;
-static uintptr_t page_bytes;
+static atomic_uintptr_t page_bytes;
 static atomic_flag is_installing = ATOMIC_FLAG_INIT; /* guards `previous` */
 /* Are we inside the previous handler?  If that one passes faults on to us in turn, stop the circle.
  */

@@ -3,16 +3,19 @@
  * pool.c - the worker threads and the ranges they claim chunks from.
  *
  * A job's chunks are dealt out as one range of neighbours per worker.  A worker claims from the
- * front of its own range, and when that is empty from the back of another's.  Neighbouring chunks
- * usually read neighbouring memory, and a stream that goes on is much faster than one that starts
- * anew: Q4_0 products with two workers read 37 GB/s when chunks of 36 KB went to whoever came
- * first, 49 with 72 KB, 56 with 144 KB, and 69 as two ranges (Zen 5).
+ * front of its own range; when that is empty it takes over the rear half of another's and goes on
+ * with that.  Neighbouring chunks usually read neighbouring memory, and a stream that goes on
+ * is much faster than one that starts anew: Q4_0 products with two workers read 37 GB/s when chunks
+ * of 36 KB went to whoever came first, 49 with 72 KB, 56 with 144 KB, and 69 as two ranges (Zen 5).
  *
- * A range is one 64-bit word, first and end; a compare-and-swap on it claims a chunk.  The word
- * needs no job number: a swap that succeeds claims a chunk of whichever job is current, and a job
- * stays current until every claimed chunk was counted in `pending`.  So the fields of the job may
- * be read only between a claim and that count, and are plain memory.  `epoch` only tells waiting
- * workers that there is something to look for: a job, or the end.
+ * A range is one 64-bit word, first and end; a compare-and-swap on it claims a chunk, or takes over
+ * its rear.  The word needs no job number: a swap that succeeds takes chunks of whichever job is
+ * current, and a job stays current until every chunk that was taken was counted in `pending`.
+ * Chunks taken over are in no word for a moment; whoever looks then finds less to help with.  They
+ * have a word of their own, because the next worker's range may be dealt after chunks of it were
+ * taken: whoever still looks for work may find the first ranges before the last are dealt.  The
+ * fields of the job may be read only between a claim and that count, and are plain memory.  `epoch`
+ * only tells waiting workers that there is something to look for: a job, or the end.
  *
  * Waiting.  Workers wait for epoch to change, the caller for pending == 0; both spin a
  * while and then sleep on the word itself.  Each sleeper announces itself before it sleeps and each
@@ -60,7 +63,10 @@ enum {
 };
 
 typedef struct worker {
-    _Alignas(CACHE_LINE) _Atomic uint64_t range;      /* chunks nobody claimed yet: range_of */
+    /* Chunks nobody claimed yet, range_of: as dealt (only `deal` fills it), and taken over from
+     * others (only this worker fills it, when it is empty). */
+    _Alignas(CACHE_LINE) _Atomic uint64_t dealt;
+    _Atomic uint64_t taken;
     _Alignas(CACHE_LINE) _Atomic uint32_t is_working; /* may hold a chunk */
     _Atomic int32_t tid;                              /* 0: not known yet */
     _Atomic int32_t cpu;                              /* the processor it began to work on, or -1 */
@@ -138,16 +144,36 @@ static bool spin_for(_Atomic uint32_t *word, uint32_t value, bool is_wanted, int
     }
 }
 
-/* Claim a chunk of a range: the first, or the last for those who help out. */
-static bool claim(_Atomic uint64_t *range, bool is_own, uint32_t *chunk) {
-    uint64_t r = atomic_load_explicit(range, memory_order_acquire), next;
+/* Claim the first chunk of one of the worker's own ranges. */
+static bool claim(_Atomic uint64_t *range, uint32_t *chunk) {
+    uint64_t r = atomic_load_explicit(range, memory_order_acquire);
     do {
         if (first_of(r) >= end_of(r)) return false;
-        *chunk = is_own ? first_of(r) : end_of(r) - 1;
-        next = is_own ? range_of(first_of(r) + 1, end_of(r)) : range_of(first_of(r), *chunk);
-    } while (!atomic_compare_exchange_weak_explicit(range, &r, next, memory_order_acq_rel,
-                                                    memory_order_acquire));
+        *chunk = first_of(r);
+    } while (!atomic_compare_exchange_weak_explicit(range, &r, range_of(*chunk + 1, end_of(r)),
+                                                    memory_order_acq_rel, memory_order_acquire));
     return true;
+}
+
+/* Take over the rear half of another's range, the last chunk at least; `self` has nothing left. */
+static bool take_over(worker *self, _Atomic uint64_t *range) {
+    uint64_t r = atomic_load_explicit(range, memory_order_acquire);
+    uint32_t middle;
+    do {
+        if (first_of(r) >= end_of(r)) return false;
+        middle = first_of(r) + (end_of(r) - first_of(r)) / 2;
+    } while (!atomic_compare_exchange_weak_explicit(range, &r, range_of(first_of(r), middle),
+                                                    memory_order_acq_rel, memory_order_acquire));
+    atomic_store_explicit(&self->taken, range_of(middle, end_of(r)), memory_order_release);
+    return true;
+}
+
+static bool find_work(peri_pool *p, worker *self) {
+    for (uint32_t i = 1; i < p->n_worker; i++) {
+        worker *other = &p->workers[(self->index + i) % p->n_worker];
+        if (take_over(self, &other->dealt) || take_over(self, &other->taken)) return true;
+    }
+    return false;
 }
 
 /* Back to where it began, and free to go where it might before. */
@@ -227,13 +253,10 @@ static void work(peri_pool *p, uint32_t index) {
     if (index != 0) go_home(self); /* moved when it had just finished the last job */
     atomic_store_explicit(&self->cpu, peri_thread_cpu(), memory_order_relaxed);
     atomic_store_explicit(&self->is_working, 1, memory_order_relaxed);
-    for (uint32_t i = 0; i < p->n_worker; i++) {
-        uint32_t owner = (index + i) % p->n_worker;
-        while (claim(&p->workers[owner].range, i == 0, &chunk)) {
+    do {
+        for (; claim(&self->dealt, &chunk) || claim(&self->taken, &chunk); n_done++)
             p->fn(p->arg, chunk, index);
-            n_done++;
-        }
-    }
+    } while (find_work(p, self));
     atomic_store_explicit(&self->is_working, 0, memory_order_relaxed);
     if (n_done != 0 && atomic_fetch_sub(&p->pending, n_done) == n_done &&
         atomic_load(&p->is_caller_asleep) != 0)
@@ -369,7 +392,7 @@ static void deal(peri_pool *p, uint32_t n) {
     uint32_t n_range = n < p->n_worker ? n : p->n_worker, first = 0;
     for (uint32_t i = 0; i < n_range; i++) {
         uint32_t end = (uint32_t)((uint64_t)n * (i + 1) / n_range);
-        atomic_store_explicit(&p->workers[i].range, range_of(first, end), memory_order_release);
+        atomic_store_explicit(&p->workers[i].dealt, range_of(first, end), memory_order_release);
         first = end;
     }
 }

@@ -131,7 +131,8 @@ typedef struct kit_operand {
     double *v;           /* its values: given, or of the reference */
     unsigned char *bits; /* the same as it lies in memory, dense; kinds a i v w p */
     size_t n_bits;
-    size_t off; /* activations: in the arena */
+    bool is_borrowed; /* v and bits are the whole case's */
+    size_t off;       /* activations: in the arena */
     int64_t stride[4];
 } kit_operand;
 
@@ -142,14 +143,16 @@ typedef struct kit_case {
     kit_operand x[KIT_OPERANDS];
     uint32_t n_in, n_out;
     kit_step step;
+    uint64_t layout;
     int32_t slack; /* padding rows: 0 with every second layout, so that a bucket is full */
     kit_numerics num;
 } kit_case;
 
-typedef struct kit_want { /* which part and which accidents of a case */
-    int32_t first, n_tok; /* tokens; n_tok 0: all */
-    uint64_t layout;      /* permutation of KV blocks and offsets in the arena */
-    bool is_absent;       /* without the optional operands */
+typedef struct kit_want {  /* which part and which accidents of a case */
+    int32_t first, n_tok;  /* tokens; n_tok 0: all */
+    uint64_t layout;       /* permutation of KV blocks and offsets in the arena */
+    bool is_absent;        /* without the optional operands */
+    const kit_case *whole; /* the same case, which lives longer: what is equal is not made again */
 } kit_want;
 
 /* Build a case; false when out of memory.  Values do not depend on first, n_tok and layout. */
@@ -253,6 +256,10 @@ void kit_stage_bench(kit_plugin *p); /* kit_bench.c */
 /* Open and close the device; false after a finding. */
 bool kit_open(kit_plugin *p);
 void kit_close(kit_plugin *p);
+/* Nothing of host->alloc is left, or written past its end; false after a finding. */
+bool kit_is_clean(const char *when);
+/* Bytes of the C library's heap that 32 runs of it keep; 0 when within what is allowed. */
+size_t kit_heap_growth(kit_plugin *p, void (*run)(void *user), void *user);
 /* Call fn for every case of the wanted ops whose type the kit can decode, until enough was found;
  * want_other: once more with another layout, without optional operands and without padding rows. */
 void kit_each_case(kit_plugin *p, bool want_other, bool (*fn)(kit_plugin *p, kit_case *c));

@@ -125,8 +125,6 @@ static double q6_k(const unsigned char *b, int i) {
 
 static double value(uint32_t dtype, const unsigned char *b, int i) {
     double d;
-    if (kit_is_code(dtype)) return kit_code_value(dtype, b, i);
-    if (kit_is_grid(dtype)) return kit_grid_value(dtype, b, i);
     switch (dtype) {
     case PERI_DT_F32:
         return f32_at(b);
@@ -161,9 +159,14 @@ bool kit_can_decode(uint32_t dtype) {
 
 void kit_decode(uint32_t dtype, const unsigned char *data, int64_t n, double *out) {
     const peri_dtype_info *t = peri_dtype_get(dtype);
-    for (int64_t i = 0; i < n; i++)
-        out[i] = value(dtype, data + i / t->block_elements * t->block_bytes,
-                       (int)(i % t->block_elements));
+    double (*of)(uint32_t dtype, const unsigned char *block, int i) =
+        kit_is_code(dtype)   ? kit_code_value
+        : kit_is_grid(dtype) ? kit_grid_value
+                             : value;
+    int n_of = (int)t->block_elements;
+    for (int64_t at = 0; at < n; at += n_of, data += t->block_bytes)
+        for (int i = 0; i < n_of; i++)
+            out[at + i] = of(dtype, data, i);
 }
 
 /* ---- random -------------------------------------------------------------------------------------

@@ -129,20 +129,42 @@ static double logit(uint64_t seed, uint64_t at, uint64_t row) {
     }
 }
 
+/* What real activations hold now and then: rows of zeros, of which a scale or a norm is 0; rows
+ * next to nothing, where eps decides; values that are no numbers, which the simplest operations
+ * pass on as IEEE 754 says. */
+static double odd_number(uint16_t code, double x, uint64_t seed, uint64_t at, int64_t row) {
+    static const double odd[] = {(double)NAN, -INFINITY, INFINITY};
+    uint32_t what = kit_pick(seed + 2, at, 24);
+    switch (code) {
+    case PERI_OP_NORM:
+    case PERI_OP_ADD_NORM:
+        return row % 4 == 2 ? 0 : row % 4 == 3 ? x * 0x1p-27 : x;
+    case PERI_OP_LINEAR:
+    case PERI_OP_LINEAR_EXPERTS:
+    case PERI_OP_LINEAR_QKV:
+    case PERI_OP_GATE_UP_GLU:
+        return row % 8 == 5 ? 0 : x;
+    case PERI_OP_ADD:
+    case PERI_OP_MUL:
+    case PERI_OP_SCALE:
+        return row % 4 == 1 && what < 3 ? odd[what] : x;
+    }
+    return x;
+}
+
 static void fill_activation(builder *b, kit_operand *x, uint64_t seed) {
     int64_t n = size_of(b->c, x), per_tok = n / b->c->step.n[PERI_SYM_T];
-    bool is_route = b->c->shape->code == PERI_OP_ROUTE;
+    uint16_t code = b->c->shape->code;
     for (int64_t i = 0; i < n; i++) {
-        int64_t at = b->want->first * per_tok + i;
-        x->v[i] = number(seed, (uint64_t)at) * (b->extent['X'] ? (double)b->extent['X'] : 1);
+        int64_t at = b->want->first * per_tok + i, row = at / x->dim[3];
+        double by = b->extent['X'] ? (double)b->extent['X'] : 1;
+        x->v[i] = odd_number(code, number(seed, (uint64_t)at) * by, seed, (uint64_t)at, row);
         /* Ties are wanted, and nothing that only rounding tells apart. */
-        if (b->c->shape->code == PERI_OP_TOPK)
-            x->v[i] = logit(seed, (uint64_t)at, (uint64_t)(at / x->dim[3]));
-        if (is_route) x->v[i] = kit_pick(seed, (uint64_t)at, 24) * 0.25 - 3;
+        if (code == PERI_OP_TOPK) x->v[i] = logit(seed, (uint64_t)at, (uint64_t)row);
+        if (code == PERI_OP_ROUTE) x->v[i] = kit_pick(seed, (uint64_t)at, 24) * 0.25 - 3;
         if (x->kind != 'i') continue;
         int64_t choice = at % x->dim[3]; /* different experts per token */
-        x->v[i] =
-            (double)((kit_pick(seed, (uint64_t)(at / x->dim[3]), 64) + choice) % b->extent['e']);
+        x->v[i] = (double)((kit_pick(seed, (uint64_t)row, 64) + choice) % b->extent['e']);
     }
 }
 
@@ -184,8 +206,23 @@ static bool fill_weight(kit_operand *x, int64_t n, uint64_t seed) {
     return true;
 }
 
+/* Weights and vectors are those of the whole case, pools where the blocks lie as they do there. */
+static bool borrow(const builder *b, kit_operand *x) {
+    const kit_case *whole = b->want->whole;
+    bool is_equal = x->kind == 'w' || x->kind == 'v' ||
+                    (x->kind == 'p' && whole && whole->layout == b->want->layout);
+    if (!whole || !is_equal) return false;
+    const kit_operand *same = &whole->x[x - b->c->x];
+    x->v = same->v;
+    x->bits = same->bits;
+    x->n_bits = same->n_bits;
+    x->is_borrowed = true;
+    return true;
+}
+
 static bool fill(builder *b, kit_operand *x, uint64_t seed) {
     int64_t n = size_of(b->c, x);
+    if (borrow(b, x)) return true;
     x->v = peri_calloc((size_t)n, sizeof *x->v);
     if (!x->v) return false;
     switch (x->kind) {
@@ -259,6 +296,7 @@ bool kit_case_init(kit_case *c, const kit_shape *s, uint32_t dtype, const kit_wa
         .c = c, .want = w, .n_all = s->n_tok, .seed = (uint64_t)(s->code * 131) + s->n_tok};
     *c = (kit_case){.shape = s,
                     .dtype = (uint16_t)dtype,
+                    .layout = w->layout,
                     .slack = w->layout % 2 ? KIT_SLACK : 0,
                     .num = {.act = 32}};
     read_extents(&b);
@@ -272,6 +310,7 @@ bool kit_case_init(kit_case *c, const kit_shape *s, uint32_t dtype, const kit_wa
 
 void kit_case_fini(kit_case *c) {
     for (uint32_t k = 0; k < KIT_OPERANDS; k++) {
+        if (c->x[k].is_borrowed) continue;
         peri_free(c->x[k].v);
         peri_free(c->x[k].bits);
     }

@@ -52,6 +52,16 @@ static int64_t pool_row(const kit_op *o, int64_t t, int64_t key) {
     return table[key / block] * block + key % block;
 }
 
+/* Operand k's number x as a factor: op.def, act=bf16.  Weights are not rounded here, since what
+ * they are rounded beside is the backend's. */
+static double factor(const kit_op *o, uint32_t k, double x) {
+    if (o->num.act != -16 || !isfinite(x)) return x;
+    if (o->dtype[k] != PERI_DT_F16) return kit_round_bf16(x);
+    double unit = ldexp(1, (fabs(x) < 0x1p-14 ? -14 : ilogb(x)) - 7);
+    double y = floor(fabs(x) / unit + 0.5) * unit;
+    return copysign(y > 65280 ? (double)INFINITY : y, x);
+}
+
 static double logit(const kit_op *o, int64_t t, int64_t h, int64_t key) {
     const peri_attn_attr *a = o->attr;
     int64_t n_head = o->dim[0][2], n_kv = o->dim[1][2], n = o->dim[1][3];
@@ -59,7 +69,7 @@ static double logit(const kit_op *o, int64_t t, int64_t h, int64_t key) {
     const double *k = o->v[1] + (pool_row(o, t, key) * n_kv + h / (n_head / n_kv)) * n;
     double z = 0;
     for (int64_t i = 0; i < n; i++)
-        z += q[i] * k[i];
+        z += factor(o, 0, q[i]) * factor(o, 1, k[i]);
     z *= (double)a->scale;
     if (a->cap > 0) z = (double)a->cap * tanh(z / (double)a->cap);
     return z + slope((double)a->alibi_max, h, n_head) * (double)(key - o->step->pos[t]);
@@ -83,7 +93,7 @@ static void attend(const kit_op *o, int64_t t, int64_t h, double *z) {
         if (z[j] == 0) continue; /* what is not seen may be NaN */
         const double *v = o->v[2] + (pool_row(o, t, j) * n_kv + h / (n_head / n_kv)) * n;
         for (int64_t i = 0; i < n; i++)
-            y[i] += z[j] / sum * v[i];
+            y[i] += z[j] / sum * factor(o, 2, v[i]);
     }
 }
 

@@ -5,7 +5,9 @@
  * and in f64 by the kit's formulas.  Their logits are compared row by row.
  *
  * What this finds and single operations do not: views, reuse of the arena, keys of earlier steps,
- * fused operations beside their pieces, numerics that add up.  With integer activations a
+ * fused operations beside their pieces, numerics that add up; and, where the device compiles what
+ * runs together: that it gives the bits of its operations one at a time, on whatever memory it is
+ * bound to, and leaves nothing behind when it is freed.  With integer activations a
  * last-place difference may round to the next integer, so the gate there is wider. */
 #include <math.h>
 #include <stdio.h>
@@ -48,18 +50,26 @@ typedef struct weight {
     double *v;
 } weight;
 
+/* What a step runs on.  There are two: what a device compiled may be bound to other memory than
+ * the last time. */
+typedef struct seat {
+    unsigned char *arena, *pool;
+    kit_buffer arena_buf, pool_buf;
+    peri_buf *pool_at[1];
+} seat;
+
 typedef struct world {
     kit_plugin *p;
     peri_graph g;
     peri_plan *plan;
     uint32_t logits, dtype, kv_dtype;
     weight w[WEIGHT_MAX];
-    kit_buffer weight_buf[WEIGHT_MAX], arena_buf, pool_buf;
-    peri_buf *weight_at[WEIGHT_MAX], *pool_at[1];
+    kit_buffer weight_buf[WEIGHT_MAX];
+    peri_buf *weight_at[WEIGHT_MAX];
     uint32_t n_weight;
     uint32_t weight_tensor[WEIGHT_MAX];
     double **value; /* [n_tensor], by storage root */
-    unsigned char *arena, *pool;
+    seat seat[2];   /* the second for what is compiled */
     bool is_out_of_memory;
 } world;
 
@@ -203,7 +213,16 @@ typedef struct step_block {
     kit_step data;
 } step_block;
 
-static bool run_device(world *w, const kit_step *s, int step, peri_error *e) {
+static int32_t run_ops(world *w, const peri_bind *bind, const peri_step *step, peri_error *e) {
+    int32_t status = PERI_OK;
+    for (uint32_t i = 0; i < w->plan->program->n_ops && !status; i++)
+        status = w->p->api.run_op(w->p->dev, w->plan->program, i, bind, step, e);
+    return status;
+}
+
+/* One by one: not what is compiled, but its operations. */
+static bool run_device(world *w, const kit_step *s, int step, seat *on, bool is_one_by_one,
+                       peri_error *e) {
 #define AT(field) offsetof(step_block, data) + offsetof(kit_step, field)
     step_block block = {.head = {.size = sizeof block.head,
                                  .bytes = sizeof block,
@@ -221,16 +240,17 @@ static bool run_device(world *w, const kit_step *s, int step, peri_error *e) {
     peri_bind bind = {.size = sizeof bind,
                       .n_weights = w->n_weight,
                       .n_pools = 1,
-                      .arena = w->arena_buf.m.buf,
+                      .arena = on->arena_buf.m.buf,
                       .weights = w->weight_at,
-                      .pools = w->pool_at};
+                      .pools = on->pool_at};
     peri_backend b = {.api = w->p->api, .dev = w->p->dev, .info = w->p->info, .host = &kit_host};
-    memset(w->arena, 0xff, w->plan->program->arena_bytes);
+    memset(on->arena, 0xff, w->plan->program->arena_bytes);
     kit_place("a small model", NULL);
     kit_count();
-    return kit_buffer_send(w->p, &w->arena_buf, e) &&
-           peri_plan_run(w->plan, &b, &bind, &block.head, e) == PERI_OK &&
-           kit_buffer_fetch(w->p, &w->arena_buf, e);
+    return kit_buffer_send(w->p, &on->arena_buf, e) &&
+           (is_one_by_one ? run_ops(w, &bind, &block.head, e)
+                          : peri_plan_run(w->plan, &b, &bind, &block.head, e)) == PERI_OK &&
+           kit_buffer_fetch(w->p, &on->arena_buf, e);
 }
 
 static void run_reference(world *w, const kit_step *s) {
@@ -256,16 +276,21 @@ static void run_reference(world *w, const kit_step *s) {
     }
 }
 
+static float logit_at(const world *w, const seat *on, int32_t r, int32_t i) {
+    const peri_tensor *t = peri_tensor_at(w->plan->program, w->logits);
+    float f;
+    memcpy(&f, on->arena + t->off + (size_t)r * (size_t)t->stride[2] + (size_t)i * 4, 4);
+    return f;
+}
+
 /* Largest error of a row of logits. */
 static bool compare(world *w, int step, double gate) {
-    const peri_tensor *t = peri_tensor_at(w->plan->program, w->logits);
     const double *want = w->value[w->logits];
     for (int32_t r = 0; r < N_SEQ; r++) {
         double error = 0, size = 0, most = -1;
         kit_spot at = {.row = r};
         for (int32_t i = 0; i < N_VOCAB; i++) {
-            float f;
-            memcpy(&f, w->arena + t->off + (size_t)r * (size_t)t->stride[2] + (size_t)i * 4, 4);
+            float f = logit_at(w, &w->seat[0], r, i);
             double d = (double)f - want[r * N_VOCAB + i];
             error += d * d;
             size += want[r * N_VOCAB + i] * want[r * N_VOCAB + i];
@@ -287,6 +312,78 @@ static bool compare(world *w, int step, double gate) {
     return true;
 }
 
+/* ---- what is compiled
+ * -------------------------------------------------------------------------------- */
+
+static bool has_compiled(const world *w) {
+    for (uint32_t i = 0; i < w->plan->n_stretch; i++)
+        if (w->plan->stretch[i].compiled) return true;
+    return false;
+}
+
+static bool is_same(world *w, int step, const float *want, const char *what) {
+    for (int32_t i = 0; i < N_SEQ * N_VOCAB; i++) {
+        float f = logit_at(w, &w->seat[1], i / N_VOCAB, i % N_VOCAB);
+        if (memcmp(&f, &want[i], sizeof f) == 0) continue;
+        kit_spot at = {0, i / N_VOCAB, i % N_VOCAB, (double)f, (double)want[i]};
+        kit_find_at(NULL, &at,
+                    "small model, weights %s, cache %s, step %d, compiled: other bits %s",
+                    peri_dtype_get(w->dtype)->name, peri_dtype_get(w->kv_dtype)->name, step, what);
+        return false;
+    }
+    return true;
+}
+
+/* The step once more bound to other memory, and its operations one at a time. */
+static bool check_compiled(world *w, const kit_step *s, int step, peri_error *e) {
+    float bound[N_SEQ * N_VOCAB];
+    for (int32_t i = 0; i < N_SEQ * N_VOCAB; i++)
+        bound[i] = logit_at(w, &w->seat[0], i / N_VOCAB, i % N_VOCAB);
+    for (int is_one_by_one = 0; is_one_by_one < 2; is_one_by_one++) {
+        if (!run_device(w, s, step, &w->seat[1], is_one_by_one, e)) {
+            kit_find(NULL, "small model, step %d: %s", step, e->text);
+            return false;
+        }
+        if (!is_same(w, step, bound,
+                     is_one_by_one ? "than its operations one at a time have"
+                                   : "when bound to other memory"))
+            return false;
+    }
+    return true;
+}
+
+static const peri_bucket bucket = {
+    .size = sizeof bucket, .lo = {0, 1, 1, 1, 1}, .hi = {0, KIT_TOKENS, 4, 4, 4}};
+
+static void compile_and_free(void *user) {
+    world *w = user;
+    peri_backend d = {.api = w->p->api, .dev = w->p->dev, .info = w->p->info, .host = &kit_host};
+    peri_plan *plan;
+    peri_error e;
+    if (peri_plan_new(&d, &w->g, w->logits, &bucket, &plan, &e) == PERI_OK) peri_plan_free(plan);
+}
+
+/* Compiled and freed again and again: nothing is kept. */
+static void check_compiling(world *w) {
+    enum { WARM = 4 };
+    kit_place("compile and free_compiled, again and again", NULL);
+    for (int i = 0; i < WARM; i++)
+        compile_and_free(w);
+    int64_t n_live = kit_host_now.n_live;
+    size_t kept = kit_heap_growth(w->p, compile_and_free, w);
+    kit_count();
+    if (kit_host_now.n_live > n_live)
+        kit_find(NULL,
+                 "small model: what was compiled and freed keeps memory of host->alloc: "
+                 "%lld blocks",
+                 (long long)(kit_host_now.n_live - n_live));
+    else if (kept)
+        kit_find(NULL,
+                 "small model: what was compiled and freed keeps memory of the C library: "
+                 "%zu bytes",
+                 kept);
+}
+
 static bool is_rough(const world *w) {
     for (uint32_t i = 0; i < w->plan->program->n_ops; i++) {
         kit_numerics n;
@@ -303,9 +400,14 @@ static bool no_memory(void) {
 
 static bool send(world *w, size_t n_pool) {
     peri_error e;
-    bool is_good = kit_buffer_init(w->p, &w->arena_buf, w->arena, w->plan->program->arena_bytes,
-                                   PERI_BUF_ARENA, &e) &&
-                   kit_buffer_init(w->p, &w->pool_buf, w->pool, n_pool, PERI_BUF_POOL, &e);
+    bool is_good = true;
+    for (int k = 0; k < 2 && is_good; k++) {
+        seat *on = &w->seat[k];
+        is_good = kit_buffer_init(w->p, &on->arena_buf, on->arena, w->plan->program->arena_bytes,
+                                  PERI_BUF_ARENA, &e) &&
+                  kit_buffer_init(w->p, &on->pool_buf, on->pool, n_pool, PERI_BUF_POOL, &e);
+        on->pool_at[0] = on->pool_buf.m.buf;
+    }
     for (uint32_t i = 0; i < w->n_weight && is_good; i++) {
         const peri_dtype_info *t = peri_dtype_get(w->w[i].dtype);
         int64_t n = w->w[i].dim[2] * w->w[i].dim[3] / t->block_elements;
@@ -313,7 +415,6 @@ static bool send(world *w, size_t n_pool) {
                                   PERI_BUF_WEIGHT, &e);
         w->weight_at[i] = w->weight_buf[i].m.buf;
     }
-    w->pool_at[0] = w->pool_buf.m.buf;
     if (!is_good) kit_find(NULL, "memory for a small model: %s", e.text);
     return is_good;
 }
@@ -321,10 +422,13 @@ static bool send(world *w, size_t n_pool) {
 static bool prepare(world *w) {
     size_t pool = (size_t)2 * N_LAYER * N_BLOCK * BLOCK * N_KV * D_HEAD * 4;
     w->value = peri_calloc(w->g.n_tensor, sizeof *w->value);
-    w->arena = peri_alloc_aligned(w->plan->program->arena_bytes, 64);
-    w->pool = peri_alloc_aligned(pool, 64);
-    if (!w->value || !w->arena || !w->pool) return no_memory();
-    memset(w->pool, 0xff, pool);
+    if (!w->value) return no_memory();
+    for (int k = 0; k < 2; k++) {
+        w->seat[k].arena = peri_alloc_aligned(w->plan->program->arena_bytes, 64);
+        w->seat[k].pool = peri_alloc_aligned(pool, 64);
+        if (!w->seat[k].arena || !w->seat[k].pool) return no_memory();
+        memset(w->seat[k].pool, 0xff, pool);
+    }
     for (uint32_t i = 0; i < w->g.n_tensor; i++) {
         const peri_tensor *t = &w->g.tensor[i].t;
         int64_t n = 1;
@@ -340,8 +444,12 @@ static bool prepare(world *w) {
 }
 
 static void finish(world *w) {
-    kit_buffer_fini(w->p, &w->arena_buf);
-    kit_buffer_fini(w->p, &w->pool_buf);
+    for (int k = 0; k < 2; k++) {
+        kit_buffer_fini(w->p, &w->seat[k].arena_buf);
+        kit_buffer_fini(w->p, &w->seat[k].pool_buf);
+        peri_free(w->seat[k].arena);
+        peri_free(w->seat[k].pool);
+    }
     for (uint32_t i = 0; w->value && i < w->g.n_tensor; i++)
         if (w->g.tensor[i].t.kind != PERI_T_WEIGHT) peri_free(w->value[i]);
     for (uint32_t i = 0; i < w->n_weight; i++) {
@@ -350,37 +458,41 @@ static void finish(world *w) {
         peri_free(w->w[i].v);
     }
     peri_free(w->value);
-    peri_free(w->arena);
-    peri_free(w->pool);
     peri_plan_free(w->plan);
     peri_graph_fini(&w->g);
 }
 
+static void run_steps(world *w) {
+    double gate = is_rough(w) ? GATE_ROUGH : w->kv_dtype == PERI_DT_F16 ? GATE_F16 : GATE_F32;
+    bool is_good = true;
+    peri_error e = {0};
+    for (int step = 0; step <= N_DECODE + N_REWOUND && is_good; step++) {
+        kit_step s;
+        make_step(&s, step);
+        is_good = run_device(w, &s, step, &w->seat[0], false, &e);
+        if (!is_good) kit_find(NULL, "small model, step %d: %s", step, e.text);
+        if (is_good) run_reference(w, &s);
+        if (is_good) is_good = compare(w, step, gate);
+        if (is_good && has_compiled(w)) is_good = check_compiled(w, &s, step, &e);
+    }
+    if (is_good && has_compiled(w)) check_compiling(w);
+}
+
 static void run_model(kit_plugin *p, uint32_t dtype, uint32_t kv_dtype) {
     world w = {.p = p, .dtype = dtype, .kv_dtype = kv_dtype};
-    peri_bucket b = {.size = sizeof b, .lo = {0, 1, 1, 1, 1}, .hi = {0, KIT_TOKENS, 4, 4, 4}};
     peri_backend backend = {.api = p->api, .dev = p->dev, .info = p->info, .host = &kit_host};
     peri_error e = {0};
     build(&w);
     kit_place("supports, for a small model", NULL);
     if (w.is_out_of_memory ||
-        (peri_plan_new(&backend, &w.g, w.logits, &b, &w.plan, &e) != PERI_OK &&
+        (peri_plan_new(&backend, &w.g, w.logits, &bucket, &w.plan, &e) != PERI_OK &&
          e.code == PERI_E_NOMEM)) {
         kit_find(NULL, "the kit is out of memory");
     } else if (!w.plan) {
         kit_note("small model, weights %s, cache %s: not run: %s", peri_dtype_get(dtype)->name,
                  peri_dtype_get(kv_dtype)->name, e.text);
     } else if (prepare(&w)) {
-        double gate = is_rough(&w) ? GATE_ROUGH : kv_dtype == PERI_DT_F16 ? GATE_F16 : GATE_F32;
-        bool is_good = true;
-        for (int step = 0; step <= N_DECODE + N_REWOUND && is_good; step++) {
-            kit_step s;
-            make_step(&s, step);
-            is_good = run_device(&w, &s, step, &e);
-            if (!is_good) kit_find(NULL, "small model, step %d: %s", step, e.text);
-            if (is_good) run_reference(&w, &s);
-            if (is_good) is_good = compare(&w, step, gate);
-        }
+        run_steps(&w);
     }
     finish(&w);
 }
@@ -396,4 +508,5 @@ void kit_stage_model(kit_plugin *p) {
     for (size_t i = 0; i < sizeof types / sizeof *types; i++)
         run_model(p, types[i], i % 2 ? PERI_DT_F32 : PERI_DT_F16);
     kit_close(p);
+    kit_is_clean("after small models and close");
 }

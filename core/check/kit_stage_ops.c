@@ -123,26 +123,37 @@ static bool is_same(kit_case *whole, const kit_result *a, const kit_result *b, u
     return true;
 }
 
-/* Run the wanted part in the host's current state and compare with rows of the whole. */
-static bool repeat(kit_plugin *p, kit_case *whole, const kit_result *a, const kit_want *w,
-                   const char *what) {
-    kit_case c;
-    kit_result r = {0};
-    bool is_good = kit_case_init(&c, whole->shape, whole->dtype, w);
-    if (is_good) {
-        kit_case_run(p, &c, &r);
-        is_good = r.outcome == KIT_RAN;
-        if (!is_good)
-            kit_find(&c, "a part of a case that ran whole (%s): %s", what,
-                     r.outcome == KIT_BROKEN ? r.text : "declined");
-    } else {
-        kit_find(NULL, "the kit is out of memory");
-    }
-    for (uint32_t k = c.n_in; k < c.n_in + c.n_out && is_good; k++) {
+/* Compare a run of c, all of the whole or a part of it, with the whole's rows. */
+static bool run_again(kit_plugin *p, kit_case *c, kit_case *whole, const kit_result *a,
+                      int32_t first, const char *what) {
+    kit_result r;
+    kit_case_run(p, c, &r);
+    bool is_good = r.outcome == KIT_RAN;
+    if (!is_good)
+        kit_find(c, "a part of a case that ran whole (%s): %s", what,
+                 r.outcome == KIT_BROKEN ? r.text : "declined");
+    for (uint32_t k = c->n_in; k < c->n_in + c->n_out && is_good; k++) {
         size_t per_tok = a->n_out[k] / (size_t)whole->step.n[PERI_SYM_T];
-        is_good = is_same(whole, a, &r, k, per_tok * (size_t)w->first, what);
+        is_good = is_same(whole, a, &r, k, per_tok * (size_t)first, what);
     }
     kit_result_fini(&r);
+    return is_good;
+}
+
+/* The whole once more, in the host's current state. */
+static bool repeat(kit_plugin *p, kit_case *whole, const kit_result *a, const char *what) {
+    return run_again(p, whole, whole, a, 0, what);
+}
+
+static bool run_part(kit_plugin *p, kit_case *whole, const kit_result *a, kit_want w,
+                     const char *what) {
+    kit_case c;
+    w.whole = whole;
+    bool is_good = kit_case_init(&c, whole->shape, whole->dtype, &w);
+    if (is_good)
+        is_good = run_again(p, &c, whole, a, w.first, what);
+    else
+        kit_find(NULL, "the kit is out of memory");
     kit_case_fini(&c);
     return is_good;
 }
@@ -160,16 +171,15 @@ static bool check_threads(kit_plugin *p, kit_case *c, const kit_result *a) {
                     c->dtype == PERI_DT_F16 || c->dtype == PERI_DT_Q8_0 ||
                     c->dtype == PERI_DT_Q4_0 || c->dtype == PERI_DT_Q4_K;
     uint64_t n_race = is_usual ? RACES : RACES_RARE; /* types share most of their code */
-    static const kit_want same = {.layout = 1};
-    bool is_good = repeat(p, c, a, &same, "when run again");
+    bool is_good = repeat(p, c, a, "when run again");
     for (uint64_t i = 1; i <= ORDERS && is_good; i++) {
         kit_host_now.shuffle = i * 7;
-        is_good = repeat(p, c, a, &same, "when the items of a job run in another order");
+        is_good = repeat(p, c, a, "when the items of a job run in another order");
     }
     if (!reopen(p, KIT_WORKERS)) return false;
     for (uint64_t i = 0; i < n_race && is_good; i++) {
         kit_host_now.shuffle = i * 5;
-        is_good = repeat(p, c, a, &same, "with several threads");
+        is_good = repeat(p, c, a, "with several threads");
     }
     kit_host_now.shuffle = 0;
     return reopen(p, 1) && is_good;
@@ -183,7 +193,7 @@ static bool check_pieces(kit_plugin *p, kit_case *c, const kit_result *a) {
     bool is_good = true;
     for (uint64_t layout = 2; layout < 5 && is_good; layout++) {
         kit_want w = {.layout = layout};
-        is_good = repeat(p, c, a, &w, "when operands lie elsewhere, and keys in other blocks");
+        is_good = run_part(p, c, a, w, "when operands lie elsewhere, and keys in other blocks");
     }
     for (size_t i = 0; i < n_piece && is_good; i++)
         for (int32_t t = 0; t < c->shape->n_tok && is_good; t += pieces[i]) {
@@ -191,7 +201,7 @@ static bool check_pieces(kit_plugin *p, kit_case *c, const kit_result *a) {
             int32_t left = c->shape->n_tok - t;
             kit_want w = {.layout = 1, .first = t, .n_tok = left < pieces[i] ? left : pieces[i]};
             snprintf(what, sizeof what, "when tokens come in pieces of %d", (int)pieces[i]);
-            is_good = repeat(p, c, a, &w, what);
+            is_good = run_part(p, c, a, w, what);
         }
     return is_good;
 }

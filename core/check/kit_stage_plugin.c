@@ -225,7 +225,7 @@ void kit_stage_supports(kit_plugin *p) {
 enum { OWN_BYTES = 16, DRIVER_BYTES = 1024 };
 enum { OPENINGS = 20, WARM_RUNS = 10, RUNS = 32, FAILURES_MAX = 24 };
 
-static bool is_clean(const char *when) {
+bool kit_is_clean(const char *when) {
     if (kit_host_now.n_overrun)
         kit_find(NULL, "%s: wrote past the end of %lld blocks of host->alloc", when,
                  (long long)kit_host_now.n_overrun);
@@ -240,22 +240,30 @@ static size_t heap_bytes(void) {
     return mallinfo2().uordblks;
 }
 
-/* Bytes of heap that RUNS runs keep, 0 when within what is allowed.  It must show three times in a
- * row: a driver's threads may be late giving back what a run has used, and what the C library keeps
- * for the next request of its size counts as used. */
-static size_t heap_growth(kit_plugin *p, kit_case *c) {
+/* It must show three times in a row: a driver's threads may be late giving back what a run has
+ * used, and what the C library keeps for the next request of its size counts as used. */
+size_t kit_heap_growth(kit_plugin *p, void (*run)(void *user), void *user) {
     size_t limit = RUNS * (p->has_driver ? DRIVER_BYTES : OWN_BYTES), kept = limit;
     for (int i = 0; i < 3 && kept >= limit; i++) {
-        kit_result r;
         size_t before = heap_bytes();
-        for (int k = 0; k < RUNS; k++) {
-            kit_case_run(p, c, &r);
-            kit_result_fini(&r);
-        }
+        for (int k = 0; k < RUNS; k++)
+            run(user);
         size_t after = heap_bytes();
         kept = after > before ? after - before : 0;
     }
     return kept >= limit ? kept : 0;
+}
+
+typedef struct steady {
+    kit_plugin *p;
+    kit_case *c;
+} steady;
+
+static void run_case(void *user) {
+    steady *s = user;
+    kit_result r;
+    kit_case_run(s->p, s->c, &r);
+    kit_result_fini(&r);
 }
 
 /* The first shape of every operation and type: after warming up, a run takes no memory and keeps
@@ -270,7 +278,7 @@ static bool check_steady(kit_plugin *p, kit_case *c) {
     }
     if (!is_good) return true; /* other stages say why */
     int64_t n_alloc = kit_host_now.n_alloc, n_live = kit_host_now.n_live;
-    size_t kept = heap_growth(p, c);
+    size_t kept = kit_heap_growth(p, run_case, &(steady){p, c});
     if (kit_host_now.n_live > n_live)
         kit_find(c, "keeps memory with every run: %lld blocks after %d runs",
                  (long long)(kit_host_now.n_live - n_live), RUNS);
@@ -309,20 +317,20 @@ static bool run_without_memory(kit_plugin *p, int64_t n) {
     kit_host_now.fail_at = 0;
     if (is_open) kit_close(p);
     if (!has_failed) return false;
-    return is_clean("after host->alloc had failed");
+    return kit_is_clean("after host->alloc had failed");
 }
 
 void kit_stage_lifecycle(kit_plugin *p) {
     for (int i = 0; i < OPENINGS; i++) {
         if (!kit_open(p)) return;
         kit_close(p);
-        if (!is_clean("after close")) return;
+        if (!kit_is_clean("after close")) return;
     }
     if (!kit_open(p)) return;
     kit_check_buffers(p);
     kit_each_case(p, false, check_steady);
     kit_close(p);
-    if (!is_clean("after operations and close")) return;
+    if (!kit_is_clean("after operations and close")) return;
     for (int64_t n = 1; n <= FAILURES_MAX && run_without_memory(p, n); n++)
         kit_count();
 }

@@ -82,6 +82,7 @@ static const struct {
     size_t off;
 } member[] = {{"op_us", offsetof(peri_figures, op_us)},
               {"kv_gbps", offsetof(peri_figures, kv_gbps)},
+              {"attn_us", offsetof(peri_figures, attn_us)},
               {"attn_gmacs", offsetof(peri_figures, attn_gmacs)},
               {"copy_us", offsetof(peri_figures, copy_us)},
               {"link_gbps", offsetof(peri_figures, link_gbps)}};

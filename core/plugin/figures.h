@@ -29,6 +29,7 @@ typedef struct peri_figures {
     peri_type_rate type[PERI_FIGURE_TYPES];
     double op_us;              /* of an op that has next to nothing to do */
     double kv_gbps;            /* F16 keys and values read by ATTN for one token; 0 = declined */
+    double attn_us;            /* what it costs beside reading them */
     double attn_gmacs;         /* multiplications of ATTN for many tokens; 0 = declined */
     double copy_us, link_gbps; /* of a copy to or from host memory: in all, and per byte */
     char why[160];             /* why it was not measured when it was to be; "" else */

@@ -222,6 +222,7 @@ static void add_measured(rows *r, const peri_figures *f) {
     }
     add_row(r, "another op", "", f->op_us, "us", from);
     add_row(r, "read keys, values", "F16", rate(f->kv_gbps), "GB/s", from);
+    add_row(r, "attention beside that", "F16", rate(f->attn_us), "us", from);
     add_row(r, "attention", "F16", rate(f->attn_gmacs), "GMAC/s", from);
     add_row(r, "a copy", "", f->copy_us, "us", from);
     add_row(r, "link", "", rate(f->link_gbps), "GB/s", from);

@@ -129,7 +129,7 @@ static peri_status too_little(const solver *v, peri_error *err) {
 static double read_s(const peri_split_device *d, const peri_split_part *p, bool with_kv) {
     double kv_gbps = d->kv_gbps > 0 ? d->kv_gbps : d->gbps;
     double s = (double)p->token_bytes / (d->gbps * 1e9) +
-               (p->n_op * d->op_us + p->n_linear * d->linear_us) * 1e-6;
+               (p->n_op * d->op_us + p->n_linear * d->linear_us + p->n_attn * d->attn_us) * 1e-6;
     return with_kv ? s + (double)p->kv_token_bytes / (kv_gbps * 1e9) : s;
 }
 

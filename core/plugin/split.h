@@ -23,10 +23,11 @@ enum { PERI_SPLIT_DEVICES = 16 };
 
 typedef struct peri_split_device {
     const char *name;
-    uint64_t room;             /* bytes for weights, keys and values; UINT64_MAX = no limit known */
-    double gbps;               /* of weights; 0 = unknown */
-    double kv_gbps;            /* of keys and values; 0 = as for weights */
-    double op_us, linear_us;   /* what an op costs beside reading; one with a matrix */
+    uint64_t room;  /* bytes for weights, keys and values; UINT64_MAX = no limit known */
+    double gbps;    /* of weights; 0 = unknown */
+    double kv_gbps; /* of keys and values; 0 = as for weights */
+    /* What an op costs beside reading: any, one with a matrix, attention. */
+    double op_us, linear_us, attn_us;
     double copy_us, link_gbps; /* of a copy to or from it */
 } peri_split_device;
 
@@ -36,7 +37,7 @@ typedef struct peri_split_part {
     /* Read for one token: weights (of experts the chosen share), and keys and values of a context
      * that is half full. */
     uint64_t token_bytes, kv_token_bytes;
-    uint32_t n_op, n_linear; /* ops without and with matrices */
+    uint32_t n_op, n_linear, n_attn; /* ops with a matrix, attention, and others */
     uint32_t n_copy;     /* activations to be copied when the part before is on another device */
     uint64_t copy_bytes; /* of these together, for one token */
 } peri_split_part;

@@ -11,7 +11,8 @@
  *   one token LINEAR over so many matrices of one type that caches do not hold them, and over an
  *             eighth of each, which tells what an op costs beside reading
  *   many      LINEAR of 16 to 256 tokens
- *   attention ATTN of one token over 4096 keys, and of 128 tokens where one takes no 20 ms
+ *   attention ATTN of one token over 4096 keys and over 64, which tells what it costs beside
+ *             reading, and of 128 tokens where one takes no 20 ms
  *
  * Of several passes the lower quartile counts: the fastest is more than a token ever sees, and a
  * pass that others disturbed tells nothing.  A pass aims at 20 ms, so that a device takes about 0.3
@@ -42,6 +43,7 @@ enum {
     KV_HEADS = 4,
     D_HEAD = 128,
     KEYS = 4096,
+    FEW_KEYS = 64,
     QUERIES = 128,
     MAX_BLOCK = KEYS, /* blocks of one token at least */
 };
@@ -353,16 +355,14 @@ static void add_linear(lab *l, uint32_t x, uint32_t y, uint32_t ref, uint32_t dt
                    &attr, sizeof attr);
 }
 
-/* Two sizes, two unknowns: seconds of an op = fixed + bytes / rate. */
-static void solve_linear(double large_s, double large_bytes, double small_s, double small_bytes,
-                         peri_type_rate *t) {
+/* Two sizes, two unknowns: seconds = fixed + bytes / rate.  *fixed_us stays 0 where nothing fixed
+ * can be told. */
+static void solve_two(double large_s, double large_bytes, double small_s, double small_bytes,
+                      double *gbps, double *fixed_us) {
     double rate = (large_bytes - small_bytes) / (large_s - small_s);
-    if (large_s <= small_s || small_s < small_bytes / rate) { /* nothing fixed can be told */
-        t->gbps = 1e-9 * large_bytes / large_s;
-        return;
-    }
-    t->gbps = 1e-9 * rate;
-    t->op_us = 1e6 * (small_s - small_bytes / rate);
+    bool is_plain = large_s <= small_s || small_s < small_bytes / rate;
+    *gbps = 1e-9 * (is_plain ? large_bytes / large_s : rate);
+    *fixed_us = is_plain ? 0 : 1e6 * (small_s - small_bytes / rate);
 }
 
 /* Whole matrices and eighths take turns, so that neither finds its own in the caches. */
@@ -378,7 +378,7 @@ static peri_status time_one(lab *l, double bytes, peri_type_rate *t) {
     if (st) return st;
     double large = quartile_of(whole, n) / l->n_weight,
            small = quartile_of(eighth, n) / l->n_weight;
-    solve_linear(large, bytes, small, bytes / 8, t);
+    solve_two(large, bytes, small, bytes / 8, &t->gbps, &t->op_us);
     return PERI_OK;
 }
 
@@ -408,6 +408,26 @@ static peri_status run_type(lab *l, peri_type_rate *t) {
 /* ---- ATTN ---------------------------------------------------------------------------------------
  */
 
+static peri_status time_attn(lab *l, int32_t n_key, int32_t block, peri_figures *f) {
+    const double key_bytes = 2 * 2 * KV_HEADS * D_HEAD;
+    int32_t n_few = n_key < FEW_KEYS ? n_key : FEW_KEYS, n_query = 1;
+    double one = 0, few = 0, many = 0;
+    set_step(l, 1, n_few, block);
+    peri_status st = time_ops(l, 0, 1, &few);
+    set_step(l, 1, n_key, block);
+    if (!st) st = time_ops(l, 0, 1, &one);
+    if (!st && one < PASS_S) {
+        n_query = QUERIES;
+        set_step(l, n_query, n_key, block);
+        st = time_ops(l, 0, 1, &many);
+    } else
+        many = one;
+    if (st) return st;
+    solve_two(one, n_key * key_bytes, few, n_few * key_bytes, &f->kv_gbps, &f->attn_us);
+    f->attn_gmacs = 1e-9 * 2.0 * n_query * HEADS * D_HEAD * (double)n_key / many;
+    return PERI_OK;
+}
+
 static peri_status run_attn(lab *l, peri_figures *f) {
     int64_t block = l->d->info.kv_block_tokens;
     if (block < 1 || block > KEYS || (block & (block - 1))) block = 64;
@@ -425,24 +445,11 @@ static peri_status run_attn(lab *l, peri_figures *f) {
     peri_graph_add(&l->g, PERI_OP_ATTN, (const uint32_t[]){q, k, v, PERI_NONE, y}, 4, 1, &attr,
                    sizeof attr);
     bool is_taken;
-    double one = 0, many = 0;
     peri_status st = lab_pack(l, &is_taken);
     if (st || !is_taken) return st;
     st = new_memory(l, 2 * half, PERI_BUF_POOL, PATTERN, &l->pool);
     l->pools[0] = l->pool.buf;
-    set_step(l, 1, (int32_t)n_key, (int32_t)block);
-    if (!st) st = time_ops(l, 0, 1, &one);
-    int32_t n_query = one < PASS_S ? QUERIES : 1;
-    if (!st && n_query > 1) {
-        set_step(l, n_query, (int32_t)n_key, (int32_t)block);
-        st = time_ops(l, 0, 1, &many);
-    } else
-        many = one;
-    if (st) return st;
-    double op = f->op_us * 1e-6;
-    f->kv_gbps = 1e-9 * 2 * (double)half / (one > 2 * op ? one - op : one / 2);
-    f->attn_gmacs = 1e-9 * 2.0 * n_query * HEADS * D_HEAD * (double)n_key / many;
-    return PERI_OK;
+    return st ? st : time_attn(l, (int32_t)n_key, (int32_t)block, f);
 }
 
 /* ---- all of it ----------------------------------------------------------------------------------

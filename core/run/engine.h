@@ -102,9 +102,9 @@ uint64_t peri_engine_kv_bytes_per_token(const peri_arch *a, uint32_t kv_dtype);
 /* predict.c: measure the devices that are used, where that has not been done. */
 void peri_engine_measure(const peri_engine *e);
 /* Tokens per second that the devices' figures and the crossings allow: of generation after n_key
- * tokens, and of a prompt of n_tok.  0 when a figure is unknown. */
+ * tokens, and of a prompt of n_tok after n_key.  0 when a figure is unknown. */
 double peri_engine_predicted_tps(const peri_engine *e, uint64_t n_key);
-double peri_engine_predicted_prompt_tps(const peri_engine *e, int32_t n_tok);
+double peri_engine_predicted_prompt_tps(const peri_engine *e, uint64_t n_key, int32_t n_tok);
 /* Is anything run by device d? */
 bool peri_engine_uses(const peri_engine *e, uint32_t d);
 /* Instruction set of the first device that is used. */
@@ -123,6 +123,10 @@ uint32_t peri_engine_decided_by(const peri_engine *e, uint32_t i);
 peri_status peri_engine_split(peri_engine *e, const uint64_t *limit, peri_error *err);
 /* Bytes an op reads of weight `ref` for one token: of an embedding a row, else all that is used. */
 uint64_t peri_engine_token_bytes(const peri_engine *e, uint16_t code, uint32_t ref);
+/* Keys that the last of n tokens sees at most. */
+uint64_t peri_attn_keys(const peri_attn_attr *a, uint64_t n);
+/* Bytes of that many keys and values of a layer. */
+uint64_t peri_engine_kv_read_bytes(const peri_engine *e, uint16_t layer, uint64_t n_key);
 /* What the core knows or assumes of device d. */
 peri_split_device peri_engine_figures(const peri_engine *e, uint32_t d);
 peri_bucket peri_engine_bucket(const peri_engine *e, int kind);

@@ -22,6 +22,16 @@ uint64_t peri_engine_token_bytes(const peri_engine *e, uint16_t code, uint32_t r
     return peri_weights_at(e->weights, ref)->bytes / (uint64_t)e->a->n_vocab;
 }
 
+uint64_t peri_attn_keys(const peri_attn_attr *a, uint64_t n) {
+    if (a->window > 0 && (uint64_t)a->window < n) n = (uint64_t)a->window;
+    return a->chunk > 0 && (uint64_t)a->chunk < n ? (uint64_t)a->chunk : n;
+}
+
+uint64_t peri_engine_kv_read_bytes(const peri_engine *e, uint16_t layer, uint64_t n_key) {
+    return n_key * (uint64_t)e->a->layer[layer].n_kv *
+           peri_dtype_size(e->o.kv_dtype, (uint64_t)(e->a->d_k + e->a->d_v));
+}
+
 /* What has to be copied when the part before is elsewhere: the stream and its norm, or after
  * experts their sum; for experts the norm, their ids and shares. */
 static void describe_copies(const peri_engine *e, peri_split_part *part) {
@@ -60,12 +70,14 @@ static void describe_parts(const peri_engine *e, const peri_graph *g, bool *is_s
             is_seen[t->ref] = true;
         }
         p->n_linear += has_matrix;
-        p->n_op += !has_matrix;
-        if (o->code != PERI_OP_KV_APPEND) continue;
-        const peri_arch_layer *l = &e->a->layer[o->layer];
+        p->n_attn += o->code == PERI_OP_ATTN;
+        p->n_op += !has_matrix && o->code != PERI_OP_ATTN;
+        if (o->code != PERI_OP_ATTN) continue;
+        peri_attn_attr attr;
+        memcpy(&attr, o->attr, sizeof attr);
         p->kv_bytes = e->kv.layer_bytes[o->layer];
-        p->kv_token_bytes = (uint64_t)e->o.n_ctx / 2 * (uint64_t)l->n_kv *
-                            peri_dtype_size(e->o.kv_dtype, (uint64_t)(e->a->d_k + e->a->d_v));
+        p->kv_token_bytes =
+            peri_engine_kv_read_bytes(e, o->layer, peri_attn_keys(&attr, (uint64_t)e->o.n_ctx / 2));
     }
     describe_copies(e, part);
 }

@@ -62,19 +62,25 @@ static void add_weight(prediction *r, uint32_t d, const peri_op *o, const peri_t
     add(r, macs * n, rate ? rate->gmacs * 1e9 : 0);
 }
 
+/* Keys that n tokens after n_key others see, together. */
+static double keys_seen(const peri_attn_attr *a, uint64_t n_key, int32_t n) {
+    double sum = 0;
+    for (int32_t i = 1; i <= n; i++)
+        sum += (double)peri_attn_keys(a, n_key + (uint64_t)i);
+    return sum;
+}
+
 static void add_attention(prediction *r, uint32_t d, const peri_op *o) {
     const peri_arch *a = r->e->a;
-    const peri_arch_layer *l = &a->layer[o->layer];
-    double width = a->d_k + a->d_v, n = r->n_tok;
-    if (n > 1) {
-        double keys = n * ((double)r->n_key + (n + 1) / 2);
-        add(r, (double)l->n_head * width * keys, r->figures[d]->attn_gmacs * 1e9);
+    const peri_attn_attr *attr = peri_attr(r->p->program, o);
+    if (r->n_tok > 1) {
+        double macs = (double)a->layer[o->layer].n_head * (a->d_k + a->d_v);
+        add(r, macs * keys_seen(attr, r->n_key, r->n_tok), r->figures[d]->attn_gmacs * 1e9);
         return;
     }
     double gbps = r->device[d].kv_gbps > 0 ? r->device[d].kv_gbps : r->device[d].gbps;
-    add(r,
-        (double)l->n_kv * width * (double)r->n_key * peri_dtype_get(r->e->o.kv_dtype)->block_bytes,
-        gbps * 1e9);
+    uint64_t n_key = peri_attn_keys(attr, r->n_key);
+    add(r, (double)peri_engine_kv_read_bytes(r->e, o->layer, n_key), gbps * 1e9);
 }
 
 static void add_crossings(prediction *r) {
@@ -105,6 +111,7 @@ static double predict(const peri_engine *e, int kind, int32_t n_tok, uint64_t n_
             add_weight(&r, d, o, t);
             if (t->dim[2] > 1 && o->code != PERI_OP_EMBED) us = r.device[d].linear_us;
         }
+        if (o->code == PERI_OP_ATTN && n_tok == 1) us = r.device[d].attn_us;
         r.seconds += us * 1e-6;
         if (o->code == PERI_OP_ATTN) add_attention(&r, d, o);
     }
@@ -118,12 +125,12 @@ double peri_engine_predicted_tps(const peri_engine *e, uint64_t n_key) {
 }
 
 /* A prompt is computed in steps of at most n_batch tokens. */
-double peri_engine_predicted_prompt_tps(const peri_engine *e, int32_t n_tok) {
+double peri_engine_predicted_prompt_tps(const peri_engine *e, uint64_t n_key, int32_t n_tok) {
     double sum = 0;
     for (int32_t done = 0, n; done < n_tok; done += n) {
         n = n_tok - done < e->o.n_batch ? n_tok - done : e->o.n_batch;
         double s = predict(e, n > PERI_DECODE_TOKENS ? PERI_PLAN_PREFILL : PERI_PLAN_DECODE, n,
-                           (uint64_t)done);
+                           n_key + (uint64_t)done);
         if (s <= 0) return 0;
         sum += s;
     }

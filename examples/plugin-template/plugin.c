@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT
  *
  * plugin.c - a backend to start from, plain C on one thread; README.md is the way to your own.
- * Rules and structs are in perigee/plugin.h, operations and their operands in perigee/op.def. */
+ * perigee/plugin.h has rules and structs, op.def the operations; op_check.h compares with it. */
 #include <math.h>
 #include <string.h>
 
-#include "perigee/plugin.h"
+#include "perigee/op_check.h"
 
 enum { F32 = 0, F16 = 1, Q8_0 = 8 }; /* numbers of dtype.def */
 typedef struct job { /* one operation: where its operands lie, how large they are in this step */
@@ -134,32 +134,32 @@ static void (*const run[])(const job *) = {
     [PERI_OP_ROPE] = rope, [PERI_OP_KV_APPEND] = kv_append, [PERI_OP_ATTN] = attn,
     [PERI_OP_ACT] = elements, [PERI_OP_GLU] = elements, [PERI_OP_ADD] = elements,
     [PERI_OP_MUL] = elements, [PERI_OP_SCALE] = elements, [PERI_OP_ROWS] = rows};
+static int can_decode(const void *user, uint32_t dtype) { /* what `value` reads */
+    return dtype <= F16 || dtype == Q8_0;
+}
+static int can_cache(const void *user, uint32_t dtype) { return dtype == F16; }
 // clang-format on
-/* Why not, or NULL.  After a no the core tries the operation's pieces, or another device. */
-static const char *refuse(const peri_program *p, const peri_op *o) {
-    const peri_attn_attr *a = peri_attr(p, o);
-    const uint32_t *word = peri_attr(p, o); /* the size; then kind, function or flags */
-    if (o->code > PERI_OP_ROWS || !run[o->code]) return "experts, or a fused operation";
-    if (o->code == PERI_OP_LINEAR && word[1] >> 17) return "flags newer than this";
-    if (o->code == PERI_OP_NORM && word[1] != PERI_NORM_RMS) return "a norm other than RMS";
-    if (o->code == PERI_OP_ROPE && ((const peri_rope_attr *)a)->ext != 0) return "YaRN";
-    if (o->code == PERI_OP_ATTN && (a->flags >> 16 || a->cap || a->alibi_max || a->chunk))
+/* What is left out, or NULL.  After a no the core tries the pieces, or another device. */
+static const char *refuse(const peri_op_check *c) {
+    const peri_op_attr *a = &c->attr;
+    const peri_attn_attr *at = &a->attn;
+    uint32_t code = c->op->code;
+    if (code > PERI_OP_ROWS || !run[code]) return "experts, or a fused operation";
+    if (code == PERI_OP_NORM && a->norm.kind != PERI_NORM_RMS) return "a norm other than RMS";
+    if (code == PERI_OP_ROPE && a->rope.ext != 0) return "YaRN";
+    if (code == PERI_OP_ATTN && (at->flags >> 16 || at->cap || at->alibi_max || at->chunk))
         return "attention with a cap, slopes or chunks, or to keys ahead";
-    if ((o->code == PERI_OP_ACT || o->code == PERI_OP_GLU) && word[1] != PERI_ACT_SILU)
+    if ((code == PERI_OP_ACT || code == PERI_OP_GLU) && a->act.act != PERI_ACT_SILU)
         return "a function other than SILU";
-    for (uint32_t k = 0; k < (uint32_t)o->n_in + o->n_out; k++) {
-        const peri_tensor *t = peri_operand(p, o, k);
-        if (t && t->kind == PERI_T_POOL && t->dtype != F16) return "a cache other than F16";
-        if (t && t->kind == PERI_T_WEIGHT && t->dtype > F16 && t->dtype != Q8_0)
-            return "weights other than F32, F16 and Q8_0";
-    }
     return NULL;
 }
 static int32_t supports(peri_dev *d, const peri_program *p, uint32_t op, const peri_bucket *b,
                         peri_support *out, peri_error *e) {
-    const char *why = refuse(p, peri_op_at(p, op));
-    peri_support s = {.size = sizeof s, .yes = !why, .numerics = "act=f32 acc=f64"};
-    snprintf(s.why, sizeof s.why, "%s", why ? why : "");
+    static const peri_op_rules rules = {.can_decode = can_decode, .can_cache = can_cache};
+    peri_support s = {.size = sizeof s, .numerics = "act=f32 acc=f64"};
+    peri_op_check c = {.why = s.why};
+    s.yes = peri_op_check_run(&c, &rules, p, op, b); /* as op.def says, of types that are ours */
+    if (s.yes && refuse(&c)) s.yes = peri_op_no(&c, "%s", refuse(&c));
     peri_put(out, &s, sizeof s); /* R1: the core's struct may be smaller */
     return PERI_OK;
 }

@@ -190,10 +190,10 @@ PERI_API peri_status peri_model_show(const peri_model *m, peri_facet facet, char
  * are used where that was not done before, unless a service drives the model. */
 PERI_API peri_status peri_model_explain(const peri_model *m, char **json, peri_error *err);
 /* Tokens per second that the figures of the devices promise a session alone: of a prompt of
- * n_prompt tokens (*pp_tps), of generating after n_held others (*tg_tps).  0: a figure is unknown.
- * Measures devices as peri_model_explain does. */
-PERI_API void peri_model_predict(const peri_model *m, uint32_t n_prompt, uint32_t n_held,
-                                 double *pp_tps, double *tg_tps);
+ * n_prompt tokens after n_before others (*pp_tps), of generating after n_held others (*tg_tps).  0:
+ * a figure is unknown.  Measures devices as peri_model_explain does. */
+PERI_API void peri_model_predict(const peri_model *m, uint32_t n_before, uint32_t n_prompt,
+                                 uint32_t n_held, double *pp_tps, double *tg_tps);
 
 /* ---- text and tokens ----------------------------------------------------------------------------
  */

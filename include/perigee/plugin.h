@@ -2,7 +2,8 @@
  *
  * plugin.h - the backend plugin ABI, version 0.3 (major 0: not frozen yet).
  *
- * With types.h, dtype.def and op.def this is all a backend includes; it links nothing of Perigee's.
+ * With types.h, dtype.def and op.def this is all a backend has to include; it links nothing of
+ * Perigee's.  op_check.h helps it to answer `supports`.
  * A plugin is one shared object exporting one function, perigee_plugin_v0, and carrying one ELF
  * note (PERI_PLUGIN_NOTE) that is read before the file is ever loaded.
  *

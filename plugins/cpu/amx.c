@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * amx.c - may this process use the tiles of AMX-INT8, and do they compute what they should?
+ * amx.c - may this process use the tiles of AMX-INT8, and those of AMX-BF16?
  *
  * Three have to agree.  The processor must have the instructions (CPUID leaf 7: AMX-TILE,
  * AMX-INT8).  The kernel must keep the tiles' state (XCR0 bits 17 and 18).  And it must have been
@@ -52,7 +52,17 @@ const char *amx_missing(void) {
     return missing[0] ? missing : NULL;
 }
 
+const char *amx_bf16_missing(void) {
+    unsigned a = 0, b = 0, c = 0, d = 0;
+    if (__get_cpuid_count(7, 0, &a, &b, &c, &d) && (d >> 22 & 1)) return NULL;
+    return "the processor's tiles have no products of bf16";
+}
+
 #else
+
+const char *amx_bf16_missing(void) {
+    return amx_missing();
+}
 
 const char *amx_missing(void) {
     return "not built for Linux on x86-64";

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: MIT
  *
- * amx.h - the tile instructions of AMX-INT8 as far as linear_amx.c uses them, and whether this
- * process may use them (amx.c).
+ * amx.h - the tile instructions of AMX-INT8 and AMX-BF16 as far as linear_amx.c and
+ * linear_amx_bf16.c use them, and whether this process may use them (amx.c).
  *
  * Eight tiles, all of 16 rows of 64 bytes: one configuration for every product.  The tile's number
  * is a literal.  A and C have a token to a row, B four columns k to a row, [row of weights][4]
  * bytes; tile_dot adds, for each token and row of weights, 64 products of signed bytes to an int32.
+ * tile_dot_bf16 takes two bf16 in place of the four bytes and adds c + (even + odd) in f32, where
+ * even and odd are chains of FMAs from +0 over the 16 even and the 16 odd ones.
  *
  * Three pitfalls are dealt with here and nowhere else.
  * - The compiler knows nothing about what tiles read and write: every access is a barrier for
@@ -43,12 +45,14 @@ void amx_emulated_zero(int t);
 void amx_emulated_load(int t, const void *p, size_t stride);
 void amx_emulated_store(int t, void *p, size_t stride);
 void amx_emulated_dot(int c, int a, int b);
-#define tile_configure(c)   amx_emulated_config(c)
-#define tile_release()      amx_emulated_release()
-#define tile_zero(t)        amx_emulated_zero(t)
-#define tile_load(t, p, s)  amx_emulated_load(t, p, s)
-#define tile_store(t, p, s) amx_emulated_store(t, p, s)
-#define tile_dot(c, a, b)   amx_emulated_dot(c, a, b)
+void amx_emulated_dot_bf16(int c, int a, int b);
+#define tile_configure(c)      amx_emulated_config(c)
+#define tile_release()         amx_emulated_release()
+#define tile_zero(t)           amx_emulated_zero(t)
+#define tile_load(t, p, s)     amx_emulated_load(t, p, s)
+#define tile_store(t, p, s)    amx_emulated_store(t, p, s)
+#define tile_dot(c, a, b)      amx_emulated_dot(c, a, b)
+#define tile_dot_bf16(c, a, b) amx_emulated_dot_bf16(c, a, b)
 
 #else
 
@@ -59,7 +63,8 @@ void amx_emulated_dot(int c, int a, int b);
     __asm__ volatile("tileloadd (%0,%1,1), %%tmm" #t ::"r"(p), "r"((size_t)(s)) : "memory")
 #define tile_store(t, p, s)                                                                        \
     __asm__ volatile("tilestored %%tmm" #t ", (%0,%1,1)" ::"r"(p), "r"((size_t)(s)) : "memory")
-#define tile_dot(c, a, b) __asm__ volatile("tdpbssd %%tmm" #b ", %%tmm" #a ", %%tmm" #c ::)
+#define tile_dot(c, a, b)      __asm__ volatile("tdpbssd %%tmm" #b ", %%tmm" #a ", %%tmm" #c ::)
+#define tile_dot_bf16(c, a, b) __asm__ volatile("tdpbf16ps %%tmm" #b ", %%tmm" #a ", %%tmm" #c ::)
 
 #endif
 
@@ -67,5 +72,7 @@ void amx_emulated_dot(int c, int a, int b);
  * threads, and the kernel's permission, which is the whole process's and is asked for once.
  * Returns NULL, or the reason why not. */
 const char *amx_missing(void);
+/* The same of products of bf16, after amx_missing. */
+const char *amx_bf16_missing(void);
 
 #endif

@@ -25,7 +25,7 @@ typedef struct attn_job {
 
 /* Bytes of a head of n elements of a pool. */
 static inline size_t attn_head_bytes(uint32_t dtype, int64_t n) {
-    ref_dtype type = ref_dtype_of(dtype);
+    peri_dtype_info type = peri_dtype_of(dtype);
     return (size_t)(n / type.n) * (size_t)type.bytes;
 }
 

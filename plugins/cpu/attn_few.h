@@ -39,13 +39,15 @@ SIMD_FN void few_add_keys(uint16_t dtype, const uint8_t *const key[16], const at
     v16 r[16];
 #pragma GCC unroll 16
     for (int k = 0; k < 16; k++)
-        r[k] = load_pool(dtype, key[k], i, n);
+        r[k] = load_key(dtype, key[k], i, n);
     transpose(r);
 #pragma GCC unroll 16
-    for (int k = 0; k < n; k++)
+    for (int k = 0; k < lanes_of(dtype, n); k++)
 #pragma GCC unroll 4
-        for (int m = 0; m < n_row; m++)
-            sum[m] = v16_fma(v16_set1(row[m].q[i + k]), r[k], sum[m]);
+        for (int m = 0; m < n_row; m++) {
+            v16 q = v16_set1(row[m].q[lanes_of(dtype, i) + k]);
+            sum[m] = add_products(has_pairs(dtype), q, r[k], sum[m]);
+        }
 }
 
 /* Addresses of keys j .. j + 15 of head g; other keys than the chunk's are not read: a neighbour
@@ -78,11 +80,11 @@ SIMD_FN void few_score_keys(uint16_t dtype, const few *f, int32_t j, int n_line,
 #pragma GCC unroll 1
         for (int v = 0; v < n_vec; v++) {
             ahead_step(f->p, n_line);
-            few_add_keys(dtype, key[v], row, i, 16, n_row, sum[v]);
-            few_add_keys(dtype, key[v], row, i + 16, 16, n_row, sum[v]);
+            few_add_keys(dtype, key[v], row, i, KEY_STEP(dtype), n_row, sum[v]);
+            if (KEY_STEP(dtype) < 32) few_add_keys(dtype, key[v], row, i + 16, 16, n_row, sum[v]);
         }
     for (int32_t n; i < c->dk; i += n) {
-        n = c->dk - i < 16 ? c->dk - i : 16;
+        n = c->dk - i < KEY_STEP(dtype) ? c->dk - i : KEY_STEP(dtype);
         for (int v = 0; v < n_vec; v++)
             few_add_keys(dtype, key[v], row, i, n, n_row, sum[v]);
     }
@@ -121,18 +123,18 @@ SIMD_FN void few_add_values(uint16_t dtype, const few *f, few_keys r, int32_t i,
 #pragma GCC unroll 8
         for (int v = 0; v < n_vec; v++)
             sum[m][v] = v16_load(f->o + m * stride + i + v * 16);
-    for (int32_t j = r.lo; j < r.hi; j++) {
-        const uint8_t *x = c->v[j] + (size_t)f->g * c->v_bytes;
+    for (int32_t j = first_of_lane(dtype, r.lo); j < r.hi; j += per_lane(dtype)) {
+        const uint8_t *x = value_at(c, f->g, j), *next = value_at(c, f->g, j + 1);
         v16 w[FEW_ROWS];
 #pragma GCC unroll 4
         for (int m = 0; m < n_row; m++)
-            w[m] = v16_set1(f->s[m * ATTN_CHUNK + j]);
+            w[m] = v16_set1(f->s[m * ATTN_CHUNK + lanes_of(dtype, j)]);
 #pragma GCC unroll 8
         for (int v = 0; v < n_vec; v++) {
-            v16 y = load_pool(dtype, x, i + v * 16, n);
+            v16 y = load_values(dtype, x, next, i + v * 16, n);
 #pragma GCC unroll 4
             for (int m = 0; m < n_row; m++)
-                sum[m][v] = v16_fma(w[m], y, sum[m][v]);
+                sum[m][v] = add_products(has_pairs(dtype), w[m], y, sum[m][v]);
         }
     }
 #pragma GCC unroll 4

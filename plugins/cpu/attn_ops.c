@@ -135,6 +135,8 @@ int attn_supports(const peri_program *p, const peri_op *op, char numerics[28]) {
     }
     if (op->code != PERI_OP_ATTN) return 0;
     k = peri_operand(p, op, KPOOL);
+    if (k->dtype == PERI_CPU_F16 || k->dtype == PERI_CPU_BF16)
+        snprintf(numerics, 28, "act=bf16 acc=f32");
     v = peri_operand(p, op, VPOOL);
     return k->dtype == v->dtype && k->dim[3] <= ATTN_D_MAX && v->dim[3] <= ATTN_D_MAX &&
            peri_operand(p, op, Q)->dim[2] / k->dim[2] <= ATTN_ROWS_MAX;

@@ -48,14 +48,15 @@ static space space_of(const attn_job *a, void *scratch) {
     s.seen = (attn_seen *)(s.row + rows_of(a));
     uintptr_t at = (uintptr_t)(s.seen + rows_of(a));
     s.at.s = (float *)((at + 63) & ~(uintptr_t)63);
-    s.at.wide = s.at.s + rows_of(a) * ATTN_CHUNK;
+    s.at.q = s.at.s + rows_of(a) * ATTN_CHUNK;
+    s.at.wide = s.at.q + rows_of(a) * (size_t)a->dk16;
     return s;
 }
 
 size_t attn_split_scratch(const attn_job *a) {
-    size_t wide = (size_t)ATTN_SUB * (size_t)(a->dk16 > a->dv16 ? a->dk16 : a->dv16);
+    size_t wide = attn_wide(a->dk16, a->dv16);
     return sizeof(attn_chunk) + rows_of(a) * (sizeof(attn_row) + sizeof(attn_seen)) + 64 +
-           (rows_of(a) * ATTN_CHUNK + wide) * sizeof(float);
+           (rows_of(a) * (ATTN_CHUNK + (size_t)a->dk16) + wide) * sizeof(float);
 }
 
 size_t attn_split_shared(const attn_job *a) {
@@ -83,7 +84,8 @@ static void run_item(void *arg, uint32_t index, uint32_t worker) {
     attn_chunk_init(a, n_head, a->n_group, s.chunk);
     attn_chunk_bounds(s.chunk, s.row, s.seen, u->base);
     attn_find_keys(a, u->token, g, u->base, s.chunk);
-    a->isa->chunk(s.chunk, s.row, &out, &s.at);
+    a->isa->round(s.chunk, s.row, &s.at);
+    a->isa->chunk(s.chunk, s.row, &out, NULL, &s.at);
     if (!u->is_only) return;
     attn_part total = rows_from(a, slot(a, w->total, u->ordinal % UNITS), g * a->n_group);
     attn_part_clear(a, &total, n_head * a->n_group);
@@ -122,27 +124,36 @@ static void run_wave(wave *w) {
     w->n_unit = w->n_merge = 0;
 }
 
+/* A token that sees no key: the sinks alone, or zeros. */
+static void finish_empty(const wave *w, int32_t token) {
+    const attn_job *a = w->a;
+    attn_part none = slot(a, w->total, w->n_token % UNITS); /* no unit of the wave has it yet */
+    attn_part_clear(a, &none, a->n_head);
+    for (int32_t g = 0; g < a->n_kv_head; g++)
+        attn_finish(a, &none, g * a->n_group, token, g);
+}
+
 /* The chunks of one token enter waves; full ones run.  A wave and what is left of its last token
  * never hold more than UNITS tokens, so that each has a total of its own. */
 static void add_token(wave *w, int32_t token) {
     const attn_job *a = w->a;
     attn_row row;
     attn_seen seen;
-    attn_part total = slot(a, w->total, w->n_token % UNITS);
     attn_row_of(a, token, 0, &row, &seen);
-    if (seen.end - seen.first / ATTN_CHUNK * ATTN_CHUNK > ATTN_CHUNK || seen.first >= seen.end)
-        attn_part_clear(a, &total, a->n_head);
-    for (int32_t base = seen.first / ATTN_CHUNK * ATTN_CHUNK; base < seen.end; base += ATTN_CHUNK) {
-        int is_last = seen.end - base <= ATTN_CHUNK, is_only = is_last && base <= seen.first;
+    if (seen.first >= seen.end) {
+        finish_empty(w, token);
+        return;
+    }
+    int32_t first = seen.first / ATTN_CHUNK * ATTN_CHUNK;
+    attn_part total = slot(a, w->total, w->n_token % UNITS);
+    if (seen.end - first > ATTN_CHUNK) attn_part_clear(a, &total, a->n_head);
+    for (int32_t base = first; base < seen.end; base += ATTN_CHUNK) {
+        int is_last = seen.end - base <= ATTN_CHUNK, is_only = is_last && base == first;
         w->unit[w->n_unit++] = (unit){token, base, w->n_token, is_last, is_only};
         w->n_merge += !is_only;
         if (w->n_unit == UNITS) run_wave(w);
     }
-    if (seen.first < seen.end)
-        w->n_token++;
-    else
-        for (int32_t g = 0; g < a->n_kv_head; g++)
-            attn_finish(a, &total, g * a->n_group, token, g);
+    w->n_token++;
 }
 
 void attn_split_run(const attn_job *a, const int32_t *token, int32_t n, void *shared) {

@@ -5,13 +5,31 @@
 #ifndef PERI_CPU_ATTN_WIDEN_H
 #define PERI_CPU_ATTN_WIDEN_H
 
-#include "fast.h"
-#include "simd.h"
+#include "attn_pairs.h"
+
+/* Lanes of n neighbours, numbers in a lane, and the first of the lane that holds number j. */
+static inline int32_t lanes_of(uint16_t dtype, int32_t n) {
+    return has_pairs(dtype) ? (n + 1) / 2 : n;
+}
+static inline int32_t per_lane(uint16_t dtype) {
+    return has_pairs(dtype) ? 2 : 1;
+}
+static inline int32_t first_of_lane(uint16_t dtype, int32_t j) {
+    return has_pairs(dtype) ? j & ~1 : j;
+}
+
+/* The value of key j and head g; zeros for keys other than the chunk's. */
+static inline const uint8_t *value_at(const attn_chunk *c, int32_t g, int32_t j) {
+    static const uint8_t zeros[ATTN_D_MAX * 4];
+    return j < c->lo || j >= c->hi ? zeros : c->v[j] + (size_t)g * c->v_bytes;
+}
 
 /* Elements i .. i + 15 of a row of blocks of 32, i a multiple of 16: d and 32 bytes, or d and 16
  * bytes that hold element k in their low and k + 16 in their high halves.  The products with d, of
  * 11 bits, are exact. */
-#if PERI_SIMD
+#if defined(PERI_NEON)
+#include "attn_neon.h" /* transpose too */
+#elif PERI_SIMD
 SIMD_FN v16 load_block(uint16_t dtype, const uint8_t *row, int32_t i) {
     const __m128i nibble = _mm_set1_epi8(15);
     const uint8_t *b = row + i / 32 * (dtype == PERI_CPU_Q8_0 ? 34 : 18);
@@ -43,7 +61,7 @@ SIMD_FN v16 load_block(uint16_t dtype, const uint8_t *row, int32_t i) {
 }
 #endif
 
-/* Elements i .. i + 15 of a pool row, n left; i is a multiple of 16. */
+/* Elements i .. i + 15 of a pool row as they enter products, n left; i is a multiple of 16. */
 SIMD_FN v16 load_pool(uint16_t dtype, const uint8_t *row, int32_t i, int32_t n) {
     uint16_t t[16] = {0};
     const uint16_t *p = (const uint16_t *)row + i;
@@ -56,8 +74,31 @@ SIMD_FN v16 load_pool(uint16_t dtype, const uint8_t *row, int32_t i, int32_t n) 
         memcpy(t, p, (size_t)n * 2);
         p = t;
     }
-    return dtype == PERI_CPU_F16 ? v16_load_f16(p) : v16_load_bf16(p);
+    return dtype == PERI_CPU_F16 ? half_f16(p) : flush_tiny(v16_load_bf16(p));
 }
+
+/* Sixteen lanes of a key, which are KEY_STEP elements, n of them there; and of the values of one or
+ * two keys. */
+#if PERI_BF16
+#define KEY_STEP(dtype) (is_half(dtype) ? 32 : 16)
+SIMD_FN v16 load_key(uint16_t dtype, const uint8_t *row, int32_t i, int32_t n) {
+    return is_half(dtype) ? pairs_of_row(dtype, row, i, n) : load_pool(dtype, row, i, n);
+}
+SIMD_FN v16 load_values(uint16_t dtype, const uint8_t *row, const uint8_t *next, int32_t i,
+                        int32_t n) {
+    return is_half(dtype) ? pairs_of_rows(dtype, row, next, i, n) : load_pool(dtype, row, i, n);
+}
+#else
+#define KEY_STEP(dtype) 16
+SIMD_FN v16 load_key(uint16_t dtype, const uint8_t *row, int32_t i, int32_t n) {
+    return load_pool(dtype, row, i, n);
+}
+SIMD_FN v16 load_values(uint16_t dtype, const uint8_t *row, const uint8_t *next, int32_t i,
+                        int32_t n) {
+    (void)next;
+    return load_pool(dtype, row, i, n);
+}
+#endif
 
 #if defined(PERI_AVX512)
 SIMD_FN void transpose(v16 r[16]) {
@@ -91,6 +132,8 @@ SIMD_FN void transpose(v16 r[16]) {
         r[i + 12] = _mm512_shuffle_f32x4(t[i + 4], t[i + 12], 0xdd);
     }
 }
+#elif defined(PERI_NEON)
+/* attn_neon.h has it. */
 #elif PERI_SIMD
 SIMD_FN void transpose8(__m256 r[8]) {
     __m256 t[8], u[8];

@@ -10,7 +10,5 @@
  * presence, kinds, dtypes, shapes against each other for the whole bucket, strides, alignment,
  * attributes and their ranges. */
 int cpu_check(const peri_program *p, uint32_t op, const peri_bucket *b, char why[88]);
-/* The attributes, absent fields 0. */
-cpu_attr cpu_attr_get(const peri_program *p, const peri_op *op);
 
 #endif

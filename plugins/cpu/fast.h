@@ -24,7 +24,8 @@ typedef struct vec_isa {
     void (*to_q8_0)(const float *x, uint8_t *y, int64_t n); /* as ref_encode_row; whole blocks */
 } vec_isa;
 
-enum { ATTN_CHUNK = 256, ATTN_SUB = 64, ATTN_ROWS_MAX = 256, ATTN_D_MAX = 1024 };
+enum { ATTN_CHUNK = 256, ATTN_SUB = 64, ATTN_ROWS_MAX = 512, ATTN_D_MAX = 1024 };
+enum { ATTN_VALUE_LANES = 128, ATTN_KEYS_WIDE = 8192 }; /* attn_fast.c: what is widened at a time */
 
 /* Keys of one sequence in a chunk: those that some row sees, lo <= j < hi, counted in the chunk;
  * and n_head neighbouring key/value heads, for each of which n_row query rows ask. */
@@ -39,28 +40,39 @@ typedef struct attn_chunk {
 
 /* One query row: a token and head. */
 typedef struct attn_row {
-    const float *q;
+    const float *q;      /* as the step has it, then as `round` left it */
     int32_t lo, hi;      /* visible keys of the chunk: lo <= j < hi */
     float slope, origin; /* logit += slope * (j - origin), j counted in the chunk */
 } attn_row;
 
 /* Softmax of rows over some keys, not yet divided by l. */
 typedef struct attn_part {
-    float *m, *l; /* [rows] largest logit (-infinity: no key yet), sum of e^(z - m) */
-    float *o;     /* [rows][dv rounded up to 16] sum of e^(z - m) V */
+    float *m, *l; /* [rows] largest logit times log2(e) (-infinity: no key yet), sum of weights */
+    float *o;     /* [rows][dv rounded up to 16] sum of weights times V */
 } attn_part;
 
 /* Scratch of a chunk. */
 typedef struct attn_space {
     float *s;    /* [rows][ATTN_CHUNK] */
-    float *wide; /* [ATTN_SUB][max(dk16, dv16)] */
+    float *wide; /* attn_wide(dk16, dv16) */
+    float *q;    /* [rows][dk16] */
 } attn_space;
 
+static inline size_t attn_wide(int32_t dk16, int32_t dv16) {
+    size_t k = (size_t)ATTN_SUB * (size_t)dk16, v = (size_t)ATTN_VALUE_LANES * (size_t)dv16;
+    size_t most = k > v ? k : v;
+    return most > ATTN_KEYS_WIDE ? most : ATTN_KEYS_WIDE;
+}
+
 typedef struct attn_isa {
-    /* The chunk's keys alone, row[n_head][n_row]. */
-    void (*chunk)(const attn_chunk *c, const attn_row *row, const attn_part *out,
+    /* Once for row[n_head * n_row], before their chunks: the queries as products with keys of the
+     * chunk's type take them, in a->q. */
+    void (*round)(const attn_chunk *c, attn_row *row, const attn_space *a);
+    /* The chunk's keys alone, row[n_head][n_row], to `part`; or, where total is not NULL, as if
+     * merged into that from there: then part is scratch, and rows may see less afterwards. */
+    void (*chunk)(const attn_chunk *c, attn_row *row, const attn_part *part, const attn_part *total,
                   const attn_space *a);
-    /* Add later keys. */
+    /* Add later keys; m and l of `from` are used up. */
     void (*merge)(const attn_part *to, const attn_part *from, int32_t n_row, int32_t dv);
     /* y[dv] = the result of row r, after its sink (may be NULL). */
     void (*finish)(const attn_part *p, int32_t r, const float *sink, float *y, int32_t dv);
@@ -72,6 +84,7 @@ typedef struct attn_isa {
     void to_q8_0_##isa(const float *x, uint8_t *y, int64_t n);
 #define FAST_ISA_FUNCTIONS(isa)                                                                    \
     FAST_QUANTIZE(isa)                                                                             \
+    extern const bf16_isa bf16_##isa;                                                              \
     void rows_f32_##isa(const linear_in *in, int64_t row0, int32_t rows, float *acc,               \
                         float *scratch);                                                           \
     extern const vec_isa vec_##isa;                                                                \
@@ -79,15 +92,30 @@ typedef struct attn_isa {
 FAST_ISA_FUNCTIONS(scalar)
 FAST_ISA_FUNCTIONS(avx2)
 FAST_ISA_FUNCTIONS(avx512)
+FAST_ISA_FUNCTIONS(neon)
 /* The levels with a dot product instruction are those without it but for the integer products. */
 FAST_QUANTIZE(avx2vnni)
 FAST_QUANTIZE(avx512vnni)
+FAST_QUANTIZE(neondot)
+/* With an instruction for products of bf16. */
+extern const attn_isa attn_avx512bf16;
+extern const bf16_isa bf16_avx512bf16;
+extern const bf16_isa bf16_avx512amx; /* on tiles */
 
 /* linear_token.c, avx512vnni: rows_int for one token, of some types; 0: not of this one. */
 int linear_token(const linear_in *in, int64_t row0, int32_t rows, float *acc);
 
+/* linear_pair.c, avx512vnni: cpu_isa.pair_int. */
+int linear_pair(const linear_in *in, int64_t row0, float *acc);
+
 /* self_test.c: 1 when the integer products of `set` are those of `plain`; else 0, and where not. */
 int linear_self_test(const cpu_isa *set, const cpu_isa *plain, char why[96]);
+/* The same for products of BF16 weights, and for attention over keys of 16 bits. */
+int bf16_self_test(const cpu_isa *set, const cpu_isa *plain, char why[96]);
+int attn_self_test(const attn_isa *set, const attn_isa *plain, char why[96]);
+
+/* dispatch.c: the set of a level; NULL where the level is not available. */
+const cpu_isa *cpu_isa_of(const cpu_level *level);
 
 /* linear.c: LINEAR, LINEAR_QKV, GATE_UP_GLU, LINEAR_EXPERTS. */
 int linear_supports(const peri_program *p, const peri_op *op, char numerics[28]);

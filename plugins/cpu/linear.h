@@ -16,15 +16,37 @@
  *   span 256   acc = fma(fnma(f32(u), dmin, fl(f32(t) * d)), dx, acc)             per superblock,
  * rising; t = sum_j sc_j sum_k q a,  u = sum_j mn_j sum_k a; without minima the fnma is left out
  *   f32        16 sums over k mod 16, each an FMA chain, then the tree of v16_sum; a short tail
- * counts as zeros isum, t, u are exact int32.  Activations a = rint(x * fl(1 / dx)), dx = fl(amax /
- * 127), over 32 or 256 elements. */
+ * counts as zeros
+ *   BF16       per 512 columns, k = 32 v + 2 i + h:  c = c + (E_i + O_i) for i = 0 .. 15 in turn
+ * isum, t, u are exact int32.  Activations a = rint(x * fl(1 / dx)), dx = fl(amax / 127), over 32
+ * or 256 elements.
+ *
+ * BF16: E_i is an FMA chain from +0 over even v, rising, and for each v over h = 1, then 0; O_i the
+ * same over odd v.  Columns past n are zeros.  Activations are rounded to the nearest bf16, ties to
+ * even; weights and activations below 2^-50 are 0.  Products are exact then, and all sums multiples
+ * of 2^-114, so none is denormal: the instructions for bf16 would take those for 0.
+ * Three ways give this order.  VDPBF16PS adds a lane's upper product, then its lower one: with lane
+ * i of a register for i (or, for many tokens, for a row of weights) E and O are a register each.
+ * TDPBF16PS sums 16 even and 16 odd words in chains of their own, from +0, and adds c + (even +
+ * odd): with E_i's factors in the even words, O_i's in the odd ones one instruction is a step of i.
+ * And plain FMAs.  Source of both: Intel SDM vol. 2, their operations; self_test.c asks the
+ * processor. */
 #ifndef PERI_CPU_LINEAR_H
 #define PERI_CPU_LINEAR_H
 
 #include <stddef.h>
 #include <stdint.h>
 
-enum { LINEAR_ROWS = 16, LINEAR_K = 256, LINEAR_M = 512, LINEAR_FEW = 8, LINEAR_SPAN_F32 = 0 };
+enum {
+    LINEAR_ROWS = 16,
+    LINEAR_GROUPS = 2, /* bf16_isa, pair_int */
+    LINEAR_K = 256,
+    LINEAR_M = 512,
+    LINEAR_FEW = 8,
+    LINEAR_PAIR = 8, /* tokens of pair_int, at least */
+    LINEAR_SPAN_F32 = 0,
+    LINEAR_SPAN_BF16 = 512
+};
 
 /* 256 activations of one token.
  * off: sums times -offset, per 32 elements, or per 16 where span is 256 or the type has_two.
@@ -51,12 +73,12 @@ struct linear_columns; /* expand.h */
 
 typedef struct linear_type {
     uint16_t dtype;
-    int16_t span;  /* elements per activation scale: 32, 256, or LINEAR_SPAN_F32 */
+    int16_t span;  /* elements per activation scale: 32, 256; LINEAR_SPAN_F32 or LINEAR_SPAN_BF16 */
     int16_t block; /* elements per weight block */
     int16_t block_bytes;
     int16_t offset;  /* subtracted from the unsigned weights inside the integer sum */
     int16_t min_sub; /* elements per minimum; 0: no minima */
-    int16_t is_wide; /* signed bytes as weights: activations as act16, or offset 128 and act8 */
+    int16_t is_wide; /* signed bytes as weights: act16, or act8 and PERI_DOT_PLUS as offset */
     int16_t has_two; /* span 32: two scales, one per 16 columns */
     /* Types of expand.h: 256 columns at most of a row to bytes and scales; else NULL. */
     void (*expand)(const uint8_t *p, int n_block, struct linear_columns *c);
@@ -66,8 +88,8 @@ typedef struct linear_type {
 const linear_type *linear_type_of(uint32_t dtype);
 
 /* One product: a weight matrix and quantised activations.  Integer types: the 256 elements kb of
- * token i are at act + kb * kb_stride + i * linear_act_bytes.  f32: row i at act + i * kb_stride.
- */
+ * token i are at act + kb * kb_stride + i * linear_act_bytes.  BF16: so are the 512 of block kb, in
+ * one of two orders.  f32: row i at act + i * kb_stride. */
 typedef struct linear_in {
     const linear_type *type;
     const uint8_t *w;
@@ -76,19 +98,39 @@ typedef struct linear_in {
     const uint8_t *act;
     size_t kb_stride;
     int32_t n_tok; /* at most LINEAR_M */
+    int by_row;    /* BF16: packed so; at most LINEAR_FEW tokens */
 } linear_in;
+
+/* Products of BF16 weights. */
+typedef struct bf16_isa {
+    size_t block_bytes; /* of 512 activations of one token */
+    int32_t n_group;    /* of 16 rows that a call takes at most, unless by_row: 1 or 2 */
+    /* One row of n activations.  by_row: for at most LINEAR_FEW tokens. */
+    void (*pack)(const float *x, int64_t n, int by_row, uint8_t *out, size_t kb_stride);
+    /* As rows_int; acc: [group][n_tok][16].  scratch, by_row: linear_bf16_floats. */
+    void (*rows)(const linear_in *in, int64_t row0, int32_t rows, float *acc, float *scratch);
+} bf16_isa;
+static inline size_t linear_bf16_floats(int64_t n, int64_t n_tok) {
+    size_t n_block = (size_t)((n + LINEAR_SPAN_BF16 - 1) / LINEAR_SPAN_BF16);
+    return n_tok > LINEAR_FEW ? 0 : n_block * (size_t)n_tok * LINEAR_ROWS * 16;
+}
 
 /* What an instruction set provides.  All functions are pure, but for enter and leave. */
 typedef struct cpu_isa {
     const char *name;
-    int has_dot; /* an instruction for four products of bytes: act8 serves all types */
+    int has_dot; /* vi_dot_at for four products of bytes: act8 serves all types */
     /* One row of n activations into the form of t (span 32 or 256). */
     void (*quantize)(const linear_type *t, const float *x, int64_t n, uint8_t *out,
                      size_t kb_stride);
-    /* acc[i][r] = sums of row row0 + r, r < rows <= 16, token i.  scratch: linear_scratch_bytes. */
+    /* acc[i][r] = sums of row row0 + r, r < rows <= 16, token i.  scratch: f32 [n][16]. */
     void (*rows_int)(const linear_in *in, int64_t row0, int32_t rows, float *acc);
+    /* The same for 32 rows, to acc[2][n_tok][16], and LINEAR_PAIR tokens or more.  0: not for this
+     * type or width, nothing was done.  NULL: never. */
+    int (*pair_int)(const linear_in *in, int64_t row0, float *acc);
     void (*rows_f32)(const linear_in *in, int64_t row0, int32_t rows, float *acc, float *scratch);
-    /* Around a worker's calls of rows_int for more than LINEAR_FEW tokens; NULL: nothing to do. */
+    const bf16_isa *bf16;
+    /* Around a worker's calls of rows_int and bf16->rows for more than LINEAR_FEW tokens; NULL:
+     * nothing to do. */
     void (*enter)(void);
     void (*leave)(void);
     const struct vec_isa *vec;
@@ -99,11 +141,18 @@ extern const cpu_isa cpu_isa_scalar;
 #if defined(__x86_64__)
 extern const cpu_isa cpu_isa_avx2, cpu_isa_avx2vnni, cpu_isa_avx512, cpu_isa_avx512vnni,
     cpu_isa_avx512amx;
+#elif defined(__aarch64__)
+extern const cpu_isa cpu_isa_neon, cpu_isa_neondot, cpu_isa_neoni8mm;
 #endif
 
-/* Bytes of 256 activations of one token in the form a set wants for a type. */
+/* Columns of a block of activations. */
+static inline int64_t linear_act_columns(const linear_type *t) {
+    return t->span == LINEAR_SPAN_BF16 ? LINEAR_SPAN_BF16 : LINEAR_K;
+}
+/* Bytes of such a block of one token in the form a set wants for a type. */
 static inline size_t linear_act_bytes(const cpu_isa *isa, const linear_type *t) {
     return t->span == LINEAR_SPAN_F32    ? LINEAR_K * sizeof(float)
+           : t->span == LINEAR_SPAN_BF16 ? isa->bf16->block_bytes
            : t->is_wide && !isa->has_dot ? sizeof(act16)
                                          : sizeof(act8);
 }

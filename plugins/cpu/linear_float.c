@@ -17,7 +17,11 @@ enum { TILE_ROWS = 4, TILE_TOKENS = 1 };
 #else
 enum { TILE_ROWS = 1, TILE_TOKENS = 1 };
 #endif
-enum { WIDEN_TOKENS = 4, TOKEN_BLOCK = 32 };
+enum {
+    WIDEN_TOKENS = 4,
+    TOKEN_BLOCK = 32,
+    AHEAD = 8192, /* bytes */
+};
 
 /* 16 weights from column k; n < 16 of them at the row's end. */
 SIMD_FN v16 load_weights(uint16_t dtype, const uint8_t *row, int64_t k, int64_t n) {
@@ -49,7 +53,7 @@ SIMD_FN rows rows_from(rows r, int64_t first) {
 
 /* n_row rows of w times n_tok of x, both literals; so is the type. */
 SIMD_FN void tile(uint16_t dtype, rows w, rows x, int n_row, int n_tok, float *acc) {
-    int64_t n = w.n;
+    int64_t n = w.n, size = dtype == PERI_CPU_F32 ? 4 : 2;
     v16 c[TILE_ROWS][TILE_TOKENS];
 #pragma GCC unroll 4
     for (int r = 0; r < n_row; r++)
@@ -59,6 +63,8 @@ SIMD_FN void tile(uint16_t dtype, rows w, rows x, int n_row, int n_tok, float *a
     int64_t k = 0;
     for (; k + 16 <= n; k += 16) {
         v16 b[TILE_TOKENS];
+        if (n_row == 1 && k * size % 64 == 0)
+            __builtin_prefetch((const void *)((uintptr_t)w.p + (size_t)(k * size) + AHEAD));
 #pragma GCC unroll 4
         for (int t = 0; t < n_tok; t++)
             b[t] = v16_load((const float *)(x.p + (size_t)t * x.stride) + k);
@@ -83,7 +89,20 @@ SIMD_FN void tile(uint16_t dtype, rows w, rows x, int n_row, int n_tok, float *a
             acc[t * LINEAR_ROWS + r] = v16_sum(c[r][t]);
 }
 
+/* One token, a row at a time: one stream, the order in which memory is fastest, and a processor
+ * that looks far ahead has the next row's chain under way meanwhile.  Zen 5, BF16, two threads,
+ * read at 60 GB/s by a plain loop: four rows at once 34 GB/s, with AHEAD 51, one row 50, with
+ * AHEAD 70. */
+SIMD_FN void one_token(uint16_t dtype, rows w, int32_t n_row, rows x, float *acc) {
+    for (int32_t r = 0; r < n_row; r++)
+        tile(dtype, rows_from(w, r), x, 1, 1, acc + r);
+}
+
 SIMD_FN void all_tiles(uint16_t dtype, rows w, int32_t n_row, rows x, int32_t n_tok, float *acc) {
+    if (n_tok == 1) {
+        one_token(dtype, w, n_row, x, acc);
+        return;
+    }
     for (int32_t r = 0; r < n_row;) {
         int full = r + TILE_ROWS <= n_row;
         for (int32_t t = 0; t < n_tok;) {

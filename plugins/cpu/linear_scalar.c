@@ -270,6 +270,7 @@ const cpu_isa cpu_isa_scalar = {
     .quantize = quantize_row_scalar,
     .rows_int = rows_int,
     .rows_f32 = rows_f32_scalar,
+    .bf16 = &bf16_scalar,
     .vec = &vec_scalar,
     .attn = &attn_scalar,
 };

@@ -7,22 +7,25 @@
  * Why another way for one token.  Decoding is a read of all weights, and this is the order in which
  * memory is fastest: rows follow one another, so 16 rows are one stream, which the processor's own
  * prefetching recognises. Kernels with rows in lanes read 16 streams at once and depend on prefetch
- * instructions, of which too few can be under way.  Zen 5, one thread, Q4_0: 21 GB/s there, 33
- * here, of 41 that a plain read reaches.
+ * instructions, of which too few can be under way.  Zen 5, one thread, Q4_0: 21 GB/s there, 37
+ * here, of 37 that a read with memory asked for ahead reaches.
  *
- * A register holds 64 consecutive columns of a row as unsigned bytes; vpdpbusd with as many
- * activations gives 16 sums of four columns. Span 32: eight registers, 512 columns (a unit), are
- * added up to the integer sums of 16 blocks and multiplied by their scales; 16 rows of that are
- * transposed, and the chains of FMAs run over the blocks with rows in lanes. Span 256: sums of four
+ * A register holds 64 consecutive columns of a row as unsigned bytes (linear_nibble.h: in another
+ * order); vpdpbusd with as many activations gives 16 sums of four columns. Span 32: eight
+ * registers, 512 columns (a unit), are added up to the integer sums of 16 blocks and multiplied by
+ * their scales; 16 rows of that are transposed, and the chains of FMAs run over the blocks with
+ * rows in lanes. Span 256: sums of four
  * columns fit int16 (63 * 127 * 4 = 32004), so that one vpmaddwd applies the scales of the
  * sub-blocks; the 16 partial sums of a superblock are added up together with those of 15 other
  * rows. */
 #include "linear_unpack.h"
 
 #include "linear_grid.h"
+#include "linear_nibble.h"
 
-/* GGUF's numbers: of the types of span 256 here, those with a grid come last. */
-#define IS_GRID(dtype) ((dtype) >= PERI_CPU_IQ2_XXS)
+/* GGUF's numbers: of the types of span 256 here, those with a grid come after the others but one.
+ */
+#define IS_GRID(dtype) ((dtype) >= PERI_CPU_IQ2_XXS && (dtype) != PERI_CPU_IQ4_XS)
 
 enum {
     /* Columns of a row before the next row: what is kept of 16 rows is 43 KB at most.  Rows that
@@ -41,7 +44,7 @@ enum {
 /* What is kept of 16 rows and a segment. */
 typedef union kept {
     float x[N_UNIT][LINEAR_ROWS]
-           [16]; /* span 32: block sums as they enter the chain, in the order of block_at */
+           [16]; /* span 32: block sums as they enter the chain, in the order of places_of */
     struct {
         __m512i t[LINEAR_ROWS]; /* to be added up */
         __m128i u[LINEAR_ROWS];
@@ -72,10 +75,34 @@ SIMD_FN void prefetch(uintptr_t p, int bytes) {
         _mm_prefetch((const char *)(p + (uintptr_t)i), _MM_HINT_T0);
 }
 
+/* Memory to be asked for while sums of 16 rows are added up, so that it does not idle meanwhile:
+ * with rows as the only ones to ask, Q4_0 read 31 GB/s where one thread can read 37.  For types of
+ * span 256 it gained nothing. */
+typedef struct wanted {
+    uintptr_t at, end;
+} wanted;
+
+/* The n-th part of what is left. */
+SIMD_FN void ask(wanted *m, int n) {
+    uintptr_t end = m->end > m->at ? m->at + (m->end - m->at) / (unsigned)n : m->at;
+    for (; m->at < end; m->at += 64)
+        _mm_prefetch((const char *)m->at, _MM_HINT_T0);
+}
+
 /* ---- span 32 ---- */
 
-/* Where block_sums leaves block b of a unit. */
+/* Where block b of a unit is left by block_sums, and by quad_sums. */
 static const uint8_t block_at[16] = {0, 4, 1, 5, 2, 6, 3, 7, 8, 12, 9, 13, 10, 14, 11, 15};
+static const uint8_t quad_at[16] = {0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15};
+
+SIMD_FN const uint8_t *places_of(uint16_t dtype) {
+    return IS_NIBBLE(dtype) ? quad_at : block_at;
+}
+
+/* What 16 rows share of a unit: activations as weights come, and their offsets. */
+typedef struct unit_act {
+    vi x[8], off;
+} unit_act;
 
 SIMD_FN vi add_pairs32(vi a, vi b) {
     return vi_add32(vi_unlo32(a, b), vi_unhi32(a, b));
@@ -91,68 +118,72 @@ SIMD_FN vi block_sums(const vi s[8]) {
     return vi_add32(_mm512_shuffle_i32x4(a, b, 0x88), _mm512_shuffle_i32x4(a, b, 0xdd));
 }
 
-/* The f16 that begin 16 blocks of 18 or 34 bytes, in the order of block_at: as many per permutation
- * as lie within 128 bytes. */
-SIMD_FN vf unit_scales(const uint8_t *p, int bytes) {
-    static const uint16_t at18[32] = {0, 18, 36, 54, 9, 27, 45, 63, 0, 18, 36, 54, 9, 27, 45, 63};
-    static const uint16_t at34[32] = {0, 34, 0, 34, 17, 51, 17, 51, 0, 34, 0, 34, 17, 51, 17, 51};
-    vi index = vi_load(bytes == 18 ? at18 : at34), x = vi_set1(0);
-    int step = bytes == 18 ? 8 : 4;
+/* Four registers hold 4 partial sums of four blocks each. */
+SIMD_FN vi quad_sums(const vi s[4]) {
+    return add_pairs64(add_pairs32(s[0], s[1]), add_pairs32(s[2], s[3]));
+}
+
+/* The f16 that begin 16 blocks of 34 bytes, where block_sums has them: as many per permutation as
+ * lie within 128 bytes. */
+SIMD_FN vf q8_0_scales(const uint8_t *p) {
+    static const uint16_t at[32] = {0, 34, 0, 34, 17, 51, 17, 51, 0, 34, 0, 34, 17, 51, 17, 51};
+    vi index = vi_load(at), x = vi_set1(0);
 #pragma GCC unroll 4
-    for (int i = 0; i < 16 / step; i++) {
-        const uint8_t *q = p + i * step * bytes;
-        vi y = _mm512_permutex2var_epi16(vi_load(q), index, vi_load(q + 64));
-        uint32_t mask = bytes == 18 ? 0xffu << 8 * i : (i % 2 ? 0xccu : 0x33u) << i / 2 * 8;
-        x = _mm512_mask_blend_epi16(mask, x, y);
+    for (int i = 0; i < 4; i++, p += 136) {
+        vi y = _mm512_permutex2var_epi16(vi_load(p), index, vi_load(p + 64));
+        x = _mm512_mask_blend_epi16((i % 2 ? 0xccu : 0x33u) << i / 2 * 8, x, y);
     }
     return _mm512_cvtph_ps(_mm512_castsi512_si256(x));
 }
 
-/* Lanes 0 and 1 of 128 bits from p, 2 and 3 from q. */
-SIMD_FN vi two_lanes(const uint8_t *p, const uint8_t *q) {
-    vi a = vi_lane(_mm_loadu_si128((const __m128i *)p));
-    return _mm512_mask_broadcast_i32x4(a, 0xff00, _mm_loadu_si128((const __m128i *)q));
-}
-/* 16 bytes of nibbles each: low nibbles first. */
-SIMD_FN vi two_blocks(const uint8_t *p, const uint8_t *q) {
-    const vi shift = _mm512_setr_epi64(0, 0, 4, 4, 0, 0, 4, 4);
-    return vi_and(_mm512_srlv_epi64(two_lanes(p, q), shift), vi_set1_8(15));
-}
-
-/* Columns of two blocks as unsigned bytes. */
-SIMD_FN vi weights32(uint16_t dtype, const uint8_t *p, int bytes) {
-    if (dtype == PERI_CPU_Q4_0) return two_blocks(p + 2, p + bytes + 2);
-    if (dtype == PERI_CPU_IQ4_NL) {
-        vi code = vi_lane(_mm_loadu_si128((const __m128i *)cpu_code_iq4));
-        return vi_xor(vi_shuffle8(code, two_blocks(p + 2, p + bytes + 2)), vi_set1_8(0x80));
-    }
+/* Columns of two blocks of Q8_0 as unsigned bytes. */
+SIMD_FN vi q8_0_weights(const uint8_t *p) {
     vi low = _mm512_castsi256_si512(_mm256_loadu_si256((const __m256i *)(p + 2)));
-    const __m256i *high = (const __m256i *)(p + bytes + 2);
+    const __m256i *high = (const __m256i *)(p + 36);
     return vi_xor(_mm512_inserti64x4(low, _mm256_loadu_si256(high), 1), vi_set1_8(0x80));
 }
 
-/* act8.off of 16 blocks in the order of block_at. */
-static vi unit_offsets(const act8 *a, const act8 *b) {
+SIMD_FN void unit_of(uint16_t dtype, const act8 *const a[2], unit_act *out) {
     int32_t off[16];
-    for (int i = 0; i < 8; i++) {
-        off[block_at[i]] = a->off[i];
-        off[block_at[i + 8]] = b->off[i];
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++) {
+        const int8_t *q = a[i / 2]->q + i % 2 * 128;
+        if (IS_NIBBLE(dtype)) {
+            quad_of(q, out->x + 2 * i);
+        } else {
+            out->x[2 * i] = vi_load(q);
+            out->x[2 * i + 1] = vi_load(q + 64);
+        }
     }
-    return vi_load(off);
+    for (int b = 0; b < 16; b++)
+        off[places_of(dtype)[b]] = a[b / 8]->off[b % 8];
+    out->off = vi_load(off);
 }
 
 /* 512 columns of one row. */
-SIMD_FN void unit32(uint16_t dtype, int bytes, const uint8_t *p, const act8 *const a[2], vi off,
-                    float *out) {
-    vi s[8];
+SIMD_FN void unit32(uint16_t dtype, int bytes, const uint8_t *p, const unit_act *a, float *out) {
+    vi s[8], r[5], sums;
+    vf scales;
+    if (IS_NIBBLE(dtype)) {
+        if (dtype != PERI_CPU_MXFP4) load18(p, r);
+#pragma GCC unroll 4
+        for (int i = 0; i < 4; i++) {
+            vi q = dtype == PERI_CPU_MXFP4 ? quad17(p + 4 * i * bytes) : quad18(r, i);
+            s[i] = quad_dot(dtype, vi_set1(0), q, a->x + 2 * i);
+        }
+        sums = quad_sums(s);
+        scales = dtype == PERI_CPU_MXFP4 ? mxfp4_scales(p) : scales18(r);
+    } else {
 #pragma GCC unroll 8
-    for (int i = 0; i < 8; i++)
-        s[i] = vi_dot(vi_set1(0), weights32(dtype, p + 2 * i * bytes, bytes),
-                      vi_load(a[i / 4]->q + i % 4 * 64));
-    vf_store(out, vf_mul(vf_cvt(vi_add32(block_sums(s), off)), unit_scales(p, bytes)));
+        for (int i = 0; i < 8; i++)
+            s[i] = vi_dot(vi_set1(0), q8_0_weights(p + 2 * i * bytes), a->x[i]);
+        sums = block_sums(s);
+        scales = q8_0_scales(p);
+    }
+    vf_store(out, vf_mul(vf_cvt(vi_add32(sums, a->off)), scales));
 }
 
-/* v[i]: lanes are rows, i a place of block_at. */
+/* v[i]: lanes are rows, i a place. */
 SIMD_FN void transpose16(const float (*x)[16], vf v[16]) {
     vi a[16], b[16];
 #pragma GCC unroll 4
@@ -179,17 +210,27 @@ SIMD_FN void transpose16(const float (*x)[16], vf v[16]) {
     }
 }
 
-SIMD_FN vf chains32(const kept *k, int n_block, const act8 *const *a, vf acc) {
-    for (int u = 0; u * 16 < n_block; u++) {
-        vf v[16];
+SIMD_FN vf chains32(uint16_t dtype, const kept *k, int n_block, const act8 *const *a, vf acc,
+                    wanted m) {
+    const uint8_t *at = places_of(dtype);
+    int u = 0;
+    vf v[16];
+    for (; u < n_block / 16; u++, a += 2) {
+        ask(&m, (n_block + 15) / 16 - u);
+        transpose16(k->x[u], v);
+#pragma GCC unroll 16
+        for (int b = 0; b < 16; b++)
+            acc = vf_fma(v[at[b]], vf_set1(a[b / 8]->dx[b % 8]), acc);
+    }
+    if (n_block % 16) {
         float x[16][16];
+        ask(&m, 1);
         transpose16(k->x[u], v);
 #pragma GCC unroll 16
         for (int b = 0; b < 16; b++)
             vf_store(x[b], v[b]);
-        int n = n_block - u * 16 < 16 ? n_block - u * 16 : 16;
-        for (int b = 0; b < n; b++)
-            acc = vf_fma(vf_load(x[block_at[b]]), vf_set1(a[2 * u + b / 8]->dx[b % 8]), acc);
+        for (int b = 0; b < n_block % 16; b++)
+            acc = vf_fma(vf_load(x[at[b]]), vf_set1(a[b / 8]->dx[b % 8]), acc);
     }
     return acc;
 }
@@ -207,6 +248,15 @@ SIMD_FN vi weights256(uint16_t dtype, const uint8_t *p, int c) {
         vi h = _mm512_srlv_epi64(_mm512_broadcast_i64x4(_mm256_loadu_si256(high)), bits2);
         if (c % 2 == 0) return vi_or(vi_and(q, low), vi_and(vi_shl16(h, 4), top));
         return vi_or(vi_and(vi_shr16(q, 4), low), vi_and(h, top));
+    }
+    if (dtype == PERI_CPU_Q3_K) { /* c / 2: half */
+        const __m256i *pairs = (const __m256i *)(p + 32 + c / 2 * 32);
+        vi q = _mm512_srlv_epi64(_mm512_broadcast_i64x4(_mm256_loadu_si256(pairs)), bits2);
+        vi h = _mm512_broadcast_i64x4(_mm256_loadu_si256((const __m256i *)p));
+        h = _mm512_srlv_epi64(h, bit);
+        h = c < 2 ? vi_shl16(h, 2 - 2 * c) : vi_shr16(h, 2 * c - 2);
+        if (c % 2) q = vi_shr16(q, 4);
+        return vi_or(vi_and(q, vi_set1_8(3)), vi_and(h, vi_set1_8(4)));
     }
     const uint8_t *at = p + (dtype == PERI_CPU_Q5_K ? 48 : 16) + c * 32;
     vi q = _mm512_broadcast_i64x4(_mm256_loadu_si256((const __m256i *)at));
@@ -269,11 +319,13 @@ SIMD_FN void superblock256(uint16_t dtype, const uint8_t *p, const act8 *a, kept
 #pragma GCC unroll 4
     for (int c = 0; c < 4; c++)
         s[c] = vi_dot(vi_set1(0), weights256(dtype, p, c), vi_load(a->q + 64 * c));
-    if (dtype == PERI_CPU_Q6_K) {
-        __m128i sc = _mm_loadu_si128((const __m128i *)(p + 192));
+    if (dtype == PERI_CPU_Q6_K || dtype == PERI_CPU_Q3_K) {
+        const uint8_t *at = p + (dtype == PERI_CPU_Q6_K ? 208 : 108);
+        __m128i sc = dtype == PERI_CPU_Q6_K ? _mm_loadu_si128((const __m128i *)(p + 192))
+                                            : q3_k_scales(p + 96);
         vi off = vi_mul32(_mm512_cvtepi8_epi32(sc), vi_load(a->off));
         k->kb[kb].t[r] = vi_add32(scaled16(s, sc), off);
-        k->kb[kb].d[r] = (uint32_t)p[208] | (uint32_t)p[209] << 8;
+        k->kb[kb].d[r] = (uint32_t)at[0] | (uint32_t)at[1] << 8;
         return;
     }
     /* lanes 0 and 1 of s[c] are sub-block 2 c, 2 and 3 the next */
@@ -327,38 +379,50 @@ SIMD_FN vf chains256(uint16_t dtype, const kept *k, int n_kb, const act8 *const 
 /* ---- rows ---- */
 
 SIMD_FN vf segment32(uint16_t dtype, int bytes, const segment *g, kept *k, vf acc) {
-    vi off[N_UNIT];
-    int n_block = g->n / 32, n_full = n_block / 16 * 16;
+    unit_act act[N_UNIT];
+    int n_block = g->n / 32, n_full = n_block / 16 * 16, lines = 16 * bytes / 64 * 64;
+    int is_whole = g->stride == (size_t)(n_block * bytes); /* rows follow one another */
+    wanted m = {(uintptr_t)g->w + AHEAD, 0};
+    m.end = m.at + (size_t)g->rows * g->stride;
     for (int u = 0; u * 16 < n_block; u++)
-        off[u] = unit_offsets(g->a[2 * u], g->a[2 * u + 1]);
+        unit_of(dtype, g->a + 2 * u, act + u);
     for (int32_t r = 0; r < g->rows; r++) {
         const uint8_t *p = g->w + (size_t)r * g->stride;
-        uintptr_t ahead = ahead_of(g, r);
         int b = 0;
-        for (; b < n_full; b += 16, p += 16 * bytes, ahead += 16 * (unsigned)bytes) {
-            prefetch(ahead, 16 * bytes);
-            unit32(dtype, bytes, p, g->a + b / 8, off[b / 16], k->x[b / 16][r]);
+        if (!is_whole) m.at = ahead_of(g, r);
+        for (; b < n_full; b += 16, p += 16 * bytes) {
+            prefetch(m.at, lines);
+            m.at += (unsigned)(is_whole ? lines : 16 * bytes);
+            unit32(dtype, bytes, p, act + b / 16, k->x[b / 16][r]);
         }
-        if (b < n_block) prefetch(ahead, 16 * bytes);
+        if (b < n_block && !is_whole) prefetch(m.at, 16 * bytes);
         if (b < n_block && g->end - p >= 16 * bytes) { /* the next row's blocks are dropped */
-            unit32(dtype, bytes, p, g->a + b / 8, off[b / 16], k->x[b / 16][r]);
+            unit32(dtype, bytes, p, act + b / 16, k->x[b / 16][r]);
         } else if (b < n_block) {
             uint8_t tail[TAIL_BYTES] = {0};
             memcpy(tail, p, (size_t)((n_block - b) * bytes));
-            unit32(dtype, bytes, tail, g->a + b / 8, off[b / 16], k->x[b / 16][r]);
+            unit32(dtype, bytes, tail, act + b / 16, k->x[b / 16][r]);
         }
     }
-    return chains32(k, n_block, g->a, acc);
+    if (!is_whole) m.end = m.at;
+    return chains32(dtype, k, n_block, g->a, acc, m);
 }
 
 SIMD_FN vf segment256(uint16_t dtype, int bytes, const segment *g, kept *k, vf acc) {
     int n_kb = g->n / LINEAR_K;
+    nibble256 act[N_KB]; /* IQ4_XS only */
+    for (int kb = 0; kb < n_kb && dtype == PERI_CPU_IQ4_XS; kb++)
+        nibble256_of(g->a[kb], act + kb);
     for (int32_t r = 0; r < g->rows; r++) {
         const uint8_t *p = g->w + (size_t)r * g->stride;
         uintptr_t ahead = ahead_of(g, r);
         for (int kb = 0; kb < n_kb; kb++, p += bytes, ahead += (unsigned)bytes) {
             prefetch(ahead, bytes);
-            superblock256(dtype, p, g->a[kb], k, kb, r);
+            if (dtype == PERI_CPU_IQ4_XS) {
+                k->kb[kb].t[r] = iq4_xs_sums(p, act + kb);
+                k->kb[kb].d[r] = (uint32_t)p[0] | (uint32_t)p[1] << 8;
+            } else
+                superblock256(dtype, p, g->a[kb], k, kb, r);
         }
     }
     return chains256(dtype, k, n_kb, g->a, acc);
@@ -371,9 +435,12 @@ SIMD_FN vf segment256(uint16_t dtype, int bytes, const segment *g, kept *k, vf a
 SEGMENT_OF(q4_0, 32, PERI_CPU_Q4_0, 18)
 SEGMENT_OF(q8_0, 32, PERI_CPU_Q8_0, 34)
 SEGMENT_OF(iq4_nl, 32, PERI_CPU_IQ4_NL, 18)
+SEGMENT_OF(mxfp4, 32, PERI_CPU_MXFP4, 17)
+SEGMENT_OF(q3_k, 256, PERI_CPU_Q3_K, 110)
 SEGMENT_OF(q4_k, 256, PERI_CPU_Q4_K, 144)
 SEGMENT_OF(q5_k, 256, PERI_CPU_Q5_K, 176)
 SEGMENT_OF(q6_k, 256, PERI_CPU_Q6_K, 210)
+SEGMENT_OF(iq4_xs, 256, PERI_CPU_IQ4_XS, 136)
 SEGMENT_OF(iq2_xxs, 256, PERI_CPU_IQ2_XXS, 66)
 SEGMENT_OF(iq2_xs, 256, PERI_CPU_IQ2_XS, 74)
 SEGMENT_OF(iq2_s, 256, PERI_CPU_IQ2_S, 82)
@@ -385,11 +452,12 @@ static const struct {
     vf (*segment)(const segment *g, kept *k, vf acc);
 } types[] = {
     {PERI_CPU_Q4_0, segment_q4_0},       {PERI_CPU_Q8_0, segment_q8_0},
-    {PERI_CPU_IQ4_NL, segment_iq4_nl},   {PERI_CPU_Q4_K, segment_q4_k},
-    {PERI_CPU_Q5_K, segment_q5_k},       {PERI_CPU_Q6_K, segment_q6_k},
-    {PERI_CPU_IQ2_XXS, segment_iq2_xxs}, {PERI_CPU_IQ2_XS, segment_iq2_xs},
-    {PERI_CPU_IQ2_S, segment_iq2_s},     {PERI_CPU_IQ3_XXS, segment_iq3_xxs},
-    {PERI_CPU_IQ3_S, segment_iq3_s},
+    {PERI_CPU_IQ4_NL, segment_iq4_nl},   {PERI_CPU_MXFP4, segment_mxfp4},
+    {PERI_CPU_IQ4_XS, segment_iq4_xs},   {PERI_CPU_Q3_K, segment_q3_k},
+    {PERI_CPU_Q4_K, segment_q4_k},       {PERI_CPU_Q5_K, segment_q5_k},
+    {PERI_CPU_Q6_K, segment_q6_k},       {PERI_CPU_IQ2_XXS, segment_iq2_xxs},
+    {PERI_CPU_IQ2_XS, segment_iq2_xs},   {PERI_CPU_IQ2_S, segment_iq2_s},
+    {PERI_CPU_IQ3_XXS, segment_iq3_xxs}, {PERI_CPU_IQ3_S, segment_iq3_s},
 };
 
 int linear_token(const linear_in *in, int64_t row0, int32_t rows, float *acc) {

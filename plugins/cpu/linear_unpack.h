@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
  * linear_unpack.h - W rows of every block-quantised weight type, 256 columns at a time, taken apart
- * in registers; included by linear_int.c, linear_vnni.c and linear_amx.c, per instruction set.
+ * in registers; included by linear_int.c, linear_vnni.c, linear_amx.c and linear_i8mm.c, per
+ * instruction set.
  *
  * A register holds four consecutive columns of all W rows (W = f32 lanes), [row][4] bytes: rows
  * stay in their lanes from here to the store of the sums.  An unpacker hands these registers to
@@ -93,7 +94,7 @@ SIMD_FN void load_rows(sink *o, const uint8_t *p, size_t s, vi v[4]) {
     if (!o->is_fused) return;
 #endif
     for (int i = 0; i < NL; i++)
-        _mm_prefetch((const char *)o->prefetch + 64 * i, _MM_HINT_T0);
+        simd_prefetch(o->prefetch + 64 * i);
     o->prefetch += o->prefetch_step;
 }
 
@@ -109,7 +110,7 @@ SIMD_FN void put8(sink *o, int at, int i, vi x) {
 #if PERI_VNNI
     if (o->is_fused) {
         vi *s = &o->s[4 * i / o->h.sub];
-        *s = vi_dot(*s, x, four(o->a->q + 4 * (at + i)));
+        *s = vi_dot_at(*s, x, o->a->q + 4 * at, i);
         return;
     }
 #endif
@@ -148,57 +149,25 @@ SIMD_FN void widen_half(sink *o, int i, int n_block, float *out) {
     for (int b = 0; b < n_block; b++)
         vf_store(out + b * W, vf_load_f16(o->p->half[i] + b * W));
 }
-#if defined(PERI_AVX512)
-/* The f16 that begin 8 blocks of 18 or 34 bytes of each row, to out[block][row]: a permutation
- * finds those that lie within 128 bytes. */
-SIMD_FN void scales8(const uint8_t *p, size_t s, int step, float *out) {
-    static const uint16_t at18[8] = {0, 9, 18, 27, 36, 45, 54, 63};
-    static const uint16_t at34[8] = {0, 17, 34, 51, 4, 21, 38, 55}; /* the last 4: from 128 on */
-    vi index = vi_lane(_mm_loadu_si128((const __m128i *)(step == 18 ? at18 : at34))), v[4];
-    __m128i half[W];
-#pragma GCC unroll 16
-    for (int r = 0; r < W; r++, p += s) {
-        vi x = _mm512_permutex2var_epi16(vi_load(p), index, vi_load(p + 64));
-        if (step == 34) {
-            vi y = _mm512_permutex2var_epi16(vi_load(p + 128), index, vi_load(p + 192));
-            x = _mm512_mask_blend_epi16(0xf0, x, y);
-        }
-        half[r] = _mm512_castsi512_si128(x);
-    }
-    transpose_rows((const uint8_t *)half, sizeof half[0], v);
-#pragma GCC unroll 4
-    for (int j = 0; j < 4; j++) {
-        vf_store(out + 2 * j * W, vf_f16_low(v[j]));
-        vf_store(out + (2 * j + 1) * W, vf_f16_low(vi_shr32(v[j], 16)));
-    }
-}
-#endif
 /* The f16 at p of n_block blocks `step` bytes apart, to out[block][row]. */
 SIMD_FN void scales(sink *o, int i, const uint8_t *p, size_t s, int n_block, int step, float *out) {
-#if defined(PERI_AVX512)
-    if (n_block == 8 && (step == 18 || step == 34)) {
-        scales8(p, s, step, out);
-        return;
-    }
-#endif
+#if defined(PERI_NEON)
+    (void)o;
+    (void)i;
+    for (int b = 0; b < n_block; b++)
+        vf_store(out + b * W, vf_rows_f16(p + b * step, s));
+#else
     for (int b = 0; b < n_block; b++)
         take_half(o, i, b, p + b * step, s);
     widen_half(o, i, n_block, out);
+#endif
 }
 
 /* A byte shuffle within each dword: byte i of the result is byte (pattern >> 8 i), or 0 where that
  * is 0x80. */
 SIMD_FN vi shuffle_dwords(vi v, uint32_t pattern) {
     int p = (int)pattern;
-    return vi_shuffle8(v,
-                       vi_lane(_mm_setr_epi32(p, p + 0x04040404, p + 0x08080808, p + 0x0c0c0c0c)));
-}
-
-/* Bits 4j .. 4j+3 of each row's dword as the value 16 in four bytes. */
-SIMD_FN vi fifth_bits(vi bits, int j) {
-    vi spread = shuffle_dwords(bits, (uint32_t)(j / 2) * 0x01010101u);
-    vi one = vi_set1(j % 2 ? (int32_t)0x80402010u : 0x08040201);
-    return vi_andnot(vi_eq0_8(vi_and(spread, one)), vi_set1_8(16));
+    return vi_shuffle8(v, vi_lane4(p, p + 0x04040404, p + 0x08080808, p + 0x0c0c0c0c));
 }
 
 SIMD_FN vi gather_dword(const uint8_t *p, size_t s) {
@@ -209,49 +178,11 @@ SIMD_FN vi gather_dword(const uint8_t *p, size_t s) {
     return vi_load(t);
 }
 
-/* Q4_0, Q4_1, Q5_0, Q5_1: f16 d, f16 m if has_min, u32 fifth bits if has_high, 16 bytes of nibbles.
- */
-SIMD_FN void unpack_nibbles(const uint8_t *p, size_t s, int n_block, sink *o, int has_min,
-                            int has_high) {
-    int bits_at = 2 + 2 * has_min, bytes = bits_at + 4 * has_high + 16;
-    vi low = vi_set1_8(15);
-    scales(o, 0, p, s, n_block, bytes, o->p->d);
-    if (has_min) scales(o, 1, p + 2, s, n_block, bytes, o->p->m);
-    for (int b = 0; b < n_block; b++, p += bytes) {
-        vi v[4], bits = low;
-        load_rows(o, p + bits_at + 4 * has_high, s, v);
-        if (has_high) bits = gather_dword(p + bits_at, s);
-#pragma GCC unroll 4
-        for (int j = 0; j < 4; j++) {
-            vi lo = vi_and(v[j], low), hi = vi_and(vi_shr16(v[j], 4), low);
-            if (has_high) {
-                lo = vi_or(lo, fifth_bits(bits, j));
-                hi = vi_or(hi, fifth_bits(bits, j + 4));
-            }
-            put8(o, b * 8, j, lo);
-            put8(o, b * 8, j + 4, hi);
-        }
-        end_block(o, b);
-    }
-}
-SIMD_FN void unpack_q4_0(const uint8_t *p, size_t s, int n_block, sink *o) {
-    unpack_nibbles(p, s, n_block, o, 0, 0);
-}
-SIMD_FN void unpack_q4_1(const uint8_t *p, size_t s, int n_block, sink *o) {
-    unpack_nibbles(p, s, n_block, o, 1, 0);
-}
-SIMD_FN void unpack_q5_0(const uint8_t *p, size_t s, int n_block, sink *o) {
-    unpack_nibbles(p, s, n_block, o, 0, 1);
-}
-SIMD_FN void unpack_q5_1(const uint8_t *p, size_t s, int n_block, sink *o) {
-    unpack_nibbles(p, s, n_block, o, 1, 1);
-}
-
 /* Four signed bytes of each row, for register at + i; put16_scaled: times int16 factors. PERI_VNNI:
- * as bytes + 128, factors apart. */
+ * as vi_dot wants them, factors apart. */
 #if PERI_VNNI
 SIMD_FN void put16(sink *o, int at, int i, vi x) {
-    put8(o, at, i, vi_xor(x, vi_set1_8(0x80)));
+    put8(o, at, i, vi_dot_weights(x));
 }
 SIMD_FN void put16_scaled(sink *o, int i, vi x, vi factor) {
     (void)factor;
@@ -270,20 +201,11 @@ SIMD_FN void put16_scaled(sink *o, int i, vi x, vi factor) {
 }
 #endif
 
-SIMD_FN void unpack_q8_0(const uint8_t *p, size_t s, int n_block, sink *o) {
-    scales(o, 0, p, s, n_block, Q8_0_BYTES, o->p->d);
-    for (int b = 0; b < n_block; b++, p += Q8_0_BYTES) {
-#pragma GCC unroll 2
-        for (int part = 0; part < 2; part++) {
-            vi v[4];
-            load_rows(o, p + 2 + 16 * part, s, v);
-#pragma GCC unroll 4
-            for (int j = 0; j < 4; j++)
-                put16(o, b * 8, part * 4 + j, v[j]);
-        }
-        end_block(o, b);
-    }
+SIMD_FN vi code_table(const int8_t *code) {
+    return vi_lane_at(code);
 }
+
+#include "linear_unpack32.h"
 
 /* Byte b of each dword as a scale of the panel, unsigned or signed. */
 #if PERI_VNNI
@@ -495,10 +417,6 @@ SIMD_FN void unpack_q3_k(const uint8_t *p, size_t s, int n_block, sink *o) {
 
 /* ---- coded types ---- */
 
-SIMD_FN vi code_table(const int8_t *code) {
-    return vi_lane(_mm_loadu_si128((const __m128i *)code));
-}
-
 /* A scale of the n sub-blocks of 16 from i on, for put16_scaled. */
 SIMD_FN vi put_factor(sink *o, int i, int n, vi scale) {
 #if PERI_VNNI
@@ -510,39 +428,6 @@ SIMD_FN vi put_factor(sink *o, int i, int n, vi scale) {
     (void)n;
 #endif
     return scale;
-}
-
-/* IQ4_NL: f16 d, 16 bytes of nibbles. */
-SIMD_FN void unpack_iq4_nl(const uint8_t *p, size_t s, int n_block, sink *o) {
-    vi low = vi_set1_8(15), table = code_table(cpu_code_iq4);
-    scales(o, 0, p, s, n_block, 18, o->p->d);
-    for (int b = 0; b < n_block; b++, p += 18) {
-        vi v[4];
-        load_rows(o, p + 2, s, v);
-#pragma GCC unroll 4
-        for (int j = 0; j < 4; j++) {
-            put16(o, b * 8, j, vi_shuffle8(table, vi_and(v[j], low)));
-            put16(o, b * 8, j + 4, vi_shuffle8(table, vi_and(vi_shr16(v[j], 4), low)));
-        }
-        end_block(o, b);
-    }
-}
-
-/* MXFP4: E8M0 scale, 16 bytes of nibbles; values -12..12 become 0..24. */
-SIMD_FN void unpack_mxfp4(const uint8_t *p, size_t s, int n_block, sink *o) {
-    vi low = vi_set1_8(15), table = vi_add8(code_table(cpu_code_fp4), vi_set1_8(12));
-    for (int b = 0; b < n_block; b++, p += 17) {
-        vi v[4];
-        load_rows(o, p + 1, s, v);
-#pragma GCC unroll 4
-        for (int j = 0; j < 4; j++) {
-            put8(o, b * 8, j, vi_shuffle8(table, vi_and(v[j], low)));
-            put8(o, b * 8, j + 4, vi_shuffle8(table, vi_and(vi_shr16(v[j], 4), low)));
-        }
-        for (int r = 0; r < W; r++)
-            o->p->d[b * W + r] = cpu_e8m0_half(p[(size_t)r * s]);
-        end_block(o, b);
-    }
 }
 
 /* Scales 0 2 4 6 or, with sh moved down by 2, 1 3 5 7 of IQ4_XS as bytes: nibbles in `low`, two
@@ -571,48 +456,6 @@ SIMD_FN void unpack_iq4_xs(const uint8_t *p, size_t s, int n_block, sink *o) {
             vi hi = vi_and(vi_shr16(v[j], 4), low);
             put16_scaled(o, b * 8 + j, vi_shuffle8(table, vi_and(v[j], low)), factor);
             put16_scaled(o, b * 8 + 4 + j, vi_shuffle8(table, hi), factor);
-        }
-    }
-}
-
-/* NVFP4: four E4M3 scales, then 8 bytes of nibbles per 16 columns.  A scale's bits in f32's place
- * are its value times 2^-120; half is wanted; 0x7f is 0. */
-SIMD_FN void unpack_nvfp4(const uint8_t *p, size_t s, int n_block, sink *o) {
-    vi low = vi_set1_8(15), table = code_table(cpu_code_fp4), nan = vi_set1_8(0x7f);
-    for (int b = 0; b < n_block; b++, p += 36) {
-        vi e = gather_dword(p, s), v[4];
-        e = vi_and(vi_andnot(vi_eq0_8(vi_xor(e, nan)), e), nan);
-        for (int half = 0; half < 2; half++) {
-            vi one = vi_set1(127);
-            vf scale = vf_set1(0x1p119f);
-            float *d = o->p->d + (2 * b + half) * W, *m = o->p->m + (2 * b + half) * W;
-            vf_store(d, vf_mul(vf_bits(vi_shl32(vi_and(e, one), 20)), scale));
-            vf_store(m, vf_mul(vf_bits(vi_shl32(vi_and(vi_shr32(e, 8), one), 20)), scale));
-            e = vi_shr32(e, 16);
-            load_rows(o, p + 4 + 16 * half, s, v);
-#pragma GCC unroll 4
-            for (int j = 0; j < 4; j++) { /* v[2 i], v[2 i + 1]: bytes of sub-block i */
-                int at = (2 * b + half) * 8, i = j / 2 * 4 + j % 2;
-                put16(o, at, i, vi_shuffle8(table, vi_and(v[j], low)));
-                put16(o, at, i + 2, vi_shuffle8(table, vi_and(vi_shr16(v[j], 4), low)));
-            }
-            end_block(o, 2 * b + half);
-        }
-    }
-}
-
-/* Q1_0: f16 d, 128 bits; 0 or 2. */
-SIMD_FN void unpack_q1_0(const uint8_t *p, size_t s, int n_block, sink *o) {
-    for (int b = 0; b < n_block; b++, p += 18) {
-        vi v[4];
-        load_rows(o, p + 2, s, v);
-#pragma GCC unroll 4
-        for (int i = 0; i < 4; i++) {
-            scales(o, 0, p, s, 1, 18, o->p->d + (4 * b + i) * W);
-#pragma GCC unroll 8
-            for (int j = 0; j < 8; j++)
-                put8(o, (4 * b + i) * 8, j, vi_shr16(fifth_bits(v[i], j), 3));
-            end_block(o, 4 * b + i);
         }
     }
 }
@@ -660,27 +503,6 @@ SIMD_FN void unpack_tq2_0(const uint8_t *p, size_t s, int n_block, sink *o) {
     widen_half(o, 0, 1, o->p->d);
 }
 
-/* Q2_0: f16 d, 64 bit pairs, four columns a byte. */
-SIMD_FN void unpack_q2_0(const uint8_t *p, size_t s, int n_block, sink *o) {
-    for (int b = 0; b < n_block; b++, p += 18) {
-        vi v[4];
-        load_rows(o, p + 2, s, v);
-#pragma GCC unroll 2
-        for (int half = 0; half < 2; half++) {
-            scales(o, 0, p, s, 1, 18, o->p->d + (2 * b + half) * W);
-#pragma GCC unroll 8
-            for (int k = 0; k < 8; k++) {
-                vi x = shuffle_dwords(v[2 * half + k / 4], (uint32_t)(k % 4) * 0x01010101u);
-                vi low = vi_or(vi_and(x, vi_set1(3)), vi_and(vi_shr32(x, 2), vi_set1(0x300)));
-                vi high = vi_or(vi_and(vi_shr32(x, 4), vi_set1(0x30000)),
-                                vi_and(vi_shr32(x, 6), vi_set1(0x3000000)));
-                put8(o, (2 * b + half) * 8, k, vi_or(low, high));
-            }
-            end_block(o, 2 * b + half);
-        }
-    }
-}
-
 /* A grid type: W rows of bytes and scales from expand.c, transposed into the panel. */
 SIMD_FN void unpack_grid(const linear_type *t, const uint8_t *p, size_t s, sink *o) {
     linear_columns c[W];
@@ -688,8 +510,8 @@ SIMD_FN void unpack_grid(const linear_type *t, const uint8_t *p, size_t s, sink 
     for (int r = 0; r < W; r++) {
         if (o->prefetch_step) { /* the same row of the next group */
             const char *next = (const char *)p + (size_t)(LINEAR_ROWS + r) * s;
-            _mm_prefetch(next, _MM_HINT_T0);
-            _mm_prefetch(next + 64, _MM_HINT_T0);
+            simd_prefetch(next);
+            simd_prefetch(next + 64);
         }
         t->expand(p + (size_t)r * s, 1, &c[r]);
         o->p->d[r] = c[r].d[0];
@@ -756,14 +578,15 @@ SIMD_FN void each_block(const linear_in *in, const kernel *k, int64_t row0, int3
 }
 
 #if PERI_VNNI
-/* linear_vnni.c: the unpacker of a type, and a group's 256 columns by it, 16 rows (avx512vnni). */
+/* linear_vnni.c: the unpacker of a type, and 256 columns of rows r .. r + W - 1 of a group by it
+ * (avx512vnni, neondot). */
 const kernel *linear_kernel(const linear_type *t);
-void linear_panel(const group *g, panel *p);
+void linear_panel(const group *g, panel *p, int r);
 
 /* Once per sub-block, or what else the panel's n_ahead was counted for. */
 SIMD_FN void ask_ahead(panel *p) {
     for (int i = 0; i < p->n_ahead; i++)
-        _mm_prefetch((const char *)p->ahead + 64 * i, _MM_HINT_T0);
+        simd_prefetch(p->ahead + 64 * i);
     p->ahead += 64 * p->n_ahead;
 }
 
@@ -776,17 +599,37 @@ SIMD_FN vf block_sum(vf d, vf m, const act8 *a, int b, const vi s[2], scheme h) 
     return h.n_min ? vf_fma(vf_cvt(four(&a->sum[b])), m, x) : x;
 }
 
+/* Scales of 256 columns of a type of span 256; m and mn only where it has minima. */
+typedef struct whole {
+    vf d, m;
+    vi mn[8];
+} whole;
+
+SIMD_FN whole whole_of(const panel *p, scheme h) {
+    whole c;
+    c.d = c.m = vf_load(p->d);
+    if (h.n_min) c.m = vf_load(p->m);
+#pragma GCC unroll 8
+    for (int j = 0; j < h.n_min; j++)
+        c.mn[j] = vi_load(p->mn + j * W);
+    return c;
+}
+
 /* acc + the sums t of 256 columns, scaled. */
-SIMD_FN vf superblock(const panel *p, const act8 *a, vi t, vf acc, scheme h) {
-    vf x = vf_mul(vf_cvt(t), vf_load(p->d));
+SIMD_FN vf superblock_of(const whole *c, const act8 *a, vi t, vf acc, scheme h) {
+    vf x = vf_mul(vf_cvt(t), c->d);
     if (h.n_min) {
         vi u = vi_set1(0);
 #pragma GCC unroll 8
         for (int j = 0; j < h.n_min; j++)
-            u = vi_dot16(u, vi_load(p->mn + j * W), four(&a->sum[j]));
-        x = vf_fnma(vf_cvt(u), vf_load(p->m), x);
+            u = vi_dot16(u, c->mn[j], four(&a->sum[j]));
+        x = vf_fnma(vf_cvt(u), c->m, x);
     }
     return vf_fma(x, vf_set1(a->dx[0]), acc);
+}
+SIMD_FN vf superblock(const panel *p, const act8 *a, vi t, vf acc, scheme h) {
+    whole c = whole_of(p, h);
+    return superblock_of(&c, a, t, acc, h);
 }
 #endif
 

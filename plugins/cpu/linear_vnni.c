@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: MIT
  *
  * linear_vnni.c - products of block-quantised weights with int8 activations where four products of
- * bytes are one instruction (vpdpbusd); compiled for AVX-512 with VNNI and for AVX2 with AVX-VNNI.
- * linear_scalar.c computes the same bits plainly.
+ * bytes are one instruction (vpdpbusd); compiled for AVX-512 with VNNI, for AVX2 with AVX-VNNI and
+ * for NEON with and without SDOT.  linear_scalar.c computes the same bits plainly.
  *
- * Weights become unsigned bytes (linear_unpack.h): those of signed types plus 128, the others as
- * they are stored.  Four activation bytes are broadcast; the instruction adds four products to
- * int32, where nothing can overflow: 32 columns reach 32 * 255 * 127 = 1.04e6, 256 with 7-bit
- * scales 1.1e9. What the offset adds is taken away by act8.off, the sum of the activations times
- * -offset.
+ * Weights become unsigned bytes (linear_unpack.h): those of signed types plus 128 (NEON:
+ * as they are, simd_neon.h), the others as they are stored.  Four activation bytes are broadcast;
+ * the instruction adds four products to int32, where nothing can overflow: 32 columns reach 32 *
+ * 255 * 127 = 1.04e6, 256 with 7-bit scales 1.1e9. What the offset adds is taken away by act8.off,
+ * the sum of the activations times -offset.
  *
  * One token: a register of weights is multiplied as soon as it is unpacked, and nothing is stored;
  * the sums of up to 16 sub-blocks stay in registers.  Several: a panel of W rows times 256 columns
@@ -16,7 +16,7 @@
  * the instructions of a block are mainly its 8 dot products per token. */
 #include "linear_unpack.h"
 
-#if defined(PERI_AVX512)
+#if defined(PERI_AVX512) || defined(PERI_NEON)
 enum { TOKENS = 8 };
 #else
 enum { TOKENS = 4 };
@@ -42,7 +42,7 @@ SIMD_FN void dot32_tokens(panel *p, const act8 *a, int n_block, float *acc, int 
             int half = h.has_two ? k / 4 : 0;
 #pragma GCC unroll 8
             for (int i = 0; i < n_tok; i++)
-                s[i][half] = vi_dot(s[i][half], w, four(a[i].q + b * 32 + k * 4));
+                s[i][half] = vi_dot_at(s[i][half], w, a[i].q + b * 32, k);
         }
 #pragma GCC unroll 8
         for (int i = 0; i < n_tok; i++)
@@ -72,7 +72,7 @@ SIMD_FN void dot256_tokens(panel *p, const act8 *a, float *acc, int n_tok, schem
             vi w = vi_load(p->w.u8 + (size_t)(j * h.sub / 4 + k) * W * 4);
 #pragma GCC unroll 8
             for (int i = 0; i < n_tok; i++)
-                s[i] = vi_dot(s[i], w, four(a[i].q + j * h.sub + k * 4));
+                s[i] = vi_dot_at(s[i], w, a[i].q + j * h.sub, k);
         }
 #pragma GCC unroll 8
         for (int i = 0; i < n_tok; i++)
@@ -223,13 +223,13 @@ static const kernel *kernel_of(const linear_type *t) {
     return k;
 }
 
-#if defined(PERI_AVX512)
+#if defined(PERI_AVX512) || defined(__ARM_FEATURE_DOTPROD)
 const kernel *linear_kernel(const linear_type *t) {
     return kernel_of(t);
 }
-void linear_panel(const group *g, panel *p) {
-    g->k->panel(g, p, 0);
-    look_ahead(g, p, 0);
+void linear_panel(const group *g, panel *p, int r) {
+    g->k->panel(g, p, r);
+    look_ahead(g, p, r);
 }
 #endif
 
@@ -257,7 +257,9 @@ static void rows_int(const linear_in *in, int64_t row0, int32_t rows, float *acc
 #define ISA_TEXT2(x) #x
 #define ISA_TEXT(x)  ISA_TEXT2(x)
 
-#if defined(PERI_AVX512)
+#if defined(PERI_NEON)
+#define LEVEL(name) name##_neon
+#elif defined(PERI_AVX512)
 #define LEVEL(name) name##_avx512
 #else
 #define LEVEL(name) name##_avx2
@@ -268,7 +270,11 @@ const cpu_isa PERI_ISA_FN(cpu_isa) = {
     .has_dot = 1,
     .quantize = PERI_ISA_FN(quantize_row),
     .rows_int = rows_int,
+#if defined(PERI_AVX512)
+    .pair_int = linear_pair,
+#endif
     .rows_f32 = LEVEL(rows_f32),
+    .bf16 = &LEVEL(bf16),
     .vec = &LEVEL(vec),
     .attn = &LEVEL(attn),
 };

@@ -21,6 +21,8 @@ struct peri_dev {
     uint32_t n_worker;           /* that `scratch` was made for */
     size_t per_worker, n_shared; /* bytes */
     char *scratch, *shared;
+    char *kept, *key; /* of cpu_keep; key: the three runs of bytes */
+    size_t room_kept, room_key, n_key[CPU_KEYS];
 };
 
 /* ---- services for the kernels ---- */
@@ -59,6 +61,41 @@ int32_t cpu_reserve(cpu_dev *d, size_t per_worker, size_t shared, peri_error *e)
     return PERI_OK;
 }
 
+static int is_key(const cpu_dev *d, const cpu_bytes key[CPU_KEYS]) {
+    const char *p = d->key;
+    if (!p) return 0;
+    for (int i = 0; i < CPU_KEYS; p += d->n_key[i++])
+        if (key[i].n != d->n_key[i] || (key[i].n && memcmp(p, key[i].p, key[i].n) != 0)) return 0;
+    return 1;
+}
+
+void *cpu_keep(cpu_dev *d, const cpu_bytes key[CPU_KEYS], size_t bytes, int *is_there,
+               peri_error *e) {
+    size_t n = 0;
+    if (bytes == 0) bytes = 1; /* NULL is for a lack of memory */
+    *is_there = bytes <= d->room_kept && is_key(d, key);
+    if (*is_there) return d->kept;
+    for (int i = 0; i < CPU_KEYS; i++)
+        n += key[i].n;
+    memset(d->n_key, 0, sizeof d->n_key); /* that of nothing, whatever fails */
+    if (n > d->room_key) {
+        d->room_key = 0;
+        if (grow(d, &d->key, n, e)) return NULL;
+        d->room_key = n;
+    }
+    if (bytes > d->room_kept) {
+        d->room_kept = 0;
+        if (grow(d, &d->kept, bytes, e)) return NULL;
+        d->room_kept = bytes;
+    }
+    char *to = d->key;
+    for (int i = 0; i < CPU_KEYS; to += key[i++].n) {
+        if (key[i].n) memcpy(to, key[i].p, key[i].n);
+        d->n_key[i] = key[i].n;
+    }
+    return d->kept;
+}
+
 void *cpu_scratch(const cpu_dev *d, uint32_t worker) {
     return d->scratch ? d->scratch + d->per_worker * worker : NULL;
 }
@@ -78,6 +115,14 @@ void cpu_parallel(cpu_dev *d, uint32_t n, void (*fn)(void *arg, uint32_t i, uint
 }
 
 /* ---- discovery ---- */
+
+#if defined(__x86_64__)
+static const char our_arch[] = "x86-64";
+#elif defined(__aarch64__)
+static const char our_arch[] = "aarch64";
+#else
+static const char our_arch[] = "another processor";
+#endif
 
 /* Names of all that is available, "a, b, ". */
 static void list_levels(char *out, size_t room) {
@@ -109,10 +154,26 @@ static int32_t choose_level(const peri_host *h, const cpu_level **out, peri_erro
     }
     if (*out || !want || !want[0]) return PERI_OK;
     list_levels(available, sizeof available);
+    if (!is_known && cpu_level_arch(want))
+        return peri_plugin_fail(
+            e, PERI_E_UNSUPPORTED,
+            "option cpu.isa: \"%.32s\" is a level of %s, this is %s; available: "
+            "%sreference",
+            want, cpu_level_arch(want), our_arch, available);
     return peri_plugin_fail(e, is_known ? PERI_E_UNSUPPORTED : PERI_E_INVALID,
                             "option cpu.isa: \"%.32s\" is %s%s%s%s; available: %sreference", want,
                             is_known ? "not for this processor" : "unknown", why ? " (" : "",
                             why ? why : "", why ? ")" : "", available);
+}
+
+/* What the level in use does without, and why. */
+static void tell_note(const peri_host *h, const cpu_level *used) {
+    int log_level = 1;
+    const char *note = used && used->note ? used->note(&log_level) : NULL;
+    char line[224];
+    if (!note) return;
+    snprintf(line, sizeof line, "cpu: %s: %s", used->name, note);
+    h->log(log_level, line);
 }
 
 /* Nothing is passed over silently: levels above the one in use, and why. */
@@ -182,6 +243,7 @@ static int32_t open_device(const peri_host *h, uint32_t index, peri_dev **out, p
     if (!d) return peri_plugin_fail(e, PERI_E_NOMEM, "cpu: no memory for a device handle");
     *d = (peri_dev){.host = h, .level = level, .numa = node.numa};
     tell_better_levels(h, level);
+    tell_note(h, level);
     *out = d;
     return PERI_OK;
 }
@@ -190,6 +252,8 @@ static void close_device(peri_dev *d) {
     if (!d) return;
     d->host->free(d->scratch);
     d->host->free(d->shared);
+    d->host->free(d->kept);
+    d->host->free(d->key);
     d->host->free(d);
 }
 
@@ -262,7 +326,7 @@ static int32_t supports(peri_dev *d, const peri_program *p, uint32_t op, const p
 
 static void resolve(cpu_job *j) {
     j->n_operand = (uint32_t)j->op->n_in + j->op->n_out;
-    j->attr = cpu_attr_get(j->p, j->op);
+    j->attr = peri_op_attr_get(j->p, j->op);
     for (uint32_t k = 0; k < j->n_operand; k++) {
         const peri_tensor *t = peri_operand(j->p, j->op, k);
         if (!t) continue;

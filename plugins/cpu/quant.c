@@ -29,7 +29,35 @@ static float span_scale(uint32_t amax_bits, float *d) {
     return 0.0f;
 }
 
-#if PERI_SIMD
+#if defined(PERI_NEON)
+
+static uint32_t amax_bits(const float *x, int n) {
+    int32x4_t m = vdupq_n_s32(0), mask = vdupq_n_s32(0x7fffffff);
+    for (int i = 0; i < n; i += 4)
+        m = vmaxq_s32(m, vandq_s32(mask, vi_load(x + i)));
+    return (uint32_t)vmaxvq_s32(m);
+}
+
+static int16x8_t scaled8(const float *x, float32x4_t inv) {
+    int32x4_t lo = vcvtnq_s32_f32(vmulq_f32(vld1q_f32(x), inv));
+    int32x4_t hi = vcvtnq_s32_f32(vmulq_f32(vld1q_f32(x + 4), inv));
+    return vqmovn_high_s32(vqmovn_s32(lo), hi);
+}
+
+static void round_span(const float *x, int n, float inv, int8_t *q) {
+    float32x4_t f = vdupq_n_f32(inv);
+    for (int i = 0; i < n; i += 16)
+        vst1q_s8(q + i, vqmovn_high_s16(vqmovn_s16(scaled8(x + i, f)), scaled8(x + i + 8, f)));
+}
+
+static void pair_sum(const int8_t *q, int16_t out[2]) {
+    int16x8_t s = vpaddlq_s8(vld1q_s8(q)); /* k mod 4 in {0, 1} in the even lanes */
+    int16x4_t t = vadd_s16(vget_low_s16(s), vget_high_s16(s));
+    out[0] = (int16_t)(vget_lane_s16(t, 0) + vget_lane_s16(t, 2));
+    out[1] = (int16_t)(vget_lane_s16(t, 1) + vget_lane_s16(t, 3));
+}
+
+#elif PERI_SIMD
 
 static uint32_t amax_bits(const float *x, int n) {
     __m256i m = _mm256_setzero_si256(), mask = _mm256_set1_epi32(0x7fffffff);
@@ -98,6 +126,9 @@ static void pair_sum(const int8_t *q, int16_t out[2]) {
         out[i / 2 % 2] = (int16_t)(out[i / 2 % 2] + q[i]);
 }
 
+#endif
+
+#if !PERI_SIMD || defined(PERI_NEON)
 static void widen(const int8_t *q, int16_t *out) {
     for (int i = 0; i < LINEAR_K; i += 4) {
         out[i] = q[i];
@@ -121,7 +152,7 @@ static int32_t off_word(int o, int lo, int hi) {
 
 static void fill_sums(const linear_type *t, act8 *a) {
     int16_t p[16][2];
-    int o = t->is_wide ? -128 : -t->offset;
+    int o = t->is_wide ? -PERI_DOT_PLUS : -t->offset;
     for (int i = 0; i < 16; i++)
         pair_sum(a->q + 16 * i, p[i]);
     if (t->span == 32) {

@@ -17,12 +17,6 @@ enum {
 #undef PERI_DTYPE
 };
 
-typedef struct ref_dtype {
-    const char *name; /* NULL: no such type */
-    int64_t n, bytes; /* elements and bytes of a block */
-} ref_dtype;
-ref_dtype ref_dtype_of(uint32_t dtype);
-
 /* ---- ref_dequant.c, ref_dequant_code.c ---- */
 
 /* Can rows of this type be decoded? */

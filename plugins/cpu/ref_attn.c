@@ -15,7 +15,7 @@ enum { Q = 0, KPOOL = 1, VPOOL = 2, SINK = 3, Y = 4 }; /* operands of ATTN */
 
 /* Key/value head g of row `at` of a pool [blocks * B][G][d]. */
 static char *pool_head(const cpu_job *j, uint32_t k, int64_t at, int64_t g) {
-    ref_dtype type = ref_dtype_of(j->t[k]->dtype);
+    peri_dtype_info type = peri_dtype_of(j->t[k]->dtype);
     int64_t n_block = (at * j->dim[k][2] + g) * (j->dim[k][3] / type.n);
     return (char *)j->ptr[k] + (size_t)n_block * (size_t)type.bytes;
 }

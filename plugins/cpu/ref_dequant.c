@@ -296,23 +296,12 @@ static ref_block_fn decoder(uint32_t dtype) {
     return ref_code_decoder(dtype);
 }
 
-ref_dtype ref_dtype_of(uint32_t dtype) {
-    switch (dtype) {
-#define PERI_DTYPE(NAME, number, name, elements, bytes)                                            \
-    case number:                                                                                   \
-        return (ref_dtype){name, elements, bytes};
-#include "perigee/dtype.def"
-#undef PERI_DTYPE
-    }
-    return (ref_dtype){NULL, 1, 1};
-}
-
 int ref_can_dequant(uint32_t dtype) {
     return decoder(dtype) != NULL;
 }
 
 void ref_dequant_row(uint32_t dtype, const void *src, float *dst, int64_t n) {
-    ref_dtype type = ref_dtype_of(dtype);
+    peri_dtype_info type = peri_dtype_of(dtype);
     ref_block_fn decode = decoder(dtype);
     const uint8_t *b = src;
     if (dtype == PERI_CPU_F32) { /* the common plain types without a call per element */

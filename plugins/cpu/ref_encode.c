@@ -67,7 +67,7 @@ int ref_can_encode(uint32_t dtype) {
 }
 
 void ref_encode_row(uint32_t dtype, const float *x, void *dst, int64_t n) {
-    ref_dtype type = ref_dtype_of(dtype);
+    peri_dtype_info type = peri_dtype_of(dtype);
     uint8_t *out = dst;
     for (int64_t i = 0; i < n; i += type.n, out += type.bytes) {
         uint16_t half = dtype == PERI_CPU_F16    ? ref_f32_to_f16(x[i])

@@ -27,7 +27,7 @@ double ref_dot(const float *a, const float *b, int64_t n) {
 
 /* Address of row r of a weight: rows follow one another in every type. */
 static const char *weight_row(const cpu_job *j, uint32_t k, int64_t r) {
-    ref_dtype type = ref_dtype_of(j->t[k]->dtype);
+    peri_dtype_info type = peri_dtype_of(j->t[k]->dtype);
     return (const char *)j->ptr[k] + r * (j->dim[k][3] / type.n * type.bytes);
 }
 

@@ -113,18 +113,33 @@ int32_t ref_route(cpu_dev *d, const cpu_job *j, peri_error *e) {
 
 /* ---- EXPERT_SUM: x [T][K][n], w [T][K], y [T][n] ---- */
 
-static void sum_tokens(const cpu_job *j, int64_t lo, int64_t hi, void *scratch) {
+/* Columns whose sums are kept while the experts go by, so that each row is read along its memory.
+ */
+enum { SUM_COLUMNS = 64 };
+
+/* y[n], n <= SUM_COLUMNS: columns from `first` on of token t. */
+static void sum_columns(const cpu_job *j, int64_t t, int64_t first, int64_t n, float *y) {
     int64_t n_used = j->dim[0][2];
+    const float *w = ref_row_f32(j, 1, t);
+    double sum[SUM_COLUMNS] = {0};
+    for (int64_t k = 0; k < n_used; k++) {
+        const float *x = (const float *)ref_row_f32(j, 0, t * n_used + k) + first;
+        for (int64_t i = 0; i < n; i++)
+            sum[i] += (double)w[k] * (double)x[i];
+    }
+    for (int64_t i = 0; i < n; i++)
+        y[i] = (float)sum[i];
+}
+
+static void sum_tokens(const cpu_job *j, int64_t lo, int64_t hi, void *scratch) {
+    int64_t width = j->dim[0][3];
     (void)scratch;
     for (int64_t t = lo; t < hi; t++) {
-        const float *w = ref_row_f32(j, 1, t);
         float *y = ref_row_f32(j, 2, t);
-        for (int64_t i = 0; i < j->dim[0][3]; i++) {
-            double sum = 0;
-            for (int64_t k = 0; k < n_used; k++)
-                sum += (double)w[k] * (double)ref_row_f32(j, 0, t * n_used + k)[i];
-            y[i] = (float)sum;
-        }
+        int64_t i = 0;
+        for (; i + SUM_COLUMNS <= width; i += SUM_COLUMNS)
+            sum_columns(j, t, i, SUM_COLUMNS, y + i); /* a constant count is vector code */
+        if (i < width) sum_columns(j, t, i, width - i, y + i);
     }
 }
 

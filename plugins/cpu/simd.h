@@ -1,18 +1,21 @@
 /* SPDX-License-Identifier: MIT
  *
  * simd.h - the vector vocabulary of the fast kernels.  Sources written over it are compiled once
- * per instruction set; the build defines PERI_ISA (scalar, avx2, avx512, avx2vnni or avx512vnni)
- * and passes the matching -m flags, and PERI_ISA_FN(name) gives every function its own name per
- * set.  Nothing here may run before dispatch.c has checked the processor.
+ * per instruction set; the build defines PERI_ISA (scalar, avx2, avx512, avx2vnni, avx512vnni or
+ * avx512bf16; on aarch64, with PERI_NEON, neon or neondot: simd_neon.h) and passes the matching -m
+ * flags, and PERI_ISA_FN(name) gives every function its own name per set.  Nothing here may run
+ * before dispatch.c has checked the processor.
  *
  * Two families:
  *
- * v16   sixteen f32, on every set (one zmm, two ymm, an array).  All operations are IEEE 754 single
- * operations per lane, fused multiply-adds included, and v16_sum is one fixed tree.  So code over
- * v16 gives the same bits on every set.  The scalar set calls fmaf, which libm computes exactly
- * even without hardware. vi,vf integer and f32 vectors of native width W = 4 * NL (NL = 128-bit
- * lanes), only where PERI_SIMD is 1: the integer products, whose sums are exact, so that their
- * order does not matter.  PERI_VNNI: there is an instruction for four products of bytes.
+ * v16   sixteen f32, on every set (one zmm, two ymm, four registers of NEON, an array).  All
+ * operations are IEEE 754 single operations per lane, fused multiply-adds included, and v16_sum and
+ * v16_top are one fixed tree each.  So code over v16 gives the same bits on every set.  The scalar
+ * set calls fmaf, which libm computes exactly even without hardware. vi,vf integer and f32 vectors
+ * of native width W = 4 * NL (NL = 128-bit lanes), only where PERI_SIMD is 1: the integer products,
+ * whose sums are exact, so that their order does not matter.  PERI_VNNI: there is a dot product of
+ * four bytes, vi_dot_at: an instruction, or on aarch64 without one a few of them.  PERI_BF16: there
+ * is an instruction for two products of bf16 (attn_pairs.h).
  *
  * Comparisons and maxima follow `a > b ? a : b`, which is what the x86 instructions compute: a NaN
  * in b survives. */
@@ -34,13 +37,26 @@
 #elif defined(__AVX2__)
 #define PERI_SIMD 1
 #include <immintrin.h>
+#elif defined(PERI_NEON)
+#define PERI_SIMD 1
 #else
 #define PERI_SIMD 0
 #endif
-#if defined(__AVX512VNNI__) || defined(__AVXVNNI__)
+#if defined(__AVX512VNNI__) || defined(__AVXVNNI__) || defined(PERI_NEON)
 #define PERI_VNNI 1
 #else
 #define PERI_VNNI 0
+#endif
+/* What it wants added to signed weights: its weights are unsigned, but on aarch64 signed. */
+#if defined(PERI_NEON)
+#define PERI_DOT_PLUS 0
+#else
+#define PERI_DOT_PLUS 128
+#endif
+#if defined(__AVX512BF16__)
+#define PERI_BF16 1
+#else
+#define PERI_BF16 0
 #endif
 
 /* Inlining is what makes vectors stay in registers; where they are arrays it only makes the
@@ -103,8 +119,16 @@ SIMD_FN uint16_t f32_to_bf16(float f) {
     return (uint16_t)((bits + 0x7fffu + (bits >> 16 & 1u)) >> 16);
 }
 
+SIMD_FN void simd_prefetch(const void *p) {
+    __builtin_prefetch(p);
+}
+
 /* ---- v16 ---- */
-#if defined(PERI_AVX512)
+#if defined(PERI_NEON)
+
+#include "simd_neon.h"
+
+#elif defined(PERI_AVX512)
 
 typedef __m512 v16;
 SIMD_FN v16 v16_set1(float x) {
@@ -152,6 +176,10 @@ SIMD_FN v16 v16_pow2(v16 n) {
 SIMD_FN v16 v16_scale2(v16 p, v16 n) {
     return _mm512_scalef_ps(p, n);
 }
+/* The same where not z < least, else 0. */
+SIMD_FN v16 v16_scale2_from(v16 p, v16 n, v16 z, v16 least) {
+    return _mm512_maskz_scalef_ps(_mm512_cmp_ps_mask(z, least, _CMP_NLT_UQ), p, n);
+}
 SIMD_FN v16 v16_abs(v16 a) {
     return _mm512_abs_ps(a);
 }
@@ -182,6 +210,12 @@ SIMD_FN float v16_sum(v16 a) {
     __m128 t = _mm_add_ps(_mm256_castps256_ps128(s), _mm256_extractf128_ps(s, 1));
     t = _mm_add_ps(t, _mm_movehl_ps(t, t));
     return _mm_cvtss_f32(_mm_add_ss(t, _mm_movehdup_ps(t)));
+}
+SIMD_FN float v16_top(v16 a) {
+    __m256 s = _mm256_max_ps(_mm512_castps512_ps256(a), _mm512_extractf32x8_ps(a, 1));
+    __m128 t = _mm_max_ps(_mm256_castps256_ps128(s), _mm256_extractf128_ps(s, 1));
+    t = _mm_max_ps(t, _mm_movehl_ps(t, t));
+    return _mm_cvtss_f32(_mm_max_ss(t, _mm_movehdup_ps(t)));
 }
 
 #elif PERI_SIMD
@@ -271,6 +305,12 @@ SIMD_FN float v16_sum(v16 x) {
     t = _mm_add_ps(t, _mm_movehl_ps(t, t));
     return _mm_cvtss_f32(_mm_add_ss(t, _mm_movehdup_ps(t)));
 }
+SIMD_FN float v16_top(v16 x) {
+    __m256 s = _mm256_max_ps(x.a, x.b);
+    __m128 t = _mm_max_ps(_mm256_castps256_ps128(s), _mm256_extractf128_ps(s, 1));
+    t = _mm_max_ps(t, _mm_movehl_ps(t, t));
+    return _mm_cvtss_f32(_mm_max_ss(t, _mm_movehdup_ps(t)));
+}
 
 #else
 
@@ -357,10 +397,24 @@ SIMD_FN float v16_sum(v16 a) {
             a.v[i] += a.v[i + n];
     return a.v[0];
 }
+SIMD_FN float v16_top(v16 a) {
+    for (int n = 8; n > 0; n /= 2)
+        for (int i = 0; i < n; i++)
+            a.v[i] = a.v[i] > a.v[i + n] ? a.v[i] : a.v[i + n];
+    return a.v[0];
+}
 
 #endif
 
-/* The first n < 16 elements, zeros behind them; the same on every set. */
+/* The first n elements, zeros behind them; the same on every set. */
+#if defined(PERI_AVX512)
+SIMD_FN v16 v16_load_n(const float *p, int64_t n) {
+    return _mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1), p);
+}
+SIMD_FN void v16_store_n(float *p, v16 a, int64_t n) {
+    _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1), a);
+}
+#else
 SIMD_FN v16 v16_load_n(const float *p, int64_t n) {
     float t[16] = {0};
     memcpy(t, p, (size_t)n * sizeof *p);
@@ -371,9 +425,15 @@ SIMD_FN void v16_store_n(float *p, v16 a, int64_t n) {
     v16_store(t, a);
     memcpy(p, t, (size_t)n * sizeof *p);
 }
+#endif
 SIMD_FN v16 v16_zero(void) {
     return v16_set1(0.0f);
 }
+#if !defined(PERI_AVX512)
+SIMD_FN v16 v16_scale2_from(v16 p, v16 n, v16 z, v16 least) {
+    return v16_select_lt(z, least, v16_zero(), v16_scale2(p, n));
+}
+#endif
 
 /* e^(x + lo) = the product of two factors, the second a power of two, so that the largest results
  * overflow and the smallest become denormal as they should; lo is far smaller than x.  x = n ln 2 +
@@ -417,7 +477,11 @@ SIMD_FN v16 v16_tanh(v16 x) {
 }
 
 /* ---- native vectors for the panel kernels ---- */
-#if defined(PERI_AVX512)
+#if defined(PERI_NEON)
+
+/* simd_neon.h has them too. */
+
+#elif defined(PERI_AVX512)
 
 enum { NL = 4, W = 16 };
 typedef __m512i vi;
@@ -447,6 +511,13 @@ SIMD_FN vi vi_set1_16(int x) {
 SIMD_FN vi vi_lane(__m128i x) {
     return _mm512_broadcast_i32x4(x);
 }
+/* The same 16 bytes in every lane: those at p, or four dwords. */
+SIMD_FN vi vi_lane_at(const void *p) {
+    return vi_lane(_mm_loadu_si128((const __m128i *)p));
+}
+SIMD_FN vi vi_lane4(int32_t a, int32_t b, int32_t c, int32_t d) {
+    return vi_lane(_mm_setr_epi32(a, b, c, d));
+}
 SIMD_FN vi vi_and(vi a, vi b) {
     return _mm512_and_si512(a, b);
 }
@@ -473,6 +544,9 @@ SIMD_FN vi vi_add16(vi a, vi b) {
 }
 SIMD_FN vi vi_add32(vi a, vi b) {
     return _mm512_add_epi32(a, b);
+}
+SIMD_FN vi vi_max32(vi a, vi b) {
+    return _mm512_max_epi32(a, b);
 }
 SIMD_FN vi vi_maddubs(vi a, vi b) {
     return _mm512_maddubs_epi16(a, b);
@@ -573,6 +647,12 @@ SIMD_FN vi vi_set1_16(int x) {
 SIMD_FN vi vi_lane(__m128i x) {
     return _mm256_broadcastsi128_si256(x);
 }
+SIMD_FN vi vi_lane_at(const void *p) {
+    return vi_lane(_mm_loadu_si128((const __m128i *)p));
+}
+SIMD_FN vi vi_lane4(int32_t a, int32_t b, int32_t c, int32_t d) {
+    return vi_lane(_mm_setr_epi32(a, b, c, d));
+}
 SIMD_FN vi vi_and(vi a, vi b) {
     return _mm256_and_si256(a, b);
 }
@@ -599,6 +679,9 @@ SIMD_FN vi vi_add16(vi a, vi b) {
 }
 SIMD_FN vi vi_add32(vi a, vi b) {
     return _mm256_add_epi32(a, b);
+}
+SIMD_FN vi vi_max32(vi a, vi b) {
+    return _mm256_max_epi32(a, b);
 }
 SIMD_FN vi vi_maddubs(vi a, vi b) {
     return _mm256_maddubs_epi16(a, b);
@@ -671,5 +754,19 @@ SIMD_FN vf vf_f16_low(vi a) {
     return _mm256_cvtph_ps(_mm256_castsi256_si128(a));
 }
 
+#endif
+
+#if PERI_VNNI && !defined(PERI_NEON)
+/* acc + the products of weights' bytes, as vi_dot_weights makes them, with the i-th four of the
+ * activations at q; i is a literal. */
+SIMD_FN vi vi_dot_at(vi acc, vi w, const int8_t *q, int i) {
+    int32_t x;
+    memcpy(&x, q + 4 * i, 4);
+    return vi_dot(acc, w, vi_set1(x));
+}
+/* Signed bytes as weights: plus PERI_DOT_PLUS, which act8.off takes away. */
+SIMD_FN vi vi_dot_weights(vi s8) {
+    return vi_xor(s8, vi_set1_8(0x80));
+}
 #endif
 #endif

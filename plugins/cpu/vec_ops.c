@@ -118,7 +118,7 @@ static rows_fn rows_of(uint16_t code, int64_t *cost) {
 }
 
 int vec_has_act(const peri_program *p, const peri_op *op) {
-    switch (cpu_attr_get(p, op).act.act) {
+    switch (peri_op_attr_get(p, op).act.act) {
     case PERI_ACT_GELU_ERF:
     case PERI_ACT_SOFTPLUS:
         return 0;

@@ -12,22 +12,42 @@
 #include <stdint.h>
 
 /* CU_THREADS: of every block.  CU_ROWS: rows of weights of a block, one to a warp.  CU_TOKENS:
- * tokens of a block of a product with many.  CU_PART: keys of a part of an attention's sum.
- * CU_HEAD: the longest key or value.  CU_TILE, CU_TILE_HEAD: heads that share their keys and values
- * in a block, and how long these are at most.  CU_EXPERTS: the most experts.  TOPK: CU_CHUNK
- * elements are sorted by a block, CU_LISTS lists merged by one, CU_TOPK the longest list. */
+ * tokens of a block of a product with many.  CU_PART: keys of a part of an attention's sum, CU_RUN
+ * of a run of it.  CU_HEAD: the longest key or value.  CU_TILE, CU_TILE_HEAD: heads that share
+ * their keys and values in a block, and how long these are at most.  CU_QUERIES, CU_QUERY_HEAD:
+ * queries of many tokens that share them, and how long these are at most.  CU_EXPERTS: the most
+ * experts.  Products with codes (product.cu): CU_GROUP elements have one scale of activations,
+ * CU_SPAN are read at a time, the values of CU_SUM_SPANS spans are added by themselves; a warp of a
+ * dot product takes CU_DOT_ROWS rows, a block keeps CU_DOT_SUMS sums; tiles have CU_TILE_ROWS rows
+ * and CU_TILE_FEW or CU_TILE_MANY tokens.  CU_NORM_ROW: the longest row that a norm keeps.
+ * CU_KEPT_HEAD: the longest head that a warp keeps.  TOPK: a block takes CU_CHUNK numbers or up to
+ * CU_CHUNKS times as many, CU_TOPK is the longest list.
+ */
 enum {
     CU_WARP = 32,
     CU_THREADS = 128,
     CU_ROWS = CU_THREADS / CU_WARP,
     CU_TOKENS = 8,
     CU_PART = 256,
+    CU_RUN = 64,
     CU_HEAD = 1024,
     CU_TILE = 4,
     CU_TILE_HEAD = 256,
+    CU_QUERIES = 32,
+    CU_QUERY_HEAD = 128,
     CU_EXPERTS = 1024,
-    CU_CHUNK = 1024,
-    CU_LISTS = 16,
+    CU_GROUP = 32,
+    CU_SPAN = 256,
+    CU_SUM_SPANS = 8,
+    CU_DOT_SUMS = 1024,
+    CU_TILE_ROWS = 64,
+    CU_TILE_FEW = 8,
+    CU_TILE_MANY = 32,
+    CU_DOT_ROWS = 4,
+    CU_NORM_ROW = 8192,
+    CU_CHUNK = 2048,
+    CU_CHUNKS = 3,
+    CU_KEPT_HEAD = 256,
     CU_TOPK = 256
 };
 
@@ -67,6 +87,44 @@ typedef struct cu_experts {
     int32_t n_pair;    /* tokens times experts used */
 } cu_experts;
 
+/* One matrix of a product with codes: W [m][n], or [E][m][n] with experts. */
+typedef struct cu_matrix {
+    uint64_t w, bias, scale;
+    cu_rows y;
+    int32_t m, first, column; /* number of its first tile of rows; its place among all m rows */
+} cu_matrix;
+
+/* LINEAR, LINEAR_QKV (three matrices), GATE_UP_GLU (gate and up, y of the first) and
+ * LINEAR_EXPERTS of types that codes.cuh has */
+typedef struct cu_product {
+    cu_matrix part[3];
+    cu_rows x, ids;           /* x is f32; of experts [T][n] or [T][K][n], ids [T][K] */
+    uint64_t q, order, tiles; /* made by quantise and by group */
+    uint64_t sums;            /* f32 [n_split][n_tok][width] */
+    int32_t n, n_tok, n_part, n_used;
+    int32_t is_glu, is_scale_last, has_slots, n_expert; /* n_expert 0: no experts */
+    int32_t n_unit;  /* of blocks that share rows of W: tokens, pairs or tiles of them */
+    int32_t n_set;   /* dot: sets of rows to a block */
+    int32_t n_split; /* blocks to the sections of a row: 1, or one each, and sum_parts adds */
+    int32_t width, n_chunk; /* rows of all matrices; blocks of sum_parts to a token */
+    int32_t act;
+    float param;
+} cu_product;
+
+/* x [T][n] or [T][K][n] to rows of bytes and scales: product.cu */
+typedef struct cu_quantise {
+    uint64_t q;
+    cu_rows x;
+    int32_t n, n_row, d2, n_chunk; /* d2: rows to a step of stride[1]; blocks to a row */
+} cu_quantise;
+
+/* Pairs (token, expert) by expert */
+typedef struct cu_group {
+    uint64_t order, tiles;
+    cu_rows ids;
+    int32_t n_tok, n_used, n_expert, tile, n_tile; /* tile: of so many pairs; room for n_tile */
+} cu_group;
+
 /* ADD, MUL, SCALE, ACT, GLU: rows of [d0][d1][d2][n] */
 typedef struct cu_map {
     cu_rows a, b, y;
@@ -76,17 +134,19 @@ typedef struct cu_map {
     float param; /* of the activation; SCALE: the factor */
 } cu_map;
 
+/* q: where y is to lie as bytes too, of n_row rows; 0: nowhere */
 typedef struct cu_norm {
-    uint64_t w, bias;
+    uint64_t w, bias, q;
     cu_rows x, y;
     int32_t d1, d2, n, n_vector, kind; /* n_vector: rows of w and bias */
+    int32_t n_row;
     float eps;
 } cu_norm;
 
 typedef struct cu_add_norm {
-    uint64_t w, bias;
+    uint64_t w, bias, q;
     cu_rows a, b, sum, y;
-    int32_t n, kind;
+    int32_t n, kind, n_row;
     float eps;
 } cu_add_norm;
 
@@ -111,13 +171,13 @@ typedef struct cu_route {
 typedef struct cu_topk_sort {
     uint64_t lists;
     cu_rows x;
-    int32_t n, k, n_chunk; /* blocks to a row */
+    int32_t n, k, chunk, n_chunk; /* elements to a block; blocks to a row */
 } cu_topk_sort;
 
 typedef struct cu_topk_merge {
     uint64_t in, out;
     cu_rows x, ids, y;
-    int32_t k, width, n_list, n_group; /* lists of a row before and after */
+    int32_t k, n_each, n_list, n_group; /* lists to a block, and of a row before and after */
 } cu_topk_merge;
 
 typedef struct cu_rope {
@@ -134,12 +194,33 @@ typedef struct cu_append {
     int32_t n_head, dk, dv;
 } cu_append;
 
+/* Heads [T][n_head][..] of q, k or v.  stride: of a token and of a head.  n_vector: rows of w and
+ * bias of their norm; 0: they have none */
+typedef struct cu_heads_part {
+    uint64_t at, w, bias;
+    int64_t stride[2];
+    int32_t n_head, n_vector, kind;
+    float eps;
+} cu_heads_part;
+
+/* NORM, ROPE and KV_APPEND of q, k and v */
+typedef struct cu_heads {
+    cu_heads_part part[3];
+    cu_rope rope; /* but for where x and y are */
+    uint64_t slot, k_pool, v_pool;
+    int32_t n_tok, d, dv, n_warp; /* n_warp: warps to a token */
+} cu_heads;
+
 typedef struct cu_attn {
     uint64_t k_pool, v_pool, sink, pos, seq, ctx, table;
     uint64_t top, part; /* of split sums, f32: [T][H][n_part][2] and [T][H][n_part][dv] */
+    uint64_t count;     /* i32 [T][G][n_tile]: parts that are there, 0 before and after */
     cu_rows q, y;
     int32_t n_head, n_kv_head, dk, dv, max_blocks, block_tokens;
     int32_t n_tile, n_part; /* tiles of heads to a key head; parts to a token */
+    /* attn_many takes tiles of tile_tokens tokens, of these at least `least` of one sequence that
+     * follow one another; attn takes the others */
+    int32_t n_tok, tile_tokens, least;
     int32_t window, chunk, is_not_causal;
     float scale, cap, alibi_max;
 } cu_attn;

@@ -4,9 +4,11 @@
  *
  * Read in this order: driver.c (finding the driver), device.c (what it offers), memory.c (buffers),
  * kernels.c (modules and functions), check.c (is an op what op.def says), launch.c (from an op to
- * its kernel), step.c (the step on the device, and is it what it may be), graph.c (ops that run
- * together), plugin.c (the table).  The kernels are the files *.cu, over device.cuh; what they are
- * given is in args.h. */
+ * its kernel), together.c
+ * (ops that are one launch), product.c (which of the kernels for products with integers), step.c
+ * (the step on the device, and is it what it may be), graph.c (ops that run together), plugin.c
+ * (the table).  The kernels are the files *.cu, over device.cuh; what they are given is in args.h.
+ */
 #ifndef PERI_CUDA_CU_H
 #define PERI_CUDA_CU_H
 
@@ -14,7 +16,7 @@
 
 #include "args.h"
 #include "cuda_min.h"
-#include "perigee/plugin.h"
+#include "perigee/op_check.h"
 
 enum { CU_OPERANDS = 16, CU_DEVICES = 32, CU_TYPES = 64 };
 
@@ -24,11 +26,6 @@ enum {
 #include "perigee/dtype.def"
 #undef PERI_DTYPE
 };
-typedef struct cu_dtype {
-    const char *name; /* NULL: no such type */
-    int64_t n, bytes; /* elements and bytes of a block */
-} cu_dtype;
-cu_dtype cu_dtype_of(uint32_t dtype);
 
 /* ---- driver.c ---------------------------------------------------------------------------------
  */
@@ -94,6 +91,13 @@ typedef struct cu_step {
     uint64_t sent;        /* d->n_wait of its copy: while that is so, the copy may not have ended */
 } cu_step;
 
+/* Activations that lie in scratch as bytes: rows of n at `rows`, of memory from x on. */
+typedef struct cu_kept {
+    cu_rows rows;
+    uint64_t end;         /* of that memory */
+    int32_t n, n_row, d2; /* n 0: none do */
+} cu_kept;
+
 struct peri_dev {
     const peri_host *host;
     const cu_api *cu;
@@ -103,9 +107,15 @@ struct peri_dev {
     cu_modules modules;
     cu_step step;        /* of ops that run one at a time */
     CUdeviceptr topk;    /* [CU_TOPK_ROOM] lists of TOPK; never moves, as graphs know where it is */
+    CUdeviceptr counts;  /* i32 [CU_COUNTS] of ATTN, 0 between launches; never moves */
     uint64_t n_wait;     /* waits for the stream so far, and one */
+    int32_t n_processor; /* its multiprocessors */
     bool has_graphs;     /* compiled ops become graphs */
-    CUdeviceptr scratch; /* of an op while it runs */
+    bool has_codes;      /* products with activations of 8 bits */
+    bool is_together;    /* ops that follow one another may be one launch */
+    bool has_ahead;      /* kernels begin before the one before has ended */
+    CUdeviceptr scratch; /* of an op while it runs; but for `kept`, nothing in it outlives the op */
+    cu_kept kept;
     uint64_t scratch_bytes;
 };
 
@@ -124,8 +134,10 @@ int32_t cu_buf_read(peri_dev *d, peri_buf *b, uint64_t off, void *dst, uint64_t 
                     peri_error *e);
 int32_t cu_buf_copy(peri_dev *d, peri_buf *dst, uint64_t dst_off, peri_buf *src, uint64_t src_off,
                     uint64_t bytes, peri_error *e);
-/* At least that much scratch; where there is no memory for it, what there was, and a warning. */
-void cu_scratch_grow(peri_dev *d, uint64_t bytes);
+/* At least that much scratch; where there is no memory for it, what there was. */
+int32_t cu_scratch_grow(peri_dev *d, uint64_t bytes, peri_error *e);
+/* Says that it could not be had; what: the consequence. */
+void cu_scratch_warn(peri_dev *d, const char *what, uint64_t bytes, const peri_error *why);
 
 /* ---- step.c -----------------------------------------------------------------------------------
  */
@@ -150,19 +162,6 @@ int32_t cu_limits_check(const cu_limits *l, const peri_step *s, peri_error *e);
 /* ---- check.c ----------------------------------------------------------------------------------
  */
 
-typedef union cu_attr {
-    uint32_t size;
-    peri_embed_attr embed;
-    peri_linear_attr linear;
-    peri_norm_attr norm;
-    peri_act_attr act;
-    peri_scale_attr scale;
-    peri_rope_attr rope;
-    peri_attn_attr attn;
-    peri_route_attr route;
-} cu_attr;
-/* The op's attributes; what it does not have is 0. */
-cu_attr cu_attr_get(const peri_program *p, const peri_op *op);
 /* 1, or 0 with the reason. */
 int cu_check(const peri_program *p, uint32_t op, const peri_bucket *b, char why[88]);
 
@@ -172,17 +171,38 @@ int cu_check(const peri_program *p, uint32_t op, const peri_bucket *b, char why[
 /* Find the kernels that the op will need, for every shape of the bucket. */
 int32_t cu_prepare(peri_dev *d, const peri_program *p, uint32_t op, const peri_bucket *b,
                    peri_error *e);
+/* How exactly the op is computed, as supports declares it; NULL: its weights differ in that. */
+const char *cu_numerics(peri_dev *d, const peri_program *p, uint32_t op);
 int32_t cu_run_op(peri_dev *d, const peri_program *p, uint32_t op, const peri_bind *m,
                   const peri_step *s, peri_error *e);
-/* TOPK: bytes of the lists of a row, of which CU_TOPK_ROOM are kept. */
+/* TOPK: lists that a block takes. */
+static inline int64_t cu_topk_lists(int64_t k) {
+    return CU_CHUNKS * CU_CHUNK / k;
+}
+/* Elements of a chunk: as few as leave lists for one block, if that can be. */
+static inline int64_t cu_topk_chunk(int64_t n, int64_t k) {
+    int64_t chunk = CU_CHUNK;
+    while (chunk < CU_CHUNKS * CU_CHUNK && (n + chunk - 1) / chunk > cu_topk_lists(k))
+        chunk += CU_CHUNK;
+    return chunk;
+}
+/* Bytes of the lists of a row, of which CU_TOPK_ROOM are kept. */
 enum { CU_TOPK_ROOM = 4 << 20 };
 static inline int64_t cu_topk_bytes(int64_t n, int64_t k) {
-    int64_t n_chunk = (n + CU_CHUNK - 1) / CU_CHUNK;
-    return (n_chunk + (n_chunk + CU_LISTS - 1) / CU_LISTS) * k * 8;
+    int64_t chunk = cu_topk_chunk(n, k), n_chunk = (n + chunk - 1) / chunk;
+    int64_t n_each = cu_topk_lists(k);
+    return (n_chunk + (n_chunk + n_each - 1) / n_each) * k * 8;
 }
-/* Queue the op's kernels: the step has been checked and lies at `at`. */
-int32_t cu_queue_op(peri_dev *d, const peri_program *p, uint32_t op, const peri_bind *m,
-                    const peri_step *s, CUdeviceptr at, peri_error *e);
+/* ATTN: of so many tiles of heads, of all tokens together, parts are counted. */
+enum { CU_COUNTS = 32 << 10 };
+/* Ops first .. first + n - 1 of a program. */
+typedef struct cu_ops {
+    const peri_program *p;
+    uint32_t first, n;
+} cu_ops;
+/* Queue their kernels: the step has been checked and lies at `at`. */
+int32_t cu_queue_ops(peri_dev *d, cu_ops o, const peri_bind *m, const peri_step *s, CUdeviceptr at,
+                     peri_error *e);
 
 /* ---- graph.c ----------------------------------------------------------------------------------
  */

@@ -48,6 +48,7 @@ enum {
 
 /* CUdevice_attribute */
 enum {
+    CU_ATTR_MULTIPROCESSOR_COUNT = 16,
     CU_ATTR_MEMORY_CLOCK_RATE = 36,       /* kHz */
     CU_ATTR_GLOBAL_MEMORY_BUS_WIDTH = 37, /* bits */
     CU_ATTR_PCI_BUS_ID = 33,
@@ -65,10 +66,29 @@ enum { CU_CAPTURE_THREAD_LOCAL = 1 };
 typedef CUresult (*cu_get_proc_address_fn)(const char *name, void **out, int version,
                                            uint64_t flags);
 
+/* CUlaunchAttribute and CUlaunchConfig.  The attribute: the kernel may begin before the one before
+ * it in the stream has ended. */
+enum { CU_LAUNCH_PROGRAMMATIC_STREAM_SERIALIZATION = 6 };
+typedef struct CUlaunchAttribute {
+    int id, reserved;
+    union {
+        char bytes[64];
+        int is_allowed;
+    } value;
+} CUlaunchAttribute;
+typedef struct CUlaunchConfig {
+    unsigned grid_x, grid_y, grid_z, block_x, block_y, block_z, shared_bytes;
+    CUstream stream;
+    CUlaunchAttribute *attributes;
+    unsigned n_attribute;
+} CUlaunchConfig;
+
 typedef struct cu_api {
-#define CU_FUNCTION(name, parameters) CUresult(*name) parameters;
+#define CU_FUNCTION(name, parameters)       CUresult(*name) parameters;
+#define CU_LATER(name, version, parameters) CUresult(*name) parameters;
 #include "driver.def"
 #undef CU_FUNCTION
+#undef CU_LATER
 } cu_api;
 
 #endif

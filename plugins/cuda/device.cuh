@@ -2,11 +2,16 @@
  *
  * device.cuh - what every kernel here stands on: addresses, half precision, and sums in one order.
  *
- * KERNEL(name, args) { .. } is kernel peri_name, given `const args &a`.  The same text is compiled
- * by nvcc and, for tests, as C++ for the processor: then cuda_shim.h (tests/plugin/cuda) stands for
- * the few words of CUDA that are used: threadIdx.x, blockIdx.x, __shared__, __constant__,
- * __device__,
- * __syncthreads, __syncwarp, __shfl_xor_sync.  Every block has CU_THREADS threads.
+ * KERNEL(name, args) { .. } is kernel peri_name, given `const args &a`; KERNEL_AHEAD one that says
+ * ahead_wait itself; KERNEL_DENSE one of which n_block blocks are to run in a multiprocessor, which
+ * limits its registers.  The same text is compiled by nvcc and, for tests, as C++ for the
+ * processor: then cuda_shim.h (tests/plugin/cuda) stands for the few words of CUDA that are used:
+ * threadIdx.x, blockIdx.x, __shared__, __constant__, __device__, __syncthreads, __syncwarp,
+ * __shfl_xor_sync, __reduce_max_sync, __reduce_min_sync, __popcll, atomicAdd.  Every block has
+ * CU_THREADS threads.
+ *
+ * Every block may have all registers: left to choose, ptxas spills some for the sake of more
+ * blocks.
  *
  * Results must not depend on the batch (op.def, Numerics): nvcc is told not to contract, every
  * product that is to be fused says fmaf, and lanes are added by warp_sum and block_sum. */
@@ -16,8 +21,8 @@
 #include "args.h"
 
 #ifdef __CUDACC__
-#define KERNEL(name, args)                                                                         \
-    extern "C" __global__ void __launch_bounds__(CU_THREADS)                                       \
+#define KERNEL_ENTRY(name, args, n_block)                                                          \
+    extern "C" __global__ void __launch_bounds__(CU_THREADS, n_block)                              \
         peri_##name(const __grid_constant__ args a)
 #define DEVICE       static __device__ __forceinline__
 #define UNROLL       _Pragma("unroll")
@@ -25,23 +30,63 @@
 #define CU_TEXT(x)   #x
 #else
 #include "cuda_shim.h"
-#define KERNEL(name, args) SHIM_KERNEL(peri_##name, args)
-#define DEVICE             static inline
+#define KERNEL_ENTRY(name, args, n_block) SHIM_KERNEL(peri_##name, args)
+#define DEVICE                            static inline
 #define UNROLL
 #define UNROLL_BY(n)
 #endif
 
+/* ---- before and after the kernel before ----
+ *
+ * Where plugin.c lets them, kernels begin before the one before them has ended (launch.c).
+ * Until ahead_wait returns they may read nothing but weights, which no kernel writes, and write
+ * nothing.  Every kernel says it, so that one that has ended tells that all before it have. */
+DEVICE void ahead_wait() {
+#if defined(__CUDACC__) && __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+    asm volatile("griddepcontrol.wait;" ::: "memory");
+#elif !defined(__CUDACC__)
+    shim_ahead_wait();
+#endif
+}
+
+#define KERNEL_AHEAD(name, args) KERNEL_ENTRY(name, args, 1)
+#define KERNEL_DENSE(name, args, n_block)                                                          \
+    DEVICE void name##_kernel(const args &a);                                                      \
+    KERNEL_ENTRY(name, args, n_block) {                                                            \
+        ahead_wait();                                                                              \
+        name##_kernel(a);                                                                          \
+    }                                                                                              \
+    DEVICE void name##_kernel(const args &a)
+#define KERNEL(name, args) KERNEL_DENSE(name, args, 1)
+
 /* ---- addresses ---- */
 
+/* All addresses that kernels are given are of global memory, which the compiler cannot know. */
+template <typename E> DEVICE E *global(uint64_t at) {
+    E *p = (E *)(uintptr_t)at;
+#ifdef __CUDACC__
+    __builtin_assume(__isGlobal(p));
+#endif
+    return p;
+}
 DEVICE const float *floats_in(uint64_t at) {
-    return (const float *)(uintptr_t)at;
+    return global<const float>(at);
 }
 DEVICE float *floats_out(uint64_t at) {
-    return (float *)(uintptr_t)at;
+    return global<float>(at);
 }
 DEVICE const int32_t *ints_in(uint64_t at) {
-    return (const int32_t *)(uintptr_t)at;
+    return global<const int32_t>(at);
 }
+
+/* 16 bytes, read and written at once. */
+struct alignas(16) four_floats {
+    float v[4];
+};
+struct alignas(16) four_words {
+    uint32_t w[4];
+};
 
 /* Row r of [d0][d1][d2][n], counted through. */
 DEVICE uint64_t row_at(const cu_rows &x, int r, int d1, int d2) {

@@ -9,10 +9,15 @@
 
 #include "cu.h"
 
-static const char *const names[] = {
-#define CU_FUNCTION(name, parameters) #name,
+static const struct {
+    const char *name;
+    int version, is_required;
+} functions[] = {
+#define CU_FUNCTION(name, parameters)       {#name, CU_ABI_VERSION, 1},
+#define CU_LATER(name, version, parameters) {#name, version, 0},
 #include "driver.def"
 #undef CU_FUNCTION
+#undef CU_LATER
 };
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
@@ -29,12 +34,14 @@ static void find_functions(void *library) {
         return;
     }
     memcpy(&get, &symbol, sizeof get);
-    for (size_t i = 0; i < sizeof names / sizeof names[0] && !why.code; i++) {
-        CUresult rc = get(names[i], &slot[i], CU_ABI_VERSION, 0);
-        if (rc != CUDA_SUCCESS || !slot[i])
-            peri_plugin_fail(&why, PERI_E_NO_DRIVER,
-                             "libcuda.so.1 has no function %s of CUDA %d.%d (%d)", names[i],
-                             CU_ABI_VERSION / 1000, CU_ABI_VERSION % 1000 / 10, rc);
+    for (size_t i = 0; i < sizeof functions / sizeof functions[0] && !why.code; i++) {
+        CUresult rc = get(functions[i].name, &slot[i], functions[i].version, 0);
+        if (rc == CUDA_SUCCESS && slot[i]) continue;
+        slot[i] = NULL;
+        if (functions[i].is_required)
+            peri_plugin_fail(
+                &why, PERI_E_NO_DRIVER, "libcuda.so.1 has no function %s of CUDA %d.%d (%d)",
+                functions[i].name, CU_ABI_VERSION / 1000, CU_ABI_VERSION % 1000 / 10, rc);
     }
 }
 

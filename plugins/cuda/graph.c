@@ -151,10 +151,7 @@ static graph *find_graph(peri_dev *d, peri_compiled *c, bool *is_new) {
 }
 
 static int32_t queue_all(peri_dev *d, const peri_compiled *c, const peri_bind *m, peri_error *e) {
-    int32_t st = PERI_OK;
-    for (uint32_t i = c->first; i < c->first + c->n && !st; i++)
-        st = cu_queue_op(d, c->p, i, m, c->next, c->step.at, e);
-    return st;
+    return cu_queue_ops(d, (cu_ops){c->p, c->first, c->n}, m, c->next, c->step.at, e);
 }
 
 static int32_t capture(peri_dev *d, const peri_compiled *c, const peri_bind *m, CUgraph *out,
@@ -214,7 +211,6 @@ static int32_t run_graph(peri_dev *d, peri_compiled *c, const peri_bind *m, peri
 int32_t cu_compile(peri_dev *d, const peri_program *p, uint32_t first, uint32_t n,
                    const peri_bucket *b, peri_compiled **out, peri_error *e) {
     *out = NULL;
-    if (!d->has_graphs) return peri_plugin_fail(e, PERI_E_UNSUPPORTED, "cuda.graphs is 0");
     uint64_t room =
         step_bytes(b->hi[PERI_SYM_T], b->hi[PERI_SYM_S], b->hi[PERI_SYM_R], b->hi[PERI_SYM_B]);
     cu_limits l = {0};

@@ -20,8 +20,17 @@ int32_t cu_wait(peri_dev *d, const char *what, peri_error *e) {
     return PERI_OK;
 }
 
-int32_t cu_buf_alloc(peri_dev *d, uint64_t bytes, uint32_t usage, peri_buf **out, peri_error *e) {
+static int32_t no_memory(peri_dev *d, uint64_t bytes, CUresult rc, peri_error *e) {
     size_t n_free = 0, n_all = 0;
+    int32_t st = cu_fail(d->cu, e, "cuMemAlloc", rc);
+    if (st != PERI_E_NOMEM || d->cu->cuMemGetInfo(&n_free, &n_all) != CUDA_SUCCESS) return st;
+    return peri_plugin_fail(
+        e, st, "cuMemAlloc of %llu bytes: CUDA_ERROR_OUT_OF_MEMORY (%d), %llu of %llu MiB are free",
+        (unsigned long long)bytes, rc, (unsigned long long)n_free >> 20,
+        (unsigned long long)n_all >> 20);
+}
+
+int32_t cu_buf_alloc(peri_dev *d, uint64_t bytes, uint32_t usage, peri_buf **out, peri_error *e) {
     CUdeviceptr at;
     (void)usage;
     *out = NULL;
@@ -30,19 +39,15 @@ int32_t cu_buf_alloc(peri_dev *d, uint64_t bytes, uint32_t usage, peri_buf **out
     if (bytes == 0) bytes = 1;
     peri_buf *b = d->host->alloc(sizeof *b, _Alignof(peri_buf), -1);
     if (!b) return peri_plugin_fail(e, PERI_E_NOMEM, "no memory for a buffer's handle");
-    CUresult rc = d->cu->cuMemAlloc(&at, (size_t)bytes);
+    /* whole pieces of 16 bytes, as the last ones are copied by kernels */
+    CUresult rc = d->cu->cuMemAlloc(&at, ((size_t)bytes + 15) / 16 * 16);
     if (rc == CUDA_SUCCESS) {
         *b = (peri_buf){at, bytes};
         *out = b;
         return PERI_OK;
     }
     d->host->free(b);
-    st = cu_fail(d->cu, e, "cuMemAlloc", rc);
-    if (st != PERI_E_NOMEM || d->cu->cuMemGetInfo(&n_free, &n_all) != CUDA_SUCCESS) return st;
-    return peri_plugin_fail(
-        e, st, "cuMemAlloc of %llu bytes: CUDA_ERROR_OUT_OF_MEMORY (%d), %llu of %llu MiB are free",
-        (unsigned long long)bytes, rc, (unsigned long long)n_free >> 20,
-        (unsigned long long)n_all >> 20);
+    return no_memory(d, bytes, rc, e);
 }
 
 void cu_buf_free(peri_dev *d, peri_buf *b) {
@@ -93,23 +98,25 @@ int32_t cu_buf_copy(peri_dev *d, peri_buf *dst, uint64_t dst_off, peri_buf *src,
     return rc == CUDA_SUCCESS ? PERI_OK : cu_fail(d->cu, e, "cuMemcpyDtoDAsync", rc);
 }
 
-void cu_scratch_grow(peri_dev *d, uint64_t bytes) {
-    peri_error e = {0};
+int32_t cu_scratch_grow(peri_dev *d, uint64_t bytes, peri_error *e) {
     CUdeviceptr at;
-    if (bytes <= d->scratch_bytes) return;
+    if (bytes <= d->scratch_bytes) return PERI_OK;
     CUresult rc = d->cu->cuMemAlloc(&at, (size_t)bytes);
-    int32_t st = rc == CUDA_SUCCESS ? cu_wait(d, "waiting for readers of the old scratch", &e)
-                                    : cu_fail(d->cu, &e, "cuMemAlloc", rc);
+    if (rc != CUDA_SUCCESS) return no_memory(d, bytes, rc, e);
+    int32_t st = cu_wait(d, "waiting for readers of the old scratch", e);
     if (st) {
-        char text[400];
-        snprintf(text, sizeof text,
-                 "cuda: no %llu MiB of scratch, attention over many keys is slower: %s",
-                 (unsigned long long)bytes >> 20, e.text);
-        d->host->log(2, text);
-        if (rc == CUDA_SUCCESS) d->cu->cuMemFree(at);
-        return;
+        d->cu->cuMemFree(at);
+        return st;
     }
     if (d->scratch) d->cu->cuMemFree(d->scratch);
     d->scratch = at;
     d->scratch_bytes = bytes;
+    return PERI_OK;
+}
+
+void cu_scratch_warn(peri_dev *d, const char *what, uint64_t bytes, const peri_error *why) {
+    char text[400];
+    snprintf(text, sizeof text, "cuda: less scratch than %llu KiB, %s: %s",
+             (unsigned long long)bytes >> 10, what, why->text);
+    d->host->log(2, text);
 }

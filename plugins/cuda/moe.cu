@@ -37,10 +37,12 @@ template <int T> DEVICE void experts(const cu_experts &a) {
     /* x [T][n] has its tokens in dimension 2, x [T][K][n] in dimension 1 */
     int64_t x = a.has_slots ? t * a.x.stride[1] + j * a.x.stride[2] : t * a.x.stride[2];
     int64_t row = (int64_t)e * a.m + o;
-    row_product<T, 1>((const uint8_t *)(uintptr_t)a.w + row * row_bytes<T>(a.n),
-                      a.x.at + (uint64_t)x, 0, 1, a.n, sum);
+    const uint8_t *w = (const uint8_t *)(uintptr_t)a.w + row * row_bytes<T>(a.n);
     float scale = a.scale ? floats_in(a.scale)[e] : 1.0f;
     float bias = a.bias ? floats_in(a.bias)[row] : 0.0f;
+    row_ahead<T> ahead;
+    begin_row(&ahead, w, a.x.at + (uint64_t)x, a.n);
+    row_product<T, 1>(&ahead, w, a.x.at + (uint64_t)x, 0, 1, a.n, sum);
     if (lane() == 0) *out = scale * sum[0] + bias;
 }
 
@@ -69,21 +71,30 @@ KERNEL(expert_sum, cu_expert_sum) {
 
 /* ---- ROUTE --------------------------------------------------------------------------------------
  *
- * l f32 [T][E], bias f32 [E], ids i32 [T][K], w f32 [T][K].  The first warp of block t takes token
- * t. In doubles, so that two different logits do not become equal. */
+ * l f32 [T][E], bias f32 [E], ids i32 [T][K], w f32 [T][K].  Block t takes token t: each thread
+ * computes its own experts, then the first warp chooses.  In doubles, so that two different logits
+ * do not become equal; doubles are slow to compare, so what is compared are numbers of 64 bits that
+ * rise with them. */
 
-/* The open index with the largest value in lo .. hi - 1, the lowest of equals; -1 when none is
- * open. By the whole warp. */
-DEVICE int best_open(const double *value, const uint8_t *is_open, int lo, int hi) {
-    int best = -1;
-    for (int i = lo + lane(); i < hi; i += CU_WARP)
-        if (is_open[i] && (best < 0 || value[i] > value[best])) best = i;
-    UNROLL for (int mask = CU_WARP / 2; mask; mask /= 2) {
-        int other = __shfl_xor_sync(0xffffffffu, best, mask);
-        int low = best < other ? best : other, high = best < other ? other : best;
-        best = low < 0 || value[high] > value[low] ? high : low;
-    }
-    return best;
+/* Never 0; 0 and -0 are one, and so are all NaN, which lie below -infinity. */
+DEVICE uint64_t rising_of(double v) {
+    v += 0.0;
+#ifdef __CUDACC__
+    uint64_t u = (uint64_t)__double_as_longlong(v);
+#else
+    uint64_t u = shim_bits<uint64_t>(v);
+#endif
+    if (v != v) return 1;
+    return u >> 63 ? ~u : u | (uint64_t)1 << 63;
+}
+
+DEVICE double double_of(uint64_t rising) {
+    uint64_t u = rising >> 63 ? rising ^ (uint64_t)1 << 63 : ~rising;
+#ifdef __CUDACC__
+    return __longlong_as_double((long long)u);
+#else
+    return shim_bits<double>(u);
+#endif
 }
 
 DEVICE double warp_sum_double(double v) {
@@ -91,83 +102,140 @@ DEVICE double warp_sum_double(double v) {
     return v;
 }
 
-/* By the whole warp. */
-DEVICE void softmax(double *p, int n) {
-    double top = p[0], sum = 0;
-    for (int i = 1; i < n; i++)
-        if (p[i] > top) top = p[i];
-    __syncwarp();
-    for (int i = lane(); i < n; i += CU_WARP)
-        sum += p[i] = exp(p[i] - top);
-    sum = warp_sum_double(sum);
-    for (int i = lane(); i < n; i += CU_WARP)
-        p[i] /= sum;
-    __syncwarp();
+/* Of p[n], by a warp: lane l adds l, l + 32, .. */
+DEVICE double sum_of(const double *p, int n) {
+    double sum = 0;
+    UNROLL_BY(4) for (int i = lane(); i < n; i += CU_WARP) sum += p[i];
+    return warp_sum_double(sum);
 }
 
-/* Close the experts of all but the n_used groups with the best two. */
-DEVICE void close_groups(const double *rank, uint8_t *is_open, double *score, uint8_t *is_left,
-                         const cu_route &a) {
-    int size = a.n / a.n_group;
-    for (int g = 0; g < a.n_group; g++) {
-        int first = best_open(rank, is_open, g * size, (g + 1) * size);
-        __syncwarp();
-        if (lane() == 0) is_open[first] = 0;
-        __syncwarp();
-        int second = best_open(rank, is_open, g * size, (g + 1) * size);
-        __syncwarp();
-        if (lane() == 0) {
-            is_open[first] = 1;
-            score[g] = rank[first] + (second < 0 ? 0 : rank[second]);
-            is_left[g] = 1;
+/* By the first warp: the n_used largest of rank[n], in falling order, the lowest of equals first.
+ * Lane l has numbers l, l + 32, .. in registers, 0 for those that are chosen or not open. */
+template <int PER>
+DEVICE void choose(const double *rank, const uint8_t *is_open, int32_t *chosen, const cu_route &a) {
+    uint64_t key[PER];
+    UNROLL for (int s = 0; s < PER; s++) {
+        int i = lane() + s * CU_WARP;
+        key[s] = i < a.n && (!is_open || is_open[i / (a.n / a.n_group)]) ? rising_of(rank[i]) : 0;
+    }
+    UNROLL_BY(1) for (int k = 0; k < a.n_used; k++) {
+        uint64_t best[PER];
+        int slot[PER];
+        UNROLL for (int s = 0; s < PER; s++) {
+            best[s] = key[s];
+            slot[s] = s;
         }
-        __syncwarp();
+        UNROLL for (int step = 1; step < PER; step *= 2)
+            UNROLL for (int s = 0; s < PER; s += 2 * step) if (best[s + step] > best[s]) {
+            best[s] = best[s + step];
+            slot[s] = slot[s + step];
+        }
+        uint32_t high = (uint32_t)(best[0] >> 32), low = (uint32_t)best[0];
+        bool is_best = high == __reduce_max_sync(0xffffffffu, high);
+        is_best = low == __reduce_max_sync(0xffffffffu, is_best ? low : 0) && is_best;
+        uint32_t own = (uint32_t)(lane() + slot[0] * CU_WARP);
+        int id = (int)__reduce_min_sync(0xffffffffu, is_best ? own : ~0u);
+        UNROLL for (int s = 0; s < PER; s++) if (id == lane() + s * CU_WARP) key[s] = 0;
+        if (lane() == 0) chosen[k] = id;
     }
-    for (int k = 0; k < a.n_group_used; k++) {
-        int best = best_open(score, is_left, 0, a.n_group);
-        __syncwarp();
-        if (lane() == 0) is_left[best] = 0;
-        __syncwarp();
+}
+
+/* Groups are open that are among the n_group_used with the best two.  By the block; score: room. */
+DEVICE void open_groups(const double *rank, uint8_t *is_open, double *score, const cu_route &a) {
+    int size = a.n / a.n_group;
+    for (int g = (int)threadIdx.x; g < a.n_group; g += CU_THREADS) {
+        uint64_t first = 0, second = 0;
+        for (int i = 0, at = g % size; i < size; i++, at = at + 1 == size ? 0 : at + 1) {
+            uint64_t key = rising_of(rank[g * size + at]); /* of each group at another bank */
+            uint64_t less = key < first ? key : first;
+            first = key < first ? first : key;
+            second = second < less ? less : second;
+        }
+        score[g] = double_of(first) + (size > 1 ? double_of(second) : 0);
     }
-    for (int i = lane(); i < a.n; i += CU_WARP)
-        is_open[i] = !is_left[i / size];
-    __syncwarp();
+    __syncthreads();
+    for (int g = (int)threadIdx.x; g < a.n_group; g += CU_THREADS) {
+        uint64_t key = rising_of(score[g]);
+        int n_better = 0;
+        for (int i = 0; i < a.n_group; i++) {
+            uint64_t other = rising_of(score[i]);
+            n_better += other > key || (other == key && i < g);
+        }
+        is_open[g] = n_better < a.n_group_used;
+    }
+    __syncthreads();
+}
+
+/* By the first warp: the weights of the chosen; w: room. */
+DEVICE void weigh(const double *p, const int32_t *chosen, double *w, float *out,
+                  const cu_route &a) {
+    float top = -INFINITY;
+    for (int k = lane(); k < a.n_used; k += CU_WARP) {
+        w[k] = p[chosen[k]];
+        top = fmaxf(top, (float)w[k]);
+    }
+    if (a.kind == 2) { /* p: the logits, which are floats */
+        top = warp_max(top);
+        for (int k = lane(); k < a.n_used; k += CU_WARP)
+            w[k] = exp(w[k] - top);
+        __syncwarp();
+        double sum = sum_of(w, a.n_used);
+        __syncwarp();
+        for (int k = lane(); k < a.n_used; k += CU_WARP)
+            w[k] /= sum;
+    }
+    double factor = a.weight_scale;
+    if (a.renorm) {
+        double sum = 0;
+        __syncwarp();
+        UNROLL_BY(8) for (int k = 0; k < a.n_used; k++) sum += w[k];
+        factor /= sum < 0x1p-14 ? 0x1p-14 : sum;
+    }
+    for (int k = lane(); k < a.n_used; k += CU_WARP)
+        out[k] = (float)(w[k] * factor);
 }
 
 KERNEL(route, cu_route) {
-    __shared__ double p[CU_EXPERTS], rank[CU_EXPERTS], chosen[CU_EXPERTS];
-    __shared__ uint8_t is_open[CU_EXPERTS], is_left[CU_EXPERTS];
+    __shared__ double p[CU_EXPERTS], rank[CU_EXPERTS], part[CU_EXPERTS];
+    __shared__ int32_t chosen[CU_EXPERTS];
+    __shared__ uint8_t is_open[CU_EXPERTS];
     int t = (int)blockIdx.x;
-    if (warp() > 0) return;
     const float *in = floats_in(a.l.at + (uint64_t)(t * a.l.stride[2]));
-    int32_t *id = (int32_t *)(uintptr_t)(a.ids.at + (uint64_t)(t * a.ids.stride[2]));
-    float *out = floats_out(a.w.at + (uint64_t)(t * a.w.stride[2]));
-    for (int i = lane(); i < a.n; i += CU_WARP) {
+    float top = -INFINITY;
+    if (a.kind == 0) { /* every warp finds it for itself */
+        UNROLL_BY(4) for (int i = lane(); i < a.n; i += CU_WARP) top = fmaxf(top, in[i]);
+        top = warp_max(top);
+    }
+    for (int i = (int)threadIdx.x; i < a.n; i += CU_THREADS) {
         double x = in[i];
-        p[i] = a.kind == 1 ? 1 / (1 + exp(-x)) : x;
-        is_open[i] = 1;
-    }
-    __syncwarp();
-    if (a.kind == 0) softmax(p, a.n);
-    for (int i = lane(); i < a.n; i += CU_WARP)
-        rank[i] = p[i] + (a.bias ? (double)floats_in(a.bias)[i] : 0);
-    __syncwarp();
-    if (a.n_group > 1) close_groups(rank, is_open, chosen, is_left, a); /* chosen: not yet used */
-    for (int k = 0; k < a.n_used; k++) {
-        int best = best_open(rank, is_open, 0, a.n);
-        __syncwarp();
-        if (lane() == 0) {
-            is_open[best] = 0;
-            id[k] = best;
-            chosen[k] = p[best];
+        rank[i] = a.bias ? (double)floats_in(a.bias)[i] : 0;
+        if (a.kind < 2) {
+            x = exp(a.kind == 0 ? x - top : -x);
+            if (a.kind == 1) x = 1 / (1 + x);
         }
-        __syncwarp();
+        (a.kind == 0 ? part : p)[i] = x;
     }
-    if (a.kind == 2) softmax(chosen, a.n_used);
-    double sum = 0, factor = a.weight_scale;
-    for (int k = 0; k < a.n_used; k++)
-        sum += chosen[k];
-    if (a.renorm) factor /= sum < 0x1p-14 ? 0x1p-14 : sum;
+    __syncthreads();
+    double sum = a.kind == 0 ? sum_of(part, a.n) : 1;
+    for (int i = (int)threadIdx.x; i < a.n; i += CU_THREADS) {
+        if (a.kind == 0) p[i] = part[i] / sum;
+        rank[i] += p[i];
+    }
+    __syncthreads();
+    if (a.n_group > 1) open_groups(rank, is_open, part, a);
+    if (warp() > 0) return;
+    const uint8_t *groups = a.n_group > 1 ? is_open : nullptr;
+    if (a.n <= 4 * CU_WARP)
+        choose<4>(rank, groups, chosen, a);
+    else if (a.n <= 8 * CU_WARP)
+        choose<8>(rank, groups, chosen, a);
+    else if (a.n <= 16 * CU_WARP)
+        choose<16>(rank, groups, chosen, a);
+    else
+        choose<CU_EXPERTS / CU_WARP>(rank, groups, chosen, a);
+    __syncwarp();
+    int32_t *id = (int32_t *)(uintptr_t)(a.ids.at + (uint64_t)(t * a.ids.stride[2]));
     for (int k = lane(); k < a.n_used; k += CU_WARP)
-        out[k] = (float)(chosen[k] * factor);
+        id[k] = chosen[k];
+    weigh(p, chosen, part, floats_out(a.w.at + (uint64_t)(t * a.w.stride[2])), a);
 }

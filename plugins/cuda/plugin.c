@@ -51,6 +51,7 @@ static void close_device(peri_dev *d) {
         cu_step_free(d, &d->step);
         if (d->scratch) d->cu->cuMemFree(d->scratch);
         if (d->topk) d->cu->cuMemFree(d->topk);
+        if (d->counts) d->cu->cuMemFree(d->counts);
         cu_modules_unload(d);
         if (d->stream) d->cu->cuStreamDestroy(d->stream);
         d->cu->cuCtxSetCurrent(NULL);
@@ -60,7 +61,11 @@ static void close_device(peri_dev *d) {
 }
 
 static int32_t start(peri_dev *d, peri_error *e) {
-    CUresult rc = d->cu->cuDevicePrimaryCtxRetain(&d->context, d->device);
+    int n = 0;
+    CUresult rc = d->cu->cuDeviceGetAttribute(&n, CU_ATTR_MULTIPROCESSOR_COUNT, d->device);
+    if (rc != CUDA_SUCCESS) return cu_fail(d->cu, e, "cuDeviceGetAttribute", rc);
+    d->n_processor = n > 0 ? n : 1;
+    rc = d->cu->cuDevicePrimaryCtxRetain(&d->context, d->device);
     if (rc != CUDA_SUCCESS) {
         d->context = NULL;
         return cu_fail(d->cu, e, "cuDevicePrimaryCtxRetain", rc);
@@ -73,13 +78,50 @@ static int32_t start(peri_dev *d, peri_error *e) {
     return cu_fail(d->cu, e, "cuStreamCreate", rc);
 }
 
-/* cuda.graphs: 0 launches compiled ops one by one. */
+/* An option of two words; *second becomes whether it says the second one. */
+static int32_t read_option(peri_dev *d, const char *key, const char *const words[2], bool *second,
+                           peri_error *e) {
+    const char *text = d->host->option(key);
+    if (!text) return PERI_OK;
+    *second = strcmp(text, words[1]) == 0;
+    if (*second || strcmp(text, words[0]) == 0) return PERI_OK;
+    return peri_plugin_fail(e, PERI_E_INVALID, "option %s: found '%.32s', expected %s or %s", key,
+                            text, words[0], words[1]);
+}
+
+/* Kernels that begin early wait by themselves (ahead_wait), which is in the code for compute
+ * capability 9.0 and 12, not in the PTX for others; in graphs there is such a thing since
+ * CUDA 12.3. */
+static bool can_begin_early(const peri_dev *d) {
+    enum { LEAST_DRIVER = 12030 };
+    int major = 0, minor = 0, version = 0;
+    const cu_api *cu = d->cu;
+    if (!cu->cuLaunchKernelEx || cu->cuDriverGetVersion(&version) != CUDA_SUCCESS ||
+        cu->cuDeviceGetAttribute(&major, CU_ATTR_COMPUTE_CAPABILITY_MAJOR, d->device) !=
+            CUDA_SUCCESS ||
+        cu->cuDeviceGetAttribute(&minor, CU_ATTR_COMPUTE_CAPABILITY_MINOR, d->device) !=
+            CUDA_SUCCESS)
+        return false;
+    return ((major == 9 && minor == 0) || major == 12) && version >= LEAST_DRIVER;
+}
+
+/* cuda.graphs: 0 launches compiled ops one by one.  cuda.together: 0 gives each op a launch of its
+ * own, however they follow one another (together.c).  cuda.pdl: 1 lets a kernel begin before the
+ * one before has ended; it was slower where that was measured (H100, driver 580: 191 tokens/s with,
+ * 219 without).  cuda.act: products with activations as they are (f32), or of 8 bits (q8) where
+ * there are kernels for that. */
 static int32_t read_options(peri_dev *d, peri_error *e) {
-    const char *text = d->host->option("cuda.graphs");
-    d->has_graphs = !text || strcmp(text, "0") != 0;
-    if (!text || strcmp(text, "0") == 0 || strcmp(text, "1") == 0) return PERI_OK;
-    return peri_plugin_fail(e, PERI_E_INVALID, "option cuda.graphs: found '%.32s', expected 0 or 1",
-                            text);
+    static const char *const switches[2] = {"0", "1"}, *const forms[2] = {"f32", "q8"};
+    d->has_graphs = d->has_codes = d->is_together = true;
+    int32_t st = read_option(d, "cuda.graphs", switches, &d->has_graphs, e);
+    if (!st) st = read_option(d, "cuda.together", switches, &d->is_together, e);
+    if (!st) st = read_option(d, "cuda.pdl", switches, &d->has_ahead, e);
+    if (!st && d->has_ahead && !can_begin_early(d)) {
+        d->has_ahead = false;
+        d->host->log(2, "cuda: cuda.pdl needs compute capability 9.0 or 12 and CUDA 12.3: kernels "
+                        "begin one after the other");
+    }
+    return st ? st : read_option(d, "cuda.act", forms, &d->has_codes, e);
 }
 
 static int32_t open_device(const peri_host *h, uint32_t index, peri_dev **out, peri_error *e) {
@@ -109,12 +151,19 @@ static int32_t supports(peri_dev *d, const peri_program *p, uint32_t op, const p
     peri_support s = {.size = sizeof s};
     peri_error why = {0};
     (void)e;
+    const char *numerics = NULL;
     s.yes = cu_check(p, op, b, s.why);
+    if (s.yes) numerics = cu_numerics(d, p, op);
+    if (s.yes && !numerics) {
+        s.yes = 0;
+        snprintf(s.why, sizeof s.why,
+                 "weights some of which take activations of 8 bits: an op for each");
+    }
     if (s.yes && cu_prepare(d, p, op, b, &why) != PERI_OK) {
         s.yes = 0;
         snprintf(s.why, sizeof s.why, "%.87s", why.text);
     }
-    if (s.yes) snprintf(s.numerics, sizeof s.numerics, "act=f32 acc=f32");
+    if (s.yes) snprintf(s.numerics, sizeof s.numerics, "%s", numerics);
     peri_put(out, &s, sizeof s);
     return PERI_OK;
 }

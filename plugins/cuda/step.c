@@ -62,7 +62,7 @@ bool cu_limits_add(cu_limits *l, const peri_program *p, uint32_t op) {
     const peri_tensor *pool = NULL;
     switch (o->code) {
     case PERI_OP_EMBED:
-        lower(cu_attr_get(p, o).embed.source ? &l->pos_rows : &l->tok_rows,
+        lower(peri_op_attr_get(p, o).embed.source ? &l->pos_rows : &l->tok_rows,
               peri_operand(p, o, 0)->dim[2]);
         return true;
     case PERI_OP_ROWS:

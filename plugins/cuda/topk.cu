@@ -3,13 +3,19 @@
  * topk.cu - TOPK: the largest elements of each row in falling order, equal ones by rising id.
  * Reference: ref_topk.
  *
- * A row is cut into chunks of CU_CHUNK elements, each of which a block sorts, because one block
- * alone would take longer to read a row than the host to copy it.  Then blocks merge up to CU_LISTS
- * lists each, until one is left.  An element is a number of 64 bits that rises as the element falls
- * and whose low half is its id: no two are equal, so there is one order. */
+ * A row is cut into chunks, of each of which a block finds the first k, in no order, because one
+ * block alone would take longer to read a row than the host to copy it.  Then blocks find the first
+ * k of as many lists as make CU_CHUNKS CU_CHUNK numbers, until one is left, which orders its own.
+ * An element is a number of 64 bits that rises as the element falls and whose low half is its id:
+ * no two are equal, so there is one order. */
 #include "device.cuh"
 
-#define BEHIND_ALL (~(uint64_t)0) /* behind the end of a row or of a list */
+#define BEHIND_ALL  (~(uint64_t)0) /* behind the end of a row or of a list */
+#define BINS        256            /* values of a byte */
+#define TOP         7              /* the first byte of a number */
+#define OWN_BINS(b) UNROLL for (int b = 0; b < BINS / CU_WARP; b++)
+#define SLOTS(s)    UNROLL for (int s = 0; s < PER; s++)
+#define FEW         (CU_CHUNK / CU_THREADS) /* numbers of a thread */
 
 /* NaN counts as minus infinity, and -0 as 0. */
 DEVICE uint64_t number_of(float x, int id) {
@@ -18,76 +24,140 @@ DEVICE uint64_t number_of(float x, int id) {
     return (uint64_t)(u & 0x80000000u ? u : ~u & 0x7fffffffu) << 32 | (uint32_t)id;
 }
 
-DEVICE uint64_t *numbers_at(uint64_t at) {
-    return (uint64_t *)(uintptr_t)at;
+/* By a warp: the bin in which the k-th of all lies, its place among those of that bin and how many
+ * these are, as bits 0 .. 7, 8 .. 16 and from 17 on; 0: there are less than k.
+ */
+DEVICE uint32_t bin_of(const int32_t *count, int k) {
+    int own[BINS / CU_WARP], all = 0, before = 0;
+    uint32_t found = 0;
+    OWN_BINS(b) all += own[b] = count[lane() * (BINS / CU_WARP) + b];
+    UNROLL for (int mask = 1; mask < CU_WARP; mask *= 2) { /* all: of `mask` lanes, this among */
+        int other = __shfl_xor_sync(0xffffffffu, all, mask);
+        if (lane() & mask) before += other;
+        all += other;
+    }
+    OWN_BINS(b) {
+        int place = k - before;
+        if (place > 0 && place <= own[b])
+            found = (uint32_t)((lane() * (BINS / CU_WARP) + b) | place << 8 | own[b] << 17);
+        before += own[b];
+    }
+    return __reduce_max_sync(0xffffffffu, found);
 }
 
-/* Pair i of those `step` apart in rising (or falling) order. */
-DEVICE void order(uint64_t *key, int i, int step, int size) {
-    int lo = 2 * step * (i / step) + i % step, hi = lo + step;
-    uint64_t a = key[lo], b = key[hi];
-    bool is_rising = (lo & size) == 0;
-    if ((a > b) != is_rising) return;
-    key[lo] = b;
-    key[hi] = a;
-}
-
-/* lists u64 [R][n_chunk][k]: the first k of each chunk, in order.  Block (r, c). */
-KERNEL(topk_sort, cu_topk_sort) {
-    __shared__ uint64_t key[CU_CHUNK];
-    int r = (int)blockIdx.x / a.n_chunk, first = (int)blockIdx.x % a.n_chunk * CU_CHUNK;
-    const float *x = floats_in(a.x.at + (uint64_t)(r * a.x.stride[2]));
-    uint64_t *out = numbers_at(a.lists) + (int64_t)blockIdx.x * a.k;
-    for (int i = (int)threadIdx.x; i < CU_CHUNK; i += CU_THREADS)
-        key[i] = first + i < a.n ? number_of(x[first + i], first + i) : BEHIND_ALL;
-    for (int size = 2; size <= CU_CHUNK; size *= 2)
-        for (int step = size / 2; step; step /= 2) {
-            __syncthreads();
-            for (int i = (int)threadIdx.x; i < CU_CHUNK / 2; i += CU_THREADS)
-                order(key, i, step, size);
-        }
+/* By the block: bit s is set where number[s] is among the first k of all PER CU_THREADS, all that
+ * are not BEHIND_ALL where there are less.  Byte by byte from the top: the numbers of each bin are
+ * counted, those of lower bins than that of the k-th are taken, and those of its bin go on.
+ * count: of three bytes, because a warp may still look at the last one when another has emptied the
+ * one after the next. */
+template <int PER> DEVICE uint64_t first_of(const uint64_t *number, int k, int32_t (*count)[BINS]) {
+    uint64_t open = 0, taken = 0;
+    SLOTS(s) open |= (uint64_t)(number[s] != BEHIND_ALL) << s;
+    for (int i = (int)threadIdx.x; i < BINS; i += CU_THREADS)
+        count[TOP % 3][i] = 0;
     __syncthreads();
-    for (int i = (int)threadIdx.x; i < a.k; i += CU_THREADS)
-        out[i] = key[i];
+    UNROLL_BY(1) for (int byte = TOP; byte >= 0; byte--) {
+        int32_t *now = count[byte % 3], *next = count[(byte + 2) % 3];
+        for (int i = (int)threadIdx.x; i < BINS; i += CU_THREADS)
+            next[i] = 0;
+        SLOTS(s) if (open >> s & 1) atomicAdd(&now[number[s] >> 8 * byte & 255], 1);
+        __syncthreads();
+        uint32_t found = bin_of(now, k), bin = found & 255;
+        uint64_t under = 0, same = 0;
+        if (!found) break;
+        SLOTS(s) {
+            uint32_t own = number[s] >> 8 * byte & 255;
+            under |= (uint64_t)(own < bin) << s;
+            same |= (uint64_t)(own == bin) << s;
+        }
+        taken |= open & under;
+        open &= same;
+        k = (int)(found >> 8 & 511);
+        if (k == (int)(found >> 17)) break;
+    }
+    return taken | open;
+}
+
+/* By the block: the taken to out[k], in no order, and BEHIND_ALL behind them.  n_out: room. */
+template <int PER>
+DEVICE void put(uint64_t *out, int k, const uint64_t *number, uint64_t taken, int32_t *n_out) {
+    int at = atomicAdd(n_out, __popcll(taken));
+    SLOTS(s) if (taken >> s & 1) out[at++] = number[s];
+    __syncthreads();
+    for (int i = *n_out + (int)threadIdx.x; i < k; i += CU_THREADS)
+        out[i] = BEHIND_ALL;
+}
+
+template <int PER> DEVICE void first_of_chunk(const cu_topk_sort &a) {
+    __shared__ int32_t count[3][BINS], n_out;
+    uint64_t number[PER];
+    int r = (int)blockIdx.x / a.n_chunk;
+    int first = (int)blockIdx.x % a.n_chunk * a.chunk + (int)threadIdx.x;
+    const float *x = floats_in(a.x.at + (uint64_t)(r * a.x.stride[2]));
+    SLOTS(s) {
+        int i = first + s * CU_THREADS;
+        number[s] = i < a.n ? number_of(x[i], i) : BEHIND_ALL;
+    }
+    n_out = 0;
+    uint64_t taken = first_of<PER>(number, a.k, count);
+    put<PER>(global<uint64_t>(a.lists) + (int64_t)blockIdx.x * a.k, a.k, number, taken, &n_out);
+}
+
+/* lists u64 [R][n_chunk][k]: the first k of each chunk of CU_CHUNK elements, or two or three times
+ * as many.  Block (r, c). */
+KERNEL(topk_sort, cu_topk_sort) {
+    if (a.chunk == CU_CHUNK)
+        first_of_chunk<FEW>(a);
+    else if (a.chunk == 2 * CU_CHUNK)
+        first_of_chunk<2 * FEW>(a);
+    else
+        first_of_chunk<CU_CHUNKS * FEW>(a);
+}
+
+/* The k of `list`, all different, in order, to ids and y; a number's place is how many are before
+ * it.  By the block. */
+DEVICE void put_in_order(const uint64_t *list, const float *x, int32_t *ids, float *y, int k) {
+    for (int i = (int)threadIdx.x; i < k; i += CU_THREADS) {
+        uint64_t own = list[i];
+        float v = x[(uint32_t)own];
+        int place = 0;
+        UNROLL_BY(8) for (int j = 0; j < k; j++) place += list[j] < own;
+        ids[place] = (int32_t)(uint32_t)own;
+        y[place] = v != v ? float_of(0xff800000u) : v;
+    }
+}
+
+template <int PER> DEVICE void first_of_lists(const cu_topk_merge &a, int first, int n) {
+    __shared__ int32_t count[3][BINS], n_out;
+    __shared__ uint64_t list[CU_TOPK];
+    uint64_t number[PER];
+    int r = (int)blockIdx.x / a.n_group;
+    const uint64_t *in = global<const uint64_t>(a.in) + ((int64_t)r * a.n_list + first) * a.k;
+    SLOTS(s) {
+        int i = s * CU_THREADS + (int)threadIdx.x;
+        number[s] = i < n ? in[i] : BEHIND_ALL;
+    }
+    n_out = 0;
+    uint64_t taken = first_of<PER>(number, a.k, count);
+    if (a.n_group > 1) {
+        put<PER>(global<uint64_t>(a.out) + (int64_t)blockIdx.x * a.k, a.k, number, taken, &n_out);
+        return;
+    }
+    put<PER>(list, a.k, number, taken, &n_out);
+    put_in_order(list, floats_in(a.x.at + (uint64_t)(r * a.x.stride[2])),
+                 global<int32_t>(a.ids.at + (uint64_t)(r * a.ids.stride[2])),
+                 floats_out(a.y.at + (uint64_t)(r * a.y.stride[2])), a.k);
 }
 
 /* in u64 [R][n_list][k], out u64 [R][n_group][k] or, when there is one group, ids i32 [R][k] and y
- * f32 [R][k].  Block (r, g) merges lists CU_LISTS g and up; width: the power of two from k on.  The
- * smaller ones of a rising and a falling list rise and fall once, which `width` steps of pairs
- * bring into order. */
+ * f32 [R][k].  Block (r, g) takes lists g n_each and up. */
 KERNEL(topk_merge, cu_topk_merge) {
-    __shared__ uint64_t key[CU_TOPK];
-    int r = (int)blockIdx.x / a.n_group, first = (int)blockIdx.x % a.n_group * CU_LISTS;
-    int n = a.n_list - first < CU_LISTS ? a.n_list - first : CU_LISTS;
-    const uint64_t *in = numbers_at(a.in) + ((int64_t)r * a.n_list + first) * a.k;
-    for (int i = (int)threadIdx.x; i < a.width; i += CU_THREADS)
-        key[i] = i < a.k ? in[i] : BEHIND_ALL;
-    for (int l = 1; l < n; l++) {
-        in += a.k;
-        __syncthreads();
-        for (int i = (int)threadIdx.x; i < a.width; i += CU_THREADS) {
-            int from = a.width - 1 - i;
-            uint64_t other = from < a.k ? in[from] : BEHIND_ALL;
-            if (other < key[i]) key[i] = other;
-        }
-        for (int step = a.width / 2; step; step /= 2) {
-            __syncthreads();
-            for (int i = (int)threadIdx.x; i < a.width / 2; i += CU_THREADS)
-                order(key, i, step, CU_TOPK);
-        }
-    }
-    __syncthreads();
-    const float *x = floats_in(a.x.at + (uint64_t)(r * a.x.stride[2]));
-    float *y = floats_out(a.y.at + (uint64_t)(r * a.y.stride[2]));
-    int32_t *ids = (int32_t *)(uintptr_t)(a.ids.at + (uint64_t)(r * a.ids.stride[2]));
-    uint64_t *out = numbers_at(a.out) + (int64_t)blockIdx.x * a.k;
-    for (int i = (int)threadIdx.x; i < a.k; i += CU_THREADS) {
-        int id = (int)(uint32_t)key[i];
-        if (a.n_group > 1) {
-            out[i] = key[i];
-        } else {
-            ids[i] = id;
-            y[i] = x[id] != x[id] ? float_of(0xff800000u) : x[id];
-        }
-    }
+    int first = (int)blockIdx.x % a.n_group * a.n_each;
+    int n = (a.n_list - first < a.n_each ? a.n_list - first : a.n_each) * a.k;
+    if (n <= CU_CHUNK)
+        first_of_lists<FEW>(a, first, n);
+    else if (n <= 2 * CU_CHUNK)
+        first_of_lists<2 * FEW>(a, first, n);
+    else
+        first_of_lists<CU_CHUNKS * FEW>(a, first, n);
 }

@@ -288,25 +288,88 @@ template <int T> DEVICE void row_run(const uint8_t *row, int r, float *w) {
     weights<T>::run(row + (int64_t)(r / RUNS) * weights<T>::BYTES, r % RUNS, w);
 }
 
+/* What a warp reads of a row of plain weights before it reads of x: of each lane its first RUNS
+ * runs of eight elements, 16 bytes at a time, all on the way before one is used.  Only where row
+ * and x lie at multiples of 16; other rows are read as they are used. */
+template <int T> struct row_ahead {
+    enum { RUNS = 8, WIDTH = T == 0 ? 2 : 1 };
+    four_words w[RUNS][WIDTH];
+    bool is_wide;
+};
+
+/* Run r of a row of n elements, or the last one. */
+DEVICE int run_within(int r, int n) {
+    return r < n / 8 ? r : n / 8 - 1;
+}
+
+/* Runs r, r + 32, .. */
+template <int T> DEVICE void read_ahead(row_ahead<T> *a, const uint8_t *row, int r, int n) {
+    enum { WIDTH = row_ahead<T>::WIDTH };
+    const four_words *in = global<const four_words>((uint64_t)(uintptr_t)row);
+    UNROLL for (int i = 0; i < row_ahead<T>::RUNS; i++) {
+        int at = run_within(r + i * CU_WARP, n);
+        UNROLL for (int k = 0; k < WIDTH; k++) a->w[i][k] = in[at * WIDTH + k];
+    }
+}
+
+template <int T> DEVICE void begin_row(row_ahead<T> *a, const uint8_t *row, uint64_t x, int n) {
+    bool is_known = T == 0 || T == 1 || T == 30;
+    a->is_wide = is_known && n >= 8 && ((uint64_t)(uintptr_t)row | x) % 16 == 0;
+    if (a->is_wide) read_ahead(a, row, lane(), n);
+}
+
+/* Element k of run i. */
+template <int T> DEVICE float one_of(const row_ahead<T> &a, int i, int k) {
+    if (T == 0) return float_of(a.w[i][k / 4 % row_ahead<T>::WIDTH].w[k % 4]);
+    uint32_t half = a.w[i][0].w[k / 2] >> k % 2 * 16 & 0xffffu;
+    return T == 1 ? widen_f16(half) : widen_bf16(half);
+}
+
+/* This lane's part of the sum of a row that is_wide, in row_product's order. */
+template <int T> DEVICE float sum_ahead(row_ahead<T> *a, const uint8_t *row, uint64_t x, int n) {
+    enum { RUNS = row_ahead<T>::RUNS };
+    const four_floats *in = global<const four_floats>(x);
+    float sum = 0;
+    for (int r = lane();;) {
+        four_floats v[RUNS][2];
+        UNROLL for (int i = 0; i < RUNS; i++) {
+            int at = run_within(r + i * CU_WARP, n);
+            v[i][0] = in[2 * at];
+            v[i][1] = in[2 * at + 1];
+        }
+        UNROLL for (int i = 0; i < RUNS; i++) { /* no branch: x would be read behind it */
+            float more = sum;
+            RUN(k) more = fmaf(one_of(*a, i, k), v[i][k / 4].v[k % 4], more);
+            sum = r + i * CU_WARP < n / 8 ? more : sum;
+        }
+        r += RUNS * CU_WARP;
+        if (r - lane() >= n / 8) return sum;
+        read_ahead(a, row, r, n);
+    }
+}
+
 /* Sums of one row of weights with TOKENS rows of x, which are `stride` bytes apart; tokens from
  * n_tok on are the last one again.  Lane l takes runs l, l + 32, .. of eight elements, rising, and
  * the lanes are added as warp_sum does: nothing but n decides the order.  All lanes have the sums.
- */
+ * ahead: begun; of one token alone it is used. */
 template <int T, int TOKENS>
-DEVICE void row_product(const uint8_t *row, uint64_t x, int64_t stride, int n_tok, int n,
-                        float *sum) {
+DEVICE void row_product(row_ahead<T> *ahead, const uint8_t *row, uint64_t x, int64_t stride,
+                        int n_tok, int n, float *sum) {
     float w[8];
     const float *in[TOKENS];
     UNROLL for (int t = 0; t < TOKENS; t++) {
         in[t] = floats_in(x + (uint64_t)((t < n_tok ? t : n_tok - 1) * stride));
         sum[t] = 0;
     }
-    for (int r = lane(); r < n / 8; r += CU_WARP) {
-        row_run<T>(row, r, w);
-        UNROLL for (int t = 0; t < TOKENS; t++) {
-            RUN(k) sum[t] = fmaf(w[k], in[t][8 * r + k], sum[t]);
+    if (TOKENS == 1 && ahead->is_wide)
+        sum[0] = sum_ahead(ahead, row, x, n);
+    else
+        for (int r = lane(); r < n / 8; r += CU_WARP) {
+            row_run<T>(row, r, w);
+            UNROLL for (int t = 0; t < TOKENS; t++) {
+                RUN(k) sum[t] = fmaf(w[k], in[t][8 * r + k], sum[t]);
+            }
         }
-    }
     if (weights<T>::IS_PLAIN && lane() == n / 8 % CU_WARP)
         for (int i = n / 8 * 8; i < n; i++) {
             float v = weights<T>::one(row, i);

@@ -9,9 +9,23 @@
 
 #include "ocl.h"
 
-/* Rows of a group of a product, on a processor and on a graphics card; tokens, when there are
- * MANY_FROM or more; elements of a work-item that runs over rows; keys of a part of attention. */
-enum { ROWS = 8, CARD_ROWS = 4, MANY_TOKENS = 8, MANY_FROM = 3, CHUNK = 64, PART = 256 };
+/* Rows of a group of a product, on a processor and on a graphics card; with activations as bytes
+ * from LEAST_ROWS to MOST_ROWS, so that making those takes a tenth of the time, but SHARES groups
+ * for each unit of computing if there are so many rows; tokens, when there are MANY_FROM or more;
+ * elements of a work-item that runs over rows; keys of a part of attention. */
+enum {
+    ROWS = 8,
+    CARD_ROWS = 4,
+    LEAST_ROWS = 16,
+    MOST_ROWS = 256,
+    SHARES = 4,
+    MANY_TOKENS = 8,
+    MANY_FROM = 3,
+    CHUNK = 64,
+    PART = 256
+};
+/* Operations of heads.cl, of which the first two may be missing. */
+enum { H_NORM, H_NORM_2, H_ROPE, H_ROPE_2, H_APPEND, H_OPS };
 
 typedef struct job {
     peri_dev *d;
@@ -21,16 +35,23 @@ typedef struct job {
     const peri_step *step;
     const peri_tensor *t[OCL_OPERANDS]; /* NULL where absent */
     int32_t dim[OCL_OPERANDS][4];
-    ocl_attr attr;
+    peri_op_attr attr;
 } job;
 
 /* ---- variants ---------------------------------------------------------------------------------
  */
 
+static ocl_act act_of(const job *j, uint32_t k) {
+    return ocl_act_of(j->d, j->t[k]->dtype, j->dim[k][3]);
+}
+
+/* k: an operand that is weights; last: a value more. */
 static ocl_variant product_variant(const job *j, const char *name, uint32_t k, bool is_many,
                                    int32_t last) {
-    int32_t n_row = j->d->shape.kind == OCL_VECTOR ? ROWS : CARD_ROWS;
-    return (ocl_variant){name, {(int32_t)j->t[k]->dtype, n_row, is_many ? MANY_TOKENS : 1, last}};
+    ocl_act a = act_of(j, k);
+    bool has_room = MANY_TOKENS * a.room <= j->d->local_bytes;
+    return (ocl_variant){
+        name, {(int32_t)j->t[k]->dtype, a.span != 0, is_many && has_room ? MANY_TOKENS : 1, last}};
 }
 
 static int32_t round_up(int32_t n, int32_t to) {
@@ -39,7 +60,7 @@ static int32_t round_up(int32_t n, int32_t to) {
 
 /* The kernel of an op other than a product; dim as in a job. */
 static ocl_variant variant_of(const job *j) {
-    const ocl_attr *a = &j->attr;
+    const peri_op_attr *a = &j->attr;
     switch (j->op->code) {
     case PERI_OP_EMBED:
         return (ocl_variant){"embed", {j->t[0]->dtype}};
@@ -103,7 +124,7 @@ static ocl_variant weight_variant(const job *j, uint32_t k, bool is_many) {
 }
 
 static void resolve(job *j, const int32_t *n) {
-    j->attr = ocl_attr_get(j->p, j->op);
+    j->attr = peri_op_attr_get(j->p, j->op);
     for (uint32_t k = 0; k < (uint32_t)j->op->n_in + j->op->n_out; k++) {
         j->t[k] = peri_operand(j->p, j->op, k);
         for (int i = 0; i < 4 && j->t[k]; i++)
@@ -156,8 +177,8 @@ static void put_float(call *c, float v) {
     put(c, &v, sizeof v);
 }
 
-static void put_room(call *c, size_t n_float) {
-    cl_int rc = c->j->d->cl->clSetKernelArg(c->kernel, c->n++, n_float * sizeof(cl_float), NULL);
+static void put_room(call *c, size_t bytes) {
+    cl_int rc = c->j->d->cl->clSetKernelArg(c->kernel, c->n++, bytes, NULL);
     if (c->rc == CL_SUCCESS) c->rc = rc;
 }
 
@@ -222,7 +243,7 @@ static int32_t launch(const call *c, int32_t x, int32_t y, peri_error *e) {
  * and `more` of them. */
 static int32_t launch_groups_with(call *c, int32_t x, int32_t y, int32_t more, peri_error *e) {
     bool is_vector = c->j->d->shape.kind == OCL_VECTOR;
-    put_room(c, is_vector ? 1 : OCL_LANES + (size_t)more);
+    put_room(c, (is_vector ? 1 : OCL_LANES + (size_t)more) * sizeof(cl_float));
     return enqueue(c, x, y, is_vector ? 1 : OCL_LANES, e);
 }
 
@@ -240,6 +261,25 @@ static int32_t chunks(int32_t n, int32_t per) {
 
 /* ---- products ---------------------------------------------------------------------------------
  */
+
+/* Rows of a group, of m of weights k for n_group groups of tokens. */
+static int32_t rows_of(const job *j, uint32_t k, int64_t m, int64_t n_group) {
+    const peri_dev *d = j->d;
+    if (d->shape.kind != OCL_VECTOR) return CARD_ROWS;
+    if (!act_of(j, k).span) return ROWS;
+    int64_t n = m * n_group / (SHARES * (d->n_unit > 0 ? d->n_unit : 1));
+    return n < LEAST_ROWS ? LEAST_ROWS : n > MOST_ROWS ? MOST_ROWS : (int32_t)n;
+}
+
+/* The kernel of weights k, whose last parameters are the rows of a group and its room. */
+static int32_t launch_product(call *c, const ocl_variant *v, uint32_t k, int32_t rows, int32_t x,
+                              int32_t y, peri_error *e) {
+    size_t room = act_of(c->j, k).room * (size_t)v->value[2];
+    put_int(c, rows);
+    if (!room) return launch_groups(c, x, y, e);
+    put_room(c, room);
+    return enqueue(c, x, y, 1, e);
+}
 
 /* Operands of one product. */
 typedef struct product {
@@ -263,7 +303,8 @@ static int32_t run_product(const job *j, product o, uint32_t flags, peri_error *
     put_int(&c, n_tok);
     put_int(&c, (j->t[o.bias] ? 1 : 0) | (j->t[o.scale] ? 2 : 0) |
                     (flags & PERI_LINEAR_SCALE_LAST ? 4 : 0));
-    return launch_groups(&c, chunks(m, v.value[1]), chunks(n_tok, v.value[2]), e);
+    int32_t n_group = chunks(n_tok, v.value[2]), rows = rows_of(j, o.w, m, n_group);
+    return launch_product(&c, &v, o.w, rows, chunks(m, rows), n_group, e);
 }
 
 /* x, W q k v, b? q k v, s? q k v, y q k v: all of them in one launch. */
@@ -271,6 +312,8 @@ static int32_t run_one_qkv(const job *j, peri_error *e) {
     int32_t n_tok = j->dim[10][2], flags = 0, n_item = 0;
     cl_int4 m = {{j->dim[1][2], j->dim[2][2], j->dim[3][2]}};
     ocl_variant v = weight_variant(j, 1, n_tok >= MANY_FROM);
+    int32_t n_group = chunks(n_tok, v.value[2]);
+    int32_t rows = rows_of(j, 1, (int64_t)m.s[0] + m.s[1] + m.s[2], n_group);
     call c;
     int32_t st = begin(j, &v, &c, e);
     if (st) return st;
@@ -280,13 +323,13 @@ static int32_t run_one_qkv(const job *j, peri_error *e) {
     for (uint32_t k = 0; k < 3; k++) {
         put_rows(&c, 10 + k);
         flags |= ((j->t[4 + k] ? 1 : 0) | (j->t[7 + k] ? 2 : 0)) << 4 * k;
-        n_item += chunks(m.s[k], v.value[1]);
+        n_item += chunks(m.s[k], rows);
     }
     put_int(&c, j->dim[1][3]);
     put(&c, &m, sizeof m);
     put_int(&c, n_tok);
     put_int(&c, flags);
-    return launch_groups(&c, n_item, chunks(n_tok, v.value[2]), e);
+    return launch_product(&c, &v, 1, rows, n_item, n_group, e);
 }
 
 static int32_t run_qkv(const job *j, peri_error *e) {
@@ -311,7 +354,8 @@ static int32_t run_gate_up(const job *j, peri_error *e) {
     put_int(&c, m);
     put_int(&c, n_tok);
     put_float(&c, j->attr.act.param);
-    return launch_groups(&c, chunks(m, v.value[1]), chunks(n_tok, v.value[2]), e);
+    int32_t n_group = chunks(n_tok, v.value[2]), rows = rows_of(j, 1, m, n_group);
+    return launch_product(&c, &v, 1, rows, chunks(m, rows), n_group, e);
 }
 
 /* x, W, ids, b?, s?, y */
@@ -329,7 +373,8 @@ static int32_t run_experts(const job *j, const ocl_variant *v, call *c, peri_err
     put_int(c, n_used);
     put_int(c, j->dim[1][1]);
     put_int(c, (j->t[3] ? 1 : 0) | (j->t[4] ? 2 : 0) | (has_slots ? 4 : 0));
-    return launch_groups(c, chunks(m, v->value[1]), n_tok * n_used, e);
+    int32_t rows = rows_of(j, 1, m, (int64_t)n_tok * n_used);
+    return launch_product(c, v, 1, rows, chunks(m, rows), n_tok * n_used, e);
 }
 
 static int32_t run_embed(const job *j, call *c, peri_error *e) {
@@ -451,13 +496,21 @@ static int32_t run_topk(const job *j, call *c, peri_error *e) {
 /* ---- attention --------------------------------------------------------------------------------
  */
 
+static cl_float4 ramp_of(const peri_rope_attr *a) {
+    return (cl_float4){{a->ext, a->ramp_lo, a->ramp_hi, a->freq_scale}};
+}
+
+static float ratio_of(const peri_rope_attr *a) {
+    return powf(a->base, -2.0f / (float)a->n_rot);
+}
+
 /* x, factor?, y */
 static int32_t run_rope(const job *j, call *c, peri_error *e) {
     const peri_rope_attr *a = &j->attr.rope;
     const peri_tensor *x = j->t[0], *y = j->t[2];
     bool is_in_place =
         x->off == y->off && x->stride[1] == y->stride[1] && x->stride[2] == y->stride[2];
-    cl_float4 ramp = {{a->ext, a->ramp_lo, a->ramp_hi, a->freq_scale}};
+    cl_float4 ramp = ramp_of(a);
     put_rows(c, 0);
     put_rows(c, 2);
     put_flat(c, 1);
@@ -468,20 +521,26 @@ static int32_t run_rope(const job *j, call *c, peri_error *e) {
     put_int(c, j->dim[0][3]);
     put_int(c, (int32_t)a->first);
     put_int(c, (int32_t)a->n_rot);
-    put_float(c, powf(a->base, -2.0f / (float)a->n_rot));
+    put_float(c, ratio_of(a));
     put_float(c, a->magnitude);
     put(c, &ramp, sizeof ramp);
     return launch(c, (int32_t)a->n_rot / 2 + !is_in_place, j->dim[0][1], e);
 }
 
-/* k, v, Kpool, Vpool */
-static int32_t run_append(const job *j, call *c, peri_error *e) {
+static int32_t check_slots(const job *j, peri_error *e) {
     const int32_t *slot = peri_step_array(j->step, j->step->slot);
     int64_t n_slot = (int64_t)j->dim[2][0] * j->dim[2][1];
     for (int32_t t = 0; t < j->dim[0][1]; t++)
         if (slot[t] >= n_slot)
             return peri_plugin_fail(e, PERI_E_RANGE, "slot %d of %lld", (int)slot[t],
                                     (long long)n_slot);
+    return PERI_OK;
+}
+
+/* k, v, Kpool, Vpool */
+static int32_t run_append(const job *j, call *c, peri_error *e) {
+    int32_t st = check_slots(j, e);
+    if (st) return st;
     put_rows(c, 0);
     put_rows(c, 1);
     put_flat(c, 2);
@@ -594,4 +653,152 @@ int32_t ocl_run_op(peri_dev *d, const peri_program *p, uint32_t op, const peri_b
         return run_gate_up(&j, e);
     }
     return run_one(&j, e);
+}
+
+/* ---- several in one launch --------------------------------------------------------------------
+ */
+
+static ocl_variant heads_variant(const job j[H_OPS], bool has_norms) {
+    return (ocl_variant){"heads",
+                         {(int32_t)j[H_APPEND].t[2]->dtype, (int32_t)j[H_ROPE].attr.rope.pairs,
+                          has_norms ? (int32_t)j[H_NORM].attr.norm.kind : 0, has_norms}};
+}
+
+/* A norm without bias, whose weights are the same for all heads. */
+static bool is_plain_norm(const job *j) {
+    return j->op->code == PERI_OP_NORM && !j->t[2] && (!j->t[1] || j->dim[1][2] == 1);
+}
+
+static bool are_alike(const job *a, const job *b) {
+    const peri_norm_attr *n = &a->attr.norm, *m = &b->attr.norm;
+    return is_plain_norm(a) && is_plain_norm(b) && n->kind == m->kind && n->eps == m->eps &&
+           !a->t[1] == !b->t[1] && a->dim[0][3] == b->dim[0][3];
+}
+
+static bool turn_alike(const job *a, const job *b) {
+    const peri_rope_attr *r = &a->attr.rope, *q = &b->attr.rope;
+    const peri_tensor *f = a->t[1], *g = b->t[1];
+    return a->op->code == PERI_OP_ROPE && b->op->code == PERI_OP_ROPE && r->pairs == q->pairs &&
+           r->first == q->first && r->n_rot == q->n_rot && r->base == q->base &&
+           r->freq_scale == q->freq_scale && r->ext == q->ext && r->ramp_lo == q->ramp_lo &&
+           r->ramp_hi == q->ramp_hi && r->magnitude == q->magnitude &&
+           a->dim[0][3] == b->dim[0][3] &&
+           (f == g || (f && g && f->kind == g->kind && f->ref == g->ref && f->off == g->off));
+}
+
+/* Those from `first` on, into their places; their number, or 0 when they are not what heads.cl does
+ * or, from `end` on, too few. */
+static uint32_t resolve_heads(peri_dev *d, const peri_program *p, uint32_t first, uint32_t end,
+                              const int32_t *n, job j[H_OPS]) {
+    if (d->shape.kind != OCL_VECTOR || first >= end) return 0;
+    uint32_t at = peri_op_at(p, first)->code == PERI_OP_NORM ? H_NORM : H_ROPE;
+    uint32_t count = H_OPS - at;
+    if (end - first < count) return 0;
+    for (uint32_t i = at; i < H_OPS; i++) {
+        j[i] = (job){.d = d, .p = p, .op = peri_op_at(p, first + i - at)};
+        resolve(&j[i], n);
+    }
+    if (at == H_NORM && !are_alike(&j[H_NORM], &j[H_NORM_2])) return 0;
+    if (!turn_alike(&j[H_ROPE], &j[H_ROPE_2]) || j[H_APPEND].op->code != PERI_OP_KV_APPEND)
+        return 0;
+    return count;
+}
+
+uint32_t ocl_prepare_heads(peri_dev *d, const peri_program *p, uint32_t first, uint32_t end,
+                           const peri_bucket *b) {
+    job j[H_OPS];
+    cl_kernel kernel;
+    peri_error ignored; /* without the kernel the operations are launched one by one */
+    uint32_t n = resolve_heads(d, p, first, end, b->hi, j);
+    if (!n) return 0;
+    ocl_variant v = heads_variant(j, n == H_OPS);
+    return ocl_kernel_get(d, &v, &kernel, &ignored) == PERI_OK ? n : 0;
+}
+
+/* x, w?, b?, y; an absent norm's arguments are not read. */
+static void put_norm(call *c, const job *j) {
+    cl_int2 rows = {{n_row(j, 0), j->dim[0][2]}};
+    c->j = j;
+    put_rows(c, 0);
+    put_rows(c, 3);
+    put_flat(c, 1);
+    put(c, &rows, sizeof rows);
+}
+
+static void put_norms(call *c, const job j[H_OPS], bool has_norms) {
+    const peri_norm_attr *a = &j[H_NORM].attr.norm;
+    for (uint32_t i = H_NORM; i <= H_NORM_2; i++) {
+        if (has_norms) {
+            put_norm(c, &j[i]);
+            continue;
+        }
+        c->j = &j[H_ROPE]; /* any memory */
+        put_rows(c, 0);
+        put_rows(c, 2);
+        put_flat(c, 1);
+        put(c, &(cl_int2){{0, 1}}, sizeof(cl_int2));
+    }
+    put_int(c, has_norms ? j[H_NORM].dim[0][3] : 0);
+    put_float(c, has_norms ? a->eps : 0);
+    put_int(c, has_norms && j[H_NORM].t[1] ? 1 : 0);
+}
+
+static void put_ropes(call *c, const job j[H_OPS]) {
+    const peri_rope_attr *a = &j[H_ROPE].attr.rope;
+    cl_int2 rot = {{(cl_int)a->first, (cl_int)a->n_rot}};
+    cl_float4 ramp = ramp_of(a);
+    for (uint32_t i = H_ROPE; i <= H_ROPE_2; i++) {
+        c->j = &j[i];
+        put_rows(c, 0);
+        put_rows(c, 2);
+        put_int(c, j[i].dim[0][2]);
+    }
+    put_flat(c, 1);
+    put_int(c, j[H_ROPE].t[1] != NULL);
+    put_int(c, j[H_ROPE].dim[0][3]);
+    put(c, &rot, sizeof rot);
+    put_float(c, ratio_of(a));
+    put_float(c, a->magnitude);
+    put(c, &ramp, sizeof ramp);
+}
+
+static int32_t launch_heads(const job j[H_OPS], bool has_norms, peri_error *e) {
+    const job *k = &j[H_APPEND];
+    int32_t n_tok = k->dim[0][1];
+    ocl_variant v = heads_variant(j, has_norms);
+    call c;
+    int32_t st = check_slots(k, e);
+    if (!st) st = begin(k, &v, &c, e);
+    if (st) return st;
+    put_norms(&c, j, has_norms);
+    put_ropes(&c, j);
+    c.j = k;
+    for (uint32_t i = 0; i < 2; i++)
+        put_rows(&c, i);
+    for (uint32_t i = 2; i < 4; i++)
+        put_flat(&c, i);
+    put_int(&c, k->dim[0][2]);
+    put_int(&c, k->dim[0][3]);
+    put_int(&c, k->dim[1][3]);
+    put_step(&c);
+    put_int(&c, step_index(k->step->pos));
+    put_int(&c, step_index(k->step->slot));
+    put_int(&c, n_tok);
+    put_room(&c, (size_t)n_tok * j[H_ROPE].attr.rope.n_rot * sizeof(cl_float));
+    return enqueue(&c, 1, 1, 1, e);
+}
+
+int32_t ocl_run_heads(peri_dev *d, const peri_program *p, uint32_t first, uint32_t n,
+                      const peri_bind *m, const peri_step *s, peri_error *e) {
+    job j[H_OPS];
+    int32_t st = ocl_send_step(d, s, e);
+    if (st) return st;
+    if (resolve_heads(d, p, first, first + n, s->n, j) != n)
+        return peri_plugin_fail(e, PERI_E_INVALID, "ops %u to %u are not what they were", first,
+                                first + n - 1);
+    for (uint32_t i = H_OPS - n; i < H_OPS; i++) {
+        j[i].bind = m;
+        j[i].step = s;
+    }
+    return launch_heads(j, n == H_OPS, e);
 }

@@ -5,7 +5,8 @@
  * Read in this order: icd.c (finding the driver), device.c (what it offers), shape.c (which kernels
  * suit it), memory.c (buffers),
  * program.c and cache.c (kernels, and binaries kept from start to start), check.c (is an op what
- * op.def says), launch.c (binding arguments), plugin.c (the table).  The kernels are in kernels-cl/
+ * op.def says), launch.c (binding arguments), compiled.c (several ops in one launch), plugin.c (the
+ * table).  The kernels are in kernels-cl/
  * and lie in the plugin as text. */
 #ifndef PERI_OPENCL_OCL_H
 #define PERI_OPENCL_OCL_H
@@ -14,7 +15,7 @@
 #include <CL/cl.h>
 #include <stdbool.h>
 
-#include "perigee/plugin.h"
+#include "perigee/op_check.h"
 
 enum { OCL_OPERANDS = 16, OCL_DEVICES = 32, OCL_VALUES = 4 };
 
@@ -24,11 +25,6 @@ enum {
 #include "perigee/dtype.def"
 #undef PERI_DTYPE
 };
-typedef struct ocl_dtype {
-    const char *name; /* NULL: no such type */
-    int64_t n, bytes; /* elements and bytes of a block */
-} ocl_dtype;
-ocl_dtype ocl_dtype_of(uint32_t dtype);
 
 /* ---- icd.c ------------------------------------------------------------------------------------
  */
@@ -92,7 +88,8 @@ struct peri_dev {
     cl_context context;
     cl_command_queue queue;
     ocl_shape shape;
-    uint64_t max_alloc;
+    uint64_t max_alloc, local_bytes;
+    int32_t n_unit; /* of computing */
     bool is_unified, has_doubles, has_fma;
     uint64_t cache_limit; /* bytes of the cache's folder */
     char identity[512];   /* device and driver, as the cache names them */
@@ -145,22 +142,16 @@ int32_t ocl_cache_limit(const peri_host *h, uint64_t *bytes, peri_error *e);
 /* ---- check.c ----------------------------------------------------------------------------------
  */
 
-typedef union ocl_attr {
-    uint32_t size;
-    peri_embed_attr embed;
-    peri_linear_attr linear;
-    peri_norm_attr norm;
-    peri_act_attr act;
-    peri_scale_attr scale;
-    peri_rope_attr rope;
-    peri_attn_attr attn;
-    peri_route_attr route;
-} ocl_attr;
-/* The attributes, absent fields 0. */
-ocl_attr ocl_attr_get(const peri_program *p, const peri_op *op);
-/* 1, or 0 with the reason. */
+/* How a product multiplies weights of a type in rows of n: activations as bytes, a scale for `span`
+ * of them, or as f32 with a span of 0.  room: bytes of local memory for a token. */
+typedef struct ocl_act {
+    int32_t span;
+    size_t room;
+} ocl_act;
+ocl_act ocl_act_of(const peri_dev *d, uint32_t dtype, int64_t n);
+/* 1 with what is true of the sums, or 0 with the reason. */
 int ocl_check(const peri_dev *d, const peri_program *p, uint32_t op, const peri_bucket *b,
-              char why[88]);
+              char numerics[28], char why[88]);
 
 /* ---- launch.c ---------------------------------------------------------------------------------
  */
@@ -170,5 +161,21 @@ int32_t ocl_prepare(peri_dev *d, const peri_program *p, uint32_t op, const peri_
                     peri_error *e);
 int32_t ocl_run_op(peri_dev *d, const peri_program *p, uint32_t op, const peri_bind *m,
                    const peri_step *s, peri_error *e);
+/* Number of ops from `first` on, before `end`, that one launch of heads.cl can do for a few tokens:
+ * its kernel is made.  0: none. */
+uint32_t ocl_prepare_heads(peri_dev *d, const peri_program *p, uint32_t first, uint32_t end,
+                           const peri_bucket *b);
+/* Those n ops. */
+int32_t ocl_run_heads(peri_dev *d, const peri_program *p, uint32_t first, uint32_t n,
+                      const peri_bind *m, const peri_step *s, peri_error *e);
+
+/* ---- compiled.c -------------------------------------------------------------------------------
+ */
+
+int32_t ocl_compile(peri_dev *d, const peri_program *p, uint32_t first, uint32_t n,
+                    const peri_bucket *b, peri_compiled **out, peri_error *e);
+int32_t ocl_run_compiled(peri_dev *d, peri_compiled *c, const peri_bind *m, const peri_step *s,
+                         peri_error *e);
+void ocl_free_compiled(peri_dev *d, peri_compiled *c);
 
 #endif

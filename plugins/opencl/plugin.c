@@ -91,6 +91,8 @@ static int32_t start(peri_dev *d, peri_error *e) {
         return ocl_fail(e, "clCreateCommandQueue", rc);
     }
     d->max_alloc = ocl_number(d->cl, d->found.id, CL_DEVICE_MAX_MEM_ALLOC_SIZE);
+    d->local_bytes = ocl_number(d->cl, d->found.id, CL_DEVICE_LOCAL_MEM_SIZE);
+    d->n_unit = (int32_t)ocl_number(d->cl, d->found.id, CL_DEVICE_MAX_COMPUTE_UNITS);
     d->is_unified = ocl_number(d->cl, d->found.id, CL_DEVICE_HOST_UNIFIED_MEMORY) != 0;
     ocl_text(d->cl, d->found.id, CL_DEVICE_EXTENSIONS, extensions, sizeof extensions);
     d->has_fma = (ocl_number(d->cl, d->found.id, CL_DEVICE_SINGLE_FP_CONFIG) & CL_FP_FMA) != 0;
@@ -128,12 +130,12 @@ static int32_t supports(peri_dev *d, const peri_program *p, uint32_t op, const p
     peri_support s = {.size = sizeof s};
     peri_error why = {0};
     (void)e;
-    s.yes = ocl_check(d, p, op, b, s.why);
+    s.yes = ocl_check(d, p, op, b, s.numerics, s.why);
     if (s.yes && ocl_prepare(d, p, op, b, &why) != PERI_OK) {
         s.yes = 0;
+        s.numerics[0] = 0;
         snprintf(s.why, sizeof s.why, "%.87s", why.text);
     }
-    if (s.yes) snprintf(s.numerics, sizeof s.numerics, "act=f32 acc=f32");
     peri_put(out, &s, sizeof s);
     return PERI_OK;
 }
@@ -156,6 +158,9 @@ static const peri_plugin plugin = {
     .buf_write = ocl_buf_write,
     .buf_read = ocl_buf_read,
     .buf_copy = ocl_buf_copy,
+    .compile = ocl_compile,
+    .run_compiled = ocl_run_compiled,
+    .free_compiled = ocl_free_compiled,
 };
 
 const peri_plugin *perigee_plugin_v0(const peri_host *host, peri_error *e) {
@@ -166,4 +171,4 @@ const peri_plugin *perigee_plugin_v0(const peri_host *host, peri_error *e) {
 }
 
 /* Makers of graphics cards that come with an OpenCL driver: AMD, Intel, NVIDIA. */
-PERI_PLUGIN_NOTE("abi=0.2 name=opencl arch=any needs=libOpenCL.so.1 pci=1002,8086,10de");
+PERI_PLUGIN_NOTE("abi=0.3 name=opencl arch=any needs=libOpenCL.so.1 pci=1002,8086,10de");

@@ -18,7 +18,7 @@
 #include "texts.def"
 #undef KERNEL_TEXT
 
-enum { TEXTS = 6, OPTIONS_BYTES = 256, LOG_BYTES = 16384 };
+enum { TEXTS = 8, OPTIONS_BYTES = 256, LOG_BYTES = 16384 };
 
 typedef struct text {
     const unsigned char *data;
@@ -35,7 +35,7 @@ typedef struct file {
 
 #define COMMON  TEXT(common_clh)
 #define GROUP   COMMON, TEXT(group_clh)
-#define PRODUCT GROUP, TEXT(dequant_clh), TEXT(product_clh)
+#define PRODUCT GROUP, TEXT(dequant_clh), TEXT(quant_clh), TEXT(integer_clh), TEXT(product_clh)
 static const file files[] = {
     {"act", {"ACT"}, {COMMON, TEXT(act_clh), TEXT(act_cl)}},
     {"add", {NULL}, {COMMON, TEXT(add_cl)}},
@@ -46,16 +46,19 @@ static const file files[] = {
     {"embed", {"TYPE"}, {COMMON, TEXT(dequant_clh), TEXT(embed_cl)}},
     {"expert_sum", {NULL}, {COMMON, TEXT(expert_sum_cl)}},
     {"gate_up_glu",
-     {"TYPE", "ROWS", "TOKENS", "ACT"},
+     {"TYPE", "INTEGERS", "TOKENS", "ACT"},
      {PRODUCT, TEXT(act_clh), TEXT(gate_up_glu_cl)}},
     {"glu", {"ACT"}, {COMMON, TEXT(act_clh), TEXT(glu_cl)}},
-    {"kv_append", {"TYPE"}, {COMMON, TEXT(kv_append_cl)}},
-    {"linear", {"TYPE", "ROWS", "TOKENS"}, {PRODUCT, TEXT(linear_cl)}},
-    {"linear_qkv", {"TYPE", "ROWS", "TOKENS"}, {PRODUCT, TEXT(linear_qkv_cl)}},
-    {"linear_experts", {"TYPE", "ROWS"}, {PRODUCT, TEXT(linear_experts_cl)}},
+    {"heads",
+     {"TYPE", "PAIRS", "KIND", "NORMS"},
+     {GROUP, TEXT(norm_clh), TEXT(kv_append_clh), TEXT(rope_clh), TEXT(heads_cl)}},
+    {"kv_append", {"TYPE"}, {COMMON, TEXT(kv_append_clh), TEXT(kv_append_cl)}},
+    {"linear", {"TYPE", "INTEGERS", "TOKENS"}, {PRODUCT, TEXT(linear_cl)}},
+    {"linear_qkv", {"TYPE", "INTEGERS", "TOKENS"}, {PRODUCT, TEXT(linear_qkv_cl)}},
+    {"linear_experts", {"TYPE", "INTEGERS"}, {PRODUCT, TEXT(linear_experts_cl)}},
     {"mul", {NULL}, {COMMON, TEXT(mul_cl)}},
     {"norm", {"KIND"}, {GROUP, TEXT(norm_clh), TEXT(norm_cl)}},
-    {"rope", {"PAIRS"}, {COMMON, TEXT(rope_cl)}},
+    {"rope", {"PAIRS"}, {COMMON, TEXT(rope_clh), TEXT(rope_cl)}},
     {"route", {"EXPERTS"}, {COMMON, TEXT(route_cl)}},
     {"rows", {NULL}, {COMMON, TEXT(rows_cl)}},
     {"scale", {NULL}, {COMMON, TEXT(scale_cl)}},

@@ -56,6 +56,18 @@ static const char *obstacle(const ocl_api *cl, cl_device_id id, int32_t kind, co
     return kind == OCL_LOCAL || std ? NULL : "it has no sub-groups";
 }
 
+/* Not one of the names: say which of them the device can have. */
+static int32_t unknown(const ocl_api *cl, cl_device_id id, const char *want, const char *std,
+                       peri_error *e) {
+    bool has_local = !obstacle(cl, id, OCL_LOCAL, std);
+    bool has_subgroup = !obstacle(cl, id, OCL_SUBGROUP, std);
+    return peri_plugin_fail(e, PERI_E_INVALID,
+                            "option opencl.shape: \"%.32s\" is unknown; there are vector%s", want,
+                            has_subgroup ? ", local and subgroup"
+                            : has_local  ? " and local"
+                                         : " alone");
+}
+
 int32_t ocl_shape_get(const ocl_api *cl, const peri_host *h, cl_device_id id, ocl_shape *out,
                       peri_error *e) {
     char extensions[4096], model[64];
@@ -71,11 +83,7 @@ int32_t ocl_shape_get(const ocl_api *cl, const peri_host *h, cl_device_id id, oc
     }
     while (want && kind < 3 && strcmp(want, names[kind]) != 0)
         kind++;
-    if (kind == 3)
-        return peri_plugin_fail(e, PERI_E_INVALID,
-                                "option opencl.shape: \"%.32s\" is unknown; there are vector, "
-                                "local and subgroup",
-                                want);
+    if (kind == 3) return unknown(cl, id, want, std, e);
     why = obstacle(cl, id, kind, std);
     ocl_text(cl, id, CL_DEVICE_NAME, model, sizeof model);
     if (why)

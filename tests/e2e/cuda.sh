@@ -93,7 +93,22 @@ for fake in capture=901 instantiate=999; do
 done
 with "" 1 run "${ask[@]}" --device cuda:0 --set cuda.graphs=yes
 has "$err" "option cuda.graphs: found 'yes', expected 0 or 1"
+with "" 1 run "${ask[@]}" --device cuda:0 --set cuda.act=q4
+has "$err" "option cuda.act: found 'q4', expected f32 or q8"
 
+# ---- kernels that begin before the one before has ended: as far as they may, or not at all ----
+for on in 1 0; do
+    with count run "${ask[@]}" --device cuda:0 --set cuda.pdl=$on
+    is "$out" "$cpu"
+    n_early=$(sed -n 's/.* \([0-9]*\) began early$/\1/p' "$tmp/err")
+    [ "$((n_early > 0))" = $on ] || fail "cuda.pdl=$on: $n_early kernels began early"
+done
+for fake in cc=86 cc=100 missing=cuLaunchKernelEx; do
+    with $fake,count run "${ask[@]}" --device cuda:0 --set cuda.pdl=1
+    is "$out" "$cpu"
+    has "$err" ", 0 began early"
+    has "$err" "cuda.pdl needs compute capability 9.0 or 12 and CUDA 12.3"
+done
 # ---- logits along a text, within what f32 sums in another order may differ by, and the same best token everywhere ----
 text="Perigee is a local inference runtime. What is the weather in Oslo? I cannot do that; ask me for a file or the time."
 ids=$(printf %s "$text" | "$PERIGEE" tokenize -m "$demo" | tr ' ' ',')
@@ -102,19 +117,51 @@ with "" logits -m "$demo" --tokens "$ids,$ids" -o "$tmp/single.bin" --device cud
 with count logits -m "$demo" --tokens "$ids,$ids" -o "$tmp/graphs.bin" --device cuda:0 --chunk 5 --batch 2
 has "$err" " 2 graphs made" # for one and for two blocks of keys
 cmp -s "$tmp/graphs.bin" "$tmp/single.bin" || fail "logits differ between graphs and single launches"
-PERIGEE_CPU_ISA=reference run logits -m "$demo" --tokens "$ids" -o "$tmp/ref.bin" --device cpu
-python3 - "$tmp/cuda.bin" "$tmp/ref.bin" "$ids" <<'PYTHON' || fail "logits of cuda and of the reference differ"
-import array, sys
+# ---- ops that are one launch give the bits of those that are not: heads with norms and without, gate and up of experts ----
+toy=$tmp/toy.gguf
+python3 "$SOURCE_DIR/tests/perf/cuda_shapes.py" toy-experts "$toy" >"$tmp/size"
+for model in "$demo" "$toy"; do
+    for chunk in 1 7 40; do
+        for on in 0 1; do
+            with count logits -m "$model" --tokens "$(seq -s, 1 40)" -o "$tmp/together$on.bin" --device cuda:0 --chunk $chunk --set cuda.together=$on
+            n_alone[$on]=$(sed -n 's/.* \([0-9]*\) kernels alone.*/\1/p' "$tmp/err")
+        done
+        cmp -s "$tmp/together0.bin" "$tmp/together1.bin" || fail "$model, chunks of $chunk: other logits with cuda.together=0"
+        [ "${n_alone[1]}" -lt "${n_alone[0]}" ] || fail "$model, chunks of $chunk: nothing was launched together: ${n_alone[*]}"
+    done
+done
+with mutant logits -m "$demo" --tokens "$ids,$ids" -o "$tmp/early.bin" --device cuda:0 --chunk 5 --set cuda.pdl=1 # a kernel that reads too early is seen
+cmp -s "$tmp/early.bin" "$tmp/single.bin" && fail "a kernel that reads what is not there yet changed nothing"
+with mutant logits -m "$demo" --tokens "$ids,$ids" -o "$tmp/early.bin" --device cuda:0 --chunk 5
+cmp -s "$tmp/early.bin" "$tmp/single.bin" || fail "the same kernel is wrong where it cannot begin early"
+cat >"$tmp/near.py" <<'PYTHON'
+# near.py A B IDS ERROR MISSES [MEDIAN]: rows at most so far apart, the median row too, and so many of another best token
+import array, statistics, sys
 a, b = (array.array("f", open(p, "rb").read()) for p in sys.argv[1:3])
-n_tok = len(sys.argv[3].split(","))
+n_tok, most, misses = len(sys.argv[3].split(",")), float(sys.argv[4]), int(sys.argv[5])
 assert n_tok > 30 and len(a) == len(b) > 0 and len(a) % n_tok == 0, (n_tok, len(a), len(b))
-n = len(a) // n_tok
+n, errors = len(a) // n_tok, []
 for t in range(n_tok):
     x, y = a[t * n:(t + 1) * n], b[t * n:(t + 1) * n]
     error = sum((p - q) ** 2 for p, q in zip(x, y)) / sum(q * q for q in y)
-    assert error <= 1e-6, (t, error)
-    assert max(range(n), key=x.__getitem__) == max(range(n), key=y.__getitem__), t
+    assert error <= most, (t, error)
+    errors.append(error)
+    misses -= max(range(n), key=x.__getitem__) != max(range(n), key=y.__getitem__)
+    assert misses >= 0, t
+if len(sys.argv) > 6:
+    assert statistics.median(errors) <= float(sys.argv[6]), errors
 PYTHON
+# exact but for the order of sums, with every type of keys and values; and with activations of 8 bits, which cost the CPU's kernels as much.
+# Of 8 or 4 bits, a value between two steps may go either way, which all tokens behind it see.
+for kv in f32 f16 q8_0 q4_0; do
+    case $kv in q*) limits="1e-4 0 1e-7" ;; *) limits="1e-6 0" ;; esac
+    with "" logits -m "$demo" --tokens "$ids" -o "$tmp/cuda.bin" --device cuda:0 --kv $kv --set cuda.act=f32
+    PERIGEE_CPU_ISA=reference run logits -m "$demo" --tokens "$ids" -o "$tmp/ref.bin" --device cpu --kv $kv
+    python3 "$tmp/near.py" "$tmp/cuda.bin" "$tmp/ref.bin" "$ids" $limits || fail "logits of cuda and of the reference differ with $kv keys and values"
+done
+PERIGEE_CPU_ISA=reference run logits -m "$demo" --tokens "$ids" -o "$tmp/ref.bin" --device cpu
+with "" logits -m "$demo" --tokens "$ids" -o "$tmp/cuda.bin" --device cuda:0
+python3 "$tmp/near.py" "$tmp/cuda.bin" "$tmp/ref.bin" "$ids" 1e-3 1 || fail "logits of cuda and of the reference differ by more than 8 bits can"
 
 # ---- kernels that a driver cannot load: the next device takes over, or the error is clear ----
 with module=222 run "${ask[@]}"

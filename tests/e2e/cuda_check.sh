@@ -27,8 +27,12 @@ for o in j["operations"]:
 assert len(taken) == 19, sorted(taken)
 assert all(len(taken[op]) >= 31 for op in ("EMBED", "LINEAR", "LINEAR_EXPERTS", "LINEAR_QKV", "GATE_UP_GLU")), taken
 PYTHON
-for op in ADD ATTN ROUTE ROWS TOPK; do
+for op in ADD ATTN ROUTE ROWS TOPK LINEAR_QKV GATE_UP_GLU LINEAR_EXPERTS; do
     run plugin-check "$built/cuda.so" --only invariance --only lifecycle --op $op --timeout 120
+    has "$out" passed
+done
+for op in LINEAR LINEAR_EXPERTS; do # the kernels for activations as they are, of all types
+    run plugin-check "$built/cuda.so" --set cuda.act=f32 --only ops --op $op --timeout 120
     has "$out" passed
 done
 

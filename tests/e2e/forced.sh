@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: MIT
 # Teacher forcing: opencl and cpu compute the logits of the same tokens, of the bundled model and of a tiny random model of each
 # architecture.  Each row's root mean square difference is measured; the best token must be the same wherever the best two
-# of the cpu's differ by more than four times it.  The relative squared error of a row stays below 1e-8 as well against the
-# cpu's reference, which declares f32 as opencl does (measured 4e-11), and that of all rows below 5e-2 against the fast levels,
-# whose integer activations are another class: single rows of random models differ by more, where a near tie chooses another
-# expert, and one best token in fifty may be another there.
+# of the cpu's differ by more than four times it, and the relative squared error of all rows below 1e-4
+# (measured 2e-14 to 2e-5).  What computes with
+# activations of the same kind is compared: the kernels for processors (integers, as the cpu's fast levels have them) with the
+# cpu as it is, those for graphics cards (f32) with its reference.  A sum in another order may round one activation to its
+# neighbour, which costs the rows that depend on it 1e-4 or less; in f32 nothing is rounded so, and no row may differ by 1e-8
+# (measured 5e-13).  BF16 weights, in the long form only, are the exception: the cpu rounds their activations to bf16, opencl does
+# not (act=bf16 and act=f32, as each declares); measured 2e-5 to 3e-5 on the bundled model and on five
+# architectures.
 # With PERI_LONG more types, lengths and seeds.
 . "$(dirname "$0")/harness.sh"
 need_demo
@@ -14,18 +18,18 @@ export POCL_CACHE_DIR=$tmp/pocl
 "$PERIGEE" devices --json >"$tmp/out" 2>/dev/null
 grep -q '"plugin": "opencl"' "$tmp/out" || { echo "skipped: no OpenCL device (Debian: pocl-opencl-icd)"; exit 77; }
 
-# forced NAME MODEL TOKENS: one line of figures; a failure where they are not as promised
+# forced NAME MODEL TOKENS: a line of figures for each shape of kernels; a failure where they are not as promised
 forced() {
-    local isa
-    run logits -q -m "$2" --tokens "$3" -o "$tmp/opencl.bin" --device opencl
-    for isa in reference ""; do
-        if [ -n "$isa" ]; then export PERIGEE_CPU_ISA=$isa; else unset PERIGEE_CPU_ISA; fi
+    local shape
+    for shape in vector local; do
+        run logits -q -m "$2" --tokens "$3" -o "$tmp/opencl.bin" --device opencl --set "opencl.shape=$shape"
+        if [ "$shape" = local ]; then export PERIGEE_CPU_ISA=reference; fi
         run logits -q -m "$2" --tokens "$3" -o "$tmp/cpu.bin" --device cpu
         unset PERIGEE_CPU_ISA
         n_check=$((n_check + 1))
-        python3 - "$tmp/opencl.bin" "$tmp/cpu.bin" "$3" "$1, cpu ${isa:-as it is}" "${isa:-fast}" <<'PYTHON' || fail "$1: forced tokens"
+        python3 - "$tmp/opencl.bin" "$tmp/cpu.bin" "$3" "$1, shape $shape" "$shape" <<'PYTHON' || fail "$1: forced tokens"
 import array, math, sys
-ours, theirs, tokens, name, level = sys.argv[1:]
+ours, theirs, tokens, name, shape = sys.argv[1:]
 a, b = (array.array("f", open(p, "rb").read()) for p in (ours, theirs))
 n = tokens.count(",") + 1
 width = len(b) // n
@@ -48,12 +52,10 @@ for t in range(n):
         if max(range(width), key=x.__getitem__) != best:
             wrong += 1
             print(f"{name}: row {t}: best token of the cpu {best}, of opencl {x.index(max(x))}; gap {gap}, RMS {rms}")
-print(f"{name}: {n} rows, {clear} with a clear best token, {wrong} of them wrong, worst row {worst:.2e}")
-# Errors of two logits are independent: one row in some hundred of another class may turn by more than four times their size.
-strict = level == "reference" or name.startswith("bundled")
-assert wrong <= (0 if strict else clear // 50), (wrong, clear, n)
-assert not strict or n < 20 or 2 * clear > n, (clear, n)
-assert (worst <= 1e-8) if level == "reference" else (all_square <= 5e-2 * all_size), (worst, all_square / all_size)
+print(f"{name}: {n} rows, {clear} with a clear best token, {wrong} of them wrong, worst row {worst:.2e}, all {all_square / all_size:.2e}")
+assert wrong == 0, (wrong, clear, n)
+assert n < 20 or 2 * clear > n, (clear, n)
+assert worst <= 1e-8 if shape == "local" else all_square <= 1e-4 * all_size, (worst, all_square / all_size)
 PYTHON
     done
 }

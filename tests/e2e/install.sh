@@ -5,11 +5,11 @@
 prefix=$tmp/prefix
 cmake --install "$BINARY_DIR" --prefix "$prefix" >"$tmp/log" 2>&1 || { cat "$tmp/log"; fail "cmake --install"; finish; }
 for f in bin/perigee include/perigee/perigee.h include/perigee/plugin.h include/perigee/types.h include/perigee/op.def \
-    include/perigee/dtype.def include/perigee/grids.def "$LIBDIR/pkgconfig/perigee.pc" "$LIBDIR/perigee/0/plugins/cpu.so" share/perigee/arch/llama.lua; do
+    include/perigee/dtype.def include/perigee/grids.def include/perigee/op_check.h "$LIBDIR/pkgconfig/perigee.pc" "$LIBDIR/perigee/0/plugins/cpu.so" share/perigee/arch/llama.lua; do
     n_check=$((n_check + 1))
     [ -e "$prefix/$f" ] || fail "$f is not installed"
 done
-is "$(find "$prefix/include" -type f | wc -l)" 6
+is "$(find "$prefix/include" -type f | wc -l)" 7
 
 export PKG_CONFIG_PATH=$prefix/$LIBDIR/pkgconfig
 flags=$(pkg-config --cflags --libs perigee)
@@ -21,7 +21,7 @@ ${CC:-cc} -std=c11 -Wall -Wextra -Wpedantic -Werror 01_generate.c -o generate $f
     { cat "$tmp/log"; fail "the example does not build"; finish; }
 # The public headers compile as C++ as well.
 if command -v g++ >/dev/null; then
-    printf '#include "perigee/perigee.h"\n#include "perigee/plugin.h"\nint main() { return 0; }\n' >header.cc
+    printf '#include "perigee/perigee.h"\n#include "perigee/op_check.h"\nint main() { return 0; }\n' >header.cc
     g++ -std=c++17 -Wall -Wextra -Werror -fsyntax-only -I"$prefix/include" header.cc 2>"$tmp/log" || { cat "$tmp/log"; fail "C++"; }
 fi
 ./generate 2>"$tmp/err" </dev/null

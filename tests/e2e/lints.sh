@@ -8,7 +8,7 @@ ci=$SOURCE_DIR/.ci
 tree() {
     rm -rf "$tmp/t"
     mkdir -p "$tmp/t"/{core/base,core/model,plugins/x,include/perigee,tests,examples,scripts/arch}
-    for h in types perigee plugin; do echo '/* SPDX-License-Identifier: MIT */' >"$tmp/t/include/perigee/$h.h"; done
+    for h in types perigee plugin op_check; do echo '/* SPDX-License-Identifier: MIT */' >"$tmp/t/include/perigee/$h.h"; done
     printf '%s\n' 'typedef struct peri_plugin {' '    int (*a)(void), (*b)(void), (*c)(void);' '    int (*d)(void);' '} peri_plugin;' \
         >>"$tmp/t/include/perigee/plugin.h"
     echo 'return {}' | sed '1i -- SPDX-License-Identifier: MIT' >"$tmp/t/scripts/arch/zebra9.lua"
@@ -68,6 +68,9 @@ caught layers.sh "includes the source file"
 tree
 echo '#include "perigee/plugin.h"' >>"$tmp/t/core/model/b.c"
 caught layers.sh "core/model may not include perigee/plugin.h"
+tree
+echo '#include "perigee/op_check.h"' >>"$tmp/t/core/model/b.c"
+caught layers.sh "core/model may not include perigee/op_check.h"
 
 tree
 { echo 'int peri_long(int a, int b, int c, int d, int e, int f, int g, int h) {'; for _ in $(seq 101); do echo '    a++;'; done; echo '    return a;'; echo '}'; } >>"$tmp/t/core/model/b.c"

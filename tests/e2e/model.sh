@@ -26,6 +26,16 @@ for r in rows:
 assert d["predicted_tg_tps"] > 0 and d["predicted_pp_tps"] > 0, d
 assert {f["from"][:11] for f in d["figures"]} == {"measured 20"}, d["figures"]
 PYTHON
+# Keys and values of fewer bytes are not predicted to be slower to read.
+for kv in f16 q8_0; do
+    run bench -m "$demo" -p 0 -n 1 -d 800 -r 1 --device cpu --kv $kv --json
+    cp "$tmp/out" "$tmp/bench.$kv"
+done
+python3 - "$tmp/bench.f16" "$tmp/bench.q8_0" <<'PYTHON' || fail "predictions for F16 and Q8_0 keys"
+import json, sys
+f16, q8_0 = (json.load(open(path))["predicted_tg_tps"] for path in sys.argv[1:])
+assert f16 < q8_0 < 2 * f16, (f16, q8_0)
+PYTHON
 run explain "$demo" --json
 json 'd["device"] and d["why"] and d["memory"]'
 # What must be where: command line before environment before assistant.

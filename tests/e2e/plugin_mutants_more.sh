@@ -22,7 +22,7 @@ whole_blocks ops ATTN:F16
 rows_in_order ops ROWS
 bf16_as_f16 ops KV_APPEND:BF16
 one_head_norm ops NORM
-slot_reuse model -
+slot_reuse model -KV_APPEND
 head_modulo ops ATTN:F32
 by_address invariance ADD
 aligned_weights ops,supports,invariance,lifecycle LINEAR:Q8_0
@@ -35,9 +35,9 @@ biased_weights ops ROUTE
 lost_sum ops ADD_NORM
 second_tile ops,invariance LINEAR:F16
 many_rows ops LINEAR:F16
-long_prompt ops,invariance ATTN:F16
+long_prompt ops,invariance ATTN:F32
 many_experts ops LINEAR_EXPERTS:F16
-wide_head ops ATTN:F16
+wide_head ops ATTN:F32
 per_worker invariance EXPERT_SUM
 spoils_input ops ROUTE
 writes_pool ops ATTN:F16
@@ -58,6 +58,6 @@ is "$n_bug" 49
 
 # A sound device with memory of its own.
 run plugin-check "$mutant" --set "mutant.base=$BINARY_DIR/tests/plugin/twin.so" --set "twin.base=$base" \
-    --set twin.devices=name=a,own=1,gbps=10 --timeout 20 --only lifecycle --only model --only ops
+    --set twin.devices=name=a,own=1,gbps=10 --timeout 60 --only lifecycle --only model --only ops
 has "$out" passed
 finish

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT
  *
  * invariance_cpu.c - with a fixed placement, logits depend on model and tokens only.  On a random
- * model of real width, in Q4_K and, keys and values too, in Q8_0, the logits of every position are
- * compared bit for bit across prefill chunks of 1, 32 and 512, one and two threads, and alone,
- * beside one and beside seven other sequences; those of the last position also from the prefix
- * cache, after a rewind, and after saving and restoring.  Then scripts sample: tests/e2e/same.lua,
- * in two runtimes.
+ * model of real width, in Q4_K, in BF16 and, keys and values too, in Q8_0, the logits of every
+ * position are compared bit for bit across prefill chunks of 1, 32 and 512, one and two threads,
+ * and alone, beside one and beside seven other sequences; those of the last position also from the
+ * prefix cache, after a rewind, and after saving and restoring.  Then scripts sample:
+ * tests/e2e/same.lua, in two runtimes.
  *
  * Short form: 3 layers, 160 tokens.  PERI_LONG=1: 36 layers (566 million parameters), 2,048 tokens.
  * Small random models hide such faults: near-ties are common only in wide ones. */
@@ -75,6 +75,7 @@ static void compute(peri_model *m, size_t n_seq, size_t chunk, float *out) {
 static void assert_predicts(peri_session *s, const char *what) {
     peri_error err;
     assert_ok(peri_session_predict(s, &err), err);
+    assert_true(s->has_logits); /* not only the best of them, chosen on a device */
     for (size_t i = 0; i < V; i++)
         if (memcmp(&s->logits[i], &base[(n_tok - 1) * V + i], sizeof *base))
             fail_msg("%s: token %zu: %.9g and %.9g", what, i, (double)s->logits[i],
@@ -112,8 +113,11 @@ static void compare(uint32_t dtype, uint32_t kv_type) {
     const char *path = make_model(dtype);
     for (uint32_t threads = 1; threads <= 2; threads++) {
         peri_runtime *rt = rig_runtime(PERI_LIBRARY_DIR, PERI_SOURCE_DIR "/scripts", threads, NULL);
-        peri_model_options o = {
-            .size = sizeof o, .n_ctx = (uint32_t)n_tok, .n_session = MAX_SEQ, .kv_type = kv_type};
+        peri_model_options o = {.size = sizeof o,
+                                .n_ctx = (uint32_t)n_tok,
+                                .n_session = MAX_SEQ,
+                                .kv_type = kv_type,
+                                .device = "cpu"};
         peri_model *m;
         peri_error err;
         assert_ok(peri_model_open(rt, path, &o, &m, &err), err);
@@ -142,6 +146,11 @@ static void q4_k_gives_the_same_bits(void **state) {
 static void q8_0_gives_the_same_bits(void **state) {
     (void)state;
     compare(8, PERI_KV_Q8_0);
+}
+
+static void bf16_gives_the_same_bits(void **state) {
+    (void)state;
+    compare(30, PERI_KV_F16);
 }
 
 /* Sampled text: at a high temperature a difference in the last bit soon changes a token. */
@@ -191,10 +200,10 @@ int main(void) {
     for (size_t i = 0; i < MAX_SEQ; i++)
         for (size_t k = 0; k < n_tok; k++)
             tok[i][k] = (int32_t)(gw_random(i, k) % V);
-    const struct CMUnitTest tests[] = {cmocka_unit_test(q4_k_gives_the_same_bits),
-                                       cmocka_unit_test(q8_0_gives_the_same_bits),
-                                       cmocka_unit_test(q4_k_samples_the_same_tokens),
-                                       cmocka_unit_test(q8_0_samples_the_same_tokens)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(q4_k_gives_the_same_bits), cmocka_unit_test(q8_0_gives_the_same_bits),
+        cmocka_unit_test(bf16_gives_the_same_bits), cmocka_unit_test(q4_k_samples_the_same_tokens),
+        cmocka_unit_test(q8_0_samples_the_same_tokens)};
     int rc = peri_run_tests(tests);
     rig_end();
     free(base);

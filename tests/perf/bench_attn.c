@@ -110,7 +110,7 @@ static void *big(size_t bytes) {
 /* n elements, which are 32 KiB of some numbers over and over. */
 static void fill(uint16_t dtype, uint8_t *out, int64_t n) {
     static float x[8192];
-    ref_dtype type = ref_dtype_of(dtype);
+    peri_dtype_info type = peri_dtype_of(dtype);
     size_t bytes = (size_t)(n / type.n) * (size_t)type.bytes,
            period = (size_t)(8192 / type.n) * (size_t)type.bytes;
     prog_fill(x, 8192, 5, 1);
@@ -123,7 +123,7 @@ static void bench(const options *o, peri_dev *dev, const cpu_isa *isa) {
     int64_t n_tok = (int64_t)o->n_tok * o->n_seq, n_block = (o->n_key + BLOCK - 1) / BLOCK,
             pool_n = n_block * o->n_seq * BLOCK * o->n_kv_head * o->d,
             q_n = n_tok * o->n_head * o->d;
-    ref_dtype type = ref_dtype_of(o->dtype);
+    peri_dtype_info type = peri_dtype_of(o->dtype);
     size_t pool_bytes = (size_t)(pool_n / type.n) * (size_t)type.bytes;
     uint8_t *kv = big(pool_bytes * 2 * N_LAYER);
     float *q = big((size_t)q_n * 2 * sizeof *q);
@@ -182,7 +182,7 @@ static void bench(const options *o, peri_dev *dev, const cpu_isa *isa) {
 /* A number that nothing is stored in when there is no such type. */
 static uint16_t type_named(const char *name) {
     for (uint16_t i = 0; i < 64; i++)
-        if (ref_dtype_of(i).name && !strcasecmp(ref_dtype_of(i).name, name)) return i;
+        if (peri_dtype_of(i).name && !strcasecmp(peri_dtype_of(i).name, name)) return i;
     return UINT16_MAX;
 }
 
@@ -210,15 +210,18 @@ static int parse(int argc, char **argv, options *o) {
         else
             return 0;
     }
-    return ref_can_encode(o->dtype) && o->d % ref_dtype_of(o->dtype).n == 0 && o->n_thread > 0 &&
+    return ref_can_encode(o->dtype) && o->d % peri_dtype_of(o->dtype).n == 0 && o->n_thread > 0 &&
            o->n_kv_head > 0 && o->n_head % o->n_kv_head == 0 && o->d > 0 && o->n_tok > 0 &&
            o->n_key >= o->n_tok && o->n_seq > 0 && o->repeats > 0 && o->repeats <= REPEATS_MAX;
 }
 
 int main(int argc, char **argv) {
-    static const cpu_isa *const sets[] = {&cpu_isa_avx512, &cpu_isa_avx2, &cpu_isa_scalar};
+    cpu_isa bf16 = cpu_isa_avx512vnni;
+    bf16.name = "avx512bf16";
+    bf16.attn = &attn_avx512bf16;
+    const cpu_isa *const sets[] = {&bf16, &cpu_isa_avx512, &cpu_isa_avx2, &cpu_isa_scalar};
     options o = {.n_thread = 2,
-                 .isa = "avx512",
+                 .isa = "avx512bf16",
                  .n_head = 16,
                  .n_kv_head = 8,
                  .d = 128,

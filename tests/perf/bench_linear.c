@@ -3,31 +3,36 @@
  * bench_linear.c - speed of the CPU plugin's matrix products, per instruction set, beside the
  * machine's read bandwidth.
  *
- *     bench_linear [-t THREADS] [-i ISA] [-d TYPE] [-m TOKENS] [-s MxN] [-r REPEATS]
+ *     bench_linear [-t THREADS] [-i ISA] [-d TYPE] [-m TOKENS] [-s MxN] [-r REPEATS] [-c]
  *
  * Each thread computes every n-th group of 16 rows; the weights of one shape are repeated until
- * they exceed the caches (256 MB together), so decode figures are those of memory.  GB/s counts
- * weight bytes, GMAC/s multiplications; the median of the repeats is printed, and for few tokens
- * the fraction of the bandwidth of a plain read of the same bytes, measured in between.  Time is
+ * they exceed the caches (256 MB together), so decode figures are those of memory, on large pages
+ * where there are some, as the engine keeps weights.  With -c each thread goes over 512 KB (16 rows
+ * at least) again and again: what its instructions take.  GB/s counts weight bytes, GMAC/s
+ * multiplications; the median of the repeats is printed, and for few tokens the fraction of the
+ * bandwidth of a read of the same bytes with memory asked for ahead, measured in between.  Time is
  * the processor time of the slowest thread, so that a busy machine disturbs less.  Not a test: run
  * by hand. */
+#define _GNU_SOURCE
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "fast.h"
 #include "prog.h"
 
-enum { THREADS_MAX = 64, REPEATS_MAX = 64 };
+enum { THREADS_MAX = 64, REPEATS_MAX = 64, AHEAD = 4096, HUGE_PAGE = 2 << 20, CACHED = 512 << 10 };
 static const size_t FOOTPRINT = (size_t)256 << 20;
 
 typedef struct bench {
     const cpu_isa *isa; /* NULL: plain read */
     linear_in in;
     int64_t n_copy; /* of the matrix, one behind the other */
+    int64_t window; /* groups of 16 rows that a thread goes over again and again; 0: all */
     uint32_t n_thread;
 } bench;
 
@@ -50,6 +55,8 @@ static uint64_t read_all(const uint8_t *p, size_t bytes) {
     wide s0 = {0}, s1 = {0}, s2 = {0}, s3 = {0};
     const wide *w = (const wide *)p, *end = w + bytes / sizeof(wide) / 4 * 4;
     for (; w < end; w += 4) {
+        for (int i = 0; i < 4; i++)
+            __builtin_prefetch((const uint8_t *)(w + i) + AHEAD);
         s0 += w[0];
         s1 += w[1];
         s2 += w[2];
@@ -69,15 +76,26 @@ static void compute(share *s) {
                           (size_t)(hi - lo) * 16 * b->in.row_bytes);
         return;
     }
-    float *acc = aligned_alloc(64, (size_t)b->in.n_tok * 16 * 4 + (size_t)b->in.n * 64);
+    float *acc = aligned_alloc(64, (size_t)b->in.n_tok * 32 * 4 + (size_t)b->in.n * 64 +
+                                       linear_bf16_floats(b->in.n, b->in.n_tok) * 4);
     if (!acc) abort();
     int is_many = b->isa->enter && b->in.n_tok > LINEAR_FEW;
     if (is_many) b->isa->enter();
-    for (int64_t g = lo; g < hi; g++) {
+    int has_pair = b->isa->pair_int && b->in.n_tok >= LINEAR_PAIR && b->in.type->span > 0 &&
+                   b->in.type->span != LINEAR_SPAN_BF16;
+    int64_t step = b->in.type->span == LINEAR_SPAN_BF16 && !b->in.by_row ? b->isa->bf16->n_group
+                   : has_pair                                            ? LINEAR_GROUPS
+                                                                         : 1;
+    for (int64_t i = lo; i < hi; i += step) {
+        int64_t g = b->window ? lo + (i - lo) % b->window : i;
+        int32_t rows = i + step <= hi ? (int32_t)step * 16 : 16;
         if (b->in.type->span == LINEAR_SPAN_F32)
             b->isa->rows_f32(&b->in, g * 16, 16, acc, acc + b->in.n_tok * 16);
-        else
-            b->isa->rows_int(&b->in, g * 16, 16, acc);
+        else if (b->in.type->span == LINEAR_SPAN_BF16)
+            b->isa->bf16->rows(&b->in, g * 16, rows, acc, acc + b->in.n_tok * 16);
+        else if (rows == 16 || !b->isa->pair_int(&b->in, g * 16, acc))
+            for (int32_t r = 0; r < rows; r += 16)
+                b->isa->rows_int(&b->in, g * 16 + r, 16, acc);
     }
     if (is_many) b->isa->leave();
     free(acc);
@@ -119,7 +137,7 @@ static double median(double *x, int n) {
 typedef struct options {
     uint32_t n_thread;
     const char *isa, *type, *tokens, *shape;
-    int repeats;
+    int repeats, is_cached;
 } options;
 
 static void bench_one(const options *o, const cpu_isa *isa, uint32_t dtype, int64_t m, int64_t n,
@@ -131,15 +149,19 @@ static void bench_one(const options *o, const cpu_isa *isa, uint32_t dtype, int6
                        .m = m,
                        .n = n,
                        .n_tok = n_tok,
+                       .by_row = n_tok <= LINEAR_FEW,
                        .row_bytes = (size_t)(n / t->block * t->block_bytes)};
     size_t bytes = b.in.row_bytes * (size_t)m;
     b.n_copy = (int64_t)(FOOTPRINT / bytes);
     if (n_tok > 16) b.n_copy = b.n_copy * 16 / n_tok;
     if (b.n_copy < 1) b.n_copy = 1;
+    if (o->is_cached) b.window = 1 + CACHED / (16 * (int64_t)b.in.row_bytes);
     float *x = malloc((size_t)(n_tok * n) * sizeof *x);
+    int64_t columns = linear_act_columns(t);
     uint8_t *act = aligned_alloc(
         64,
-        ((size_t)((n + 255) / 256) * (size_t)n_tok * linear_act_bytes(isa, t) + 63) & ~(size_t)63);
+        ((size_t)((n + columns - 1) / columns) * (size_t)n_tok * linear_act_bytes(isa, t) + 63) &
+            ~(size_t)63);
     if (!x || !act) abort();
     prog_fill(x, n_tok * n, 1, 1);
     b.in.act = act;
@@ -148,8 +170,13 @@ static void bench_one(const options *o, const cpu_isa *isa, uint32_t dtype, int6
         b.in.act = (const uint8_t *)x;
         b.in.kb_stride = (size_t)n * sizeof *x;
     }
-    for (int32_t i = 0; i < n_tok && t->span != LINEAR_SPAN_F32; i++)
-        isa->quantize(t, x + i * n, n, act + (size_t)i * linear_act_bytes(isa, t), b.in.kb_stride);
+    for (int32_t i = 0; i < n_tok && t->span != LINEAR_SPAN_F32; i++) {
+        uint8_t *to = act + (size_t)i * linear_act_bytes(isa, t);
+        if (t->span == LINEAR_SPAN_BF16)
+            isa->bf16->pack(x + i * n, n, b.in.by_row, to, b.in.kb_stride);
+        else
+            isa->quantize(t, x + i * n, n, to, b.in.kb_stride);
+    }
     double time[REPEATS_MAX], ratio[REPEATS_MAX], read = 0;
     for (int r = 0; r < o->repeats; r++) {
         time[r] = run(&b);
@@ -162,7 +189,7 @@ static void bench_one(const options *o, const cpu_isa *isa, uint32_t dtype, int6
     }
     double s = median(time, o->repeats), total = (double)b.n_copy * (double)bytes;
     printf("%-7s %-7s %6lldx%-5lld M=%-4d %7.2f GB/s %8.1f GMAC/s", isa->name,
-           ref_dtype_of(dtype).name, (long long)m, (long long)n, (int)n_tok, total / s * 1e-9,
+           peri_dtype_of(dtype).name, (long long)m, (long long)n, (int)n_tok, total / s * 1e-9,
            (double)b.n_copy * (double)m * (double)n * n_tok / s * 1e-9);
     if (n_tok <= 16)
         printf("  %3.0f %% of a read at %.1f GB/s", 100 * median(ratio, o->repeats),
@@ -183,7 +210,7 @@ static void bench_types(const options *o, const cpu_isa *isa, int64_t m, int64_t
         PERI_CPU_NVFP4,   PERI_CPU_Q1_0,   PERI_CPU_Q2_0};
     static const int32_t tokens[] = {1, 2, 4, 8, 16, 512};
     for (size_t k = 0; k < sizeof types / sizeof types[0]; k++) {
-        ref_dtype t = ref_dtype_of(types[k]);
+        peri_dtype_info t = peri_dtype_of(types[k]);
         int wanted = o->type ? !strcmp(o->type, t.name) : k < 4;
         if (!wanted) continue;
         int64_t blocks = 1 << 12, room = (int64_t)FOOTPRINT / t.bytes;
@@ -198,11 +225,9 @@ static void bench_types(const options *o, const cpu_isa *isa, int64_t m, int64_t
 
 int main(int argc, char **argv) {
     static const int64_t shapes[][2] = {{1024, 1024}, {3072, 1024}, {1024, 3072}, {151936, 1024}};
-    const cpu_isa *sets[] = {&cpu_isa_avx512amx, &cpu_isa_avx512vnni, &cpu_isa_avx512,
-                             &cpu_isa_avx2vnni,  &cpu_isa_avx2,       &cpu_isa_scalar};
     options o = {.n_thread = 2, .repeats = 5};
     int c;
-    while ((c = getopt(argc, argv, "t:i:d:m:s:r:")) != -1) {
+    while ((c = getopt(argc, argv, "t:i:d:m:s:r:c")) != -1) {
         if (c == 't')
             o.n_thread = (uint32_t)atoi(optarg);
         else if (c == 'i')
@@ -215,23 +240,26 @@ int main(int argc, char **argv) {
             o.shape = optarg;
         else if (c == 'r')
             o.repeats = atoi(optarg);
+        else if (c == 'c')
+            o.is_cached = 1;
         else
             return 2;
     }
     if (o.n_thread < 1 || o.n_thread > THREADS_MAX || o.repeats < 1 || o.repeats > REPEATS_MAX)
         return 2;
-    uint8_t *w = aligned_alloc(64, FOOTPRINT * 3); /* F32 151936x1024 is 622 MB */
+    uint8_t *w = aligned_alloc(HUGE_PAGE, FOOTPRINT * 3); /* F32 151936x1024 is 622 MB */
     if (!w) return 1;
+    madvise(w, FOOTPRINT * 3, MADV_HUGEPAGE); /* refused: small pages */
     memset(w, 1, FOOTPRINT * 3);
     for (size_t s = 0; s < sizeof shapes / sizeof shapes[0]; s++) {
         char name[32];
         snprintf(name, sizeof name, "%lldx%lld", (long long)shapes[s][0], (long long)shapes[s][1]);
         if (o.shape && strcmp(o.shape, name)) continue;
         int n_done = 0; /* without -i the best set there is */
-        for (size_t i = 0; i < sizeof sets / sizeof sets[0]; i++) {
-            const cpu_level *l = cpu_level_at((uint32_t)i);
-            if (!l->is_available() || (o.isa ? strcmp(o.isa, sets[i]->name) : n_done++)) continue;
-            bench_types(&o, sets[i], shapes[s][0], shapes[s][1], w);
+        for (uint32_t i = 0; cpu_level_at(i); i++) {
+            const cpu_isa *isa = cpu_isa_of(cpu_level_at(i));
+            if (!isa || (o.isa ? strcmp(o.isa, isa->name) : n_done++)) continue;
+            bench_types(&o, isa, shapes[s][0], shapes[s][1], w);
         }
     }
     free(w);

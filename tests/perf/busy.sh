@@ -2,33 +2,45 @@
 # SPDX-License-Identifier: MIT
 # tests/perf/busy.sh MODEL.gguf - decode beside busy loops, and two processes at once; ours and the peer's.
 #
-#   PERIGEE_PEER=/path/to/peer tests/perf/busy.sh [-r ROUNDS] [-t THREADS] [-n N] MODEL.gguf
+#   PERIGEE_PEER=/path/to/peer tests/perf/busy.sh [-r ROUNDS] [-t THREADS] [-n N] [-w SECONDS] MODEL.gguf
 #
 # Prints tokens per second, the median of ROUNDS (3) runs of N (32) tokens with THREADS (2) threads: alone, beside one and
-# beside two busy loops, and of each of two processes at once.  Without PERIGEE_PEER ours only.  PERIGEE names the program
-# (default: build/release/bin/perigee).  Exit status: 0, 1 when a run failed, 2 wrong usage.
+# beside two busy loops, and of each of two processes at once.  A run that takes longer than SECONDS (60), loading included, is
+# ended and counts as N / SECONDS, with `<` before a median that is such a bound.  Without PERIGEE_PEER ours only.  PERIGEE names
+# the program (default: build/release/bin/perigee).  Exit status: 0, 1 when a run failed, 2 wrong usage.
 set -u
 perigee=${PERIGEE:-$(dirname "$0")/../../build/release/bin/perigee}
 peer=${PERIGEE_PEER:-}
-rounds=3 threads=2 n=32
-usage() { echo "usage: busy.sh [-r ROUNDS] [-t THREADS] [-n N] MODEL.gguf" >&2; exit 2; }
-while getopts r:t:n: option; do
+rounds=3 threads=2 n=32 limit=60
+usage() { echo "usage: busy.sh [-r ROUNDS] [-t THREADS] [-n N] [-w SECONDS] MODEL.gguf" >&2; exit 2; }
+while getopts r:t:n:w: option; do
     case $option in
-    r) rounds=$OPTARG ;; t) threads=$OPTARG ;; n) n=$OPTARG ;; *) usage ;;
+    r) rounds=$OPTARG ;; t) threads=$OPTARG ;; n) n=$OPTARG ;; w) limit=$OPTARG ;; *) usage ;;
     esac
 done
 shift $((OPTIND - 1))
 [ $# -eq 1 ] || usage
+for value in "$rounds" "$threads" "$n" "$limit"; do
+    [[ $value =~ ^[1-9][0-9]*$ ]] || { echo "busy.sh: '$value': a whole number from 1 on is expected" >&2; usage; }
+done
 [ -x "$perigee" ] || { echo "no $perigee: build the preset release, or set PERIGEE" >&2; exit 1; }
 model=$1 folder=$(mktemp -d) loops=()
 stop_loops() { [ ${#loops[@]} -eq 0 ] || { kill "${loops[@]}" && wait "${loops[@]}"; } 2>/dev/null; loops=(); }
 trap 'stop_loops; rm -rf "$folder"' EXIT
 start_loops() { local i; for ((i = 0; i < $1; i++)); do (while :; do :; done) & loops+=($!); done; }
-ours() { "$perigee" bench -m "$model" -p 0 -n "$n" -t "$threads" -r 1 --json </dev/null | jq '.tg_tps[0]'; }
-theirs() { "$peer" llama-bench -m "$model" -p 0 -n "$n" -t "$threads" -r 1 -o json 2>/dev/null </dev/null | jq '.[0].avg_ts'; }
-median() { sort -g "$1" | awk '{v[NR] = $1} END {if (!NR) exit 1; printf "%.1f", v[int((NR + 1) / 2)]}'; }
+# limited FILTER COMMAND...: what jq's FILTER finds in the output; N / SECONDS and `<` when the time is over
+limited() {
+    local filter=$1 status
+    shift
+    timeout -k 2 "$limit" "$@" 2>/dev/null </dev/null | jq "$filter" 2>/dev/null
+    status=${PIPESTATUS[0]}
+    [ "$status" -ne 124 ] && [ "$status" -ne 137 ] || awk "BEGIN {printf \"%.2f<\\n\", $n / $limit}"
+}
+ours() { limited '.tg_tps[0]' "$perigee" bench -m "$model" -p 0 -n "$n" -t "$threads" -r 1 --json; }
+theirs() { limited '.[0].avg_ts' "$peer" llama-bench -m "$model" -p 0 -n "$n" -t "$threads" -r 1 -o json; }
+median() { sort -g "$1" | awk '{v[NR] = $1} END {if (!NR) exit 1; m = v[int((NR + 1) / 2)]; printf "%s%.1f", m ~ /</ ? "<" : "", m}'; }
 measure() { # who, number of processes at once
-    local r i process failed=0
+    local r i process
     rm -f "$folder"/*
     for ((r = 0; r < rounds; r++)); do
         process=()

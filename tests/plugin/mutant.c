@@ -6,7 +6,8 @@
  *   mutant.bug    name of the bug, see bugs[]
  *
  * Bugs in what an operation computes spoil the result of the base; most strike one operation and
- * one type of weights only, as real ones do.  Half of them are in mutant_more.c. */
+ * one type of weights only, as real ones do.  More are in mutant_more.c and
+ * mutant_odd.c. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <sched.h>
@@ -261,6 +262,10 @@ static const blind_row blind[] = {
     {"no_slopes", PERI_OP_ATTN, offsetof(peri_attn_attr, alibi_max), 0},
     {"no_groups", PERI_OP_ROUTE, offsetof(peri_route_attr, n_group), 0},
     {"no_renorm", PERI_OP_ROUTE, offsetof(peri_route_attr, renorm), 0},
+    {"no_route_scale", PERI_OP_ROUTE, offsetof(peri_route_attr, weight_scale), 0x3f800000},
+    {"one_group", PERI_OP_ROUTE, offsetof(peri_route_attr, n_group_used), 1},
+    {"no_first", PERI_OP_ROPE, offsetof(peri_rope_attr, first), 0},
+    {"no_embed_scale", PERI_OP_EMBED, offsetof(peri_embed_attr, scale), 0x3f800000},
     {"no_ramp", PERI_OP_ROPE, offsetof(peri_rope_attr, ext), 0},
     {"no_magnitude", PERI_OP_ROPE, offsetof(peri_rope_attr, magnitude), 0x3f800000},
     {"scale_first", PERI_OP_LINEAR, offsetof(peri_linear_attr, flags), 0},
@@ -313,7 +318,7 @@ static int32_t run_op(peri_dev *d, const peri_program *p, uint32_t op, const per
     for (size_t i = 0; i < sizeof blind / sizeof *blind; i++)
         if (has(blind[i].name) && is_op(&c, blind[i].code)) return run_blind(&c, &blind[i], e);
     int32_t status;
-    if (run_instead(&c, &status, e)) return status;
+    if (run_instead(&c, &status, e) || run_odd(&c, &status, e)) return status;
     status = base.run_op(d, p, op, m, s, e);
     if (status == PERI_OK) spoil_more(&c);
     for (size_t i = 0; i < sizeof bugs / sizeof *bugs && status == PERI_OK; i++)
@@ -375,6 +380,7 @@ const peri_plugin *perigee_plugin_v0(const peri_host *h, peri_error *e) {
     table.run_op = run_op;
     table.close = close_device;
     change_memory(&table);
+    change_compiled(&table);
     return &table;
 }
 

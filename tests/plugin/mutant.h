@@ -54,5 +54,8 @@ void spoil_more(const call *c); /* after the base has run */
 void answer_more(uint16_t code, const peri_bucket *b, peri_support *out);
 int32_t open_more(const peri_host *h, uint32_t index, peri_dev **out, peri_error *e);
 void change_memory(peri_plugin *table); /* buf_* */
+/* mutant_odd.c.  1: the bug has run, with *status. */
+int run_odd(const call *c, int32_t *status, peri_error *e);
+void change_compiled(peri_plugin *table);
 
 #endif

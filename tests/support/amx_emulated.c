@@ -4,6 +4,7 @@
  * touches it, so that the address sanitizer sees what a tile reads and writes. */
 #include "amx_emulated.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -105,24 +106,73 @@ add_products(tile *x, const tile *y, const tile *z) {
         }
 }
 
-/* #UD: a tile twice, or shapes that do not fit. */
-void amx_emulated_dot(int c, int a, int b) {
-    tile *x = tile_of("tdpbssd", c);
-    const tile *y = tile_of("tdpbssd", a), *z = tile_of("tdpbssd", b);
-    if (c == a || c == b || a == b) raise_fault("tdpbssd", "a tile used twice");
+/* #UD: a tile twice, or shapes that do not fit.  number: of the three tiles. */
+static void check_shapes(const char *what, const int number[3], const tile *x, const tile *y,
+                         const tile *z) {
+    if (number[0] == number[1] || number[0] == number[2] || number[1] == number[2])
+        raise_fault(what, "a tile used twice");
     if (x->row_bytes % 4 || y->row_bytes % 4 || z->row_bytes % 4)
-        raise_fault("tdpbssd", "a row that is no multiple of four bytes");
-    if (x->rows != y->rows) raise_fault("tdpbssd", "rows of the sums and of the first factor");
+        raise_fault(what, "a row that is no multiple of four bytes");
+    if (x->rows != y->rows) raise_fault(what, "rows of the sums and of the first factor");
     if (x->row_bytes != z->row_bytes)
-        raise_fault("tdpbssd", "columns of the sums and of the second factor");
-    if (y->row_bytes / 4 != z->rows) raise_fault("tdpbssd", "depths of the two factors");
-    add_products(x, y, z);
+        raise_fault(what, "columns of the sums and of the second factor");
+    if (y->row_bytes / 4 != z->rows) raise_fault(what, "depths of the two factors");
+}
+
+static void finish_product(tile *x) {
     for (int m = x->rows; m < TILE_TOKENS; m++)
         memset(x->b[m], 0, sizeof x->b[m]);
     __atomic_add_fetch(&n_product, 1, __ATOMIC_RELAXED);
 }
 
+void amx_emulated_dot(int c, int a, int b) {
+    tile *x = tile_of("tdpbssd", c);
+    const tile *y = tile_of("tdpbssd", a), *z = tile_of("tdpbssd", b);
+    check_shapes("tdpbssd", (int[]){c, a, b}, x, y, z);
+    add_products(x, y, z);
+    finish_product(x);
+}
+
+/* A number as the products of bf16 take and leave it: denormal ones are 0. */
+static float normal(float x) {
+    return x > -0x1p-126f && x < 0x1p-126f ? 0.0f * x : x;
+}
+static float bf16_at(const uint8_t *p) {
+    uint32_t bits = (uint32_t)p[0] << 16 | (uint32_t)p[1] << 24;
+    float f;
+    memcpy(&f, &bits, 4);
+    return normal(f);
+}
+
+/* c[m][n] += (sum over k of a[m][k][0] * b[k][n][0]) + (the same of [1]): two chains of FMAs from
+ * +0, then two additions, all rounded to nearest. */
+__attribute__((no_sanitize("address", "undefined"), optimize("O2"))) static void
+add_bf16_products(tile *x, const tile *y, const tile *z) {
+    for (int m = 0; m < x->rows; m++)
+        for (int n = 0; n < x->row_bytes / 4; n++) {
+            float sum[2] = {0, 0}, c;
+            for (int k = 0; k < z->rows; k++)
+                for (int i = 0; i < 2; i++)
+                    sum[i] = normal(fmaf(bf16_at(&y->b[m][4 * k + 2 * i]),
+                                         bf16_at(&z->b[k][4 * n + 2 * i]), sum[i]));
+            memcpy(&c, &x->b[m][4 * n], 4);
+            c = normal(normal(c) + normal(sum[0] + sum[1]));
+            memcpy(&x->b[m][4 * n], &c, 4);
+        }
+}
+
+void amx_emulated_dot_bf16(int c, int a, int b) {
+    tile *x = tile_of("tdpbf16ps", c);
+    const tile *y = tile_of("tdpbf16ps", a), *z = tile_of("tdpbf16ps", b);
+    check_shapes("tdpbf16ps", (int[]){c, a, b}, x, y, z);
+    add_bf16_products(x, y, z);
+    finish_product(x);
+}
+
 /* In place of amx.c. */
+const char *amx_bf16_missing(void) {
+    return NULL;
+}
 const char *amx_missing(void) {
     return NULL;
 }

@@ -12,14 +12,14 @@
 static int list_types(void) {
     for (uint32_t i = 0; i < 256; i++)
         if (ref_can_dequant(i)) {
-            ref_dtype t = ref_dtype_of(i);
+            peri_dtype_info t = peri_dtype_of(i);
             printf("%s %u %d %d\n", t.name, i, (int)t.n, (int)t.bytes);
         }
     return 0;
 }
 
 static int convert(uint32_t dtype) {
-    ref_dtype t = ref_dtype_of(dtype);
+    peri_dtype_info t = peri_dtype_of(dtype);
     unsigned char block[512];
     float value[256];
     while (fread(block, (size_t)t.bytes, 1, stdin) == 1) {
@@ -32,7 +32,7 @@ static int convert(uint32_t dtype) {
 int main(int argc, char **argv) {
     if (argc == 1) return list_types();
     for (uint32_t i = 0; i < 256; i++) {
-        const char *name = ref_dtype_of(i).name;
+        const char *name = peri_dtype_of(i).name;
         if (name && !strcmp(name, argv[1]) && ref_can_dequant(i)) return convert(i);
     }
     fprintf(stderr, "usage: dequant_tool [TYPE]; \"%s\" is no type that can be decoded\n", argv[1]);

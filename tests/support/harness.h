@@ -14,7 +14,8 @@
 #include "perigee/types.h"
 
 /* Runs a cmocka group.  Returns 0 when all passed, 77 when every test of the program was skipped, 1
- * when one failed or none ran.  Use: `return peri_run_tests(tests);` */
+ * when one failed or none ran.  XDG_DATA_HOME is a new folder meanwhile.  Use: `return
+ * peri_run_tests(tests);` */
 int peri_run_group(const char *name, const struct CMUnitTest *tests, size_t n);
 #define peri_run_tests(tests) peri_run_group(__FILE__, (tests), sizeof(tests) / sizeof((tests)[0]))
 

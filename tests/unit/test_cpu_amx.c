@@ -23,19 +23,19 @@ static int has_vectors(void) {
     return __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vnni");
 }
 
-/* LINEAR of Q4_0 for n_tok tokens; the number of tile products it took. */
-static uint64_t products_of(const char *isa, int32_t n_tok) {
-    static uint8_t w[M * N / 32 * 18];
+/* LINEAR for n_tok tokens; the number of tile products it took. */
+static uint64_t products_of(const char *isa, uint16_t dtype, int32_t n_tok) {
+    static uint8_t w[M * N * 2];
     static float x[T * N];
     peri_linear_attr a = {.size = sizeof a};
     peri_error e = {0};
     peri_dev *d = open_cpu(isa, 2);
     prog *p = prog_new(d, n_tok);
-    prog_blocks(PERI_CPU_Q4_0, w, M * N / 32, 1);
+    prog_blocks(dtype, w, M * N / peri_dtype_of(dtype).n, 1);
     prog_fill(x, T * N, 2, 1);
     p->code = PERI_OP_LINEAR;
     prog_in(p, DIMS(1, 1, -PERI_SYM_T, N), x, 0);
-    prog_weight(p, PERI_CPU_Q4_0, DIMS(1, 1, M, N), w);
+    prog_weight(p, dtype, DIMS(1, 1, M, N), w);
     prog_weight(p, PERI_CPU_F32, DIMS(1, 1, 1, M), NULL);
     prog_weight(p, PERI_CPU_F32, DIMS(1, 1, 1, 1), NULL);
     prog_out(p, PERI_CPU_F32, DIMS(1, 1, -PERI_SYM_T, M), 0);
@@ -52,11 +52,28 @@ static uint64_t products_of(const char *isa, int32_t n_tok) {
 static void many_tokens_use_tiles_and_few_do_not(void **state) {
     (void)state;
     /* 7 groups of rows, 2 times 256 columns, 8 sums each, a tile per 16 tokens */
-    assert_int_equal(products_of("avx512amx", LINEAR_FEW), 0);
-    assert_int_equal(products_of("avx512amx", LINEAR_FEW + 1), 7 * 2 * 8 * 1);
-    assert_int_equal(products_of("avx512amx", 17), 7 * 2 * 8 * 2);
-    assert_int_equal(products_of("avx512amx", T), 7 * 2 * 8 * 3);
-    assert_int_equal(products_of("avx512vnni", T), 0);
+    assert_int_equal(products_of("avx512amx", PERI_CPU_Q4_0, LINEAR_FEW), 0);
+    assert_int_equal(products_of("avx512amx", PERI_CPU_Q4_0, LINEAR_FEW + 1), 7 * 2 * 8 * 1);
+    assert_int_equal(products_of("avx512amx", PERI_CPU_Q4_0, 17), 7 * 2 * 8 * 2);
+    assert_int_equal(products_of("avx512amx", PERI_CPU_Q4_0, T), 7 * 2 * 8 * 3);
+    assert_int_equal(products_of("avx512vnni", PERI_CPU_Q4_0, T), 0);
+}
+
+/* Products of bf16 need the level avx512bf16 beside them. */
+static int has_bf16(void) {
+    for (uint32_t i = 0; cpu_level_at(i); i++)
+        if (!strcmp(cpu_level_at(i)->name, "avx512bf16")) return cpu_level_at(i)->is_available();
+    return 0;
+}
+
+static void bf16_weights_use_tiles_for_many_tokens_where_they_can(void **state) {
+    uint64_t tiles = has_bf16() ? 7 * 16 : 0; /* 7 groups of rows, 16 steps, per 16 tokens */
+    (void)state;
+    assert_int_equal(products_of("avx512amx", PERI_CPU_BF16, LINEAR_FEW), 0);
+    assert_int_equal(products_of("avx512amx", PERI_CPU_BF16, LINEAR_FEW + 1), tiles);
+    assert_int_equal(products_of("avx512amx", PERI_CPU_BF16, 17), tiles * 2);
+    assert_int_equal(products_of("avx512amx", PERI_CPU_BF16, T), tiles * 3);
+    assert_int_equal(products_of("avx512vnni", PERI_CPU_BF16, T), 0);
 }
 
 static void the_level_is_the_best_and_named(void **state) {
@@ -150,6 +167,16 @@ static void multiply_unequal_depths(void) {
     tile_configure(&c);
     tile_dot(0, 1, 2);
 }
+static void multiply_bf16_of_unequal_depths(void) {
+    tile_config c = whole;
+    c.rows[2] = 8;
+    tile_configure(&c);
+    tile_dot_bf16(0, 1, 2);
+}
+static void multiply_bf16_into_a_factor(void) {
+    tile_configure(&whole);
+    tile_dot_bf16(1, 1, 2);
+}
 static void multiply_unequal_rows(void) {
     tile_config c = whole;
     c.rows[1] = 8;
@@ -184,6 +211,7 @@ static void what_a_processor_refuses_ends_the_program(void **state) {
         configure_a_ninth_tile,          configure_a_reserved_byte,
         multiply_a_tile_by_itself,       multiply_unequal_depths,
         multiply_unequal_rows,           multiply_without_a_shape,
+        multiply_bf16_of_unequal_depths, multiply_bf16_into_a_factor,
         products_outside_enter_and_leave};
     (void)state;
     for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
@@ -198,11 +226,34 @@ static void what_a_processor_refuses_ends_the_program(void **state) {
         }
         assert_int_equal(waitpid(child, &status, 0), child);
         if (!WIFSIGNALED(status) || WTERMSIG(status) != SIGABRT)
-            fail_msg("case %zu of 11 ended with status %#x", i + 1, status);
+            fail_msg("case %zu of 13 ended with status %#x", i + 1, status);
     }
 }
 
 /* Small shapes: rows and bytes past them are zeros, sums wrap, and both factors are signed. */
+/* The order is not to be told from another where sums are exact; here it is: 2^24 + 1 is 2^24. */
+static void bf16_products_are_two_chains_from_zero(void **state) {
+    tile_config c = {.palette = 1, .row_bytes = {8, 8, 8}, .rows = {1, 1, 2}};
+    /* a[k][i], b[k][n][i]: bf16 1, 2^24, 3, 2^-126 and the largest below it */
+    const uint16_t one = 0x3f80, large = 0x4b80, three = 0x4040, least = 0x0080, tiny = 0x007f;
+    const uint16_t a[4] = {one, least, one, one},
+                   b[8] = {large, one, one, tiny, one, three, one, one};
+    float sums[2] = {1, 0};
+    (void)state;
+    tile_configure(&c);
+    tile_load(0, sums, 8);
+    tile_load(1, a, 8);
+    tile_load(2, b, 8);
+    tile_dot_bf16(0, 1, 2);
+    tile_store(0, sums, 8);
+    /* even: 2^24, then + 1 is 2^24; odd: 2^-126, then + 3 is 3; 2^24 + 3 is 2^24 + 4; + 1 is that
+     */
+    assert_true(sums[0] == 0x1p24f + 4);
+    /* even: 1 + 1; odd: 2^-126 * 0, + 1 */
+    assert_true(sums[1] == 3);
+    tile_release();
+}
+
 static void tiles_hold_zeros_past_their_shape(void **state) {
     tile_config c = {.palette = 1, .row_bytes = {8, 4, 8}, .rows = {1, 1, 1}};
     int8_t a[4] = {-128, 127, -1, 2}, b[8] = {-128, 127, 1, -1, 1, 0, 0, 0};
@@ -223,10 +274,12 @@ static void tiles_hold_zeros_past_their_shape(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(many_tokens_use_tiles_and_few_do_not),
+        cmocka_unit_test(bf16_weights_use_tiles_for_many_tokens_where_they_can),
         cmocka_unit_test(the_level_is_the_best_and_named),
         cmocka_unit_test(the_self_test_finds_one_wrong_bit_of_one_type),
         cmocka_unit_test(what_a_processor_refuses_ends_the_program),
         cmocka_unit_test(tiles_hold_zeros_past_their_shape),
+        cmocka_unit_test(bf16_products_are_two_chains_from_zero),
     };
     if (!has_vectors()) {
         fprintf(stderr, "skipped: the processor has no AVX-512 with VNNI\n");

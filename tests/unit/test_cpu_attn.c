@@ -48,7 +48,7 @@ static float exact(uint64_t seed, uint64_t i) {
 }
 
 static size_t bytes_of(uint32_t dtype, int64_t n) {
-    ref_dtype type = ref_dtype_of(dtype);
+    peri_dtype_info type = peri_dtype_of(dtype);
     return (size_t)(n / type.n) * (size_t)type.bytes;
 }
 

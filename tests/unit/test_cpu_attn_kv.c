@@ -19,6 +19,9 @@ static const uint32_t types[] = {PERI_CPU_F32, PERI_CPU_F16, PERI_CPU_BF16, PERI
                                  PERI_CPU_Q4_0};
 enum { N_TYPE = sizeof types / sizeof *types };
 
+/* Factors rounded to bf16: 7e-6 measured.  What they are rounded to: test_cpu_attn_half.c. */
+static const double HALF = 2e-5;
+
 typedef struct pools {
     uint8_t k[CTX * G * DK * 4], v[CTX * G * DV * 4];
 } pools;
@@ -108,7 +111,8 @@ static void every_level_stores_the_bytes_of_the_reference(void **state) {
             append_all(d, types[i], w->k, w->v, &w->got);
             close_cpu(d);
             if (memcmp(&w->want, &w->got, sizeof w->want))
-                fail_msg("%s, %s: other bytes", cpu_level_at(l)->name, ref_dtype_of(types[i]).name);
+                fail_msg("%s, %s: other bytes", cpu_level_at(l)->name,
+                         peri_dtype_of(types[i]).name);
         }
     }
     free(w);
@@ -147,7 +151,7 @@ static void check_bits(world *w, uint32_t dtype, int64_t n_head, const float *wa
             close_cpu(d);
             if (memcmp(want, got, sizeof *got * (size_t)(N_TOK * n_head * DV)))
                 fail_msg("%s, %s, %d heads, pieces of %d: other bits", cpu_level_at(l)->name,
-                         ref_dtype_of(dtype).name, (int)n_head, (int)pieces[c]);
+                         peri_dtype_of(dtype).name, (int)n_head, (int)pieces[c]);
         }
 }
 
@@ -170,8 +174,9 @@ static void every_level_reads_the_same_bits_alone_and_in_tiles(void **state) {
             for (int64_t k = 0; k < N_TOK * n_head * DV; k++)
                 x[k] = (double)exact[k];
             prog_error e = prog_nmse(want, x, N_TOK * n_head, DV);
-            if (!(e.all <= 1e-10) || !(e.worst_row <= 2e-9))
-                fail_msg("%s, %d heads: NMSE %g, %g", ref_dtype_of(types[i]).name, (int)n_head,
+            double gate = types[i] == PERI_CPU_F16 || types[i] == PERI_CPU_BF16 ? HALF : 1e-10;
+            if (!(e.all <= gate) || !(e.worst_row <= 20 * gate))
+                fail_msg("%s, %d heads: NMSE %g, %g", peri_dtype_of(types[i]).name, (int)n_head,
                          e.all, e.worst_row);
             check_bits(w, types[i], n_head, want);
         }

@@ -107,7 +107,7 @@ static void a_long_context_gives_the_same_bits_alone_and_in_a_tile(void **state)
     for (int i = 0; i < 2 * H * DV; i++)
         x[i] = (double)exact[i];
     prog_error e = prog_nmse(want, x, 2 * H, DV);
-    if (!(e.all <= 1e-10)) fail_msg("NMSE %g", e.all);
+    if (!(e.all <= 2e-5)) fail_msg("NMSE %g", e.all); /* factors are rounded to bf16 */
     for (uint32_t l = 0; cpu_level_at(l); l++) {
         for (uint32_t n_worker = 1; n_worker <= 2 && cpu_level_at(l)->is_available(); n_worker++) {
             d = open_cpu(cpu_level_at(l)->name, n_worker);
@@ -126,44 +126,55 @@ static void a_long_context_gives_the_same_bits_alone_and_in_a_tile(void **state)
 
 /* 60 tokens of three sequences by turns, so all alone, together and one by one; every third sees
  * nothing (its position lies past the keys, and the window is short of them). */
-static void many_tokens_of_one_step_get_the_bits_of_their_own_steps(void **state) {
-    enum { N = 60 };
+static void check_many_tokens(int32_t window) {
+    enum { N = 60, TIMES = 8 }; /* workers that disturb each other do so now and then */
     static float want[N * H * DV], got[N * H * DV];
     int32_t pos[N], seq[N], row[N];
-    (void)state;
     world *w = new_world();
     int32_t held = PROG_MAX_TABLE / N_SEQ * B;
-    w->attr.window = 700;
+    w->attr.window = window;
     for (int32_t t = 0; t < N; t++) {
         seq[t] = t % N_SEQ;
-        pos[t] = t % 3 == 1 ? held + 700 + t : (t * 977 + 13) % held;
+        pos[t] = t % 3 == 1 ? held + window + t : (t * 977 + 13) % held;
         row[t] = t;
     }
     peri_dev *d = open_cpu("scalar", 1);
     attend(w, d, N, pos, seq, row, want);
-    for (int i = 0; i < H * DV; i++)
-        assert_float_equal(want[H * DV + i], 0, 0);
+    for (int32_t t = 1; t < N; t += 3)
+        for (int i = 0; i < H * DV; i++)
+            assert_float_equal(want[t * H * DV + i], 0, 0);
     close_cpu(d);
     for (uint32_t l = 0; cpu_level_at(l); l++) {
         if (!cpu_level_at(l)->is_available()) continue;
         d = open_cpu(cpu_level_at(l)->name, 2);
-        memset(got, 0, sizeof got);
-        attend(w, d, N, pos, seq, row, got);
-        expect_same(want, got, N, "together", cpu_level_at(l)->name);
-        memset(got, 0, sizeof got);
-        for (int32_t t = 0; t < N; t += 3) {
-            attend(w, d, 3, pos + t, seq + t, row + t, got);
+        for (int i = 0; i < TIMES; i++) {
+            memset(got, 0, sizeof got);
+            attend(w, d, N, pos, seq, row, got);
+            expect_same(want, got, N, "together", cpu_level_at(l)->name);
         }
+        memset(got, 0, sizeof got);
+        for (int32_t t = 0; t < N; t += 3)
+            attend(w, d, 3, pos + t, seq + t, row + t, got);
         expect_same(want, got, N, "by threes", cpu_level_at(l)->name);
         close_cpu(d);
     }
     free_world(w);
 }
 
+static void many_tokens_of_one_step_get_the_bits_of_their_own_steps(void **state) {
+    (void)state;
+    check_many_tokens(700);
+}
+static void tokens_of_one_chunk_are_not_disturbed_by_those_that_see_nothing(void **state) {
+    (void)state;
+    check_many_tokens(1);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_long_context_gives_the_same_bits_alone_and_in_a_tile),
         cmocka_unit_test(many_tokens_of_one_step_get_the_bits_of_their_own_steps),
+        cmocka_unit_test(tokens_of_one_chunk_are_not_disturbed_by_those_that_see_nothing),
     };
     return peri_run_tests(tests);
 }

@@ -3,9 +3,11 @@
  * test_cpu_check.c - what the CPU plugin refuses and how it says so; its devices, options, memory.
  */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "amx.h"
+#include "check.h"
 #include "harness.h"
 #include "kernels.h"
 #include "op_case.h"
@@ -50,9 +52,8 @@ static void supports_names_the_type_it_cannot_decode(void **state) {
     accepted(new_linear(d, PERI_CPU_Q4_0));
     accepted(new_linear(d, PERI_CPU_IQ4_NL));
     accepted(new_linear(d, PERI_CPU_MXFP4));
-    refused(new_linear(d, PERI_CPU_I8),
-            "weights of type I8: integers, which no operation multiplies");
-    refused(new_linear(d, PERI_CPU_I64), "weights of type I64: integers");
+    refused(new_linear(d, PERI_CPU_I8), "weights of type I8: no kernel decodes them");
+    refused(new_linear(d, PERI_CPU_I64), "weights of type I64: no kernel decodes them");
     refused(new_linear(d, 5), "weights of type number 5: unknown");
     refused(new_linear(d, PERI_CPU_Q4_K), "not whole blocks of type Q4_K");
     refused(new_linear(d, PERI_CPU_IQ2_XXS), "not whole blocks of type IQ2_XXS");
@@ -115,7 +116,7 @@ static void supports_refuses_operands_of_other_shapes(void **state) {
     refused(p, "operand 0: stride 0 in dimension 2");
     p = new_linear(d, F32);
     p->tensor[1].stride[2] += 4;
-    refused(p, "operand 1: rows with gaps");
+    refused(p, "operand 1: a weight with gaps");
     p = new_linear(d, F32);
     p->tensor[0].dtype = PERI_CPU_F16;
     refused(p, "operand 0: type number 1, not F32");
@@ -170,6 +171,31 @@ static prog *new_route(peri_dev *d, peri_route_attr a, int64_t used) {
     return p;
 }
 
+static void supports_does_not_read_attributes_outside_the_program(void **state) {
+    (void)state;
+    struct block {
+        peri_program head;
+        peri_op op;
+    } *p = calloc(1, sizeof *p);
+    char why[88] = "";
+    peri_bucket b = {.size = sizeof b};
+    assert_non_null(p);
+    p->head = (peri_program){.size = sizeof p->head,
+                             .bytes = sizeof *p,
+                             .n_ops = 1,
+                             .op_size = sizeof p->op,
+                             .ops = offsetof(struct block, op),
+                             .attrs = sizeof *p};
+    p->op = (peri_op){.code = PERI_OP_NORM,
+                      .n_in = 3,
+                      .n_out = 1,
+                      .attr_size = sizeof(peri_norm_attr),
+                      .attr = 1u << 30};
+    assert_int_equal(cpu_check(&p->head, 0, &b, why), 0);
+    assert_string_equal(why, "attributes outside the program");
+    free(p);
+}
+
 static void supports_checks_the_range_of_attributes(void **state) {
     (void)state;
     peri_dev *d = open_cpu(NULL, 1);
@@ -184,7 +210,7 @@ static void supports_checks_the_range_of_attributes(void **state) {
     accepted(new_attn(d, (peri_attn_attr){.scale = 1}, 6, F32));
     refused(new_attn(d, (peri_attn_attr){.scale = 1}, 5, F32), "5 heads over 2 key/value heads");
     refused(new_attn(d, (peri_attn_attr){.scale = 1}, 4, PERI_CPU_Q8_0),
-            "operand 1: heads of 8, not whole blocks of type Q8_0");
+            "operand 1: rows of 8, not whole blocks of type Q8_0");
     refused(new_attn(d, (peri_attn_attr){.scale = 1}, 4, PERI_CPU_Q5_0),
             "a cache of type Q5_0: nothing stores or reads it");
     refused(new_attn(d, (peri_attn_attr){.window = -1}, 4, F32), "window -1");
@@ -251,8 +277,19 @@ static void open_refuses_an_instruction_set_it_lacks(void **state) {
     assert_int_equal(plugin()->open(&prog_host, 0, &d, &e), PERI_E_INVALID);
     assert_error(&e, PERI_E_INVALID, "cpu.isa: \"sse9\" is unknown; available: ");
     assert_error(&e, PERI_E_INVALID, "reference");
+#if defined(__aarch64__)
+    const char *foreign = "avx512amx", *why = "is a level of x86-64, this is aarch64; available: ";
+#else
+    const char *foreign = "neondot", *why = "is a level of aarch64, this is ";
+#endif
+    prog_host_now.isa = foreign;
+    assert_int_equal(plugin()->open(&prog_host, 0, &d, &e), PERI_E_UNSUPPORTED);
+    assert_error(&e, PERI_E_UNSUPPORTED, foreign);
+    assert_error(&e, PERI_E_UNSUPPORTED, why);
     for (uint32_t i = 0; cpu_level_at(i); i++) {
         prog_host_now.isa = cpu_level_at(i)->name;
+        /* The other processor's list of names has it. */
+        if (strcmp(prog_host_now.isa, "scalar")) assert_non_null(cpu_level_arch(prog_host_now.isa));
         int32_t rc = plugin()->open(&prog_host, 0, &d, &e);
         assert_int_equal(rc, cpu_level_at(i)->is_available() ? PERI_OK : PERI_E_UNSUPPORTED);
         plugin()->close(d);
@@ -324,6 +361,7 @@ int main(void) {
         cmocka_unit_test(supports_names_the_type_it_cannot_decode),
         cmocka_unit_test(supports_refuses_operations_and_attributes_it_does_not_know),
         cmocka_unit_test(supports_refuses_operands_of_other_shapes),
+        cmocka_unit_test(supports_does_not_read_attributes_outside_the_program),
         cmocka_unit_test(supports_checks_the_range_of_attributes),
         cmocka_unit_test(device_is_the_host_or_one_per_memory_node),
         cmocka_unit_test(device_writes_no_more_than_an_older_core_has_room_for),

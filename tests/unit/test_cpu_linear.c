@@ -30,7 +30,7 @@ typedef struct matrix {
 } matrix;
 
 static matrix new_matrix(uint32_t dtype, int64_t m, int64_t n, uint64_t seed) {
-    ref_dtype t = ref_dtype_of(dtype);
+    peri_dtype_info t = peri_dtype_of(dtype);
     matrix w = {dtype, m, n, malloc((size_t)(m * n / t.n * t.bytes)),
                 malloc((size_t)(m * n) * sizeof(float))};
     assert_non_null(w.data);
@@ -56,7 +56,7 @@ static double dot_row(const matrix *w, int64_t row, const float *x) {
 
 /* Rows that are no multiple of any vector width, where the type allows. */
 static int64_t awkward_n(uint32_t dtype) {
-    int64_t block = ref_dtype_of(dtype).n;
+    int64_t block = peri_dtype_of(dtype).n;
     return block == 1 ? 301 : block == 256 ? 512 : block == 128 ? 128 * 3 : block * 9;
 }
 
@@ -103,7 +103,8 @@ static void check_linear_of(uint32_t dtype, int64_t m, int64_t n, int variant) {
     assert_non_null(u.x);
     prog_fill(u.x, N_TOK * u.w.n, 5, 2);
     prog_fill(u.bias, 64, 6, 1);
-    op_case c = {ref_dtype_of(dtype).name, N_TOK, build_linear, expect_linear, {m}, 0, &u, 0, NULL};
+    op_case c = {
+        peri_dtype_of(dtype).name, N_TOK, build_linear, expect_linear, {m}, 0, &u, 0, NULL};
     check_case(&c);
     free(u.x);
     drop_matrix(&u.w);
@@ -126,7 +127,7 @@ static void linear_of_long_rows_is_the_sum(void **state) {
                                     PERI_CPU_IQ3_S};
     (void)state;
     for (size_t i = 0; i < sizeof some / sizeof some[0]; i++)
-        check_linear_of(some[i], 17, 8192 + (ref_dtype_of(some[i]).n == 256 ? 512 : 288), 0);
+        check_linear_of(some[i], 17, 8192 + (peri_dtype_of(some[i]).n == 256 ? 512 : 288), 0);
 }
 
 static void linear_takes_bias_and_scale_in_both_orders(void **state) {
@@ -166,7 +167,7 @@ static void build_embed(prog *p, const void *user, int32_t t0) {
 
 static void expect_embed(const void *user, int32_t t, uint32_t k, double *out) {
     const embed *u = user;
-    ref_dtype type = ref_dtype_of(u->w.dtype);
+    peri_dtype_info type = peri_dtype_of(u->w.dtype);
     float v[576];
     (void)k;
     ref_dequant_row(u->w.dtype, u->w.data + token_of(t) * (u->w.n / type.n * type.bytes), v,
@@ -303,12 +304,12 @@ static void gate_up_glu_is_glu_of_two_linears(void **state) {
     (void)state;
     for (int i = 0; i < N_TYPE; i++) {
         int64_t n = awkward_n(types[i]);
-        uint32_t up = ref_dtype_of(types[i]).n == 256 ? PERI_CPU_Q6_K : types[i];
+        uint32_t up = peri_dtype_of(types[i]).n == 256 ? PERI_CPU_Q6_K : types[i];
         gate_up u = {new_matrix(types[i], 21, n, 1), new_matrix(up, 21, n, 2), NULL};
         u.x = malloc((size_t)(N_TOK * n) * sizeof *u.x);
         assert_non_null(u.x);
         prog_fill(u.x, N_TOK * n, 3, 1);
-        op_case c = {ref_dtype_of(types[i]).name,
+        op_case c = {peri_dtype_of(types[i]).name,
                      N_TOK,
                      build_gate_up,
                      expect_gate_up,

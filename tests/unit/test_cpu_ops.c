@@ -223,6 +223,51 @@ static void rope_rotates_pairs_by_the_position(void **state) {
     }
 }
 
+static void run_rope(peri_dev *d, const rope *u, int32_t t0, float *y) {
+    peri_error e = {0};
+    prog *p = prog_new(d, 4);
+    build_rope(p, u, t0);
+    assert_ok(prog_run(p, &e), e);
+    prog_get(p, 0, y);
+    prog_free(p);
+}
+
+/* A device keeps them from op to op: the same bits as of one that has seen nothing before. */
+static void rope_takes_no_angles_of_another_base_position_or_factor(void **state) {
+    enum { SIZE = sizeof(peri_rope_attr), ROW = 2 * 48 };
+    static const struct {
+        rope u;
+        int32_t t0;
+        float factor;
+    } step[] = {
+        {{{SIZE, PERI_ROPE_NEOX, 0, 20, 500000, 1, 0, 0, 0, 1}, 2, 48, 0, 0}, 1, 1},
+        {{{SIZE, PERI_ROPE_NEOX, 0, 20, 500000, 1, 0, 0, 0, 1}, 1, 48, 0, 0}, 1, 1},
+        {{{SIZE, PERI_ROPE_NEOX, 0, 20, 500001, 1, 0, 0, 0, 1}, 2, 48, 0, 0}, 1, 1},
+        {{{SIZE, PERI_ROPE_NEOX, 0, 20, 500001, 1, 0, 0, 0, 1}, 2, 48, 0, 0}, 2, 1},
+        {{{SIZE, PERI_ROPE_NEOX, 0, 20, 500001, 1, 0, 0, 0, 1}, 2, 48, 1, 0}, 2, 2},
+        {{{SIZE, PERI_ROPE_NEOX, 0, 20, 500001, 1, 0, 0, 0, 1}, 2, 48, 1, 0}, 2, 3},
+        {{{SIZE, PERI_ROPE_NORM, 0, 40, 500001, 1, 0, 0, 0, 1}, 2, 48, 0, 0}, 2, 1},
+    };
+    float usual = vector[0][4], last[4 * ROW] = {0};
+    peri_dev *old = open_cpu(NULL, 2);
+    (void)state;
+    for (size_t i = 0; i < sizeof step / sizeof step[0]; i++) {
+        float got[4 * ROW] = {0}, want[4 * ROW] = {0};
+        peri_dev *fresh;
+        vector[0][4] = step[i].factor;
+        run_rope(old, &step[i].u, step[i].t0, got);
+        close_cpu(old); /* one at a time: what is left behind is counted for all */
+        fresh = open_cpu(NULL, 2);
+        run_rope(fresh, &step[i].u, step[i].t0, want);
+        assert_memory_equal(got, want, sizeof got);
+        assert_int_not_equal(memcmp(got, last, sizeof got), 0);
+        memcpy(last, got, sizeof last);
+        old = fresh; /* it keeps this step's angles when it meets the next */
+    }
+    close_cpu(old);
+    vector[0][4] = usual;
+}
+
 /* ---- ACT, GLU ---- */
 
 typedef struct act {
@@ -581,6 +626,7 @@ int main(void) {
         cmocka_unit_test(norm_divides_each_row_by_its_size),
         cmocka_unit_test(add_norm_gives_the_sum_and_its_norm),
         cmocka_unit_test(rope_rotates_pairs_by_the_position),
+        cmocka_unit_test(rope_takes_no_angles_of_another_base_position_or_factor),
         cmocka_unit_test(act_and_glu_are_their_formulas),
         cmocka_unit_test(act_lets_nan_and_infinity_through),
         cmocka_unit_test(add_mul_and_scale_broadcast_one_row_or_number),

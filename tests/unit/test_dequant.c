@@ -21,7 +21,7 @@ static float block[256];
 
 static void decode(uint32_t dtype, const unsigned char *bytes) {
     memset(block, 0xff, sizeof block);
-    ref_dequant_row(dtype, bytes, block, ref_dtype_of(dtype).n);
+    ref_dequant_row(dtype, bytes, block, peri_dtype_of(dtype).n);
 }
 
 static void value_is(int i, double want) {
@@ -414,7 +414,7 @@ static void dequant_knows_all_types_but_integers(void **state) {
     for (uint32_t i = 0; i < 300; i++) {
         int is_integer =
             i == PERI_CPU_I8 || i == PERI_CPU_I16 || i == PERI_CPU_I32 || i == PERI_CPU_I64;
-        if (ref_can_dequant(i) != (ref_dtype_of(i).name && !is_integer))
+        if (ref_can_dequant(i) != (peri_dtype_of(i).name && !is_integer))
             fail_msg("type %u: %d", i, ref_can_dequant(i));
     }
 }

@@ -163,7 +163,7 @@ static void odd_numbers_are_not_taken_over(void **state) {
                 fail_msg("taken over: %s", changed);
         }
     }
-    assert_int_equal(n, 8 * 5);
+    assert_int_equal(n, 9 * 5);
     rig_fini(&rig);
 }
 

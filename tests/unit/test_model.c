@@ -130,9 +130,9 @@ static void instruction_sets_agree_bit_for_bit(void **state) {
     int n_level = 0;
     fill_tokens(tok, N, 1);
     const char *path = rig_tiny("model.gguf", "qwen3", 12, 5);
-    static const char *const level[] = {"cpu.isa=scalar",     "cpu.isa=avx2",
-                                        "cpu.isa=avx2vnni",   "cpu.isa=avx512",
-                                        "cpu.isa=avx512vnni", "cpu.isa=avx512amx"};
+    static const char *const level[] = {
+        "cpu.isa=scalar",     "cpu.isa=avx2",       "cpu.isa=avx2vnni", "cpu.isa=avx512",
+        "cpu.isa=avx512vnni", "cpu.isa=avx512bf16", "cpu.isa=avx512amx"};
     for (size_t i = 0; i < sizeof level / sizeof level[0]; i++) {
         peri_runtime *rt = runtime(2, level[i]);
         peri_model_options o = {.size = sizeof o, .n_ctx = 128};

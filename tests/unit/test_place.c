@@ -260,6 +260,11 @@ static void place_lists_devices_for_one_model(void **state) {
     assert_skipped(&rig, "cpu,cpu", "cpu: named once more than there are devices of that name");
     assert_skipped(&rig, "gpu0,cpu", "");
     assert_list(&rig, 10 * GB, "gpu0,nil,nil,nil", "gpu0 gpu1 toy");
+    rig_set(&rig, "null.devices", NULL);
+    rig_set(&rig, "nil.devices",
+            "name=gpu0,location=x,native=1,mem=24e9,gbps=1000;name=toy,location=y,gbps=90");
+    rig_look(&rig);
+    assert_list(&rig, 40 * GB, NULL, "toy | gpu0"); /* the only native one has no room for all */
     peri_split_device f = peri_place_figures(rig.registry, rig_device(&rig, "gpu0"), &a_gigabyte);
     assert_true(f.room == 24 * GB && f.gbps == 1000 && f.copy_us > 0 && f.link_gbps > 0);
     rig_fini(&rig);

@@ -121,6 +121,35 @@ static void pool_waits_for_a_slow_worker(void **state) {
     peri_pool_free(p);
 }
 
+typedef struct stretches {
+    _Atomic uint32_t n_done;
+    uint32_t n, n_run[2], last[2]; /* of each worker: runs of neighbours, the last chunk */
+} stretches;
+
+/* The first chunk returns after all others. */
+static void note_stretch(void *arg, uint32_t i, uint32_t worker) {
+    stretches *o = arg;
+    struct timespec nap = {0, 100000};
+    if (o->n_run[worker] == 0 || i != o->last[worker] + 1) o->n_run[worker]++;
+    o->last[worker] = i;
+    while (i == 0 && atomic_load(&o->n_done) != o->n - 1)
+        nanosleep(&nap, NULL);
+    atomic_fetch_add(&o->n_done, 1);
+}
+
+static void pool_helps_out_with_neighbouring_chunks(void **state) {
+    (void)state;
+    peri_pool *p = new_pool(2);
+    for (uint32_t k = 0; k < 50; k++) {
+        stretches o = {.n = 64};
+        peri_pool_run(p, o.n, note_stretch, &o);
+        /* The own range; halves of the other's 32 chunks, 16, 8, 4, 2, 1; a last one. */
+        for (int w = 0; w < 2; w++)
+            if (o.n_run[w] > 7) fail_msg("job %u: worker %d ran %u stretches", k, w, o.n_run[w]);
+    }
+    peri_pool_free(p);
+}
+
 static void pool_idles_without_processor_time(void **state) {
     (void)state;
     peri_pool *p = new_pool(4);
@@ -256,9 +285,17 @@ static int two_processors(int32_t cpu[2]) {
     return n;
 }
 
-/* Jobs in which `sleeper` sleeps, until it woke up somewhere else; fails after 200. */
-static void sleep_until_moved(peri_pool *p, uint32_t sleeper, sleepy *s) {
+/* Jobs in which `sleeper` sleeps, until it woke up somewhere else; fails after 200.  The caller
+ * begins each on processor `begin`, free to go where it might before: were it on the worker's, as
+ * the system may leave it for seconds, there would be nowhere to move to. */
+static void sleep_until_moved(peri_pool *p, uint32_t sleeper, int32_t begin, sleepy *s) {
+    cpu_set_t set, one;
+    assert_int_equal(sched_getaffinity(0, sizeof set, &set), 0);
+    CPU_ZERO(&one);
+    CPU_SET((size_t)begin, &one);
     for (int k = 0; k < 200; k++) {
+        assert_int_equal(sched_setaffinity(0, sizeof one, &one), 0);
+        assert_int_equal(sched_setaffinity(0, sizeof set, &set), 0);
         *s = (sleepy){.sleeper = sleeper};
         peri_pool_run(p, 2, sleep_in_chunk, s);
         if (s->after != s->before) return;
@@ -279,7 +316,7 @@ static void pool_moves_a_worker_without_processor(void **state) {
     peri_error err;
     assert_ok(peri_pool_new(2, cpu, &p, &err), err);
     sleepy s;
-    sleep_until_moved(p, 1, &s);
+    sleep_until_moved(p, 1, cpu[0], &s);
     assert_int_equal(s.after, cpu[0]);
     s = (sleepy){.sleeper = 2};
     peri_pool_run(p, 2, sleep_in_chunk, &s);
@@ -300,7 +337,7 @@ static void pool_changes_places_with_a_caller_without_processor(void **state) {
     peri_error err;
     assert_ok(peri_pool_new(2, cpu, &p, &err), err);
     sleepy s;
-    sleep_until_moved(p, 0, &s);
+    sleep_until_moved(p, 0, cpu[0], &s);
     assert_int_equal(sched_getaffinity(0, sizeof now, &now), 0);
     assert_true(CPU_EQUAL(&now, &all));
     s = (sleepy){.sleeper = 2};
@@ -344,6 +381,7 @@ int main(void) {
         cmocka_unit_test(pool_survives_many_tiny_jobs),
         cmocka_unit_test(pool_wakes_sleeping_workers),
         cmocka_unit_test(pool_waits_for_a_slow_worker),
+        cmocka_unit_test(pool_helps_out_with_neighbouring_chunks),
         cmocka_unit_test(pool_idles_without_processor_time),
         cmocka_unit_test(pool_pins_workers_and_leaves_the_caller_alone),
         cmocka_unit_test(pool_names_a_processor_that_does_not_exist),

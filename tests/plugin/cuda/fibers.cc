@@ -2,11 +2,15 @@
  *
  * fibers.cc - the threads of a block: a stack each, run in turns.
  *
+ * A block may stop where a kernel waits for the one before it (ahead_wait), and go on later.
+ *
  * A thread that waits hands over to the next one that lives; the one that comes last opens the
  * barrier.  When all have had their turn and none got on, some of them never come: that is told
  * and ends the process, because on a device it would hang. */
 #include <stdio.h>
 #include <stdlib.h>
+
+#include <vector>
 #if !defined(__x86_64__)
 #include <ucontext.h>
 #endif
@@ -60,104 +64,218 @@ struct barrier {
     unsigned generation;
 };
 
-static struct {
+struct copies {
+    struct one {
+        void *to;
+        unsigned char bytes[16];
+        size_t n; /* of them */
+        int group;
+    };
+    std::vector<one> all;
+    int n_closed; /* groups */
+};
+
+struct shim_begun {
+    copies copy[CU_THREADS];
+    uint32_t tile[CU_ROWS][2][CU_WARP][6];
     context main, thread[CU_THREADS];
-    bool is_done[CU_THREADS];
+    bool is_done[CU_THREADS], has_waited[CU_THREADS]; /* for the kernel before */
     int now, n_live;
     int n_idle; /* turns since something happened */
-    barrier block, warp[CU_ROWS];
+    barrier block, warp[CU_ROWS], ahead;
     uint64_t lane[CU_ROWS][2][CU_WARP];
     const shim_kernel *kernel;
     const void *args;
-} b;
+    unsigned index, n_block;
+    bool is_used, stops_ahead;
+    unsigned char *stacks;
+};
 
-static unsigned char *stacks;
+static shim_begun blocks[2], *b;
 
 [[noreturn]] static void give_up(const char *what) {
-    fprintf(stderr, "cuda_shim: %s, block %u, thread %d: %s\n", b.kernel->name, blockIdx.x, b.now,
+    fprintf(stderr, "cuda_shim: %s, block %u, thread %d: %s\n", b->kernel->name, blockIdx.x, b->now,
             what);
     abort();
 }
 
 /* To the next thread that lives; main when there is none. */
 static void hand_over() {
-    context *from = &b.thread[b.now], *to = &b.main;
-    for (int i = 1; i <= CU_THREADS && to == &b.main; i++) {
-        int next = (b.now + i) % CU_THREADS;
-        if (b.is_done[next]) continue;
-        b.now = next;
-        to = &b.thread[next];
+    context *from = &b->thread[b->now], *to = &b->main;
+    for (int i = 1; i <= CU_THREADS && to == &b->main; i++) {
+        int next = (b->now + i) % CU_THREADS;
+        if (b->is_done[next]) continue;
+        b->now = next;
+        to = &b->thread[next];
     }
     if (from == to) return;
-    threadIdx.x = (unsigned)b.now;
+    threadIdx.x = (unsigned)b->now;
     shim_switch(from, to);
 }
 
 static void wait_for(barrier *at, int n) {
     unsigned generation = at->generation;
     if (at->n_gone) give_up("waits for threads that have ended");
-    b.n_idle = 0;
+    b->n_idle = 0;
     if (++at->n_arrived == n) {
         at->n_arrived = 0;
         at->generation++;
         return;
     }
     while (at->generation == generation) {
-        if (++b.n_idle > 4 * CU_THREADS) give_up("waits where others do not come");
+        if (++b->n_idle > 4 * CU_THREADS) give_up("waits where others do not come");
         hand_over();
     }
-    b.n_idle = 0;
+    b->n_idle = 0;
 }
 
 void __syncthreads() {
-    wait_for(&b.block, CU_THREADS);
+    wait_for(&b->block, CU_THREADS);
 }
 
 void __syncwarp() {
-    wait_for(&b.warp[b.now / CU_WARP], CU_WARP);
+    wait_for(&b->warp[b->now / CU_WARP], CU_WARP);
 }
 
 /* Two sets of slots: the next shuffle may begin while a lane still reads of this one. */
 uint64_t shim_shuffle(uint64_t bits, unsigned mask) {
-    int warp = b.now / CU_WARP;
-    unsigned lane = (unsigned)b.now % CU_WARP;
-    uint64_t *slot = b.lane[warp][b.warp[warp].generation % 2];
+    int warp = b->now / CU_WARP;
+    unsigned lane = (unsigned)b->now % CU_WARP;
+    uint64_t *slot = b->lane[warp][b->warp[warp].generation % 2];
     slot[lane] = bits;
     __syncwarp();
     return slot[lane ^ mask];
 }
 
+/* ---- copies that run by themselves ---- */
+
+void shim_copy(void *to, const void *from, int n, int size) {
+    if ((uintptr_t)to % (size_t)size || (uintptr_t)from % (size_t)size || n < 0 || n > size)
+        give_up("copies what does not lie at a multiple of its size");
+    memset(to, 0xff, (size_t)size);
+    copies *c = &b->copy[b->now];
+    copies::one one = {to, {0}, (size_t)size, c->n_closed};
+    memcpy(one.bytes, from, (size_t)n);
+    c->all.push_back(one);
+}
+
+void shim_copy_commit() {
+    b->copy[b->now].n_closed++;
+}
+
+void shim_copy_wait(int n_group) {
+    copies *c = &b->copy[b->now];
+    size_t i = 0;
+    for (; i < c->all.size() && c->all[i].group < c->n_closed - n_group; i++)
+        memcpy(c->all[i].to, c->all[i].bytes, c->all[i].n);
+    c->all.erase(c->all.begin(), c->all.begin() + (long)i);
+}
+
+/* ---- tiles ---- */
+
+void shim_tile(int *c, const uint32_t *a, const uint32_t *b_in, int n) {
+    int w = b->now / CU_WARP, lane = b->now % CU_WARP, n_word = n / 4;
+    uint32_t(*given)[6] = b->tile[w][b->warp[w].generation % 2];
+    for (int i = 0; i < n_word / 2; i++)
+        given[lane][i] = a[i];
+    for (int i = 0; i < n_word / 4; i++)
+        given[lane][4 + i] = b_in[i];
+    __syncwarp();
+    for (int k = 0; k < 4; k++) {
+        int row = lane / 4 + k / 2 * 8, column = lane % 4 * 2 + k % 2;
+        for (int i = 0; i < n_word; i++)
+            c[k] = shim_dot_4(given[row % 8 * 4 + i % 4][row / 8 + i / 4 * 2],
+                              given[column * 4 + i % 4][4 + i / 4], c[k]);
+    }
+}
+
+/* ---- a kernel ---- */
+
+void shim_ahead_wait() {
+    if (b->has_waited[b->now]) give_up("says ahead_wait once more");
+    b->has_waited[b->now] = true;
+    if (b->stops_ahead && b->ahead.n_arrived == CU_THREADS - 1) {
+        b->stops_ahead = false;
+        shim_switch(&b->thread[b->now], &b->main);
+    }
+    wait_for(&b->ahead, CU_THREADS);
+}
+
 static void run_thread() {
-    b.kernel->run(b.args);
-    b.is_done[b.now] = true;
-    b.block.n_gone++;
-    b.warp[b.now / CU_WARP].n_gone++;
-    if (b.block.n_arrived || b.warp[b.now / CU_WARP].n_arrived)
+    b->kernel->run(b->args);
+    if (!b->has_waited[b->now]) give_up("ends without ahead_wait");
+    b->is_done[b->now] = true;
+    b->block.n_gone++;
+    b->warp[b->now / CU_WARP].n_gone++;
+    if (b->block.n_arrived || b->warp[b->now / CU_WARP].n_arrived)
         give_up("ends while others wait for it");
-    b.n_live--;
-    b.n_idle = 0;
+    b->n_live--;
+    b->n_idle = 0;
     hand_over();
     abort(); /* it never runs again */
 }
 
-void shim_launch(const shim_kernel *k, const void *args, unsigned n_block) {
-    if (!stacks) stacks = (unsigned char *)aligned_alloc(64, (size_t)CU_THREADS * STACK_BYTES);
-    if (!stacks) abort();
-    b.kernel = k;
-    b.args = args;
-    for (blockIdx.x = 0; blockIdx.x < n_block; blockIdx.x++) {
-        b.block = barrier();
-        for (int i = 0; i < CU_ROWS; i++)
-            b.warp[i] = barrier();
-        for (int i = 0; i < CU_THREADS; i++) {
-            b.is_done[i] = false;
-            make(&b.thread[i], stacks + (size_t)i * STACK_BYTES, run_thread);
-        }
-        b.n_live = CU_THREADS;
-        b.n_idle = b.now = 0;
-        threadIdx.x = 0;
-        shim_switch(&b.main, &b.thread[0]);
+/* Until it ends, or stops. */
+static void resume(shim_begun *block) {
+    b = block;
+    blockIdx.x = b->index;
+    threadIdx.x = (unsigned)b->now;
+    shim_switch(&b->main, &b->thread[b->now]);
+}
+
+static void start(shim_begun *block, unsigned index) {
+    b = block;
+    b->index = index;
+    b->block = b->ahead = barrier();
+    for (int i = 0; i < CU_ROWS; i++)
+        b->warp[i] = barrier();
+    for (int i = 0; i < CU_THREADS; i++) {
+        b->is_done[i] = b->has_waited[i] = false;
+        b->copy[i].all.clear();
+        b->copy[i].n_closed = 0;
+        make(&b->thread[i], b->stacks + (size_t)i * STACK_BYTES, run_thread);
     }
+    b->n_live = CU_THREADS;
+    b->n_idle = b->now = 0;
+    resume(b);
+}
+
+static shim_begun *take(const shim_kernel *k, const void *args, unsigned n_block) {
+    shim_begun *block = blocks[0].is_used ? &blocks[1] : &blocks[0];
+    if (!block->stacks)
+        block->stacks = (unsigned char *)aligned_alloc(64, (size_t)CU_THREADS * STACK_BYTES);
+    if (block->is_used || !block->stacks) abort();
+    block->is_used = true;
+    block->stops_ahead = false;
+    block->kernel = k;
+    block->args = args;
+    block->n_block = n_block;
+    return block;
+}
+
+shim_begun *shim_begin(const shim_kernel *k, const void *args, unsigned n_block) {
+    shim_begun *block = take(k, args, n_block);
+    block->stops_ahead = true;
+    start(block, 0);
+    return block;
+}
+
+void shim_end(shim_begun *block) {
+    resume(block);
+    for (unsigned i = 1; i < block->n_block; i++)
+        start(block, i);
+    block->is_used = false;
+}
+
+void shim_drop(shim_begun *block) {
+    block->is_used = false;
+}
+
+void shim_launch(const shim_kernel *k, const void *args, unsigned n_block, bool is_reversed) {
+    shim_begun *block = take(k, args, n_block);
+    for (unsigned i = 0; i < n_block; i++)
+        start(block, is_reversed ? n_block - 1 - i : i);
+    block->is_used = false;
 }
 
 /* ---- names ---- */

@@ -13,8 +13,10 @@
  *   alloc=N    the N-th cuMemAlloc of the process and all later ones find no memory
  *   launch=N   the N-th kernel is the end of the device: CUDA_ERROR_LAUNCH_FAILED from then on
  *   capture=CODE  instantiate=CODE  what cuStreamEndCapture and cuGraphInstantiateWithFlags return
- *   count      stderr says, when the context goes, how many graphs were made and launched, and how
- *              many kernels ran outside of one */
+ *   mutant     kernels of mutants.cu in place of those they are named for
+ *   kernels    stderr says, when the context goes, how many launches of each kernel were asked for
+ *   count      stderr says, when the context goes, how many graphs were made and launched, how many
+ *              kernels ran outside of one, and how many began before the one before had ended */
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -22,6 +24,7 @@
 #include <functional>
 #include <map>
 #include <mutex>
+#include <string>
 #include <vector>
 
 #include "cuda_shim.h"
@@ -44,7 +47,15 @@ struct CUmod_st {
 struct CUfunc_st {
     const shim_kernel *kernel;
 };
-typedef std::vector<std::function<void()>> works;
+/* A copy, or a kernel. */
+struct work {
+    std::function<void()> copy;
+    const shim_kernel *kernel;
+    std::vector<char> args;
+    unsigned n_block;
+    bool is_ahead; /* may begin before what is before it has ended */
+};
+typedef std::vector<work> works;
 struct CUstream_st {
     works queue, record;
     bool is_capturing, is_spoilt; /* spoilt: something was called that a recording forbids */
@@ -63,7 +74,8 @@ static CUctx_st context;
 static CUresult lost; /* CUDA_SUCCESS while the device lives */
 static bool is_ready;
 static int n_alloc, n_launch;
-static int n_graph, n_graph_launch, n_alone;
+static int n_graph, n_graph_launch, n_alone, n_early;
+static std::map<std::string, int> n_of_kernel;
 static thread_local CUcontext current;
 
 /* ---- FAKE_CUDA ---- */
@@ -117,12 +129,42 @@ static bool spoils_capture() {
     return true;
 }
 
+/* Does the launch end the device? */
+static bool is_last_launch() {
+    long last = number("launch", 0);
+    if (!last || ++n_launch < last) return false;
+    lost = CUDA_ERROR_LAUNCH_FAILED;
+    return true;
+}
+
+/* A kernel that may begin early does, as far as it may, before the kernel before it runs: so what
+ * it reads too early is what was there before.  But two of one kernel share their memory, and
+ * cannot. */
 static CUresult drain() {
     for (CUstream s = the_stream; s && !s->queue.empty();) {
-        works work;
-        work.swap(s->queue);
-        for (auto &f : work)
-            if (lost == CUDA_SUCCESS) f();
+        works queue;
+        queue.swap(s->queue);
+        shim_begun *begun = NULL;
+        for (size_t i = 0; i < queue.size() && lost == CUDA_SUCCESS; i++) {
+            work &now = queue[i];
+            work *next = i + 1 < queue.size() ? &queue[i + 1] : NULL;
+            shim_begun *early = NULL;
+            if (!now.kernel) {
+                now.copy();
+                continue;
+            }
+            if (is_last_launch()) break;
+            if (next && next->kernel && next->is_ahead && next->kernel != now.kernel) {
+                early = shim_begin(next->kernel, next->args.data(), next->n_block);
+                n_early++;
+            }
+            if (begun)
+                shim_end(begun);
+            else
+                shim_launch(now.kernel, now.args.data(), now.n_block);
+            begun = early;
+        }
+        if (begun) shim_drop(begun);
     }
     return lost;
 }
@@ -184,6 +226,9 @@ static CUresult cuDeviceGetName(char *out, int room, CUdevice d) {
 static CUresult cuDeviceGetAttribute(int *out, int attribute, CUdevice d) {
     long cc = number("cc", 90);
     switch (attribute) {
+    case CU_ATTR_MULTIPROCESSOR_COUNT:
+        *out = 4;
+        return CUDA_SUCCESS;
     case CU_ATTR_MEMORY_CLOCK_RATE:
         *out = 2000000;
         return CUDA_SUCCESS;
@@ -228,8 +273,12 @@ static CUresult cuDevicePrimaryCtxRetain(CUcontext *out, CUdevice) {
 static CUresult cuDevicePrimaryCtxRelease(CUdevice) {
     if (--context.n_user > 0) return CUDA_SUCCESS;
     if (setting("count"))
-        fprintf(stderr, "stand-in libcuda: %d graphs made, %d launched, %d kernels alone\n",
-                n_graph, n_graph_launch, n_alone);
+        fprintf(stderr,
+                "stand-in libcuda: %d graphs made, %d launched, %d kernels alone, %d began early\n",
+                n_graph, n_graph_launch, n_alone, n_early);
+    if (setting("kernels"))
+        for (auto &k : n_of_kernel)
+            fprintf(stderr, "stand-in libcuda: %d launches of %s\n", k.second, k.first.c_str());
     if (!buffers.empty() && lost == CUDA_SUCCESS)
         fprintf(stderr, "stand-in libcuda: %zu buffers are left\n", buffers.size());
     for (auto &b : buffers)
@@ -278,7 +327,9 @@ static CUresult cuModuleUnload(CUmodule m) {
 }
 
 static CUresult cuModuleGetFunction(CUfunction *out, CUmodule, const char *name) {
-    const shim_kernel *k = shim_find(name);
+    const shim_kernel *k = NULL;
+    if (setting("mutant")) k = shim_find(("peri_mutant_" + std::string(name + 5)).c_str());
+    if (!k) k = shim_find(name);
     if (!k) return NOT_FOUND;
     functions[k].kernel = k;
     *out = &functions[k];
@@ -336,45 +387,54 @@ static CUresult cuMemFreeHost(void *p) {
     return lost;
 }
 
-static CUresult enqueue(CUstream s, std::function<void()> work) {
+static CUresult enqueue(CUstream s, work w) {
     if (state() != CUDA_SUCCESS) return state();
     if (!s || s != the_stream) return INVALID_VALUE;
-    (s->is_capturing ? s->record : s->queue).push_back(std::move(work));
+    (s->is_capturing ? s->record : s->queue).push_back(std::move(w));
     return CUDA_SUCCESS;
 }
 
 static CUresult cuMemcpyHtoDAsync(CUdeviceptr dst, const void *src, size_t bytes, CUstream s) {
     if (!is_inside(dst, bytes)) return INVALID_VALUE;
-    return enqueue(s, [=] { memcpy(memory(dst), src, bytes); });
+    return enqueue(s, {[=] { memcpy(memory(dst), src, bytes); }, NULL, {}, 0, false});
 }
 
 static CUresult cuMemcpyDtoHAsync(void *dst, CUdeviceptr src, size_t bytes, CUstream s) {
     if (!is_inside(src, bytes)) return INVALID_VALUE;
-    return enqueue(s, [=] { memcpy(dst, memory(src), bytes); });
+    return enqueue(s, {[=] { memcpy(dst, memory(src), bytes); }, NULL, {}, 0, false});
 }
 
 static CUresult cuMemcpyDtoDAsync(CUdeviceptr dst, CUdeviceptr src, size_t bytes, CUstream s) {
     if (!is_inside(src, bytes) || !is_inside(dst, bytes)) return INVALID_VALUE;
-    return enqueue(s, [=] { memcpy(memory(dst), memory(src), bytes); });
+    return enqueue(s, {[=] { memcpy(memory(dst), memory(src), bytes); }, NULL, {}, 0, false});
 }
 
 /* ---- launches ---- */
 
+static CUresult launch(CUfunction f, const CUlaunchConfig &c, void **arguments) {
+    const shim_kernel *k = f->kernel;
+    bool is_ahead = false;
+    if (c.grid_x == 0 || c.grid_y != 1 || c.grid_z != 1) return INVALID_VALUE;
+    if (c.block_x != 128 || c.block_y != 1 || c.block_z != 1) return INVALID_VALUE;
+    for (unsigned i = 0; i < c.n_attribute; i++) {
+        if (c.attributes[i].id != CU_LAUNCH_PROGRAMMATIC_STREAM_SERIALIZATION) return INVALID_VALUE;
+        is_ahead = c.attributes[i].value.is_allowed != 0;
+    }
+    if (is_ahead && number("cc", 90) < 90) return INVALID_VALUE;
+    n_alone += !c.stream->is_capturing;
+    n_of_kernel[k->name]++;
+    const char *p = (const char *)arguments[0];
+    return enqueue(c.stream, {NULL, k, std::vector<char>(p, p + k->n_args), c.grid_x, is_ahead});
+}
+
 static CUresult cuLaunchKernel(CUfunction f, unsigned grid_x, unsigned grid_y, unsigned grid_z,
                                unsigned block_x, unsigned block_y, unsigned block_z, unsigned,
                                CUstream s, void **arguments, void **) {
-    const shim_kernel *k = f->kernel;
-    if (grid_x == 0 || grid_y != 1 || grid_z != 1) return INVALID_VALUE;
-    if (block_x != 128 || block_y != 1 || block_z != 1) return INVALID_VALUE;
-    n_alone += !s->is_capturing;
-    const char *p = (const char *)arguments[0];
-    std::vector<char> args(p, p + k->n_args);
-    return enqueue(s, [=] {
-        if (number("launch", 0) && ++n_launch >= number("launch", 0))
-            lost = CUDA_ERROR_LAUNCH_FAILED;
-        else
-            shim_launch(k, args.data(), grid_x);
-    });
+    return launch(f, {grid_x, grid_y, grid_z, block_x, block_y, block_z, 0, s, NULL, 0}, arguments);
+}
+
+static CUresult cuLaunchKernelEx(const CUlaunchConfig *c, CUfunction f, void **arguments, void **) {
+    return launch(f, *c, arguments);
 }
 
 /* ---- graphs ---- */
@@ -411,8 +471,8 @@ static CUresult cuGraphInstantiateWithFlags(CUgraphExec *out, CUgraph g, uint64_
 static CUresult cuGraphLaunch(CUgraphExec g, CUstream s) {
     if (!g) return INVALID_VALUE;
     n_graph_launch++;
-    for (auto &work : g->record) {
-        CUresult rc = enqueue(s, work);
+    for (auto &w : g->record) {
+        CUresult rc = enqueue(s, w);
         if (rc != CUDA_SUCCESS) return rc;
     }
     return state();
@@ -436,8 +496,10 @@ static CUresult cuGraphDestroy(CUgraph g) {
         std::lock_guard<std::recursive_mutex> guard(lock);                                         \
         return name(a...);                                                                         \
     }
+#define CU_LATER(name, version, parameters) CU_FUNCTION(name, parameters)
 #include "driver.def"
 #undef CU_FUNCTION
+#undef CU_LATER
 
 template <typename... A> static void *address_of(CUresult (*f)(A...)) {
     return (void *)f;
@@ -452,7 +514,9 @@ EXPORT CUresult cuGetProcAddress(const char *name, void **out, int, uint64_t) {
         CUresult(*f) parameters = locked_##function;                                               \
         *out = address_of(f);                                                                      \
     }
+#define CU_LATER(function, version, parameters) CU_FUNCTION(function, parameters)
 #include "driver.def"
 #undef CU_FUNCTION
+#undef CU_LATER
     return *out ? CUDA_SUCCESS : NOT_FOUND;
 }

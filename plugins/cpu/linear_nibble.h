@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * linear_nibble.h - weights of four bits for linear_token.c: Q4_0, IQ4_NL, MXFP4 and IQ4_XS, four
+ * blocks of 32 columns at a time.
+ *
+ * A block is 16 bytes, columns 0 to 15 in the low nibbles and 16 to 31 in the high ones.  With the
+ * bytes of four blocks in the four 128-bit lanes of a register, the low nibbles of all are one
+ * dot product and the high nibbles another added to it: four partial sums to a block, where whole
+ * blocks of 32 bytes would leave eight and take twice the shuffles to add up.  Activations are laid
+ * out likewise, once for 16 rows. */
+#ifndef PERI_CPU_LINEAR_NIBBLE_H
+#define PERI_CPU_LINEAR_NIBBLE_H
+
+#include "linear_unpack.h"
+
+#define IS_NIBBLE(dtype)                                                                           \
+    ((dtype) == PERI_CPU_Q4_0 || (dtype) == PERI_CPU_IQ4_NL || (dtype) == PERI_CPU_MXFP4)
+
+/* 128 columns of activations: lane b holds columns 0 to 15 of block b, and 16 to 31. */
+SIMD_FN void quad_of(const int8_t *q, vi out[2]) {
+    vi a = vi_load(q), b = vi_load(q + 64);
+    out[0] = _mm512_shuffle_i32x4(a, b, 0x88);
+    out[1] = _mm512_shuffle_i32x4(a, b, 0xdd);
+}
+
+/* The 16 bytes of nibbles of each of four blocks of 18 bytes, 4 j .. of 16.  r: bytes 64 i .. of
+ * the 288, and the last 64: few loads, as those that cross a cache line are what is slow. */
+SIMD_FN vi quad18(const vi r[5], int j) {
+    static const uint16_t at[4][32] = {
+        {1,  2,  3,  4,  5,  6,  7,  8,  10, 11, 12, 13, 14, 15, 16, 17,
+         19, 20, 21, 22, 23, 24, 25, 26, 28, 29, 30, 31, 32, 33, 34, 35},
+        {5,  6,  7,  8,  9,  10, 11, 12, 14, 15, 16, 17, 18, 19, 20, 21,
+         23, 24, 25, 26, 27, 28, 29, 30, 32, 33, 34, 35, 36, 37, 38, 39},
+        {9,  10, 11, 12, 13, 14, 15, 16, 18, 19, 20, 21, 22, 23, 24, 25,
+         27, 28, 29, 30, 31, 32, 33, 34, 36, 37, 38, 39, 40, 41, 42, 43},
+        {13, 14, 15, 16, 17, 18, 19, 20, 22, 23, 24, 25, 26, 27, 28, 29,
+         31, 48, 49, 50, 51, 52, 53, 54, 56, 57, 58, 59, 60, 61, 62, 63}};
+    return _mm512_permutex2var_epi16(r[j], vi_load(at[j]), r[j + 1]);
+}
+SIMD_FN void load18(const uint8_t *p, vi r[5]) {
+#pragma GCC unroll 5
+    for (int i = 0; i < 5; i++) {
+        r[i] = vi_load(p + (i < 4 ? 64 * i : 224));
+        __asm__("" : "+v"(r[i])); /* once: GCC 12 loads it anew for each use */
+    }
+}
+
+/* The f16 that begin the 16 blocks, block 4 (i % 4) + i / 4 in lane i. */
+SIMD_FN vf scales18(const vi r[5]) {
+    static const uint16_t at0[32] = {0, 36, 0, 36, 9, 45, 9, 45, 18, 54, 18, 54, 27, 63, 27, 63};
+    static const uint16_t at1[32] = {0, 0, 8, 44, 0, 0, 17, 53, 0, 0, 26, 62, 0, 0, 35, 0};
+    vi a = _mm512_permutex2var_epi16(r[0], vi_load(at0), r[1]);
+    vi b = _mm512_permutex2var_epi16(r[2], vi_load(at1), r[3]);
+    a = _mm512_mask_blend_epi16(0x4ccc, a, b);
+    a = _mm512_mask_permutexvar_epi16(a, 0x8000, vi_set1_16(23), r[4]);
+    return _mm512_cvtph_ps(_mm512_castsi512_si256(a));
+}
+
+/* The same of four blocks of 17 bytes: words from byte 1 hold blocks 0 and 2, from byte 4 blocks 1
+ * and 3. */
+SIMD_FN vi quad17(const uint8_t *p) {
+    static const uint16_t at[32] = {0,  1,  2,  3,  4,  5,  6,  7,  39, 40, 41, 42, 43, 44, 45, 46,
+                                    17, 18, 19, 20, 21, 22, 23, 24, 56, 57, 58, 59, 60, 61, 62, 63};
+    return _mm512_permutex2var_epi16(vi_load(p + 1), vi_load(at), vi_load(p + 4));
+}
+
+/* Unsigned weights of all codes: what a type's offset in act8.off takes away is added. */
+SIMD_FN vi nibble_weights(uint16_t dtype) {
+    const int8_t *code = dtype == PERI_CPU_MXFP4 ? cpu_code_fp4 : cpu_code_iq4;
+    vi x = vi_lane(_mm_loadu_si128((const __m128i *)code));
+    return dtype == PERI_CPU_MXFP4 ? vi_add8(x, vi_set1_8(12)) : vi_xor(x, vi_set1_8(0x80));
+}
+
+/* start + four partial sums of each of four blocks. */
+SIMD_FN vi quad_dot(uint16_t dtype, vi start, vi bytes, const vi x[2]) {
+    vi low = vi_and(bytes, vi_set1_8(15)), high = vi_and(vi_shr16(bytes, 4), vi_set1_8(15));
+    if (dtype != PERI_CPU_Q4_0) {
+        vi weights = nibble_weights(dtype);
+        low = vi_shuffle8(weights, low);
+        high = vi_shuffle8(weights, high);
+    }
+    return vi_dot(vi_dot(start, low, x[0]), high, x[1]);
+}
+
+/* MXFP4's scales of 16 blocks in the same order (cpu_e8m0_half). */
+SIMD_FN vf mxfp4_scales(const uint8_t *p) {
+    static const uint16_t at[32] = {0, 34, 0, 34, 8, 42, 8, 42, 17, 51, 17, 51, 25, 59, 25, 59};
+    const vi odd = _mm512_setr_epi32(0, 0, 0, 0, 8, 8, 8, 8, 0, 0, 0, 0, 8, 8, 8, 8);
+    vi index = vi_load(at);
+    vi a = _mm512_permutex2var_epi16(vi_load(p), index, vi_load(p + 64));
+    vi b = _mm512_permutex2var_epi16(vi_load(p + 136), index, vi_load(p + 200));
+    a = _mm512_mask_blend_epi16(0xcccc, a, b);
+    vi e = _mm512_cvtepu16_epi32(_mm512_castsi512_si256(a));
+    e = vi_and(_mm512_srlv_epi32(e, odd), vi_set1(255));
+    vi bits = _mm512_slli_epi32(_mm512_sub_epi32(e, vi_set1(1)), 23);
+    __mmask16 is_small = _mm512_cmplt_epi32_mask(e, vi_set1(2));
+    return vf_bits(_mm512_mask_sllv_epi32(bits, is_small, vi_set1(0x200000), e));
+}
+
+/* ---- IQ4_XS ---- */
+
+/* 256 activations: quads of the first and last four blocks, and what their sums start with. */
+typedef struct nibble256 {
+    vi x[2][2], start[2];
+} nibble256;
+
+SIMD_FN void nibble256_of(const act8 *a, nibble256 *out) {
+    vi off = vi_load(a->off);
+    const vi first = _mm512_setr_epi64(0, 0, 1, 0, 2, 0, 3, 0);
+    for (int i = 0; i < 2; i++) {
+        quad_of(a->q + 128 * i, out->x[i]);
+        out->start[i] = _mm512_maskz_permutexvar_epi64(
+            0x55, _mm512_add_epi64(first, _mm512_set1_epi64(4 * i)), off);
+    }
+}
+
+/* Scales of blocks 4 i .. 4 i + 3 of a superblock, four lanes each. */
+SIMD_FN vi iq4_xs_scales(const uint8_t *p, int i) {
+    uint32_t low, high = (uint32_t)p[2] | (uint32_t)p[3] << 8;
+    memcpy(&low, p + 4, sizeof low);
+    const vi by4 = _mm512_setr_epi32(0, 0, 0, 0, 4, 4, 4, 4, 8, 8, 8, 8, 12, 12, 12, 12);
+    const vi by2 = _mm512_setr_epi32(0, 0, 0, 0, 2, 2, 2, 2, 4, 4, 4, 4, 6, 6, 6, 6);
+    vi a = _mm512_srlv_epi32(vi_set1((int32_t)(low >> 16 * i)), by4);
+    vi b = _mm512_srlv_epi32(vi_set1((int32_t)(high << 4 >> 8 * i)), by2);
+    return _mm512_sub_epi32(vi_or(vi_and(a, vi_set1(15)), vi_and(b, vi_set1(48))), vi_set1(32));
+}
+
+/* sum_j sc_j sum_k q a as 16 partial sums. */
+SIMD_FN vi iq4_xs_sums(const uint8_t *p, const nibble256 *a) {
+    vi t = vi_set1(0);
+#pragma GCC unroll 2
+    for (int i = 0; i < 2; i++) {
+        vi s = quad_dot(PERI_CPU_IQ4_XS, a->start[i], vi_load(p + 8 + 64 * i), a->x[i]);
+        t = vi_add32(t, vi_mul32(s, iq4_xs_scales(p, i)));
+    }
+    return t;
+}
+
+/* ---- Q3_K: here for its scales of two parts ---- */
+
+/* Sixteen scales as signed bytes (ref_dequant.c). */
+SIMD_FN __m128i q3_k_scales(const uint8_t *p) {
+    int32_t top;
+    memcpy(&top, p + 8, sizeof top);
+    __m128i low = _mm_loadl_epi64((const __m128i *)p);
+    low = _mm_and_si128(_mm_unpacklo_epi64(low, _mm_srli_epi16(low, 4)), _mm_set1_epi8(15));
+    __m128i high = _mm_srlv_epi32(_mm_set1_epi32(top), _mm_setr_epi32(0, 2, 4, 6));
+    high = _mm_slli_epi16(_mm_and_si128(high, _mm_set1_epi8(3)), 4);
+    return _mm_sub_epi8(_mm_or_si128(low, high), _mm_set1_epi8(32));
+}
+
+#endif

@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * quant.cuh - activations as bytes with a scale to each CU_GROUP of them, as products with codes
+ * take them (product.cu): how they are made, and where they lie. */
+#ifndef PERI_CUDA_QUANT_CUH
+#define PERI_CUDA_QUANT_CUH
+#include "async.cuh"
+
+enum { DOT_LANES = 8 }; /* that share a group: four elements to a lane */
+
+DEVICE int spans_of(int n) {
+    return (n + CU_SPAN - 1) / CU_SPAN;
+}
+
+/* sum: of a group's integers. */
+struct alignas(8) group_meta {
+    float dx, sum;
+};
+
+/* By eight lanes that follow one another: four elements to a lane.  Gives the lane's four integers;
+ * all eight have the scale and the sums, *halves those of 0 - 15 and 16 - 31, 16 bits each. */
+DEVICE uint32_t quantise_four(const float *v, group_meta *m, uint32_t *halves) {
+    uint32_t top = 0, q = 0;
+    UNROLL for (int k = 0; k < 4; k++) {
+        uint32_t b = bits_of(v[k]) & 0x7fffffffu;
+        top = b > top ? b : top;
+    }
+    UNROLL for (int mask = 1; mask < DOT_LANES; mask *= 2) {
+        uint32_t b = __shfl_xor_sync(0xffffffffu, top, mask);
+        top = b > top ? b : top;
+    }
+    float d = float_of(top) / 127.0f, inverse = 1.0f / d;
+    if (isinf(inverse)) d = inverse = 0;
+    if (top >= 0x7f800000u) {
+        d = float_of(0x7fc00000u);
+        inverse = 0;
+    }
+    UNROLL for (int k = 0; k < 4; k++) {
+        int i = inverse == 0 ? 0 : (int)rintf(v[k] * inverse);
+        q |= (uint32_t)(i & 255) << 8 * k;
+    }
+    int sum = dot_4(q, 0x01010101u, 0);
+    sum += __shfl_xor_sync(0xffffffffu, sum, 1);
+    sum += __shfl_xor_sync(0xffffffffu, sum, 2);
+    int other = __shfl_xor_sync(0xffffffffu, sum, 4);
+    bool is_second = lane() & 4;
+    m->dx = d;
+    m->sum = (float)(sum + other);
+    *halves = ((uint32_t)(is_second ? other : sum) & 0xffffu) | (uint32_t)(is_second ? sum : other)
+                                                                    << 16;
+    return q;
+}
+
+/* Elements 4 i .. of a row of n, a multiple of CU_GROUP; 0 beyond. */
+DEVICE void load_four(const float *x, int i, int n, float *v) {
+    if (4 * i >= n) {
+        UNROLL for (int k = 0; k < 4; k++) v[k] = 0;
+    } else if ((uint64_t)(uintptr_t)x % 16 == 0) {
+        four_floats f = *(const four_floats *)(x + 4 * i);
+        UNROLL for (int k = 0; k < 4; k++) v[k] = f.v[k];
+    } else {
+        UNROLL for (int k = 0; k < 4; k++) v[k] = x[4 * i + k];
+    }
+}
+
+/* Of a row of n: its bytes, its groups and the halves' sums, all of whole spans, in this order of
+ * all n_row rows. */
+DEVICE int padded(int n) {
+    return spans_of(n) * CU_SPAN;
+}
+DEVICE uint8_t *codes_at(uint64_t q, int row, int n) {
+    return global<uint8_t>(q) + (int64_t)row * padded(n);
+}
+DEVICE group_meta *meta_at(uint64_t q, int n_row, int row, int n) {
+    return (group_meta *)codes_at(q, n_row, n) + (int64_t)row * (padded(n) / CU_GROUP);
+}
+DEVICE uint32_t *halves_at(uint64_t q, int n_row, int row, int n) {
+    return (uint32_t *)meta_at(q, n_row, n_row, n) + (int64_t)row * (padded(n) / CU_GROUP);
+}
+
+/* Words of a group lie in the order 0 4 1 5 2 6 3 7, as a lane of tile_32 takes two of them. */
+DEVICE int place_of_word(int w) {
+    return w % 4 * 2 + w / 4;
+}
+
+/* By all lanes: elements 4 i .. of row r of n_row rows, i rising with the lane. */
+DEVICE void store_codes(uint64_t q, int n_row, int r, int i, int n, const float *v) {
+    group_meta m;
+    uint32_t halves, word = quantise_four(v, &m, &halves);
+    int w = i % DOT_LANES;
+    if (4 * i >= padded(n)) return;
+    ((uint32_t *)codes_at(q, r, n))[i - w + place_of_word(w)] = word;
+    if (w) return;
+    meta_at(q, n_row, r, n)[i / DOT_LANES] = m;
+    halves_at(q, n_row, r, n)[i / DOT_LANES] = halves;
+}
+
+#endif

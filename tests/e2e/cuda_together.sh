@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: MIT
+# Ops that the CUDA plugin takes together (plugins/cuda/together.c), on the stand-in for its driver: in a compiled step they
+# are one launch, and the logits are those of the same ops launched one by one, bit for bit: models of all kinds of heads,
+# one token and several at a time.
+. "$(dirname "$0")/harness.sh"
+built=$BINARY_DIR/tests/plugin/cuda
+[ -f "$built/driver/libcuda.so.1" ] || { echo "skipped: built without a C++ compiler (Debian: g++)"; exit 77; }
+case $SANITIZE in thread) echo "skipped: fibers are not for the thread sanitizer"; exit 77 ;; esac
+mkdir "$tmp/plugins"
+cp "$BINARY_DIR/$LIBDIR/perigee/0/plugins/cpu.so" "$built/cuda.so" "$tmp/plugins"
+export LD_LIBRARY_PATH=$built/driver PERIGEE_PLUGIN_PATH=$tmp/plugins PERIGEE_PLACE_FIGURES=declared FAKE_CUDA=kernels
+
+# launches KERNEL: how often it was launched, as the last run says
+launches() {
+    sed -n "s/^stand-in libcuda: \([0-9]*\) launches of peri_$1$/\1/p" "$tmp/err" | awk '{ n += $1 } END { print n + 0 }'
+}
+
+ids=1,5,9,13,17,21,25,29,33,37,41,3,7
+# same MODEL OPTION...
+same() {
+    local model=$1
+    shift
+    run logits -m "$model" --tokens "$ids" -o "$tmp/single.bin" --device cuda:0 --set cuda.together=0 "$@"
+    is "$(launches 'heads.*')" 0
+    [ "$(launches rope)" -gt 0 ] || fail "$model $*: no rope alone"
+    run logits -m "$model" --tokens "$ids" -o "$tmp/together.bin" --device cuda:0 "$@"
+    cmp -s "$tmp/single.bin" "$tmp/together.bin" || fail "$model $*: other bits"
+    [ "$(launches 'heads.*')" -gt 0 ] || fail "$model $*: nothing was taken together"
+    for kernel in rope 'kv_append.*'; do
+        is "$(launches "$kernel")" 0
+    done
+}
+
+for arch in llama qwen3 phi3 gemma3 qwen3moe; do # pairs of both kinds, norms of heads, factors, rows of one product, windows
+    "$BINARY_DIR/tests/tiny_model" "$arch" Q8_0 1 "$tmp/$arch.gguf" || fail "tiny_model $arch"
+    for chunk in 1 5; do
+        same "$tmp/$arch.gguf" --chunk $chunk
+    done
+    same "$tmp/$arch.gguf" --chunk 4 --kv f32
+done
+finish
