@@ -3,9 +3,10 @@
  * amx.h - the tile instructions of AMX-INT8 and AMX-BF16 as far as linear_amx.c and
  * linear_amx_bf16.c use them, and whether this process may use them (amx.c).
  *
- * Eight tiles, all of 16 rows of 64 bytes: one configuration for every product.  The tile's number
- * is a literal.  A and C have a token to a row, B four columns k to a row, [row of weights][4]
- * bytes; tile_dot adds, for each token and row of weights, 64 products of signed bytes to an int32.
+ * Eight tiles of at most 16 rows of 64 bytes.  The tile's number is a literal, as is the distance d
+ * in bytes from p to the first row that a load or store takes (tile_load_at); s is that from row to
+ * row.  A and C have a token to a row, B four columns k to a row, [row of weights][4] bytes;
+ * tile_dot adds, for each token and row of weights, 64 products of signed bytes to an int32.
  * tile_dot_bf16 takes two bf16 in place of the four bytes and adds c + (even + odd) in f32, where
  * even and odd are chains of FMAs from +0 over the 16 even and the 16 odd ones.
  *
@@ -46,23 +47,29 @@ void amx_emulated_load(int t, const void *p, size_t stride);
 void amx_emulated_store(int t, void *p, size_t stride);
 void amx_emulated_dot(int c, int a, int b);
 void amx_emulated_dot_bf16(int c, int a, int b);
-#define tile_configure(c)      amx_emulated_config(c)
-#define tile_release()         amx_emulated_release()
-#define tile_zero(t)           amx_emulated_zero(t)
-#define tile_load(t, p, s)     amx_emulated_load(t, p, s)
-#define tile_store(t, p, s)    amx_emulated_store(t, p, s)
-#define tile_dot(c, a, b)      amx_emulated_dot(c, a, b)
-#define tile_dot_bf16(c, a, b) amx_emulated_dot_bf16(c, a, b)
+#define tile_configure(c)         amx_emulated_config(c)
+#define tile_release()            amx_emulated_release()
+#define tile_zero(t)              amx_emulated_zero(t)
+#define tile_load_at(t, p, d, s)  amx_emulated_load(t, (const uint8_t *)(p) + (d), s)
+#define tile_store_at(t, p, d, s) amx_emulated_store(t, (uint8_t *)(p) + (d), s)
+#define tile_load(t, p, s)        tile_load_at(t, p, 0, s)
+#define tile_store(t, p, s)       tile_store_at(t, p, 0, s)
+#define tile_dot(c, a, b)         amx_emulated_dot(c, a, b)
+#define tile_dot_bf16(c, a, b)    amx_emulated_dot_bf16(c, a, b)
 
 #else
 
 #define tile_configure(c) __asm__ volatile("ldtilecfg %0" ::"m"(*(c)) : "memory")
 #define tile_release()    __asm__ volatile("tilerelease" ::: "memory")
 #define tile_zero(t)      __asm__ volatile("tilezero %%tmm" #t ::)
-#define tile_load(t, p, s)                                                                         \
-    __asm__ volatile("tileloadd (%0,%1,1), %%tmm" #t ::"r"(p), "r"((size_t)(s)) : "memory")
-#define tile_store(t, p, s)                                                                        \
-    __asm__ volatile("tilestored %%tmm" #t ", (%0,%1,1)" ::"r"(p), "r"((size_t)(s)) : "memory")
+#define tile_load_at(t, p, d, s)                                                                   \
+    __asm__ volatile("tileloadd %c2(%0,%1,1), %%tmm" #t ::"r"(p), "r"((size_t)(s)), "i"(d)         \
+                     : "memory")
+#define tile_store_at(t, p, d, s)                                                                  \
+    __asm__ volatile("tilestored %%tmm" #t ", %c2(%0,%1,1)" ::"r"(p), "r"((size_t)(s)), "i"(d)     \
+                     : "memory")
+#define tile_load(t, p, s)     tile_load_at(t, p, 0, s)
+#define tile_store(t, p, s)    tile_store_at(t, p, 0, s)
 #define tile_dot(c, a, b)      __asm__ volatile("tdpbssd %%tmm" #b ", %%tmm" #a ", %%tmm" #c ::)
 #define tile_dot_bf16(c, a, b) __asm__ volatile("tdpbf16ps %%tmm" #b ", %%tmm" #a ", %%tmm" #c ::)
 

@@ -265,18 +265,27 @@ static void begin_stream(const product *o, const part *p, const block *b, const 
     *end = first + (size_t)b->rows * p->in.row_bytes;
 }
 
-/* One or two groups of rows: acc[2][n_tok][16]. */
-static void sums_int(const product *o, const linear_in *in, const block *b, float *acc) {
+/* One or two groups of rows: acc[2][n_tok][16].  1: the sums are where they belong already. */
+static int sums_int(const product *o, const linear_in *in, const block *b, float *acc) {
     int is_pair = b->rows == 2 * LINEAR_ROWS && b->n_tok >= LINEAR_PAIR && o->isa->pair_int;
-    if (is_pair && o->isa->pair_int(in, b->row0, acc)) return;
+    int done = is_pair ? o->isa->pair_int(in, b->row0, acc) : 0;
+    if (done) return done == LINEAR_STORED;
     int32_t first = b->rows < LINEAR_ROWS ? b->rows : LINEAR_ROWS;
     o->isa->rows_int(in, b->row0, first, acc);
     if (b->rows > first)
         o->isa->rows_int(in, b->row0 + first, b->rows - first,
                          acc + (size_t)b->n_tok * LINEAR_ROWS);
+    return 0;
 }
 
-static void sums(const product *o, const part *p, const block *b, uint32_t worker, float *acc) {
+/* Of a part whose sums are the results as they are. */
+static float *y_of(const product *o, const part *p, const block *b) {
+    int is_plain = !o->is_glu && !o->pair && !p->scale && !p->bias;
+    return is_plain ? (float *)(p->y + (o->tok0 + b->tok) * p->y_stride) : NULL;
+}
+
+/* 1: the sums are where they belong already. */
+static int sums(const product *o, const part *p, const block *b, uint32_t worker, float *acc) {
     linear_in in = p->in;
     const form *f = &o->form[p->form];
     const uint8_t *shared = cpu_shared(o->d);
@@ -288,11 +297,11 @@ static void sums(const product *o, const part *p, const block *b, uint32_t worke
     if (in.type->span != LINEAR_SPAN_F32) {
         in.act = shared + f->off + (size_t)b->tok * linear_act_bytes(o->isa, in.type);
         in.by_row = is_by_row(o);
-        if (in.type->span == LINEAR_SPAN_BF16)
-            o->isa->bf16->rows(&in, b->row0, b->rows, acc, scratch);
-        else
-            sums_int(o, &in, b, acc);
-        return;
+        in.y = y_of(o, p, b);
+        in.y_stride = (size_t)p->y_stride / sizeof(float);
+        if (in.type->span != LINEAR_SPAN_BF16) return sums_int(o, &in, b, acc);
+        o->isa->bf16->rows(&in, b->row0, b->rows, acc, scratch);
+        return 0;
     }
     if (f->kb_stride)
         in.act = shared + f->off + (size_t)b->tok * f->kb_stride;
@@ -301,6 +310,7 @@ static void sums(const product *o, const part *p, const block *b, uint32_t worke
         in.kb_stride = (size_t)o->x_stride;
     }
     o->isa->rows_f32(&in, b->row0, b->rows, acc, scratch);
+    return 0;
 }
 
 static void store(const product *o, const part *p, const block *b, const float *acc) {
@@ -344,7 +354,7 @@ static void clear_lanes(float *acc, int32_t n_tok, int32_t rows) {
 static void run_block(const product *o, const part *p, block b, int32_t n_group, uint32_t worker) {
     float *acc = acc_of(o, worker);
     size_t group = (size_t)b.n_tok * LINEAR_ROWS;
-    sums(o, p, &b, worker, acc);
+    if (sums(o, p, &b, worker, acc)) return;
     if (o->is_glu) {
         float *up = acc + (size_t)n_group * group;
         size_t last = (size_t)(n_group - 1) * group;
@@ -393,7 +403,7 @@ static void run_chunk(void *arg, uint32_t i, uint32_t worker) {
     int64_t lo = (int64_t)i * o->chunk,
             hi = lo + o->chunk < o->n_group ? lo + o->chunk : o->n_group;
     int is_many = o->isa->enter && o->n_tok > LINEAR_FEW;
-    if (is_many) o->isa->enter();
+    if (is_many) o->isa->enter(o->part->in.type);
     while (lo < hi)
         lo += run_groups(o, lo, hi, worker);
     if (is_many) o->isa->leave();

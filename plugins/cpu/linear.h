@@ -43,7 +43,8 @@ enum {
     LINEAR_K = 256,
     LINEAR_M = 512,
     LINEAR_FEW = 8,
-    LINEAR_PAIR = 8, /* tokens of pair_int, at least */
+    LINEAR_PAIR = 8,   /* tokens of pair_int, at least */
+    LINEAR_STORED = 2, /* of pair_int */
     LINEAR_SPAN_F32 = 0,
     LINEAR_SPAN_BF16 = 512
 };
@@ -97,8 +98,10 @@ typedef struct linear_in {
     int64_t m, n;
     const uint8_t *act;
     size_t kb_stride;
-    int32_t n_tok; /* at most LINEAR_M */
-    int by_row;    /* BF16: packed so; at most LINEAR_FEW tokens */
+    int32_t n_tok;   /* at most LINEAR_M */
+    int by_row;      /* BF16: packed so; at most LINEAR_FEW tokens */
+    float *y;        /* where plain sums are the results, token 0's row 0, for pair_int; or NULL */
+    size_t y_stride; /* floats from token to token */
 } linear_in;
 
 /* Products of BF16 weights. */
@@ -125,13 +128,13 @@ typedef struct cpu_isa {
     /* acc[i][r] = sums of row row0 + r, r < rows <= 16, token i.  scratch: f32 [n][16]. */
     void (*rows_int)(const linear_in *in, int64_t row0, int32_t rows, float *acc);
     /* The same for 32 rows, to acc[2][n_tok][16], and LINEAR_PAIR tokens or more.  0: not for this
-     * type or width, nothing was done.  NULL: never. */
+     * type or width, nothing was done; LINEAR_STORED: the sums are in in->y.  NULL: never. */
     int (*pair_int)(const linear_in *in, int64_t row0, float *acc);
     void (*rows_f32)(const linear_in *in, int64_t row0, int32_t rows, float *acc, float *scratch);
     const bf16_isa *bf16;
-    /* Around a worker's calls of rows_int and bf16->rows for more than LINEAR_FEW tokens; NULL:
-     * nothing to do. */
-    void (*enter)(void);
+    /* Around a worker's calls of rows_int and bf16->rows for more than LINEAR_FEW tokens, with
+     * weights of t or of other types of its span; NULL: nothing to do. */
+    void (*enter)(const linear_type *t);
     void (*leave)(void);
     const struct vec_isa *vec;
     const struct attn_isa *attn;

@@ -6,32 +6,33 @@
  *
  * Weights are read in place: 16 rows times 256 columns are unpacked by linear_unpack.h into a panel
  * in L1, which is B's order already (a row of a tile = four columns of 16 rows of weights), and
- * from there become signed bytes.  A tiles are loaded from the activations as they lie: a token's
- * 64 columns are a cache line, and 384 bytes from token to token spread over the sets of L1.
+ * become signed bytes.  A tiles are loaded from the activations as they lie: 384 bytes from token
+ * to token spread over the sets of L1.
  *
- * Span 32.  A tile product sums 64 columns, a scale belongs to 32 (NVFP4: 16).  So the columns of
- * one sum have a tile of their own with zeros elsewhere: a product takes 16 cycles whatever its
- * depth, only rows of A count, and every tile has one shape.  The runs of zeros are shared:
+ * Span 32.  A scale belongs to 32 columns (NVFP4: 16), so a tile product sums 32: rows of A are 32
+ * bytes, B has 8 rows.  A product takes 16 cycles whatever its depth, only rows of A count, but
+ * loads count rows.  Sums of 16 columns have tiles with zeros in the other half, which two share:
  *
  *     rows of 64 bytes:   [ sum 0 ][ zeros ][ sum 1 ]      tile 0 begins at sum 0, tile 1 at zeros
  *
  * Span 256.  A weight times its sub-block's scale is an integer, w = sc * q, |w| < 2^14 (6-bit
  * values with int8 scales: 2^12; grids: 2^13), and is put in two planes of signed bytes,
  * w = 128 * hi + lo with lo in 0 .. 127.  Then one exact sum t = 128 * hi + lo leaves the tiles per
- * superblock instead of one per sub-block; minima stay with the vectors.
+ * superblock instead of one per sub-block; minima stay with the vectors.  A and B are 64 deep.
  *
- * 32 tokens at a time: 2 tiles of A, 2 of B, 4 of C.  Per 32 tokens, 16 rows and 256 columns, in
- * cycles of one core, from figures measured elsewhere (product 16, store 15, these two do not
- * overlap; a load of 16 rows 8, hidden; two vector units):
- *     span 32:   16 products + 16 stores = 496, 32 x 8 x 3 vector instructions = 384
- *     span 256:  16 products +  4 stores = 316, 32 x 5 (with minima 11 or 15) = 80 (176, 240)
- * One after the other that is 880 and 396 (492, 556): a store waits some 50 cycles for its product,
- * and the vectors wait for the store.  So the work is cut into steps, and between the tile
- * instructions of a step stand the vector instructions of the step before it, whose sums lie in the
- * other of two buffers: 496 and 316 cycles where both go on at once.  Of span 32 a step has 128
- * columns, so that both buffers, 17 KB, stay in L1.  Two groups of rows take the same activations
- * one after the other: they come from L2 once for both, 12 KB per 32 tokens.  Unpacking is 130 and
- * 450 cycles a panel, for all tokens together. */
+ * A step takes 16 tokens times two groups of 16 rows times 64 columns (32 for NVFP4) or, of span
+ * 256, all 256 through the tiles, and between its tile instructions stand the vector instructions
+ * of the step before it, whose sums lie in the other of two buffers.
+ *
+ * What bounds it, in cycles, measured in loops of these instructions (Sapphire or Emerald Rapids):
+ * a product 16, a store 16 of the port that half of the vector arithmetic would use, so that beside
+ * stores a core does one vector operation per cycle; a load of 16 rows 10.  16 sums of span 32 take
+ * 3 vector operations each: 48 cycles for 8192 multiplications, where such a loop over memory in L2
+ * reaches 57.  A processor whose other thread uses the tiles too takes 51 cycles for a product and
+ * as many for a load: so B is loaded by 8 rows where that is enough, the tiles of C start by
+ * TILEZERO (starting them as 1.5 * 2^23, which saves the conversion, is a load, 72 and 118 cycles
+ * then), and what is used at once stays well below the 48 KB of L1: steps of 32 tokens, or of four
+ * groups, took 15 to 40 % longer. */
 #include "linear_unpack.h"
 
 #include "amx.h"
@@ -41,192 +42,212 @@
 #endif
 
 enum {
-    PAIR = 2 * TILE_TOKENS,
-    SUMS = 8,
-    B_ROWS = 16,
-    RUNS = LINEAR_K / TILE_ROW_BYTES,
-    AT_ONCE = 4,
-    SLOTS = 4,
-    SUM_WORDS = TILE_TOKENS * LINEAR_ROWS + 16
+    GROUPS = LINEAR_GROUPS,
+    FLAT_ROWS = 8,   /* of a B tile of span 32 */
+    FLAT_BYTES = 32, /* of a row of A then */
+    SUMS = 2,        /* of a step and group: of columns, or the planes */
+    RUNS = LINEAR_K / TILE_ROW_BYTES
 };
 
-/* Tiles of weights; the most are those of sums of 16 columns. */
+/* Tiles of weights: of each block of 32 columns those of each group, or of each 64 columns each
+ * group's planes. */
 typedef struct tiles {
-    uint8_t b[RUNS * (3 * B_ROWS + 4) * TILE_ROW_BYTES];
+    uint8_t b[GROUPS * RUNS * 2 * TILE_BYTES];
 } tiles __attribute__((aligned(64)));
 
-/* A block of 256 columns of a group of 16 rows. */
-typedef struct rows16 {
-    panel p;
-    tiles w;
-} rows16;
-
-/* int32 [half of 32 tokens][sum][token][row].  The line after each sum keeps its loads from looking
- * like those of the sums stored before it: a processor compares the last 12 bits of addresses. */
+/* int32 [sum][group][token][row].  The line after each sum keeps its loads from looking like those
+ * of the sums stored before it: a processor compares the last 12 bits of addresses. */
+enum { SUM_BYTES = TILE_BYTES + 64 };
 typedef struct sums {
-    int32_t v[2][SUMS][SUM_WORDS];
+    uint8_t v[SUMS * GROUPS * SUM_BYTES];
 } sums __attribute__((aligned(64)));
 
-/* 32 tokens at most, as tiles of A; the second is NULL for 16 or less. */
-typedef struct tokens {
-    const act8 *half[2];
-    const act8 *first; /* as they lie, for their scales */
-    int n;
-} tokens;
-
-/* Tokens on their way: their products of some columns, which the tiles leave in s, join acc. */
+/* 16 tokens at most, on their way: their products of some columns, which the tiles leave in s, join
+ * acc. */
 typedef struct step {
-    tokens t;
-    float *acc;
-    sums *s;
-    const panel *p; /* the group's, for its scales */
-    int first;      /* span 32: block of the panel; AT_ONCE from there on */
-    int has_asked;  /* another group of rows asks for the next activations */
+    const act8 *a, *tile; /* as they lie; with zeros behind the last */
+    float *acc[GROUPS];
+    uint8_t *s;
+    float *y; /* of the first group's rows, once their sums are whole; NULL: they stay in acc */
+    int n;    /* tokens */
+    int first, n_block; /* span 32: blocks of 32 columns */
 } step;
+
+/* A product of n_group groups over one block of columns. */
+typedef struct task {
+    const group *g;
+    panel *p;
+    tiles *w;
+    sums *s;      /* [2] */
+    int n_block;  /* of 32 columns */
+    int is_start; /* what lies in acc does not count */
+    float *y;     /* of the first token, once the sums are whole; NULL: they stay in acc */
+} task;
 
 /* What makes the unpacked bytes the signed weights; types with minima have unsigned ones. */
 SIMD_FN vi offset_of(const linear_type *t) {
     return vi_set1_8(t->min_sub ? 0 : t->is_wide ? -128 : -t->offset);
 }
 
-/* ---- sums to results ---- */
-
-/* Of the activations 32 tokens on, what the step after next takes: its columns, and scales. */
-SIMD_FN void ask_for_next(const act8 *a, size_t columns, int n_column, size_t scales) {
-    const char *next = (const char *)((uintptr_t)a + PAIR * sizeof *a);
-    for (int i = 0; i < n_column; i += TILE_ROW_BYTES)
-        _mm_prefetch(next + columns + i, _MM_HINT_T0);
-    _mm_prefetch(next + scales, _MM_HINT_T0);
+/* Blocks of 32 columns in a step. */
+SIMD_FN int at_once(scheme h) {
+    return h.has_two ? 1 : SUMS;
 }
 
-/* Scales of AT_ONCE blocks. */
+/* ---- sums to results ---- */
+
+/* Of the activations 32 tokens on part `part` of n, and of that slot i; n and i are literals. */
+SIMD_FN void ask_for_next(const act8 *a, int part, int n, int i, int n_slot) {
+    const char *next = (const char *)((uintptr_t)a + 2 * TILE_TOKENS * sizeof *a);
+    int lines = TILE_TOKENS * (int)(sizeof *a / 64) / n / n_slot;
+    next += (size_t)(part * n_slot * lines * 64);
+#pragma GCC unroll 16
+    for (int k = 0; k < lines; k++)
+        _mm_prefetch(next + (i * lines + k) * 64, _MM_HINT_T0);
+}
+
+/* Scales of a step's blocks. */
 typedef struct few {
-    vf d[AT_ONCE], m[AT_ONCE];
+    vf d[SUMS][GROUPS], m[SUMS][GROUPS];
 } few;
-SIMD_FN few few_of(const panel *p, int first, scheme h) {
+SIMD_FN few few_of(const panel *p, int n_group, int first, scheme h) {
     few c;
-#pragma GCC unroll 4
-    for (int b = 0; b < AT_ONCE; b++) {
-        c.d[b] = c.m[b] = vf_load(p->d + (first + b) * W);
-        if (h.n_min || h.has_two) c.m[b] = vf_load(p->m + (first + b) * W);
-    }
+#pragma GCC unroll 2
+    for (int b = 0; b < SUMS; b++)
+#pragma GCC unroll 2
+        for (int g = 0; g < GROUPS; g++) {
+            size_t at = (size_t)(first + (b < at_once(h) ? b : 0)) * W;
+            const panel *of = &p[g < n_group ? g : 0];
+            c.d[b][g] = c.m[b][g] = vf_load(of->d + at);
+            if (h.n_min || h.has_two) c.m[b][g] = vf_load(of->m + at);
+        }
     return c;
 }
 
-/* n tokens of one half of a step, from i on; literals where they are many, so that scales stay in
- * registers. */
-SIMD_FN void finish32(const few *c, const step *o, int i, int n, int n_block, scheme h) {
-    const act8 *a = o->t.first + i;
-    const int32_t *v = o->s->v[i / TILE_TOKENS][0] + i % TILE_TOKENS * LINEAR_ROWS;
-    float *acc = o->acc + i * LINEAR_ROWS;
-#pragma GCC unroll 8
-    for (int k = 0; k < n; k++, a++, v += LINEAR_ROWS, acc += LINEAR_ROWS) {
-        vf sum = vf_load(acc);
-        if (!o->has_asked)
-            ask_for_next(a, (size_t)o->first * 32, 128, offsetof(act8, dx) + (size_t)o->first * 16);
-#pragma GCC unroll 4
+/* Sum i of group g, token t. */
+SIMD_FN vi sum_at(const step *o, int i, int g, int n_group, int t) {
+    return vi_load(o->s + (i * n_group + g) * SUM_BYTES + t * TILE_ROW_BYTES);
+}
+
+/* n tokens of a step, from i on; literals where they are many, so that scales stay in registers. */
+SIMD_FN void finish32(const step *o, const few *c, int i, int n, int n_block, int n_group,
+                      scheme h) {
+    const act8 *a = o->a + i;
+#pragma GCC unroll 16
+    for (int t = i; t < i + n; t++, a++) {
+        vf sum[GROUPS];
+#pragma GCC unroll 2
+        for (int g = 0; g < n_group; g++)
+            sum[g] = vf_load(o->acc[g] + t * LINEAR_ROWS);
+#pragma GCC unroll 2
         for (int b = 0; b < n_block; b++) {
-            const int32_t *of = v + (h.has_two ? 2 * b : b) * SUM_WORDS;
-            vi x[2] = {vi_load(of), h.has_two ? vi_load(of + SUM_WORDS) : vi_set1(0)};
-            sum = vf_fma(block_sum(c->d[b], c->m[b], a, o->first + b, x, h),
-                         vf_set1(a->dx[o->first + b]), sum);
+            vf dx = vf_set1(a->dx[o->first + b]);
+#pragma GCC unroll 2
+            for (int g = 0; g < n_group; g++) {
+                vi x[2] = {sum_at(o, b, g, n_group, t), vi_set1(0)};
+                if (h.has_two) x[1] = sum_at(o, 1, g, n_group, t);
+                vf of = block_sum(c->d[b][g], c->m[b][g], a, o->first + b, x, h);
+                sum[g] = vf_fma(of, dx, sum[g]);
+            }
         }
-        vf_store(acc, sum);
+#pragma GCC unroll 2
+        for (int g = 0; g < n_group; g++)
+            vf_store(o->acc[g] + t * LINEAR_ROWS, sum[g]);
     }
 }
+SIMD_FN void finish_all32(const step *o, const few *c, int n_group, scheme h) {
+    for (int i = 0; i < o->n; i++)
+        finish32(o, c, i, 1, o->n_block, n_group, h);
+}
 
-SIMD_FN void finish256(const whole *c, const step *o, int i, int n, scheme h) {
-    const act8 *a = o->t.first + i;
-    const int32_t *v = o->s->v[i / TILE_TOKENS][0] + i % TILE_TOKENS * LINEAR_ROWS;
-    float *acc = o->acc + i * LINEAR_ROWS;
-#pragma GCC unroll 8
-    for (int k = 0; k < n; k++, a++, v += LINEAR_ROWS, acc += LINEAR_ROWS) {
-        vi sum = vi_add32(vi_shl32(vi_load(v), 7), vi_load(v + SUM_WORDS));
-        if (!o->has_asked) {
-            ask_for_next(a, 0, LINEAR_K, offsetof(act8, dx));
-            if (h.n_min) ask_for_next(a, 0, 0, offsetof(act8, sum));
+/* Scales of all columns of the groups. */
+typedef struct all {
+    whole g[GROUPS];
+} all;
+SIMD_FN all all_of(const panel *p, int n_group, scheme h) {
+    all c;
+#pragma GCC unroll 2
+    for (int g = 0; g < GROUPS; g++)
+        c.g[g] = whole_of(&p[g < n_group ? g : 0], h);
+    return c;
+}
+
+SIMD_FN void finish256(const step *o, const all *c, int i, int n, int n_group, scheme h) {
+    const act8 *a = o->a + i;
+#pragma GCC unroll 16
+    for (int t = i; t < i + n; t++, a++) {
+#pragma GCC unroll 2
+        for (int g = 0; g < n_group; g++) {
+            float *acc = o->acc[g] + t * LINEAR_ROWS;
+            vi hi = sum_at(o, 0, g, n_group, t), lo = sum_at(o, 1, g, n_group, t);
+            vf sum = superblock_of(&c->g[g], a, vi_add32(vi_shl32(hi, 7), lo), vf_load(acc), h);
+            vf_store(acc, sum);
         }
-        vf_store(acc, superblock_of(c, a, sum, vf_load(acc), h));
     }
-}
-
-/* Tokens of a half, of n in both. */
-static int in_half(int half, int n) {
-    int left = n - half * TILE_TOKENS;
-    return left < TILE_TOKENS ? left : TILE_TOKENS;
-}
-SIMD_FN void finish_step32(const few *c, const step *o, int n_block, scheme h) {
-    for (int i = 0; i * TILE_TOKENS < o->t.n; i++)
-        finish32(c, o, i * TILE_TOKENS, in_half(i, o->t.n), n_block, h);
-}
-SIMD_FN void finish_step256(const whole *c, const step *o, scheme h) {
-    for (int i = 0; i * TILE_TOKENS < o->t.n; i++)
-        finish256(c, o, i * TILE_TOKENS, in_half(i, o->t.n), h);
 }
 
 /* ---- span 32 ---- */
 
-/* Sum i of `rows` tile rows (4 columns each): where its tile begins, and its own rows in it. */
-SIMD_FN size_t tile_at(int i, int rows) {
-    int per_run = B_ROWS / rows, run = per_run * rows + (per_run - 1) * (B_ROWS - rows);
-    return (size_t)(i / per_run * run + i % per_run * (B_ROWS - rows)) * TILE_ROW_BYTES;
-}
-SIMD_FN size_t rows_at(int i, int rows) {
-    return tile_at(i, rows) + (size_t)(i % (B_ROWS / rows) * rows) * TILE_ROW_BYTES;
+/* Bytes of the tiles of one block of one group, and from a block's first sum to its second. */
+SIMD_FN int flat_bytes(scheme h) {
+    return (h.has_two ? 12 : FLAT_ROWS) * TILE_ROW_BYTES;
 }
 
-/* The panel's n sums; an odd one more is zeros. */
-SIMD_FN void sums_to_tiles(const panel *p, vi offset, int n, int rows, tiles *out) {
-    vi zero = vi_set1(0);
-    int per_run = B_ROWS / rows;
-    for (int i = 0; i < n + n % 2; i++) {
-        uint8_t *to = out->b + rows_at(i, rows);
-        for (int k = 0; k < rows; k++) {
-            vi x =
-                i < n ? vi_add8(vi_load(p->w.u8 + (i * rows + k) * TILE_ROW_BYTES), offset) : zero;
-            vi_store(to + k * TILE_ROW_BYTES, x);
+/* n blocks of group g's panel; one more of zeros where a step has two. */
+SIMD_FN void blocks_to_tiles(const panel *p, vi offset, int n, int g, int n_group, scheme h,
+                             tiles *out) {
+    for (int b = 0; b < n + n % at_once(h); b++) {
+        uint8_t *to = out->b + (b * n_group + g) * flat_bytes(h);
+        for (int k = 0; k < FLAT_ROWS; k++, to += TILE_ROW_BYTES) {
+            vi x = vi_set1(0);
+            if (b < n) x = vi_add8(vi_load(p->w.u8 + (b * FLAT_ROWS + k) * TILE_ROW_BYTES), offset);
+            for (int zero = 0; h.has_two && k == 4 && zero < 4; zero++, to += TILE_ROW_BYTES)
+                vi_store(to, vi_set1(0));
+            vi_store(to, x);
         }
-        if (i % per_run == per_run - 1) continue;
-        for (int k = rows; k < B_ROWS; k++)
-            vi_store(to + k * TILE_ROW_BYTES, zero);
     }
 }
 
-/* Products of n sums of `now`, two at a time: both lie in the same 64 columns.  In between the 32
- * tokens of `before`, if any, are finished, some in each of SLOTS places. */
-SIMD_FN void step32(const step *now, const tiles *w, int n, const few *c, const step *before,
+/* In between, a part of the 16 tokens of `before`, if any, is finished. */
+SIMD_FN void slot32(const step *before, const few *c, int i, int n_group, scheme h) {
+    int n = SUMS * n_group, each = TILE_TOKENS / n;
+    if (!before) return;
+    ask_for_next(before->a, before->first / at_once(h), 8 / at_once(h), i, n);
+    finish32(before, c, i * each, each, at_once(h), n_group, h);
+}
+
+/* Two sums of each group of `now`. */
+SIMD_FN void step32(const tiles *w, const step *now, const step *before, const few *c, int n_group,
                     scheme h) {
-    int rows = h.has_two ? 4 : 8, first = now->first * (h.has_two ? 2 : 1);
-    int each = PAIR / (AT_ONCE * (h.has_two ? 2 : 1) / 2 * SLOTS), done = 0;
-    for (int i = 0; i < n; i += 2, done += SLOTS * each) {
-        const tokens *t = &now->t;
-        size_t column = (size_t)((first + i) * rows * 4 / TILE_ROW_BYTES * TILE_ROW_BYTES);
-        tile_load(6, w->b + tile_at(first + i, rows), TILE_ROW_BYTES);
-        tile_load(7, w->b + tile_at(first + i + 1, rows), TILE_ROW_BYTES);
-        tile_load(4, t->half[0]->q + column, sizeof(act8));
-        tile_zero(0);
-        tile_dot(0, 4, 6);
-        if (before) finish32(c, before, done, each, AT_ONCE, h);
+    const int one = flat_bytes(h), second = h.has_two ? 4 * TILE_ROW_BYTES : n_group * one;
+    const uint8_t *b = w->b + now->first * n_group * one;
+    const int8_t *a = now->tile->q + now->first * 32;
+    tile_load(4, a, sizeof(act8));
+    tile_load(6, b, TILE_ROW_BYTES);
+    tile_zero(0);
+    tile_dot(0, 4, 6);
+    slot32(before, c, 0, n_group, h);
+    if (n_group == GROUPS) {
+        tile_load_at(7, b, one, TILE_ROW_BYTES);
         tile_zero(1);
         tile_dot(1, 4, 7);
-        if (before) finish32(c, before, done + each, each, AT_ONCE, h);
-        if (t->half[1]) {
-            tile_load(5, t->half[1]->q + column, sizeof(act8));
-            tile_zero(2);
-            tile_dot(2, 5, 6);
-        }
-        tile_store(0, now->s->v[0][i], TILE_ROW_BYTES);
-        if (before) finish32(c, before, done + 2 * each, each, AT_ONCE, h);
-        if (t->half[1]) {
-            tile_zero(3);
-            tile_dot(3, 5, 7);
-        }
-        tile_store(1, now->s->v[0][i + 1], TILE_ROW_BYTES);
-        if (before) finish32(c, before, done + 3 * each, each, AT_ONCE, h);
-        if (!t->half[1]) continue;
-        tile_store(2, now->s->v[1][i], TILE_ROW_BYTES);
-        tile_store(3, now->s->v[1][i + 1], TILE_ROW_BYTES);
+        slot32(before, c, 1, n_group, h);
     }
+    tile_store(0, now->s, TILE_ROW_BYTES);
+    tile_load_at(5, a, h.has_two ? 0 : 32, sizeof(act8));
+    tile_load_at(6, b, second, TILE_ROW_BYTES);
+    tile_zero(2);
+    tile_dot(2, 5, 6);
+    slot32(before, c, n_group, n_group, h);
+    if (n_group == GROUPS) {
+        tile_store_at(1, now->s, SUM_BYTES, TILE_ROW_BYTES);
+        tile_load_at(7, b, second + one, TILE_ROW_BYTES);
+        tile_zero(3);
+        tile_dot(3, 5, 7);
+        slot32(before, c, 3, n_group, h);
+        tile_store_at(3, now->s, 3 * SUM_BYTES, TILE_ROW_BYTES);
+    }
+    tile_store_at(2, now->s, n_group * SUM_BYTES, TILE_ROW_BYTES);
 }
 
 /* ---- span 256 ---- */
@@ -239,15 +260,15 @@ SIMD_FN void split(vi q, vi sc, vi *hi, vi *lo) {
     *hi = vi_or(vi_and(vi_sar16(even, 7), low8), vi_shl16(vi_sar16(odd, 7), 8));
 }
 
-/* The planes' tiles of each 64 columns: hi, lo. */
-SIMD_FN void planes_to_tiles(const panel *p, vi offset, int sub, tiles *out) {
+/* Group g's planes of each 64 columns: hi, lo. */
+SIMD_FN void planes_to_tiles(const panel *p, vi offset, int sub, int g, int n_group, tiles *out) {
     for (int j = 0; j < LINEAR_K / sub; j++) {
         vi sc = vi_load(p->sc + j * W);
         sc = vi_or(vi_and(sc, vi_set1(0xffff)), vi_shl32(sc, 16));
         for (int k = j * sub / 4; k < (j + 1) * sub / 4; k++) {
             vi hi, lo;
-            uint8_t *to =
-                out->b + (size_t)(k / B_ROWS * 2 * TILE_BYTES + k % B_ROWS * TILE_ROW_BYTES);
+            uint8_t *to = out->b + (k / TILE_TOKENS * n_group + g) * 2 * TILE_BYTES +
+                          k % TILE_TOKENS * TILE_ROW_BYTES;
             split(vi_add8(vi_load(p->w.u8 + k * TILE_ROW_BYTES), offset), sc, &hi, &lo);
             vi_store(to, hi);
             vi_store(to + TILE_BYTES, lo);
@@ -255,173 +276,165 @@ SIMD_FN void planes_to_tiles(const panel *p, vi offset, int sub, tiles *out) {
     }
 }
 
-/* Sums 0 and 1 of `now`: the high and the low plane.  In between the 32 tokens of `before`, if any,
- * are finished. */
-SIMD_FN void step256(const step *now, const tiles *w, const whole *c, const step *before,
+SIMD_FN void slot256(const step *before, const all *c, int i, int n_group, scheme h) {
+    enum { SLOTS = 2 * RUNS, EACH = TILE_TOKENS / SLOTS };
+    if (!before) return;
+    ask_for_next(before->a, 0, 1, i, SLOTS);
+    finish256(before, c, i * EACH, EACH, n_group, h);
+}
+
+/* The high and the low plane of each group of `now`. */
+SIMD_FN void step256(const tiles *w, const step *now, const step *before, const all *c, int n_group,
                      scheme h) {
-    enum { EACH = PAIR / (2 * RUNS) };
-    const tokens *t = &now->t;
     tile_zero(0);
     tile_zero(1);
     tile_zero(2);
     tile_zero(3);
+#pragma GCC unroll 4
     for (int i = 0; i < RUNS; i++) {
-        tile_load(6, w->b + 2 * i * TILE_BYTES, TILE_ROW_BYTES);
-        tile_load(7, w->b + (2 * i + 1) * TILE_BYTES, TILE_ROW_BYTES);
-        tile_load(4, t->half[0]->q + i * TILE_ROW_BYTES, sizeof(act8));
+        const uint8_t *b = w->b + i * n_group * 2 * TILE_BYTES;
+        tile_load_at(4, now->tile->q, i * TILE_ROW_BYTES, sizeof(act8));
+        tile_load(6, b, TILE_ROW_BYTES);
+        tile_load_at(7, b, TILE_BYTES, TILE_ROW_BYTES);
         tile_dot(0, 4, 6);
         tile_dot(1, 4, 7);
-        if (before) finish256(c, before, 2 * i * EACH, EACH, h);
-        if (t->half[1]) {
-            tile_load(5, t->half[1]->q + i * TILE_ROW_BYTES, sizeof(act8));
-            tile_dot(2, 5, 6);
-            tile_dot(3, 5, 7);
+        slot256(before, c, 2 * i, n_group, h);
+        if (n_group == GROUPS) {
+            tile_load_at(6, b, 2 * TILE_BYTES, TILE_ROW_BYTES);
+            tile_load_at(7, b, 3 * TILE_BYTES, TILE_ROW_BYTES);
+            tile_dot(2, 4, 6);
+            tile_dot(3, 4, 7);
         }
-        if (before) finish256(c, before, (2 * i + 1) * EACH, EACH, h);
+        slot256(before, c, 2 * i + 1, n_group, h);
     }
-    tile_store(0, now->s->v[0][0], TILE_ROW_BYTES);
-    tile_store(1, now->s->v[0][1], TILE_ROW_BYTES);
-    if (!t->half[1]) return;
-    tile_store(2, now->s->v[1][0], TILE_ROW_BYTES);
-    tile_store(3, now->s->v[1][1], TILE_ROW_BYTES);
+    tile_store(0, now->s, TILE_ROW_BYTES);
+    tile_store_at(1, now->s, n_group * SUM_BYTES, TILE_ROW_BYTES);
+    if (n_group == 1) return;
+    tile_store_at(2, now->s, SUM_BYTES, TILE_ROW_BYTES);
+    tile_store_at(3, now->s, 3 * SUM_BYTES, TILE_ROW_BYTES);
 }
 
 /* ---- one scheme, any number of tokens ---- */
 
-/* The tokens of a product, 32 at a time.  Those of a part tile are copied, zeros behind them: what
+/* The tokens of a product, 16 at a time.  Those of a part tile are copied, zeros behind them: what
  * lies there is not theirs to read. */
 typedef struct walk {
     act8 edge[TILE_TOKENS];
-    tokens t; /* the 32 */
     const act8 *next;
-    int done, left; /* before them, with them */
+    int done, left; /* tokens */
 } walk;
 
-/* Of a block of columns of n_group groups of rows.  The next weights are asked for in even shares.
- */
-SIMD_FN walk *walk_from(walk *o, const group *g, rows16 *r, int n_group) {
-    int n = (g->in->n_tok + PAIR - 1) / PAIR;
-    for (int k = 0; k < n_group; k++)
-        r[k].p.n_ahead = (r[k].p.n_line + n - 1) / n;
-    o->next = (const act8 *)(g->in->act + (size_t)g->kb * g->in->kb_stride);
-    o->done = -PAIR;
-    o->left = g->in->n_tok + PAIR;
-    return o;
+/* The sums of a step are whole: where they go to, a line or two per token.  They are in L1 still,
+ * and the stores wait beside the products of the next tokens. */
+SIMD_FN void deliver(const task *o, const step *s, int n_group) {
+    if (!s->y) return;
+    for (int t = 0; t < s->n; t++)
+#pragma GCC unroll 2
+        for (int g = 0; g < n_group; g++)
+            vf_store(s->y + (size_t)t * o->g->in->y_stride + g * LINEAR_ROWS,
+                     vf_load(s->acc[g] + t * LINEAR_ROWS));
 }
 
-static void copy_edge(walk *o, int n) {
-    const act8 *from = o->t.half[n / TILE_TOKENS];
-    int part = n % TILE_TOKENS;
+/* The next weights are asked for in even shares. */
+SIMD_FN void walk_from(walk *o, const task *t, int n_group) {
+    int n = (t->g->in->n_tok + TILE_TOKENS - 1) / TILE_TOKENS;
+    for (int k = 0; k < n_group; k++)
+        t->p[k].n_ahead = (t->p[k].n_line + n - 1) / n;
+    o->next = (const act8 *)(t->g->in->act + (size_t)t->g->kb * t->g->in->kb_stride);
+    o->done = 0;
+    o->left = t->g->in->n_tok;
+}
+
+static const act8 *copy_edge(walk *o, int n) {
     for (int i = 0; i < TILE_TOKENS; i++)
-        if (i < part)
-            memcpy(o->edge[i].q, from[i].q, sizeof o->edge[i].q);
+        if (i < n)
+            memcpy(o->edge[i].q, o->next[i].q, sizeof o->edge[i].q);
         else
             memset(o->edge[i].q, 0, sizeof o->edge[i].q);
-    o->t.half[n / TILE_TOKENS] = o->edge;
+    return o->edge;
 }
 
 /* 0: there are none. */
-SIMD_FN int walk_on(walk *o, rows16 *r, int n_group) {
-    const act8 *a = o->next;
-    int n = o->left -= PAIR;
+SIMD_FN int walk_on(walk *o, const task *t, int n_group, step *out) {
+    int n = o->left < TILE_TOKENS ? o->left : TILE_TOKENS;
     if (n <= 0) return 0;
-    o->done += PAIR;
-    o->next = a + PAIR;
-    o->t = (tokens){.half = {a, n > TILE_TOKENS ? a + TILE_TOKENS : NULL}, .first = a, .n = n};
-    if (n > PAIR) o->t.n = PAIR;
-    if (n < PAIR && n % TILE_TOKENS) copy_edge(o, n);
+    *out = (step){.a = o->next, .tile = o->next, .n = n};
+    for (int k = 0; k < n_group; k++) {
+        out->acc[k] = t->g[k].acc + o->done * LINEAR_ROWS;
+        if (t->is_start) memset(out->acc[k], 0, (size_t)(n * LINEAR_ROWS) * sizeof(float));
+    }
+    if (n < TILE_TOKENS) out->tile = copy_edge(o, n);
+    if (t->y) out->y = t->y + (size_t)o->done * t->g->in->y_stride;
+    o->next += TILE_TOKENS;
+    o->done += TILE_TOKENS;
+    o->left -= TILE_TOKENS;
     for (int k = 0; k < n_group; k++)
-        ask_ahead(&r[k].p);
+        ask_ahead(&t->p[k]);
     return 1;
 }
 
-/* All 256 columns of one or two groups: a step is 128 of them and one group, and goes through the
- * tiles while the one before it is finished. */
-SIMD_FN void product32(const group *g, int n_group, rows16 *r, sums s[2], scheme h) {
-    int n_sum = AT_ONCE * (h.has_two ? 2 : 1), which = 0;
+/* Steps go through the tiles while the one before is finished, unless that is less than a whole
+ * one. */
+SIMD_FN void product32(const task *o, int n_group, scheme h) {
     walk at;
-    step before = {.p = &r->p};
-    for (int k = 0; k < n_group; k++)
-        sums_to_tiles(&r[k].p, offset_of(g->in->type), 2 * n_sum, h.has_two ? 4 : 8, &r[k].w);
-    walk_from(&at, g, r, n_group);
-    while (walk_on(&at, r, n_group))
-        for (int i = 0; i < 2 * n_group; i++, which ^= 1) {
-            int k = i % n_group;
-            step now = {.t = at.t,
-                        .acc = g[k].acc + at.done * LINEAR_ROWS,
-                        .s = &s[which],
-                        .p = &r[k].p,
-                        .first = i / n_group * AT_ONCE,
-                        .has_asked = k > 0};
-            few c = few_of(before.p, before.first, h);
-            if (before.t.n == PAIR)
-                step32(&now, &r[k].w, n_sum, &c, &before, h);
+    step before = {.n = 0}, now;
+    int which = 0, n = at_once(h);
+    for (int g = 0; g < n_group; g++)
+        blocks_to_tiles(&o->p[g], offset_of(o->g->in->type), o->n_block, g, n_group, h, o->w);
+    walk_from(&at, o, n_group);
+    while (walk_on(&at, o, n_group, &now))
+        for (int first = 0; first < o->n_block; first += n, which ^= 1) {
+            now.first = first;
+            now.n_block = o->n_block - first < n ? o->n_block - first : n;
+            now.s = o->s[which].v;
+            few c = few_of(o->p, n_group, before.first, h);
+            if (before.n == TILE_TOKENS && before.n_block == n)
+                step32(o->w, &now, &before, &c, n_group, h);
             else {
-                step32(&now, &r[k].w, n_sum, &c, NULL, h);
-                finish_step32(&c, &before, AT_ONCE, h);
+                step32(o->w, &now, NULL, &c, n_group, h);
+                finish_all32(&before, &c, n_group, h);
             }
+            if (before.first + n >= o->n_block) deliver(o, &before, n_group);
             before = now;
         }
-    few c = few_of(before.p, before.first, h);
-    finish_step32(&c, &before, AT_ONCE, h);
+    few c = few_of(o->p, n_group, before.first, h);
+    finish_all32(&before, &c, n_group, h);
+    deliver(o, &before, n_group);
 }
 
-/* What is left of a row: n_block < 8. */
-SIMD_FN void part32(const group *g, rows16 *r, sums *s, int n_block, scheme h) {
+SIMD_FN void product256(const task *o, int n_group, scheme h) {
     walk at;
-    int each = h.has_two ? 2 : 1;
-    sums_to_tiles(&r->p, offset_of(g->in->type), n_block * each, h.has_two ? 4 : 8, &r->w);
-    walk_from(&at, g, r, 1);
-    while (walk_on(&at, r, 1))
-        for (int first = 0; first < n_block; first += AT_ONCE) {
-            step now = {at.t, g->acc + at.done * LINEAR_ROWS, s, &r->p, first, 0};
-            int n = n_block - first < AT_ONCE ? n_block - first : AT_ONCE;
-            few c = few_of(&r->p, first, h);
-            step32(&now, &r->w, n * each, &c, NULL, h);
-            finish_step32(&c, &now, n, h);
-        }
-}
-
-/* A step is 32 tokens and one group. */
-SIMD_FN void product256(const group *g, int n_group, rows16 *r, sums s[2], scheme h) {
+    step before = {.n = 0}, now;
     int which = 0;
-    walk at;
-    step before = {.p = &r->p};
-    for (int k = 0; k < n_group; k++)
-        planes_to_tiles(&r[k].p, offset_of(g->in->type), h.sub, &r[k].w);
-    walk_from(&at, g, r, n_group);
-    while (walk_on(&at, r, n_group))
-        for (int k = 0; k < n_group; k++, which ^= 1) {
-            step now = {.t = at.t,
-                        .acc = g[k].acc + at.done * LINEAR_ROWS,
-                        .s = &s[which],
-                        .p = &r[k].p,
-                        .has_asked = k > 0};
-            whole c = whole_of(before.p, h);
-            if (before.t.n == PAIR)
-                step256(&now, &r[k].w, &c, &before, h);
-            else {
-                step256(&now, &r[k].w, &c, NULL, h);
-                finish_step256(&c, &before, h);
-            }
-            before = now;
-        }
-    whole c = whole_of(before.p, h);
-    finish_step256(&c, &before, h);
+    for (int g = 0; g < n_group; g++)
+        planes_to_tiles(&o->p[g], offset_of(o->g->in->type), h.sub, g, n_group, o->w);
+    walk_from(&at, o, n_group);
+    all c = all_of(o->p, n_group, h);
+    for (; walk_on(&at, o, n_group, &now); which ^= 1) {
+        now.s = o->s[which].v;
+        if (before.n)
+            step256(o->w, &now, &before, &c, n_group, h);
+        else
+            step256(o->w, &now, NULL, &c, n_group, h);
+        deliver(o, &before, n_group);
+        before = now;
+    }
+    for (int i = 0; i < before.n; i++)
+        finish256(&before, &c, i, 1, n_group, h);
+    deliver(o, &before, n_group);
 }
 
 /* ---- blocks of columns ---- */
 
-typedef void (*scheme_fn)(const group *g, int n_group, rows16 *r, sums s[2]);
+typedef void (*scheme_fn)(const task *o, int n_group);
 
 #define SCHEME(NAME, SPAN, ...)                                                                    \
-    static void NAME(const group *g, int n_group, rows16 *r, sums s[2]) {                          \
+    static void NAME(const task *o, int n_group) {                                                 \
         const scheme h = {__VA_ARGS__};                                                            \
-        int n_block = g->n_block * g->in->type->block / 32;                                        \
-        if (SPAN == 32 && n_block < 8)                                                             \
-            part32(g, r, s, n_block, h);                                                           \
+        if (n_group == GROUPS)                                                                     \
+            product##SPAN(o, GROUPS, h);                                                           \
         else                                                                                       \
-            product##SPAN(g, n_group, r, s, h);                                                    \
+            product##SPAN(o, 1, h);                                                                \
     }
 SCHEME(plain32, 32, .sub = 32)
 SCHEME(min32, 32, .sub = 32, .n_min = 1)
@@ -435,11 +448,19 @@ static scheme_fn scheme_of(const linear_type *t) {
     return t->min_sub == 16 ? min16 : t->min_sub == 32 ? sub32 : plain256;
 }
 
-static void block(const group *g) {
-    rows16 r;
+/* The same block of columns of n_group groups. */
+static void blocks(const group *g, int n_group, int is_start, float *y) {
+    panel p[GROUPS];
+    tiles w;
     sums s[2];
-    linear_panel(g, &r.p, 0);
-    scheme_of(g->in->type)(g, 1, &r, s);
+    task o = {g, p, &w, s, g->n_block * g->in->type->block / 32, is_start, y};
+    for (int k = 0; k < n_group; k++)
+        linear_panel(&g[k], &p[k], 0);
+    scheme_of(g->in->type)(&o, n_group);
+}
+
+static void block(const group *g) {
+    blocks(g, 1, 0, NULL);
 }
 
 static void rows_int(const linear_in *in, int64_t row0, int32_t rows, float *acc) {
@@ -449,43 +470,44 @@ static void rows_int(const linear_in *in, int64_t row0, int32_t rows, float *acc
         each_block(in, linear_kernel(in->type), row0, rows, acc, block);
 }
 
-/* Two groups take the activations in turns, while they are in the first cache. */
 static int pair_int(const linear_in *in, int64_t row0, float *acc) {
-    rows16 r[2];
-    sums s[2];
-    group g[2];
-    size_t bytes = (size_t)(LINEAR_K / in->type->block * in->type->block_bytes);
+    group g[GROUPS];
+    int block_columns = in->type->block;
+    size_t bytes = (size_t)(LINEAR_K / block_columns * in->type->block_bytes);
     size_t rows = LINEAR_ROWS * in->row_bytes, one = (size_t)in->n_tok * LINEAR_ROWS;
     const uint8_t *first = in->w + (size_t)row0 * in->row_bytes;
     if (in->n_tok <= LINEAR_FEW) return cpu_isa_avx512vnni.pair_int(in, row0, acc);
-    if (in->n % LINEAR_K) return 0;
-    memset(acc, 0, 2 * one * sizeof *acc);
-    for (size_t kb = 0; kb < (size_t)in->n / LINEAR_K; kb++) {
-        for (size_t k = 0; k < 2; k++) {
+    for (int64_t kb = 0; kb * LINEAR_K < in->n; kb++) {
+        int64_t left = in->n - kb * LINEAR_K;
+        for (size_t k = 0; k < GROUPS; k++) {
             const uint8_t *of = first + k * rows;
             g[k] = (group){.in = in,
                            .k = linear_kernel(in->type),
-                           .w = of + kb * bytes,
+                           .w = of + (size_t)kb * bytes,
                            .stride = in->row_bytes,
-                           .kb = (int64_t)kb,
-                           .n_block = LINEAR_K / in->type->block,
-                           .prefetch = of + 2 * rows + kb * LINEAR_ROWS * bytes,
+                           .kb = kb,
+                           .n_block = (int)(left < LINEAR_K ? left : LINEAR_K) / block_columns,
+                           .prefetch = of + 2 * rows + (size_t)kb * LINEAR_ROWS * bytes,
                            .prefetch_step = 64 * NL,
                            .acc = acc + k * one};
-            linear_panel(&g[k], &r[k].p, 0);
         }
-        scheme_of(in->type)(g, 2, r, s);
+        blocks(g, GROUPS, kb == 0, left <= LINEAR_K && in->y ? in->y + row0 : NULL);
     }
-    return 1;
+    return in->y ? LINEAR_STORED : 1;
 }
 
 /* ---- the level ---- */
 
-static void enter(void) {
+/* All tiles whole, or as a product of 32 columns wants them. */
+static void enter(const linear_type *t) {
     tile_config c = {.palette = 1};
     for (int i = 0; i < TILES; i++) {
         c.rows[i] = TILE_TOKENS;
         c.row_bytes[i] = TILE_ROW_BYTES;
+    }
+    if (t->span == 32) {
+        c.row_bytes[4] = c.row_bytes[5] = FLAT_BYTES;
+        c.rows[6] = c.rows[7] = FLAT_ROWS;
     }
     tile_configure(&c);
 }

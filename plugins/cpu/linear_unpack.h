@@ -51,7 +51,7 @@ typedef struct panel {
     const uint8_t *ahead; /* what the dot products ask memory for: n_line lines, n_ahead at once */
     int n_line, n_ahead;
 #endif
-} panel __attribute__((aligned(64)));
+} __attribute__((aligned(64))) panel;
 
 #if PERI_VNNI
 /* How the columns of a type become sums; literals. */

@@ -44,7 +44,7 @@ static void sums(const cpu_isa *s, const linear_type *t, const uint8_t *w, float
         fill_activations(x, i);
         s->quantize(t, x, COLUMNS, act + (size_t)i * bytes, in.kb_stride);
     }
-    if (s->enter) s->enter();
+    if (s->enter) s->enter(in.type);
     s->rows_int(&in, 0, ROWS, acc);
     if (s->leave) s->leave();
 }
@@ -111,7 +111,7 @@ static void bf16_sums(const cpu_isa *s, const uint16_t *w, int32_t n_tok, float 
             x[k] = (float)((k * 37 + i * 11) % 255 - 127) * (float)(1 + i) / 1027.0f;
         s->bf16->pack(x, BF16_COLUMNS, in.by_row, act + (size_t)i * bytes, in.kb_stride);
     }
-    if (s->enter && !in.by_row) s->enter();
+    if (s->enter && !in.by_row) s->enter(in.type);
     int32_t step = LINEAR_ROWS * (in.by_row ? 1 : s->bf16->n_group);
     for (int32_t row = 0; row < BF16_ROWS; row += step) {
         int32_t rows = BF16_ROWS - row < step ? BF16_ROWS - row : step;

@@ -80,7 +80,7 @@ static void compute(share *s) {
                                        linear_bf16_floats(b->in.n, b->in.n_tok) * 4);
     if (!acc) abort();
     int is_many = b->isa->enter && b->in.n_tok > LINEAR_FEW;
-    if (is_many) b->isa->enter();
+    if (is_many) b->isa->enter(b->in.type);
     int has_pair = b->isa->pair_int && b->in.n_tok >= LINEAR_PAIR && b->in.type->span > 0 &&
                    b->in.type->span != LINEAR_SPAN_BF16;
     int64_t step = b->in.type->span == LINEAR_SPAN_BF16 && !b->in.by_row ? b->isa->bf16->n_group

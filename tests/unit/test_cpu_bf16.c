@@ -52,7 +52,7 @@ static void compute(const cpu_isa *isa, int m, int n, int n_tok) {
                     .by_row = n_tok <= LINEAR_FEW};
     for (int t = 0; t < n_tok; t++)
         isa->bf16->pack(x + t * n, n, in.by_row, act + (size_t)t * bytes, in.kb_stride);
-    if (isa->enter && !in.by_row) isa->enter();
+    if (isa->enter && !in.by_row) isa->enter(in.type);
     int step = LINEAR_ROWS * (in.by_row ? 1 : isa->bf16->n_group);
     for (int row = 0; row < m; row += step) {
         int rows = m - row < step ? m - row : step;

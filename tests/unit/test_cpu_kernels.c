@@ -105,7 +105,7 @@ static void compute(const product *p, const cpu_isa *isa, int32_t first, int32_t
         else
             isa->quantize(p->type, x + i * p->n, p->n, to, in.kb_stride);
     }
-    if (isa->enter && n > LINEAR_FEW) isa->enter();
+    if (isa->enter && n > LINEAR_FEW) isa->enter(in.type);
     for (int64_t row = 0; row < p->m; row += LINEAR_ROWS) {
         int32_t rows = (int32_t)(p->m - row < LINEAR_ROWS ? p->m - row : LINEAR_ROWS);
         if (is_f32)
