@@ -14,6 +14,12 @@
 
 #include "fast.h"
 
+#if defined(PERI_AVX512) && PERI_VNNI
+#define HAS_WHOLE 1 /* 256 elements at once, and their sums by a dot product */
+#else
+#define HAS_WHOLE 0
+#endif
+
 /* 1 / d, or 0 when all q are 0. */
 static float span_scale(uint32_t amax_bits, float *d) {
     float amax, inv;
@@ -85,6 +91,7 @@ static void round_span(const float *x, int n, float inv, int8_t *q) {
     }
 }
 
+#if !HAS_WHOLE
 /* Of 16 elements: the sum of those with k mod 4 in {0, 1}, and of the others. */
 static void pair_sum(const int8_t *q, int16_t out[2]) {
     __m128i s = _mm_maddubs_epi16(_mm_set1_epi8(1), _mm_loadu_si128((const __m128i *)q));
@@ -93,6 +100,7 @@ static void pair_sum(const int8_t *q, int16_t out[2]) {
     int32_t x = _mm_cvtsi128_si32(s);
     memcpy(out, &x, 4);
 }
+#endif
 
 static void widen(const int8_t *q, int16_t *out) {
     const __m128i order = _mm_setr_epi8(0, 2, 1, 3, 4, 6, 5, 7, 8, 10, 9, 11, 12, 14, 13, 15);
@@ -140,6 +148,106 @@ static void widen(const int8_t *q, int16_t *out) {
 
 #endif
 
+#if HAS_WHOLE
+
+/* Lane 4 i + j of the result: f over the four lanes of part j of v[i]. */
+#define OF_PARTS(NAME, F)                                                                          \
+    SIMD_FN vi NAME(const vi v[4]) {                                                               \
+        vi a = F(vi_unlo32(v[0], v[1]), vi_unhi32(v[0], v[1]));                                    \
+        vi b = F(vi_unlo32(v[2], v[3]), vi_unhi32(v[2], v[3]));                                    \
+        vi c = F(vi_unlo64(a, b), vi_unhi64(a, b)); /* [part][i] */                                \
+        const vi order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);  \
+        return _mm512_permutexvar_epi32(order, c);                                                 \
+    }
+OF_PARTS(sum_parts, vi_add32)
+OF_PARTS(max_parts, _mm512_max_epi32)
+
+/* Lanes 2 i and 2 i + 1 to lane i. */
+SIMD_FN __m256i even_lanes(vi x) {
+    return _mm512_cvtepi64_epi32(x);
+}
+SIMD_FN __m256i odd_lanes(vi x) {
+    return _mm512_cvtepi64_epi32(_mm512_srli_epi64(x, 32));
+}
+
+SIMD_FN void fill_sums(const linear_type *t, act8 *a) {
+    int o = t->is_wide ? -PERI_DOT_PLUS : -t->offset;
+    vi q[4];
+    for (int i = 0; i < 4; i++)
+        q[i] = _mm512_dpbusd_epi32(vi_set1(0), vi_set1_8(1), vi_load(a->q + 64 * i));
+    vi of16 = sum_parts(q);
+    __m256i of32 = _mm256_add_epi32(even_lanes(of16), odd_lanes(of16));
+    if (t->span == 256 || t->has_two)
+        vi_store(a->off, _mm512_mullo_epi32(of16, vi_set1(o)));
+    else
+        _mm256_storeu_si256((__m256i *)a->off, _mm256_mullo_epi32(of32, _mm256_set1_epi32(o)));
+    if (t->span == 32)
+        _mm256_storeu_si256((__m256i *)a->sum, of32);
+    else if (t->min_sub == 16)
+        _mm256_storeu_si256((__m256i *)a->sum, _mm512_cvtepi32_epi16(of16));
+    else
+        _mm_storeu_si128((__m128i *)a->sum, _mm256_cvtepi32_epi16(of32));
+}
+
+/* The bits of the largest magnitude of each 32 of 256. */
+SIMD_FN __m256i amax_of_32(const float *x) {
+    vi m[8], mask = vi_set1(0x7fffffff), half[4];
+    for (int i = 0; i < 8; i++)
+        m[i] = _mm512_max_epi32(vi_and(mask, vi_load(x + 32 * i)),
+                                vi_and(mask, vi_load(x + 32 * i + 16)));
+    half[0] = half[2] = max_parts(m);
+    half[1] = half[3] = max_parts(m + 4);
+    return _mm512_castsi512_si256(max_parts(half));
+}
+
+SIMD_FN void round_vectors(const float *x, int n, float inv, int8_t *q) {
+    for (int i = 0; i < n; i++) {
+        vi v = _mm512_cvtps_epi32(vf_mul(vf_load(x + 16 * i), vf_set1(inv)));
+        _mm_storeu_si128((__m128i *)(q + 16 * i), _mm512_cvtepi32_epi8(v));
+    }
+}
+
+/* 256 elements, span_scale for eight spans of 32 at once.  0: one of them is to be zeros, nothing
+ * was done. */
+SIMD_FN int quantize_32(const float *x, act8 *a) {
+    __m256i bits = amax_of_32(x), limit = _mm256_set1_epi32(0x7f800000);
+    __m256 d = _mm256_div_ps(_mm256_castsi256_ps(bits), _mm256_set1_ps(127.0f));
+    __m256 inv = _mm256_div_ps(_mm256_set1_ps(1.0f), d);
+    __mmask8 is_finite = _mm256_cmp_epi32_mask(bits, limit, _MM_CMPINT_LT);
+    if (_mm256_mask_cmp_ps_mask(is_finite, inv, _mm256_set1_ps(FLT_MAX), _CMP_LE_OQ) != 0xff)
+        return 0;
+    float each[8];
+    _mm256_storeu_ps(a->dx, d);
+    _mm256_storeu_ps(each, inv);
+    for (int s = 0; s < 8; s++)
+        round_vectors(x + 32 * s, 2, each[s], a->q + 32 * s);
+    return 1;
+}
+
+SIMD_FN int quantize_256(const float *x, act8 *a) {
+    vi m = vi_set1(0), mask = vi_set1(0x7fffffff);
+    for (int i = 0; i < 16; i++)
+        m = _mm512_max_epi32(m, vi_and(mask, vi_load(x + 16 * i)));
+    float inv = span_scale((uint32_t)_mm512_reduce_max_epi32(m), &a->dx[0]);
+    if (inv == 0.0f) return 0;
+    round_vectors(x, 16, inv, a->q);
+    return 1;
+}
+
+/* 0: it has to be done span by span. */
+SIMD_FN int quantize_whole(const linear_type *t, const float *x, act8 *a) {
+    return t->span == 32 ? quantize_32(x, a) : quantize_256(x, a);
+}
+
+#else
+
+static int quantize_whole(const linear_type *t, const float *x, act8 *a) {
+    (void)t;
+    (void)x;
+    (void)a;
+    return 0;
+}
+
 /* Two int16 as one int32, low first. */
 static int32_t pair(int lo, int hi) {
     return (int32_t)((uint32_t)(uint16_t)lo | (uint32_t)(uint16_t)hi << 16);
@@ -176,6 +284,8 @@ static void fill_sums(const linear_type *t, act8 *a) {
     }
 }
 
+#endif
+
 void PERI_ISA_FN(quantize_row)(const linear_type *t, const float *x, int64_t n, uint8_t *out,
                                size_t kb_stride) {
     for (int64_t k = 0; k < n; k += LINEAR_K, out += kb_stride, x += LINEAR_K) {
@@ -184,7 +294,8 @@ void PERI_ISA_FN(quantize_row)(const linear_type *t, const float *x, int64_t n, 
         int is_wide = t->is_wide && !PERI_VNNI;
         act8 narrow, *a = is_wide ? &narrow : (act8 *)out;
         if (width < LINEAR_K) memset(a, 0, sizeof *a);
-        for (int s = 0; s < width; s += t->span) {
+        int done = width == LINEAR_K && quantize_whole(t, x, a);
+        for (int s = 0; s < width && !done; s += t->span) {
             float *d = &a->dx[s / t->span], inv = span_scale(amax_bits(x + s, t->span), d);
             if (inv == 0.0f)
                 memset(a->q + s, 0, (size_t)t->span);

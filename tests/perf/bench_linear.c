@@ -136,7 +136,9 @@ static double median(double *x, int n) {
 
 typedef struct options {
     uint32_t n_thread;
-    const char *isa, *type, *tokens, *shape;
+    const char *isa, *type;
+    int32_t tokens;     /* 0: 1 to 16, 512 */
+    long long shape[2]; /* 0: some */
     int repeats, is_cached;
 } options;
 
@@ -217,9 +219,18 @@ static void bench_types(const options *o, const cpu_isa *isa, int64_t m, int64_t
         prog_blocks(types[k], w, blocks, 3);
         for (int64_t b = blocks; b < room; b += blocks)
             memcpy(w + b * t.bytes, w, (size_t)((room - b < blocks ? room - b : blocks) * t.bytes));
-        for (size_t i = 0; i < sizeof tokens / sizeof tokens[0]; i++)
-            if (!o->tokens || atoi(o->tokens) == tokens[i])
-                bench_one(o, isa, types[k], m, n, tokens[i], w);
+        for (size_t i = 0; !o->tokens && i < sizeof tokens / sizeof tokens[0]; i++)
+            bench_one(o, isa, types[k], m, n, tokens[i], w);
+        if (o->tokens) bench_one(o, isa, types[k], m, n, o->tokens, w);
+    }
+}
+
+static void bench_shape(const options *o, int64_t m, int64_t n, uint8_t *w) {
+    int n_done = 0; /* without -i the best set there is */
+    for (uint32_t i = 0; cpu_level_at(i); i++) {
+        const cpu_isa *isa = cpu_isa_of(cpu_level_at(i));
+        if (!isa || (o->isa ? strcmp(o->isa, isa->name) : n_done++)) continue;
+        bench_types(o, isa, m, n, w);
     }
 }
 
@@ -235,9 +246,9 @@ int main(int argc, char **argv) {
         else if (c == 'd')
             o.type = optarg;
         else if (c == 'm')
-            o.tokens = optarg;
+            o.tokens = atoi(optarg);
         else if (c == 's')
-            o.shape = optarg;
+            sscanf(optarg, "%lldx%lld", &o.shape[0], &o.shape[1]);
         else if (c == 'r')
             o.repeats = atoi(optarg);
         else if (c == 'c')
@@ -245,23 +256,16 @@ int main(int argc, char **argv) {
         else
             return 2;
     }
+    if (o.tokens < 0 || o.tokens > LINEAR_M || o.shape[0] < 0 || o.shape[1] % LINEAR_K) return 2;
     if (o.n_thread < 1 || o.n_thread > THREADS_MAX || o.repeats < 1 || o.repeats > REPEATS_MAX)
         return 2;
     uint8_t *w = aligned_alloc(HUGE_PAGE, FOOTPRINT * 3); /* F32 151936x1024 is 622 MB */
     if (!w) return 1;
     madvise(w, FOOTPRINT * 3, MADV_HUGEPAGE); /* refused: small pages */
     memset(w, 1, FOOTPRINT * 3);
-    for (size_t s = 0; s < sizeof shapes / sizeof shapes[0]; s++) {
-        char name[32];
-        snprintf(name, sizeof name, "%lldx%lld", (long long)shapes[s][0], (long long)shapes[s][1]);
-        if (o.shape && strcmp(o.shape, name)) continue;
-        int n_done = 0; /* without -i the best set there is */
-        for (uint32_t i = 0; cpu_level_at(i); i++) {
-            const cpu_isa *isa = cpu_isa_of(cpu_level_at(i));
-            if (!isa || (o.isa ? strcmp(o.isa, isa->name) : n_done++)) continue;
-            bench_types(&o, isa, shapes[s][0], shapes[s][1], w);
-        }
-    }
+    if (o.shape[1]) bench_shape(&o, o.shape[0], o.shape[1], w);
+    for (size_t s = 0; !o.shape[1] && s < sizeof shapes / sizeof shapes[0]; s++)
+        bench_shape(&o, shapes[s][0], shapes[s][1], w);
     free(w);
     return 0;
 }
