@@ -219,21 +219,49 @@ assert rows["likeliest"] >= 16 and rows["bytes_read"] >= 1024 * rows["likeliest"
 PYTHON
 
 # ---- no more memory: at the start the next device takes over or the error is clear; later the step says so ----
+# Nothing depends on which device is faster here: none is measured, or measuring fails with the rest.
 layer=$BINARY_DIR/tests/plugin/opencl_layer.so
-OPENCL_LAYERS=$layer FAIL_BUFFER=1 run 1 run "$demo" --raw -n 4 --temp 0 x --device opencl
+unmeasured="--set place.figures=declared"
+two="--raw -n 24 --temp 0 --device opencl,cpu"
+rm -f "$XDG_CACHE_HOME/perigee/figures.json"
+OPENCL_LAYERS=$layer FAIL_BYTES=all run 1 run "$demo" --raw -n 4 --temp 0 x --device opencl
 has "$err" "device opencl"
 has "$err" "CL_MEM_OBJECT_ALLOCATION_FAILURE"
-OPENCL_LAYERS=$layer FAIL_BUFFER=20 run run "$demo" --raw -n 24 --temp 0 "The quick brown" --device opencl,cpu
+# The first it asks for: it is left out, whether or not it was to be measured before.
+for how in "" "$unmeasured"; do
+    OPENCL_LAYERS=$layer FAIL_BYTES=all run run "$demo" $two "The quick brown" $how
+    is "$out" "$cpu"
+    has "$err" "device opencl was preferred but cannot run this model ("
+    has "$err" "of activations: device opencl: allocating memory"
+    has "$err" "CL_MEM_OBJECT_ALLOCATION_FAILURE (-4)); using cpu"
+    rm -f "$XDG_CACHE_HOME/perigee/figures.json"
+done
+# A weight, after others: it gets less, which is none of those that are too large, and the rest is the processor's.
+bytes_of() { "$PERIGEE" show "$demo" --tensors --json | python3 -c 'import json, sys
+print(next(t["bytes"] for t in json.load(sys.stdin) if t["name"] == sys.argv[1]))' "$1"; }
+OPENCL_LAYERS=$layer FAIL_BYTES=$(bytes_of blk.0.attn_q.weight) run run "$demo" $two "The quick brown" $unmeasured
 is "$out" "$cpu"
-has "$err" "device opencl was preferred but cannot run this model"
-has "$err" "using cpu"
-OPENCL_LAYERS=$layer MAX_ALLOC=500000 run run "$demo" --raw -n 24 --temp 0 "The quick brown" --device opencl,cpu
+has "$err" "device opencl ran out of memory (weight blk.0.attn_q.weight: device opencl: allocating memory"
+has "$err" "CL_MEM_OBJECT_ALLOCATION_FAILURE (-4)); it gets 0 MiB and the other devices the rest"
+# Keys and values, when it has all weights: it gets less of both, and is left out when that fails too.
+token_bytes=$("$PERIGEE" explain "$demo" --json | python3 -c 'import json, sys; print(json.load(sys.stdin)["kv_bytes_per_token"])')
+n_layer=$("$PERIGEE" show "$demo" --tensors --json | grep -c 'attn_q\.weight')
+OPENCL_LAYERS=$layer FAIL_BYTES=$((192 * token_bytes / n_layer)) run run "$demo" $two "The quick brown" --ctx 192 $unmeasured
+is "$out" "$cpu"
+has "$err" "device opencl ran out of memory (keys and values of 1 x 192 tokens"
+has "$err" "MiB and the other devices the rest"
+has "$err" "device opencl was preferred but cannot run this model (keys and values of 1 x 192 tokens"
+has "$err" "CL_MEM_OBJECT_ALLOCATION_FAILURE (-4)); using cpu"
+OPENCL_LAYERS=$layer MAX_ALLOC=500000 run run "$demo" $two "The quick brown" $unmeasured
 is "$out" "$cpu"
 has "$err" "the device's largest has 500000"
 OPENCL_LAYERS=$layer MAX_ALLOC=500000 run 1 run "$demo" --raw -n 4 --temp 0 x --device opencl
 has "$err" "the device's largest has 500000"
-OPENCL_LAYERS=$layer FAIL_KERNEL=300 run 1 run "$demo" --raw -n 24 --temp 0 "The quick brown" --device opencl
+# A prompt and 24 tokens launch more than 1000 kernels: the 300th is one of a token after the first.
+OPENCL_LAYERS=$layer FAIL_KERNEL=300 run 1 run "$demo" --raw -n 24 --temp 0 "The quick brown" --device opencl $unmeasured
 has "$err" "device opencl"
 has "$err" "CL_OUT_OF_RESOURCES"
+has "$cpu" "$out"
+[ -n "$out" ] || fail "nothing was said before the launch that failed"
 
 finish

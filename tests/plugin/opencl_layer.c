@@ -1,9 +1,13 @@
 /* SPDX-License-Identifier: MIT
  *
  * opencl_layer.c - a layer of the OpenCL loader (OPENCL_LAYERS) that makes a working driver run out
- * of memory: FAIL_BUFFER=N refuses the N-th buffer and all later ones, FAIL_KERNEL=N the N-th
- * launch of a kernel and all later ones; one whose compiler fails: FAIL_BUILD=TEXT refuses programs
- * that hold TEXT in their options; and one whose largest buffer has MAX_ALLOC bytes.
+ * of memory: FAIL_BYTES=N refuses all buffers of N bytes, FAIL_BYTES=all every one, FAIL_KERNEL=N
+ * the N-th launch of a kernel and all later ones; one whose compiler fails: FAIL_BUILD=TEXT refuses
+ * programs that hold TEXT in their options; and one whose largest buffer has MAX_ALLOC bytes.
+ *
+ * Buffers are told by size and not counted: how many there are before a weight depends on whether
+ * the device is measured first, which takes as many matrices as its speed allows (calibrate.c), and
+ * on whether a driver takes host memory as it is or needs a second buffer for a copy.
  *
  * Budget: parameters - the signature of a launch is OpenCL's. */
 #define CL_TARGET_OPENCL_VERSION 120
@@ -13,15 +17,12 @@
 
 static const cl_icd_dispatch *real;
 static cl_icd_dispatch mine;
-static long n_buffer, n_kernel;
-
-static int is_due(const char *name, long n) {
-    const char *text = getenv(name);
-    return text && n >= strtol(text, NULL, 10);
-}
+static long n_kernel;
 
 static cl_mem create_buffer(cl_context c, cl_mem_flags flags, size_t n, void *host, cl_int *rc) {
-    if (!is_due("FAIL_BUFFER", ++n_buffer)) return real->clCreateBuffer(c, flags, n, host, rc);
+    const char *text = getenv("FAIL_BYTES");
+    int is_refused = text && (!strcmp(text, "all") || n == strtoull(text, NULL, 10));
+    if (!is_refused) return real->clCreateBuffer(c, flags, n, host, rc);
     if (rc) *rc = CL_MEM_OBJECT_ALLOCATION_FAILURE;
     return NULL;
 }
@@ -29,7 +30,8 @@ static cl_mem create_buffer(cl_context c, cl_mem_flags flags, size_t n, void *ho
 static cl_int enqueue(cl_command_queue q, cl_kernel k, cl_uint n_dim, const size_t *first,
                       const size_t *global, const size_t *local, cl_uint n_event,
                       const cl_event *before, cl_event *event) {
-    if (is_due("FAIL_KERNEL", ++n_kernel)) return CL_OUT_OF_RESOURCES;
+    const char *text = getenv("FAIL_KERNEL");
+    if (text && ++n_kernel >= strtol(text, NULL, 10)) return CL_OUT_OF_RESOURCES;
     return real->clEnqueueNDRangeKernel(q, k, n_dim, first, global, local, n_event, before, event);
 }
 
