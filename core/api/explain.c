@@ -94,7 +94,8 @@ static json_t *notes_json(peri_doc *d, const peri_engine *e, const peri_plan *p,
 }
 
 static json_t *buckets_json(peri_doc *d, const peri_engine *e) {
-    static const char *const name[] = {"decode", "prefill", "all rows", "decode, likeliest only"};
+    static const char *const name[PERI_N_PLAN] = {
+        "decode", "prefill", "all rows", "decode with likeliest", "prefill with likeliest"};
     json_t *buckets = json_array();
     for (int kind = 0; kind < PERI_N_PLAN; kind++) {
         const peri_plan *p = e->plan[kind];
@@ -220,10 +221,10 @@ static json_t *crossings_json(peri_doc *d, const peri_engine *e) {
     return c;
 }
 
-/* What comes back of a row of logits in decode: the likeliest tokens, or all. */
+/* What comes back of a row of logits: the likeliest tokens, or all. */
 static json_t *rows_json(peri_doc *d, const peri_engine *e) {
     json_t *r = json_object();
-    bool has_lists = e->plan[PERI_PLAN_TOP] != NULL;
+    bool has_lists = e->plan[PERI_PLAN_DECODE_TOP] != NULL;
     int64_t list = has_lists ? 8 * (int64_t)e->n_top : 0;
     peri_doc_put(d, r, "likeliest", json_integer(has_lists ? e->n_top : 0));
     peri_doc_put(d, r, "likeliest_bytes", json_integer(list));

@@ -5,9 +5,10 @@
  * Which devices is engine_place.c's business, which part of the model on which engine_split.c's.
  *
  * Buckets.  Three plans cover every step: decode (a few tokens), prefill (up to n_batch tokens, a
- * row per session), and all rows (logits of every token, made only when somebody asks).  Where the
- * logits of decode lie in a device's own memory there is a fourth, which gives lists of likeliest
- * tokens (top.h).  They share one arena per device, sized for the largest made so far. */
+ * row per session), and all rows (logits of every token, made only when somebody asks).  Where
+ * logits lie in a device's own memory, decode and prefill have a second plan each, which gives
+ * lists of likeliest tokens beside them (top.h).  They share one arena per device, sized for the
+ * largest made so far, so that the lists of a step cost the arena what they take and no more. */
 #include "run/engine.h"
 
 #include <stdio.h>
@@ -43,7 +44,7 @@ static int32_t min_i32(int32_t a, int32_t b) {
 }
 
 peri_bucket peri_engine_bucket(const peri_engine *e, int kind) {
-    bool is_decode = kind == PERI_PLAN_DECODE || kind == PERI_PLAN_TOP;
+    bool is_decode = kind == PERI_PLAN_DECODE || kind == PERI_PLAN_DECODE_TOP;
     int32_t n_tok = is_decode ? min_i32(PERI_DECODE_TOKENS, e->o.n_batch) : e->o.n_batch;
     int32_t n_seq = min_i32(n_tok, e->o.n_session);
     peri_bucket b = {.size = sizeof b};
@@ -143,7 +144,7 @@ static peri_status bind_plan(peri_engine *e, const peri_plan *p, peri_error *err
 static peri_status new_plan(peri_engine *e, int kind, peri_plan **out, bool *is_stale,
                             peri_error *err) {
     peri_graph g;
-    uint32_t logits;
+    uint32_t logits, lists = PERI_NONE;
     peri_bucket b = peri_engine_bucket(e, kind);
     const peri_plan_places at = {.backend = e->backend,
                                  .n = e->n_device,
@@ -154,8 +155,10 @@ static peri_status new_plan(peri_engine *e, int kind, peri_plan **out, bool *is_
     *out = NULL;
     peri_graph_init(&g);
     peri_status st = peri_build(e->a, e->weights, &e->kv, e->o.n_ctx, &g, &logits, err);
-    if (!st && kind == PERI_PLAN_TOP) e->top = peri_build_top(&g, logits, e->n_top);
+    if (!st && (kind == PERI_PLAN_DECODE_TOP || kind == PERI_PLAN_PREFILL_TOP))
+        lists = peri_build_top(&g, logits, e->n_top);
     if (!st) st = peri_plan_place(&at, &g, logits, &b, out, is_stale, err);
+    if (!st) (*out)->lists = lists;
     peri_graph_fini(&g);
     return st;
 }
@@ -214,23 +217,30 @@ static bool has_lists(peri_engine *e, const peri_plan *p) {
 }
 
 /* Whole rows are read where a device declines: that is no failure, whatever --strict says. */
-static peri_status make_top_plan(peri_engine *e, peri_error *err) {
-    const peri_backend *head = e->backend[peri_plan_last(e->plan[PERI_PLAN_DECODE])];
-    peri_plan **p = &e->plan[PERI_PLAN_TOP];
+static peri_status make_top_plan(peri_engine *e, int kind, peri_error *err) {
+    peri_plan **p = &e->plan[kind];
     bool is_stale = false;
+    peri_status st = new_plan(e, kind, p, &is_stale, err);
+    if (st || (has_lists(e, *p) && !is_stale)) return st;
+    peri_plan_free(*p);
+    *p = NULL;
+    return PERI_OK;
+}
+
+static peri_status make_top_plans(peri_engine *e, peri_error *err) {
+    const peri_backend *head = e->backend[peri_plan_last(e->plan[PERI_PLAN_DECODE])];
+    size_t n_row = (size_t)peri_engine_bucket(e, PERI_PLAN_PREFILL).hi[PERI_SYM_R];
     *e->no_top = 0;
     if (head->info.flags & PERI_DEV_HOST_MEM) {
         snprintf(e->no_top, sizeof e->no_top, "rows are in host memory, where samplers read them");
         return PERI_OK;
     }
     e->n_top = min_i32(PERI_TOP_TOKENS, e->a->n_vocab);
-    e->lists = peri_alloc_array((size_t)(2 * e->n_top), PERI_DECODE_TOKENS * sizeof *e->lists);
+    e->lists = peri_alloc_array(n_row, 2 * (size_t)e->n_top * sizeof *e->lists);
     if (!e->lists) return peri_fail(err, PERI_E_NOMEM, "out of memory for lists of tokens");
-    peri_status st = new_plan(e, PERI_PLAN_TOP, p, &is_stale, err);
-    if (st || (has_lists(e, *p) && !is_stale)) return st;
-    peri_plan_free(*p);
-    *p = NULL;
-    return PERI_OK;
+    peri_status st = make_top_plan(e, PERI_PLAN_DECODE_TOP, err);
+    if (st || !e->plan[PERI_PLAN_DECODE_TOP] || e->o.n_batch <= PERI_DECODE_TOKENS) return st;
+    return make_top_plan(e, PERI_PLAN_PREFILL_TOP, err);
 }
 
 /* Their activations and weights. */
@@ -352,7 +362,7 @@ peri_status peri_engine_settle(peri_engine *e, peri_registry *r, const size_t *d
     if (!st) st = peri_weights_new(e->g, e->a, &e->weights, err);
     if (!st) st = peri_engine_split(e, limit, err);
     if (!st) st = make_plans(e, err);
-    if (!st) st = make_top_plan(e, err);
+    if (!st) st = make_top_plans(e, err);
     if (!st) st = check_strict(e, err);
     if (!st) st = make_tables(e, err);
     if (!st) st = fit_plans(e, err);

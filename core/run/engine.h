@@ -17,8 +17,15 @@
 #include "run/prefix.h"
 #include "run/sampler.h"
 
-/* PERI_PLAN_TOP: as DECODE, with the likeliest tokens of each row beside it; see top.h. */
-enum { PERI_PLAN_DECODE, PERI_PLAN_PREFILL, PERI_PLAN_ALL_ROWS, PERI_PLAN_TOP, PERI_N_PLAN };
+/* DECODE_TOP, PREFILL_TOP: as those, with the likeliest tokens of each row beside it; see top.h. */
+enum {
+    PERI_PLAN_DECODE,
+    PERI_PLAN_PREFILL,
+    PERI_PLAN_ALL_ROWS,
+    PERI_PLAN_DECODE_TOP,
+    PERI_PLAN_PREFILL_TOP,
+    PERI_N_PLAN
+};
 enum { PERI_DECODE_TOKENS = 16, PERI_BLOCK_TOKENS = 64 };
 
 typedef struct peri_engine_options {
@@ -62,11 +69,10 @@ typedef struct peri_engine {
     peri_weights *weights;
     peri_kv_layout kv;
     peri_prefix blocks;
-    peri_plan *plan[PERI_N_PLAN]; /* made at first use; TOP with the first, or never */
-    uint32_t top;                 /* tensor of the lists in the plan TOP */
+    peri_plan *plan[PERI_N_PLAN]; /* ALL_ROWS at first use; those with lists or never */
     int32_t n_top;                /* tokens of a list */
-    int32_t *lists;               /* [DECODE_TOKENS][2][n_top] as read from the device */
-    char no_top[88];              /* why there is no plan TOP */
+    int32_t *lists;               /* [PREFILL's rows][2][n_top] as read from the device */
+    char no_top[88];              /* why there is no plan with lists */
     peri_memory *pool;            /* [n_layer] */
     uint32_t n_weight;
     void *staging; /* for copies between two devices' own memories */
@@ -137,6 +143,7 @@ peri_bucket peri_engine_bucket(const peri_engine *e, int kind);
 typedef struct peri_step_part {
     size_t feed;
     int32_t n_tok, first_row, n_row;
+    bool has_list; /* its row, of which there is one, comes as a list */
 } peri_step_part;
 
 typedef struct peri_step_feed {

@@ -216,6 +216,7 @@ peri_status peri_plan_place(const peri_plan_places *at, peri_graph *g, uint32_t 
     if (!p) return peri_fail(err, PERI_E_NOMEM, "out of memory making a plan");
     p->bucket = *bucket;
     p->logits = logits;
+    p->lists = PERI_NONE;
     peri_status st;
     peri_answer *answer = NULL;
     uint32_t n_lowered = 0;

@@ -41,6 +41,7 @@ typedef struct peri_plan {
     peri_bucket bucket;
     peri_program *program;
     uint32_t logits;         /* tensor of the result */
+    uint32_t lists;          /* tensor of the likeliest tokens beside it, or PERI_NONE */
     uint8_t *device;         /* [n_ops] which of the devices runs it */
     char (*numerics)[28];    /* [n_ops] what the device declared */
     peri_crossing *crossing; /* [n_crossing] in the order of the ops */

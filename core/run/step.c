@@ -8,8 +8,8 @@
  * are invariant (op.def, Numerics).  Sessions move only after everything has succeeded: until then
  * their n_tok is untouched and the tokens computed so far are forgotten.
  *
- * Rows come back as lists of their likeliest tokens where that is enough for all of a step (top.h).
- */
+ * A row comes back as a list of its likeliest tokens where that is enough (top.h), else whole, each
+ * row of a step in its own way. */
 #include <string.h>
 
 #include "base/alloc.h"
@@ -23,9 +23,10 @@ typedef struct batch {
     peri_engine *e;
     const peri_step_feed *feed;
     size_t n_feed, chunk;
-    size_t *done; /* [n_feed] tokens computed */
-    int32_t n_tok, n_seq, n_row;
-    peri_step_part *part; /* [n_feed] */
+    size_t *done;                /* [n_feed] tokens computed */
+    int32_t n_tok, n_seq, n_row; /* of this step */
+    int32_t n_list;              /* of its rows so many come as lists */
+    peri_step_part *part;        /* [n_feed] */
 } batch;
 
 static peri_status check_feed(const peri_engine *e, const peri_step_feed *f, peri_error *err) {
@@ -37,23 +38,24 @@ static peri_status check_feed(const peri_engine *e, const peri_step_feed *f, per
     return peri_session_check(f->s, f->tok, f->n_tok, err);
 }
 
-/* Do lists of the likeliest tokens decide all that is asked of this step? */
-static bool is_top_enough(const batch *b) {
-    if (!b->e->plan[PERI_PLAN_TOP] || !b->n_row) return false;
-    for (int32_t i = 0; i < b->n_seq; i++) {
-        const peri_step_feed *f = &b->feed[b->part[i].feed];
+/* Mark the rows of which a list of the likeliest tokens decides all that is asked, if a plan with
+ * lists is for this step. */
+static void choose_lists(batch *b, bool has_lists) {
+    b->n_list = 0;
+    for (int32_t i = 0; i < b->n_seq && has_lists; i++) {
+        peri_step_part *p = &b->part[i];
+        const peri_step_feed *f = &b->feed[p->feed];
         int32_t n = peri_sampler_top(f->s->sampler);
-        if (b->part[i].n_row && (f->logits || f->want_row || n < 1 || n > b->e->n_top))
-            return false;
+        p->has_list = p->n_row && !f->logits && !f->want_row && n >= 1 && n <= b->e->n_top;
+        b->n_list += p->has_list;
     }
-    return true;
 }
 
 /* Choose this step's tokens: part[] and the counts; which plan is for them. */
 static int choose_parts(batch *b) {
     int32_t room = b->e->o.n_batch, rows = 0;
     bool all_rows = false;
-    b->n_tok = b->n_seq = 0;
+    b->n_tok = b->n_seq = b->n_list = 0;
     for (size_t i = 0; i < b->n_feed && b->n_tok < room && b->n_seq < b->e->o.n_session; i++) {
         const peri_step_feed *f = &b->feed[i];
         size_t left = f->n_tok - b->done[i], n = (size_t)(room - b->n_tok);
@@ -70,8 +72,10 @@ static int choose_parts(batch *b) {
     b->n_row = rows;
     if (all_rows) return PERI_PLAN_ALL_ROWS;
     int32_t few = PERI_DECODE_TOKENS < room ? PERI_DECODE_TOKENS : room;
-    if (b->n_tok > few || b->n_seq > few) return PERI_PLAN_PREFILL;
-    return is_top_enough(b) ? PERI_PLAN_TOP : PERI_PLAN_DECODE;
+    bool is_few = b->n_tok <= few && b->n_seq <= few;
+    int top = is_few ? PERI_PLAN_DECODE_TOP : PERI_PLAN_PREFILL_TOP;
+    choose_lists(b, b->e->plan[top] != NULL);
+    return b->n_list ? top : is_few ? PERI_PLAN_DECODE : PERI_PLAN_PREFILL;
 }
 
 /* Lay out the step block and fill it. */
@@ -127,7 +131,7 @@ static const peri_step *fill_step(batch *b) {
 static void deliver(const batch *b, const peri_step_part *p, const float *rows) {
     const peri_step_feed *f = &b->feed[p->feed];
     size_t v = (size_t)b->e->a->n_vocab, done = b->done[p->feed];
-    if (!p->n_row) return;
+    if (!p->n_row || p->has_list) return;
     if (f->logits && f->all_logits)
         memcpy(f->logits + done * v, rows, (size_t)p->n_row * v * sizeof *rows);
     else if (f->logits)
@@ -152,12 +156,31 @@ static void deliver_part(void *arg, uint32_t i, uint32_t worker) {
     deliver(d->b, p, d->logits + (size_t)p->first_row * (size_t)d->b->e->a->n_vocab);
 }
 
-/* The first bytes of tensor t, read from the device: the wait of a step. */
-static peri_status read_rows(peri_engine *e, const peri_plan_seat *at, const peri_tensor *t,
-                             void *out, uint64_t bytes, peri_error *err) {
-    peri_status st = peri_memory_read(at->backend, &at->arena, t->off, out, bytes, err);
+/* Rows of a tensor of words, from row `first` on, read from the device: the wait of a step. */
+static peri_status read_rows(peri_engine *e, const peri_plan *plan, uint32_t tensor, int32_t first,
+                             int32_t n, void *out, peri_error *err) {
+    const peri_plan_seat *last = &e->seat[peri_plan_last(plan)];
+    const peri_tensor *t = peri_tensor_at(plan->program, tensor);
+    uint64_t row = 4 * (uint64_t)t->dim[3], bytes = (uint64_t)n * row;
+    peri_status st = peri_memory_read(last->backend, &last->arena, t->off + (uint64_t)first * row,
+                                      out, bytes, err);
     if (!st) st = peri_gguf_check(e->g, err);
     if (!st) e->n_row_bytes += bytes;
+    return st;
+}
+
+/* The rows that come whole, of a device with memory of its own; those that follow one another in
+ * one go.  A step without rows is waited for all the same. */
+static peri_status read_whole(batch *b, const peri_plan *plan, peri_error *err) {
+    peri_engine *e = b->e;
+    peri_status st = PERI_OK;
+    for (int32_t i = 0; i < b->n_seq && !st; i++) {
+        int32_t first = b->part[i].first_row, n = 0;
+        for (; i < b->n_seq && !b->part[i].has_list; i++)
+            n += b->part[i].n_row;
+        float *rows = e->rows + (size_t)first * (size_t)e->a->n_vocab;
+        if (n || !b->n_row) st = read_rows(e, plan, plan->logits, first, n, rows, err);
+    }
     return st;
 }
 
@@ -166,43 +189,41 @@ static peri_status give_rows(batch *b, const peri_plan *plan, peri_error *err) {
     const peri_plan_seat *last = &e->seat[peri_plan_last(plan)];
     const peri_tensor *t = peri_tensor_at(plan->program, plan->logits);
     bool is_host = last->arena.host != NULL;
-    uint64_t bytes = (uint64_t)b->n_row * (uint64_t)e->a->n_vocab * sizeof *e->rows;
-    peri_status st =
-        is_host ? peri_gguf_check(e->g, err) : read_rows(e, last, t, e->rows, bytes, err);
+    peri_status st = is_host ? peri_gguf_check(e->g, err) : read_whole(b, plan, err);
     if (st) return st;
     delivery d = {b, is_host ? peri_ptr(&last->bind, t) : e->rows};
     peri_pool_run(last->backend->pool, (uint32_t)b->n_seq, deliver_part, &d);
-    e->n_row_whole += (uint64_t)b->n_row;
+    e->n_row_whole += (uint64_t)(b->n_row - b->n_list);
     return PERI_OK;
 }
 
 /* A list of i32 [2][n_top]. */
-static peri_status take_list(const peri_engine *e, const int32_t *list, peri_top *out,
-                             peri_error *err) {
+static peri_status take_list(const peri_engine *e, const char *device, const int32_t *list,
+                             peri_top *out, peri_error *err) {
     for (int32_t i = 0; i < e->n_top; i++)
         if (list[i] < 0 || list[i] >= e->a->n_vocab)
             return peri_fail(err, PERI_E_OTHER,
-                             "device %s: TOPK gave token %d, the vocabulary has 0 to %d",
-                             e->backend[peri_plan_last(e->plan[PERI_PLAN_TOP])]->info.name, list[i],
-                             e->a->n_vocab - 1);
+                             "device %s: TOPK gave token %d, the vocabulary has 0 to %d", device,
+                             list[i], e->a->n_vocab - 1);
     out->n = e->n_top;
     memcpy(out->id, list, (size_t)e->n_top * sizeof *out->id);
     memcpy(out->logit, list + e->n_top, (size_t)e->n_top * sizeof *out->logit);
     return PERI_OK;
 }
 
+/* The lists of all rows are read: a whole row's is no more than a thousand bytes. */
 static peri_status give_lists(batch *b, const peri_plan *plan, peri_error *err) {
     peri_engine *e = b->e;
+    const char *device = e->backend[peri_plan_last(plan)]->info.name;
     size_t width = 2 * (size_t)e->n_top;
-    peri_status st =
-        read_rows(e, &e->seat[peri_plan_last(plan)], peri_tensor_at(plan->program, e->top),
-                  e->lists, (uint64_t)b->n_row * width * sizeof *e->lists, err);
+    peri_status st = read_rows(e, plan, plan->lists, 0, b->n_row, e->lists, err);
     for (int32_t i = 0; i < b->n_seq && !st; i++) {
         const peri_step_part *p = &b->part[i];
-        const peri_step_feed *f = &b->feed[p->feed];
-        if (p->n_row) st = take_list(e, e->lists + (size_t)p->first_row * width, &f->s->top, err);
+        peri_session *s = b->feed[p->feed].s;
+        if (p->has_list)
+            st = take_list(e, device, e->lists + (size_t)p->first_row * width, &s->top, err);
     }
-    if (!st) e->n_row_top += (uint64_t)b->n_row;
+    if (!st) e->n_row_top += (uint64_t)b->n_list;
     return st;
 }
 
@@ -214,7 +235,8 @@ static peri_status run_step(batch *b, peri_error *err) {
     if (st) return st;
     const peri_step *step = fill_step(b);
     st = peri_plan_run_on(plan, e->seat, e->staging, step, err);
-    if (!st) st = kind == PERI_PLAN_TOP ? give_lists(b, plan, err) : give_rows(b, plan, err);
+    if (!st && b->n_list) st = give_lists(b, plan, err);
+    if (!st && (b->n_list < b->n_row || !b->n_row)) st = give_rows(b, plan, err);
     if (st) return st;
     for (int32_t s = 0; s < b->n_seq; s++)
         b->done[b->part[s].feed] += (size_t)b->part[s].n_tok;

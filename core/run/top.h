@@ -5,11 +5,12 @@
  *
  * Who gets which.  A sampler says whether its pick follows from the likeliest tokens alone
  * (peri_sampler_top); it does when the chain takes the likeliest, or begins with top_k.  A step
- * whose rows all do runs the plan PERI_PLAN_TOP, the decode plan with TOPK behind it; every other
- * step gives whole rows.  The pick is the same to the last bit, because TOPK computes nothing: what
- * a text becomes must not depend on who shares its step.  That is why chains that need the sum over
- * all tokens (top_p first, mirostat, log-probabilities) get the row, and no sum is given beside the
- * list: two devices would add it up in two orders.
+ * with such a row, be it of few tokens or of many, runs its plan with TOPK behind it
+ * (PERI_PLAN_DECODE_TOP, PERI_PLAN_PREFILL_TOP), which leaves the logits where they are: rows that
+ * are wanted whole are read beside the lists, and no others.  The pick is the same to the last bit,
+ * because TOPK computes nothing: what a text becomes must not depend on who shares its step.  That
+ * is why chains that need the sum over all tokens (top_p first, mirostat, log-probabilities) get
+ * the row, and no sum is given beside the list: two devices would add it up in two orders.
  *
  * A session that holds a list where a row is wanted after all - new parameters, say - has its last
  * token computed once more. */

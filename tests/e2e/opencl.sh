@@ -217,6 +217,14 @@ import json, sys
 rows = json.load(open(sys.argv[1]))["rows"]
 assert rows["likeliest"] >= 16 and rows["bytes_read"] >= 1024 * rows["likeliest"], rows
 PYTHON
+# 24 sequences are more tokens than the plan of a few holds; their prompts are one step too.
+run bench -m "$demo" --device opencl -b 24 -p 4 -n 4 -r 1 --json
+python3 - "$tmp/out" <<'PYTHON' || fail "bench -b 24 --json: rows"
+import json, sys
+rows = json.load(open(sys.argv[1]))["rows"]
+assert rows["likeliest"] >= 2 * 24 * 4 and rows["whole"] == 0, rows
+assert rows["bytes_read"] == 1024 * rows["likeliest"], rows
+PYTHON
 
 # ---- no more memory: at the start the next device takes over or the error is clear; later the step says so ----
 # Nothing depends on which device is faster here: none is measured, or measuring fails with the rest.

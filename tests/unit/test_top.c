@@ -15,7 +15,8 @@
 #include "run/rng.h"
 #include "run/session.h"
 
-enum { V = 300, N_PROMPT = 20, N_TOK = 24, ROOM = 6 };
+enum { V = 300, N_PROMPT = 20, N_TOK = 24, ROOM = 6, N_SESSION = 26, N_BATCH = 32 };
+enum { N_MANY = PERI_DECODE_TOKENS + 4, LIST_BYTES = 8 * PERI_TOP_TOKENS, ROW_BYTES = 4 * V };
 #define TWINS PERI_BINARY_DIR "/tests/plugin/twin.so"
 
 /* Settings over everything off, and how many of the likeliest tokens decide; 0: all do. */
@@ -168,8 +169,11 @@ static void open_world(world *w, const char *devices, const char *device, bool i
                               .n_setting = 2,
                               .script_dir = PERI_SOURCE_DIR "/scripts",
                               .is_strict = is_strict};
-    peri_model_options mo = {
-        .size = sizeof mo, .n_ctx = 128, .n_session = 4, .n_batch = 32, .device = device};
+    peri_model_options mo = {.size = sizeof mo,
+                             .n_ctx = 128,
+                             .n_session = N_SESSION,
+                             .n_batch = N_BATCH,
+                             .device = device};
     peri_error err;
     *w = (world){0};
     assert_ok(peri_runtime_new_in(&o, PERI_LIBRARY_DIR, &w->rt, &err), err);
@@ -220,10 +224,9 @@ static void compare_worlds(world *cpu, world *own) {
         uint64_t n_list = e->n_row_top, n_row = e->n_row_whole, bytes = e->n_row_bytes;
         bool has_list = chains[i].top && chains[i].top <= PERI_TOP_TOKENS;
         generate(own, &chains[i], false, tok[0]);
-        assert_int_equal(e->n_row_top - n_list, has_list ? N_TOK : 0);
-        assert_int_equal(e->n_row_whole - n_row, has_list ? 1 : N_TOK + 1); /* the prompt's */
-        assert_int_equal(e->n_row_bytes - bytes,
-                         has_list ? N_TOK * 8 * PERI_TOP_TOKENS + 4 * V : (N_TOK + 1) * 4 * V);
+        assert_int_equal(e->n_row_top - n_list, has_list ? N_TOK + 1 : 0); /* the prompt's too */
+        assert_int_equal(e->n_row_whole - n_row, has_list ? 0 : N_TOK + 1);
+        assert_int_equal(e->n_row_bytes - bytes, (N_TOK + 1) * (has_list ? LIST_BYTES : ROW_BYTES));
         generate(own, &chains[i], true, tok[1]);
         if (memcmp(tok[0], tok[1], sizeof tok[0])) fail_msg("chain %d: other tokens", i);
         if (!cpu) continue;
@@ -301,26 +304,131 @@ static void forks_marks_and_other_parameters_go_on_from_a_list(void **state) {
     peri_arena_free(a);
 }
 
-static void a_step_gives_lists_only_where_they_are_enough_for_all(void **state) {
+/* A session that a list was given to has the head of the row that a fork of it gets, to the bit. */
+static void assert_list_of(const peri_session *s, const peri_session *whole) {
+    peri_top want;
+    assert_true(!s->has_logits && whole->has_logits);
+    list_of(whole->logits, PERI_TOP_TOKENS, &want);
+    assert_int_equal(s->top.n, want.n);
+    assert_memory_equal(s->top.id, want.id, sizeof want.id);
+    assert_memory_equal(s->top.logit, want.logit, sizeof want.logit);
+}
+
+/* n sessions after one prompt, and what each is fed next. */
+typedef struct crowd {
+    peri_session *s[N_SESSION];
+    int32_t tok[N_SESSION];
+    peri_step_feed feed[N_SESSION];
+    size_t n;
+} crowd;
+
+static void begin_crowd(crowd *m, world *w, const chain *c, size_t n) {
+    peri_error err;
+    m->n = n;
+    m->s[0] = begin(w, c);
+    for (size_t i = 0; i < n; i++) {
+        if (i) assert_ok(peri_session_fork(m->s[0], &m->s[i], &err), err);
+        m->tok[i] = (int32_t)(11 * i + 3);
+        m->feed[i] = (peri_step_feed){.s = m->s[i], .tok = &m->tok[i], .n_tok = 1};
+    }
+}
+
+static void end_crowd(crowd *m) {
+    for (size_t i = 0; i < m->n; i++)
+        peri_session_free(m->s[i]);
+}
+
+/* The row of session i, whose last token is computed in a step of its own. */
+static peri_session *whole_row_of(crowd *m, size_t i) {
+    peri_session *one;
+    peri_error err;
+    assert_ok(peri_session_fork(m->s[i], &one, &err), err);
+    peri_session_unpredict(one);
+    const peri_step_feed f = {
+        .s = one, .tok = &one->tok[one->n_tok - 1], .n_tok = 1, .is_again = true, .want_row = true};
+    assert_ok(peri_engine_step(one->e, &f, 1, 0, &err), err);
+    return one;
+}
+
+static void each_row_of_a_step_comes_as_it_is_wanted(void **state) {
     (void)state;
-    int32_t tok[2] = {3, 4};
+    static const size_t counts[] = {5, N_MANY}; /* the plan of few tokens, and that of many */
     world w;
     peri_error err;
     open_world(&w, "name=a,own=1", "a", false);
     peri_engine *e = w.m->engine;
-    peri_session *s[2] = {begin(&w, &chains[2]), begin(&w, &chains[0])};
-    const peri_step_feed both[2] = {{.s = s[0], .tok = &tok[0], .n_tok = 1},
-                                    {.s = s[1], .tok = &tok[1], .n_tok = 1}};
-    assert_ok(peri_engine_step(e, both, 2, 0, &err), err);
-    assert_int_equal(e->n_row_top, 2);
-    const peri_step_feed mixed[2] = {both[0],
-                                     {.s = s[1], .tok = &tok[1], .n_tok = 1, .want_row = true}};
-    assert_ok(peri_engine_step(e, mixed, 2, 0, &err), err);
-    assert_int_equal(e->n_row_top, 2);
-    assert_true(s[0]->has_logits && s[1]->has_logits);
-    assert_int_equal(s[0]->top.n, 0);
-    for (int i = 0; i < 2; i++)
-        peri_session_free(s[i]);
+    for (int k = 0; k < 2; k++) {
+        crowd m;
+        uint64_t n_list = e->n_row_top + 1, n_row = e->n_row_whole; /* with the prompt's */
+        uint64_t bytes = e->n_row_bytes + LIST_BYTES, n_step = e->n_step + 1;
+        begin_crowd(&m, &w, &chains[2], counts[k]);
+        m.feed[0].want_row = m.feed[2].want_row = m.feed[3].want_row = true;
+        assert_ok(peri_engine_step(e, m.feed, m.n, 0, &err), err);
+        assert_int_equal(e->n_step - n_step, 1);
+        assert_int_equal(e->n_row_top - n_list, m.n - 3);
+        assert_int_equal(e->n_row_whole - n_row, 3);
+        assert_int_equal(e->n_row_bytes - bytes, m.n * LIST_BYTES + 3 * ROW_BYTES);
+        for (size_t i = 0; i < m.n; i++) {
+            peri_session *one = whole_row_of(&m, i);
+            if (m.feed[i].want_row) {
+                assert_true(m.s[i]->has_logits && !m.s[i]->top.n);
+                assert_memory_equal(m.s[i]->logits, one->logits, ROW_BYTES);
+            } else {
+                assert_list_of(m.s[i], one);
+            }
+            peri_session_free(one);
+        }
+        end_crowd(&m);
+    }
+    close_world(&w);
+}
+
+static void sessions_beside_a_prompt_get_lists(void **state) {
+    (void)state;
+    enum { N_LONG = 2 * N_BATCH };
+    int32_t prompt[N_LONG];
+    world w;
+    crowd m;
+    peri_error err;
+    peri_session *fed;
+    open_world(&w, "name=a,own=1", "a", false);
+    peri_engine *e = w.m->engine;
+    begin_crowd(&m, &w, &chains[0], N_MANY + 1);
+    fed = m.s[N_MANY];
+    for (int i = 0; i < N_LONG; i++)
+        prompt[i] = (i * 17 + 5) % V;
+    m.feed[N_MANY] = (peri_step_feed){.s = fed, .tok = prompt, .n_tok = N_LONG, .want_row = true};
+    uint64_t n_list = e->n_row_top, n_row = e->n_row_whole, n_step = e->n_step;
+    assert_ok(peri_engine_step(e, m.feed, m.n, 0, &err), err);
+    assert_int_equal(e->n_step - n_step, 3); /* the first with what N_MANY tokens leave of it */
+    assert_int_equal(e->n_row_top - n_list, N_MANY);
+    assert_int_equal(e->n_row_whole - n_row, 1);
+    for (size_t i = 0; i < N_MANY; i++) {
+        peri_session *one = whole_row_of(&m, i);
+        assert_list_of(m.s[i], one);
+        peri_session_free(one);
+    }
+    peri_session *one = whole_row_of(&m, N_MANY);
+    assert_true(fed->has_logits);
+    assert_memory_equal(fed->logits, one->logits, ROW_BYTES);
+    peri_session_free(one);
+    end_crowd(&m);
+    close_world(&w);
+}
+
+static void explain_shows_the_plans_that_give_lists(void **state) {
+    (void)state;
+    world w;
+    char *text;
+    peri_error err;
+    open_world(&w, "name=a,own=1", "a", false);
+    assert_ok(peri_model_explain(w.m, &text, &err), err);
+    const char *few = strstr(text, "\"decode with likeliest\"");
+    const char *many = strstr(text, "\"prefill with likeliest\"");
+    assert_true(few && many);
+    const char *topk = strstr(many, "\"TOPK\""), *rows = strstr(many, "\"rows\"");
+    assert_true(topk && rows && topk < rows);
+    peri_text_free(text);
     close_world(&w);
 }
 
@@ -341,6 +449,7 @@ static void where_it_is_declined_rows_come_whole(void **state) {
     assert_non_null(rows);
     assert_non_null(strstr(rows, "\"likeliest\": 0"));
     assert_non_null(strstr(rows, "\"why\": \"no TOPK here\""));
+    assert_null(strstr(text, "with likeliest"));
     peri_text_free(text);
     close_world(&cpu);
     close_world(&w);
@@ -353,7 +462,9 @@ int main(void) {
         cmocka_unit_test(lists_and_rows_give_the_same_tokens),
         cmocka_unit_test(lists_and_rows_give_the_same_tokens_on_opencl),
         cmocka_unit_test(forks_marks_and_other_parameters_go_on_from_a_list),
-        cmocka_unit_test(a_step_gives_lists_only_where_they_are_enough_for_all),
+        cmocka_unit_test(each_row_of_a_step_comes_as_it_is_wanted),
+        cmocka_unit_test(sessions_beside_a_prompt_get_lists),
+        cmocka_unit_test(explain_shows_the_plans_that_give_lists),
         cmocka_unit_test(where_it_is_declined_rows_come_whole),
     };
     int rc = peri_run_tests(tests);
