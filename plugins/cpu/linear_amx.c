@@ -17,8 +17,9 @@
  *
  * Span 256.  A weight times its sub-block's scale is an integer, w = sc * q, |w| < 2^14 (6-bit
  * values with int8 scales: 2^12; grids: 2^13), and is put in two planes of signed bytes,
- * w = 128 * hi + lo with lo in 0 .. 127.  Then one exact sum t = 128 * hi + lo leaves the tiles per
- * superblock instead of one per sub-block; minima stay with the vectors.  A and B are 64 deep.
+ * w = 128 * hi + lo with lo in 0 .. 127, or, with minima, of unsigned ones, w = 8 * hi + lo.  Then
+ * one exact sum leaves the tiles per superblock instead of one per sub-block; minima stay with the
+ * vectors.  A and B are 64 deep.
  *
  * A step takes 16 tokens times two groups of 16 rows times 64 columns (32 for NVFP4) or, of span
  * 256, all 256 through the tiles, and between its tile instructions stand the vector instructions
@@ -46,7 +47,9 @@ enum {
     FLAT_ROWS = 8,   /* of a B tile of span 32 */
     FLAT_BYTES = 32, /* of a row of A then */
     SUMS = 2,        /* of a step and group: of columns, or the planes */
-    RUNS = LINEAR_K / TILE_ROW_BYTES
+    RUNS = LINEAR_K / TILE_ROW_BYTES,
+    HI_SHIFT = 7,    /* of the planes */
+    HI_SHIFT_MIN = 3 /* of types with minima */
 };
 
 /* Tiles of weights: of each block of 32 columns those of each group, or of each 64 columns each
@@ -71,7 +74,12 @@ typedef struct step {
     float *y; /* of the first group's rows, once their sums are whole; NULL: they stay in acc */
     int n;    /* tokens */
     int first, n_block; /* span 32: blocks of 32 columns */
+    __mmask16 is_sum;   /* acc has sums already; bits of 0: they begin */
 } step;
+
+SIMD_FN vf acc_at(const step *o, int g, int t) {
+    return _mm512_maskz_loadu_ps(o->is_sum, o->acc[g] + t * LINEAR_ROWS);
+}
 
 /* A product of n_group groups over one block of columns. */
 typedef struct task {
@@ -138,7 +146,7 @@ SIMD_FN void finish32(const step *o, const few *c, int i, int n, int n_block, in
         vf sum[GROUPS];
 #pragma GCC unroll 2
         for (int g = 0; g < n_group; g++)
-            sum[g] = vf_load(o->acc[g] + t * LINEAR_ROWS);
+            sum[g] = acc_at(o, g, t);
 #pragma GCC unroll 2
         for (int b = 0; b < n_block; b++) {
             vf dx = vf_set1(a->dx[o->first + b]);
@@ -178,10 +186,11 @@ SIMD_FN void finish256(const step *o, const all *c, int i, int n, int n_group, s
     for (int t = i; t < i + n; t++, a++) {
 #pragma GCC unroll 2
         for (int g = 0; g < n_group; g++) {
-            float *acc = o->acc[g] + t * LINEAR_ROWS;
             vi hi = sum_at(o, 0, g, n_group, t), lo = sum_at(o, 1, g, n_group, t);
-            vf sum = superblock_of(&c->g[g], a, vi_add32(vi_shl32(hi, 7), lo), vf_load(acc), h);
-            vf_store(acc, sum);
+            vf sum = superblock_of(&c->g[g], a,
+                                   vi_add32(vi_shl32(hi, h.n_min ? HI_SHIFT_MIN : HI_SHIFT), lo),
+                                   acc_at(o, g, t), h);
+            vf_store(o->acc[g] + t * LINEAR_ROWS, sum);
         }
     }
 }
@@ -252,24 +261,31 @@ SIMD_FN void step32(const tiles *w, const step *now, const step *before, const f
 
 /* ---- span 256 ---- */
 
-/* w = sc * q of four columns as bytes of two planes. */
-SIMD_FN void split(vi q, vi sc, vi *hi, vi *lo) {
+/* w = sc * q of four columns as bytes of two planes, sc twice.  Types with minima: q is unsigned
+ * and below 32, sc below 64, and q times three bits of sc is a byte, so that a product of words is
+ * two of bytes. */
+SIMD_FN void split(vi q, vi sc, vi *hi, vi *lo, scheme h) {
     vi low7 = vi_set1(0x007f007f), low8 = vi_set1(0x00ff00ff);
+    if (h.n_min) {
+        *hi = vi_mul16(q, vi_shr16(sc, HI_SHIFT_MIN));
+        *lo = vi_mul16(q, vi_and(sc, vi_set1(0x00070007)));
+        return;
+    }
     vi even = vi_mul16(vi_sar16(vi_shl16(q, 8), 8), sc), odd = vi_mul16(vi_sar16(q, 8), sc);
     *lo = vi_or(vi_and(even, low7), vi_shl16(vi_and(odd, low7), 8));
     *hi = vi_or(vi_and(vi_sar16(even, 7), low8), vi_shl16(vi_sar16(odd, 7), 8));
 }
 
 /* Group g's planes of each 64 columns: hi, lo. */
-SIMD_FN void planes_to_tiles(const panel *p, vi offset, int sub, int g, int n_group, tiles *out) {
-    for (int j = 0; j < LINEAR_K / sub; j++) {
+SIMD_FN void planes_to_tiles(const panel *p, vi offset, int g, int n_group, scheme h, tiles *out) {
+    for (int j = 0; j < LINEAR_K / h.sub; j++) {
         vi sc = vi_load(p->sc + j * W);
         sc = vi_or(vi_and(sc, vi_set1(0xffff)), vi_shl32(sc, 16));
-        for (int k = j * sub / 4; k < (j + 1) * sub / 4; k++) {
+        for (int k = j * h.sub / 4; k < (j + 1) * h.sub / 4; k++) {
             vi hi, lo;
             uint8_t *to = out->b + (k / TILE_TOKENS * n_group + g) * 2 * TILE_BYTES +
                           k % TILE_TOKENS * TILE_ROW_BYTES;
-            split(vi_add8(vi_load(p->w.u8 + k * TILE_ROW_BYTES), offset), sc, &hi, &lo);
+            split(vi_add8(vi_load(p->w.u8 + k * TILE_ROW_BYTES), offset), sc, &hi, &lo, h);
             vi_store(to, hi);
             vi_store(to + TILE_BYTES, lo);
         }
@@ -282,6 +298,13 @@ SIMD_FN void slot256(const step *before, const all *c, int i, int n_group, schem
     ask_for_next(before->a, 0, 1, i, SLOTS);
     finish256(before, c, i * EACH, EACH, n_group, h);
 }
+
+/* Weights of types with minima are unsigned. */
+#define dot256(c, a, b, h)                                                                         \
+    if ((h).n_min)                                                                                 \
+        tile_dot_unsigned(c, a, b);                                                                \
+    else                                                                                           \
+        tile_dot(c, a, b)
 
 /* The high and the low plane of each group of `now`. */
 SIMD_FN void step256(const tiles *w, const step *now, const step *before, const all *c, int n_group,
@@ -296,14 +319,14 @@ SIMD_FN void step256(const tiles *w, const step *now, const step *before, const 
         tile_load_at(4, now->tile->q, i * TILE_ROW_BYTES, sizeof(act8));
         tile_load(6, b, TILE_ROW_BYTES);
         tile_load_at(7, b, TILE_BYTES, TILE_ROW_BYTES);
-        tile_dot(0, 4, 6);
-        tile_dot(1, 4, 7);
+        dot256(0, 4, 6, h);
+        dot256(1, 4, 7, h);
         slot256(before, c, 2 * i, n_group, h);
         if (n_group == GROUPS) {
             tile_load_at(6, b, 2 * TILE_BYTES, TILE_ROW_BYTES);
             tile_load_at(7, b, 3 * TILE_BYTES, TILE_ROW_BYTES);
-            tile_dot(2, 4, 6);
-            tile_dot(3, 4, 7);
+            dot256(2, 4, 6, h);
+            dot256(3, 4, 7, h);
         }
         slot256(before, c, 2 * i + 1, n_group, h);
     }
@@ -359,10 +382,8 @@ SIMD_FN int walk_on(walk *o, const task *t, int n_group, step *out) {
     int n = o->left < TILE_TOKENS ? o->left : TILE_TOKENS;
     if (n <= 0) return 0;
     *out = (step){.a = o->next, .tile = o->next, .n = n};
-    for (int k = 0; k < n_group; k++) {
+    for (int k = 0; k < n_group; k++)
         out->acc[k] = t->g[k].acc + o->done * LINEAR_ROWS;
-        if (t->is_start) memset(out->acc[k], 0, (size_t)(n * LINEAR_ROWS) * sizeof(float));
-    }
     if (n < TILE_TOKENS) out->tile = copy_edge(o, n);
     if (t->y) out->y = t->y + (size_t)o->done * t->g->in->y_stride;
     o->next += TILE_TOKENS;
@@ -387,6 +408,7 @@ SIMD_FN void product32(const task *o, int n_group, scheme h) {
             now.first = first;
             now.n_block = o->n_block - first < n ? o->n_block - first : n;
             now.s = o->s[which].v;
+            now.is_sum = o->is_start && !first ? 0 : 0xffff;
             few c = few_of(o->p, n_group, before.first, h);
             if (before.n == TILE_TOKENS && before.n_block == n)
                 step32(o->w, &now, &before, &c, n_group, h);
@@ -407,11 +429,12 @@ SIMD_FN void product256(const task *o, int n_group, scheme h) {
     step before = {.n = 0}, now;
     int which = 0;
     for (int g = 0; g < n_group; g++)
-        planes_to_tiles(&o->p[g], offset_of(o->g->in->type), h.sub, g, n_group, o->w);
+        planes_to_tiles(&o->p[g], offset_of(o->g->in->type), g, n_group, h, o->w);
     walk_from(&at, o, n_group);
     all c = all_of(o->p, n_group, h);
     for (; walk_on(&at, o, n_group, &now); which ^= 1) {
         now.s = o->s[which].v;
+        now.is_sum = o->is_start ? 0 : 0xffff;
         if (before.n)
             step256(o->w, &now, &before, &c, n_group, h);
         else

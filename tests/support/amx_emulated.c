@@ -88,10 +88,11 @@ void amx_emulated_store(int t, void *p, size_t stride) {
             ((uint8_t *)p)[(size_t)r * stride + (size_t)i] = x->b[r][i];
 }
 
-/* c[m][n] += sum over k, i < 4 of a[m][k][i] * b[k][n][i], signed bytes, int32 that wraps.  Only
+/* c[m][n] += sum over k, i < 4 of a[m][k][i] * b[k][n][i], signed bytes but for b if is_unsigned,
+ * int32 that wraps.  Only
  * tiles are touched: no sanitizer has anything to see, and the tests spend their time here. */
 __attribute__((no_sanitize("address", "undefined"), optimize("O2"))) static void
-add_products(tile *x, const tile *y, const tile *z) {
+add_products(tile *x, const tile *y, const tile *z, int is_unsigned) {
     for (int k = 0; k < z->rows; k++)
         for (int m = 0; m < x->rows; m++) {
             const uint8_t *a = &y->b[m][4 * k];
@@ -100,7 +101,7 @@ add_products(tile *x, const tile *y, const tile *z) {
                 uint32_t sum;
                 memcpy(&sum, &x->b[m][4 * n], 4);
                 for (int i = 0; i < 4; i++)
-                    sum += (uint32_t)((int8_t)a[i] * (int8_t)b[i]);
+                    sum += (uint32_t)((int8_t)a[i] * (is_unsigned ? b[i] : (int8_t)b[i]));
                 memcpy(&x->b[m][4 * n], &sum, 4);
             }
         }
@@ -125,12 +126,18 @@ static void finish_product(tile *x) {
     __atomic_add_fetch(&n_product, 1, __ATOMIC_RELAXED);
 }
 
-void amx_emulated_dot(int c, int a, int b) {
-    tile *x = tile_of("tdpbssd", c);
-    const tile *y = tile_of("tdpbssd", a), *z = tile_of("tdpbssd", b);
-    check_shapes("tdpbssd", (int[]){c, a, b}, x, y, z);
-    add_products(x, y, z);
+static void dot(const char *name, int c, int a, int b, int is_unsigned) {
+    tile *x = tile_of(name, c);
+    const tile *y = tile_of(name, a), *z = tile_of(name, b);
+    check_shapes(name, (int[]){c, a, b}, x, y, z);
+    add_products(x, y, z, is_unsigned);
     finish_product(x);
+}
+void amx_emulated_dot(int c, int a, int b) {
+    dot("tdpbssd", c, a, b, 0);
+}
+void amx_emulated_dot_unsigned(int c, int a, int b) {
+    dot("tdpbsud", c, a, b, 1);
 }
 
 /* A number as the products of bf16 take and leave it: denormal ones are 0. */
