@@ -23,37 +23,30 @@ SIMD_FN void quad_of(const int8_t *q, vi out[2]) {
     out[1] = _mm512_shuffle_i32x4(a, b, 0xdd);
 }
 
-/* The 16 bytes of nibbles of each of four blocks of 18 bytes, 4 j .. of 16.  r: bytes 64 i .. of
- * the 288, and the last 64: few loads, as those that cross a cache line are what is slow. */
-SIMD_FN vi quad18(const vi r[5], int j) {
-    static const uint16_t at[4][32] = {
-        {1,  2,  3,  4,  5,  6,  7,  8,  10, 11, 12, 13, 14, 15, 16, 17,
-         19, 20, 21, 22, 23, 24, 25, 26, 28, 29, 30, 31, 32, 33, 34, 35},
-        {5,  6,  7,  8,  9,  10, 11, 12, 14, 15, 16, 17, 18, 19, 20, 21,
-         23, 24, 25, 26, 27, 28, 29, 30, 32, 33, 34, 35, 36, 37, 38, 39},
-        {9,  10, 11, 12, 13, 14, 15, 16, 18, 19, 20, 21, 22, 23, 24, 25,
-         27, 28, 29, 30, 31, 32, 33, 34, 36, 37, 38, 39, 40, 41, 42, 43},
-        {13, 14, 15, 16, 17, 18, 19, 20, 22, 23, 24, 25, 26, 27, 28, 29,
-         31, 48, 49, 50, 51, 52, 53, 54, 56, 57, 58, 59, 60, 61, 62, 63}};
-    return _mm512_permutex2var_epi16(r[j], vi_load(at[j]), r[j + 1]);
-}
-SIMD_FN void load18(const uint8_t *p, vi r[5]) {
-#pragma GCC unroll 5
-    for (int i = 0; i < 5; i++) {
-        r[i] = vi_load(p + (i < 4 ? 64 * i : 224));
-        __asm__("" : "+v"(r[i])); /* once: GCC 12 loads it anew for each use */
-    }
+/* Four blocks of 18 bytes, 72 in all: the first 64 bytes. */
+SIMD_FN vi load18(const uint8_t *p) {
+    vi x = vi_load(p);
+    __asm__("" : "+v"(x)); /* once: GCC 12 loads it anew for each use */
+    return x;
 }
 
-/* The f16 that begin the 16 blocks, block 4 (i % 4) + i / 4 in lane i. */
-SIMD_FN vf scales18(const vi r[5]) {
-    static const uint16_t at0[32] = {0, 36, 0, 36, 9, 45, 9, 45, 18, 54, 18, 54, 27, 63, 27, 63};
-    static const uint16_t at1[32] = {0, 0, 8, 44, 0, 0, 17, 53, 0, 0, 26, 62, 0, 0, 35, 0};
-    vi a = _mm512_permutex2var_epi16(r[0], vi_load(at0), r[1]);
-    vi b = _mm512_permutex2var_epi16(r[2], vi_load(at1), r[3]);
-    a = _mm512_mask_blend_epi16(0x4ccc, a, b);
-    a = _mm512_mask_permutexvar_epi16(a, 0x8000, vi_set1_16(23), r[4]);
-    return _mm512_cvtph_ps(_mm512_castsi512_si256(a));
+/* Their 16 bytes of nibbles each; x: load18(p). */
+SIMD_FN vi quad18(const uint8_t *p, vi x) {
+    static const uint16_t at[32] = {1,  2,  3,  4,  5,  6,  7,  8,  10, 11, 12, 13, 14, 15, 16, 17,
+                                    19, 20, 21, 22, 23, 24, 25, 26, 28, 29, 30, 31, 0,  0,  0,  0};
+    int64_t rest;
+    memcpy(&rest, p + 64, sizeof rest);
+    return _mm512_mask_set1_epi64(_mm512_permutexvar_epi16(vi_load(at), x), 0x80, rest);
+}
+
+/* The f16 that begin 16 blocks, block 4 (i % 4) + i / 4 in lane i. */
+SIMD_FN vf scales18(const vi x[4]) {
+    static const uint16_t at[32] = {0, 0, 0, 0, 9, 9, 9, 9, 18, 18, 18, 18, 27, 27, 27, 27};
+    vi index = vi_load(at), d = _mm512_permutexvar_epi16(index, x[0]);
+    d = _mm512_mask_permutexvar_epi16(d, 0x2222, index, x[1]);
+    d = _mm512_mask_permutexvar_epi16(d, 0x4444, index, x[2]);
+    d = _mm512_mask_permutexvar_epi16(d, 0x8888, index, x[3]);
+    return _mm512_cvtph_ps(_mm512_castsi512_si256(d));
 }
 
 /* The same of four blocks of 17 bytes: words from byte 1 hold blocks 0 and 2, from byte 4 blocks 1

@@ -23,6 +23,7 @@
 #include "linear_grid.h"
 #include "linear_nibble.h"
 
+#define HAS_MINIMA(dtype) ((dtype) == PERI_CPU_Q4_K || (dtype) == PERI_CPU_Q5_K)
 /* GGUF's numbers: of the types of span 256 here, those with a grid come after the others but one.
  */
 #define IS_GRID(dtype) ((dtype) >= PERI_CPU_IQ2_XXS && (dtype) != PERI_CPU_IQ4_XS)
@@ -46,9 +47,9 @@ typedef union kept {
     float x[N_UNIT][LINEAR_ROWS]
            [16]; /* span 32: block sums as they enter the chain, in the order of places_of */
     struct {
-        __m512i t[LINEAR_ROWS]; /* to be added up */
-        __m128i u[LINEAR_ROWS];
-        uint32_t d[LINEAR_ROWS]; /* f16 d, f16 dmin */
+        __m512i t[LINEAR_ROWS];    /* to be added up */
+        __m128i head[LINEAR_ROWS]; /* Q4_K, Q5_K: f16 d, f16 dmin, scales and minima */
+        uint16_t d[LINEAR_ROWS];   /* others: f16 d */
     } kb[N_KB];
 } kept;
 
@@ -91,8 +92,9 @@ SIMD_FN void ask(wanted *m, int n) {
 
 /* ---- span 32 ---- */
 
-/* Where block b of a unit is left by block_sums, and by quad_sums. */
+/* Where block b of a unit is left by block_sums (and the block at a place), and by quad_sums. */
 static const uint8_t block_at[16] = {0, 4, 1, 5, 2, 6, 3, 7, 8, 12, 9, 13, 10, 14, 11, 15};
+static const uint8_t block_from[16] = {0, 2, 4, 6, 1, 3, 5, 7, 8, 10, 12, 14, 9, 11, 13, 15};
 static const uint8_t quad_at[16] = {0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15};
 
 SIMD_FN const uint8_t *places_of(uint16_t dtype) {
@@ -123,6 +125,15 @@ SIMD_FN vi quad_sums(const vi s[4]) {
     return add_pairs64(add_pairs32(s[0], s[1]), add_pairs32(s[2], s[3]));
 }
 
+/* The same, added to `start`, of sums that fit int16 two by two (Q4_0: 2 * 8 * 15 * 127 = 30480):
+ * packing takes one shuffle where add_pairs takes two. */
+SIMD_FN vi quad_sums16(const vi s[4], vi start) {
+    const vi one = vi_set1_16(1);
+    vi a = vi_madd16(_mm512_packs_epi32(s[0], s[1]), one);
+    vi b = vi_madd16(_mm512_packs_epi32(s[2], s[3]), one);
+    return vi_dot16(start, _mm512_packs_epi32(a, b), one);
+}
+
 /* The f16 that begin 16 blocks of 34 bytes, where block_sums has them: as many per permutation as
  * lie within 128 bytes. */
 SIMD_FN vf q8_0_scales(const uint8_t *p) {
@@ -144,7 +155,6 @@ SIMD_FN vi q8_0_weights(const uint8_t *p) {
 }
 
 SIMD_FN void unit_of(uint16_t dtype, const act8 *const a[2], unit_act *out) {
-    int32_t off[16];
 #pragma GCC unroll 4
     for (int i = 0; i < 4; i++) {
         const int8_t *q = a[i / 2]->q + i % 2 * 128;
@@ -155,32 +165,58 @@ SIMD_FN void unit_of(uint16_t dtype, const act8 *const a[2], unit_act *out) {
             out->x[2 * i + 1] = vi_load(q + 64);
         }
     }
-    for (int b = 0; b < 16; b++)
-        off[places_of(dtype)[b]] = a[b / 8]->off[b % 8];
-    out->off = vi_load(off);
+    vi off = _mm512_castsi256_si512(_mm256_loadu_si256((const __m256i *)a[0]->off));
+    off = _mm512_inserti64x4(off, _mm256_loadu_si256((const __m256i *)a[1]->off), 1);
+    const uint8_t *from = IS_NIBBLE(dtype) ? quad_at : block_from; /* quad_at is its own inverse */
+    out->off =
+        _mm512_permutexvar_epi32(_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)from)), off);
 }
 
-/* 512 columns of one row. */
-SIMD_FN void unit32(uint16_t dtype, int bytes, const uint8_t *p, const unit_act *a, float *out) {
-    vi s[8], r[5], sums;
+/* The dot products of 512 columns of one row of nibbles, which are added up after those of the next
+ * 512.  One after the other, most instructions wait for one just before them, and among the 100 or
+ * so waiting ones that a processor looks through are too few others: 26.5 cycles, and 36.5 while
+ * its twin was busy, so 25.6 and 31.5 (Sapphire Rapids). */
+typedef struct dots {
+    vi s[4];
     vf scales;
-    if (IS_NIBBLE(dtype)) {
-        if (dtype != PERI_CPU_MXFP4) load18(p, r);
+    const unit_act *a;
+    float *out;
+} dots;
+
+SIMD_FN void add_up(uint16_t dtype, const dots *d) {
+    vi sums = dtype == PERI_CPU_Q4_0 ? quad_sums16(d->s, d->a->off)
+                                     : vi_add32(quad_sums(d->s), d->a->off);
+    vf_store(d->out, vf_mul(vf_cvt(sums), d->scales));
+}
+
+SIMD_FN void nibbles32(uint16_t dtype, int bytes, const uint8_t *p, dots *d) {
+    const unit_act *a = d->a;
+    vi r[4];
 #pragma GCC unroll 4
-        for (int i = 0; i < 4; i++) {
-            vi q = dtype == PERI_CPU_MXFP4 ? quad17(p + 4 * i * bytes) : quad18(r, i);
-            s[i] = quad_dot(dtype, vi_set1(0), q, a->x + 2 * i);
-        }
-        sums = quad_sums(s);
-        scales = dtype == PERI_CPU_MXFP4 ? mxfp4_scales(p) : scales18(r);
-    } else {
-#pragma GCC unroll 8
-        for (int i = 0; i < 8; i++)
-            s[i] = vi_dot(vi_set1(0), q8_0_weights(p + 2 * i * bytes), a->x[i]);
-        sums = block_sums(s);
-        scales = q8_0_scales(p);
+    for (int i = 0; i < 4; i++) {
+        const uint8_t *quad = p + 4 * i * bytes;
+        if (dtype != PERI_CPU_MXFP4) r[i] = load18(quad);
+        vi q = dtype == PERI_CPU_MXFP4 ? quad17(quad) : quad18(quad, r[i]);
+        d->s[i] = quad_dot(dtype, vi_set1(0), q, a->x + 2 * i);
     }
-    vf_store(out, vf_mul(vf_cvt(vi_add32(sums, a->off)), scales));
+    d->scales = dtype == PERI_CPU_MXFP4 ? mxfp4_scales(p) : scales18(r);
+}
+
+/* 512 columns of one row, to out; of nibbles the sums of the call before. */
+SIMD_FN void unit32(uint16_t dtype, int bytes, const uint8_t *p, const unit_act *a, float *out,
+                    dots *before) {
+    if (IS_NIBBLE(dtype)) {
+        dots now = {.a = a, .out = out};
+        nibbles32(dtype, bytes, p, &now);
+        add_up(dtype, before);
+        *before = now;
+        return;
+    }
+    vi s[8];
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; i++)
+        s[i] = vi_dot(vi_set1(0), q8_0_weights(p + 2 * i * bytes), a->x[i]);
+    vf_store(out, vf_mul(vf_cvt(vi_add32(block_sums(s), a->off)), q8_0_scales(p)));
 }
 
 /* v[i]: lanes are rows, i a place. */
@@ -237,9 +273,10 @@ SIMD_FN vf chains32(uint16_t dtype, const kept *k, int n_block, const act8 *cons
 
 /* ---- span 256 ---- */
 
-/* The unsigned bytes of columns 64 c .. of a superblock. */
+/* The unsigned bytes of columns 64 c .. of a superblock.  Q4_K and Q5_K: of the sub-blocks whose
+ * nibbles lie side by side, 4 (c / 2) + c % 2 and the next but one. */
 SIMD_FN vi weights256(uint16_t dtype, const uint8_t *p, int c) {
-    const vi nibble = _mm512_setr_epi64(0, 0, 0, 0, 4, 4, 4, 4), low = vi_set1_8(15);
+    const vi low = vi_set1_8(15);
     const vi bit = _mm512_setr_epi64(0, 0, 0, 0, 1, 1, 1, 1);
     const vi bits2 = _mm512_setr_epi64(0, 0, 0, 0, 2, 2, 2, 2);
     if (dtype == PERI_CPU_Q6_K) { /* c / 2: half; c % 2: nibble */
@@ -258,23 +295,44 @@ SIMD_FN vi weights256(uint16_t dtype, const uint8_t *p, int c) {
         if (c % 2) q = vi_shr16(q, 4);
         return vi_or(vi_and(q, vi_set1_8(3)), vi_and(h, vi_set1_8(4)));
     }
-    const uint8_t *at = p + (dtype == PERI_CPU_Q5_K ? 48 : 16) + c * 32;
-    vi q = _mm512_broadcast_i64x4(_mm256_loadu_si256((const __m256i *)at));
-    q = vi_and(_mm512_srlv_epi64(q, nibble), low);
+    const uint8_t *at = p + (dtype == PERI_CPU_Q5_K ? 48 : 16) + c / 2 * 64; /* c % 2: nibble */
+    vi q = vi_load(at);
+    q = vi_and(c % 2 ? vi_shr16(q, 4) : q, low);
     if (dtype == PERI_CPU_Q4_K) return q;
     vi h = _mm512_broadcast_i64x4(_mm256_loadu_si256((const __m256i *)(p + 16)));
-    h = _mm512_srlv_epi64(h, bit);
-    h = c < 2 ? vi_shl16(h, 4 - 2 * c) : vi_shr16(h, 2 * c - 4);
+    h = _mm512_srlv_epi64(h, bits2);
+    h = c < 2 ? vi_shl16(h, 4 - c) : vi_shr16(h, c - 2);
     return vi_or(q, vi_and(h, vi_set1_8(16)));
 }
 
-/* Eight scales, then eight minima, a byte each, of Q4_K's and Q5_K's 12 bytes (linear_unpack.h). */
-SIMD_FN __m128i six_bits(const uint8_t *p) {
-    uint32_t v[3];
-    memcpy(v, p, sizeof v);
-    return _mm_setr_epi32(
-        (int)(v[0] & 0x3f3f3f3fu), (int)((v[2] & 0x0f0f0f0fu) | (v[0] >> 2 & 0x30303030u)),
-        (int)(v[1] & 0x3f3f3f3fu), (int)((v[2] >> 4 & 0x0f0f0f0fu) | (v[1] >> 2 & 0x30303030u)));
+/* Scales of Q4_K and Q5_K: d, dmin, then 12 bytes v0 v1 v2 of four (linear_unpack.h), all of which
+ * each 128-bit lane of head holds.  Sub-blocks 0 to 3: the low 6 bits of v0, minima of v1; 4 to 7:
+ * the low half of v2, minima the high half, and above these the top 2 bits of v0, minima of v1.
+ * first: scales of sub-blocks 0 and 1 in lanes 0 and 1, of 2 and 3 in the others, four words each;
+ * last: of 4 to 7 likewise. */
+SIMD_FN vi six_bits_first(vi head) {
+    const vi at =
+        _mm512_setr_epi32((int)0x80048004, (int)0x80048004, (int)0x80058005, (int)0x80058005,
+                          (int)0x80048004, (int)0x80048004, (int)0x80058005, (int)0x80058005,
+                          (int)0x80068006, (int)0x80068006, (int)0x80078007, (int)0x80078007,
+                          (int)0x80068006, (int)0x80068006, (int)0x80078007, (int)0x80078007);
+    return vi_and(vi_shuffle8(head, at), vi_set1_16(63));
+}
+SIMD_FN vi six_bits_last(vi head) {
+    const vi at = _mm512_setr_epi32(0x040c040c, 0x040c040c, 0x050d050d, 0x050d050d, /**/
+                                    0x040c040c, 0x040c040c, 0x050d050d, 0x050d050d, /**/
+                                    0x060e060e, 0x060e060e, 0x070f070f, 0x070f070f, /**/
+                                    0x060e060e, 0x060e060e, 0x070f070f, 0x070f070f);
+    vi w = vi_shuffle8(head, at);
+    return vi_or(vi_and(w, vi_set1_16(15)), vi_and(vi_shr16(w, 10), vi_set1_16(48)));
+}
+/* Minima of sub-blocks 0 to 7, a word each, of the four rows whose heads the lanes hold. */
+SIMD_FN vi six_bits_minima(vi head) {
+    const vi at = vi_lane(_mm_setr_epi32((int)0x80098008, (int)0x800b800a, 0x090d080c, 0x0b0f0a0e));
+    const vi bits = _mm512_set4_epi32(0x00040004, 0x00040004, 0, 0);
+    const vi mask = _mm512_set4_epi32(0x000f000f, 0x000f000f, 0x003f003f, 0x003f003f);
+    vi w = vi_shuffle8(head, at);
+    return vi_or(vi_and(_mm512_srlv_epi16(w, bits), mask), vi_and(vi_shr16(w, 10), vi_set1_16(48)));
 }
 
 /* sum_j sc_j sum_k q a as 16 partial sums; scales: an int16 for each four columns of s[0] and s[1],
@@ -305,12 +363,22 @@ SIMD_FN void grid_superblock(uint16_t dtype, const uint8_t *p, const act8 *a, ke
         s[c] = vi_dot(vi_set1(0), grid_magnitudes(dtype, p, c), x);
     }
     k->kb[kb].t[r] = scaled16(s, grid_scales(dtype, p));
-    k->kb[kb].d[r] = (uint32_t)p[0] | (uint32_t)p[1] << 8;
+    memcpy(&k->kb[kb].d[r], p, 2);
 }
 
-/* 256 columns of one row. */
-SIMD_FN void superblock256(uint16_t dtype, const uint8_t *p, const act8 *a, kept *k, int kb,
-                           int r) {
+/* 256 activations in the order of weights256 where that has minima. */
+SIMD_FN void pairs_of(const act8 *a, vi out[4]) {
+#pragma GCC unroll 2
+    for (int i = 0; i < 2; i++) {
+        vi x = vi_load(a->q + 128 * i), y = vi_load(a->q + 128 * i + 64);
+        out[2 * i] = _mm512_shuffle_i32x4(x, y, 0x44);
+        out[2 * i + 1] = _mm512_shuffle_i32x4(x, y, 0xee);
+    }
+}
+
+/* 256 columns of one row.  pairs: pairs_of(a), if HAS_MINIMA. */
+SIMD_FN void superblock256(uint16_t dtype, const uint8_t *p, const act8 *a, const vi *pairs,
+                           kept *k, int kb, int r) {
     vi s[4];
     if (IS_GRID(dtype)) {
         grid_superblock(dtype, p, a, k, kb, r);
@@ -318,29 +386,20 @@ SIMD_FN void superblock256(uint16_t dtype, const uint8_t *p, const act8 *a, kept
     }
 #pragma GCC unroll 4
     for (int c = 0; c < 4; c++)
-        s[c] = vi_dot(vi_set1(0), weights256(dtype, p, c), vi_load(a->q + 64 * c));
+        s[c] = vi_dot(vi_set1(0), weights256(dtype, p, c),
+                      HAS_MINIMA(dtype) ? pairs[c] : vi_load(a->q + 64 * c));
     if (dtype == PERI_CPU_Q6_K || dtype == PERI_CPU_Q3_K) {
         const uint8_t *at = p + (dtype == PERI_CPU_Q6_K ? 208 : 108);
         __m128i sc = dtype == PERI_CPU_Q6_K ? _mm_loadu_si128((const __m128i *)(p + 192))
                                             : q3_k_scales(p + 96);
         vi off = vi_mul32(_mm512_cvtepi8_epi32(sc), vi_load(a->off));
         k->kb[kb].t[r] = vi_add32(scaled16(s, sc), off);
-        k->kb[kb].d[r] = (uint32_t)at[0] | (uint32_t)at[1] << 8;
+        memcpy(&k->kb[kb].d[r], at, 2);
         return;
     }
-    /* lanes 0 and 1 of s[c] are sub-block 2 c, 2 and 3 the next */
-    const vi even =
-        _mm512_setr_epi32((int)0x80008000, (int)0x80008000, (int)0x80028002, (int)0x80028002,
-                          (int)0x80008000, (int)0x80008000, (int)0x80028002, (int)0x80028002,
-                          (int)0x80018001, (int)0x80018001, (int)0x80038003, (int)0x80038003,
-                          (int)0x80018001, (int)0x80018001, (int)0x80038003, (int)0x80038003);
-    __m128i both = six_bits(p + 4);
-    vi sc = vi_lane(both);
-    k->kb[kb].t[r] =
-        scaled(s, vi_shuffle8(sc, even), vi_shuffle8(sc, vi_add8(even, vi_set1(0x00040004))));
-    __m128i mn = _mm_cvtepu8_epi16(_mm_unpackhi_epi64(both, both));
-    k->kb[kb].u[r] = _mm_madd_epi16(mn, _mm_loadu_si128((const __m128i *)a->sum));
-    memcpy(&k->kb[kb].d[r], p, 4);
+    vi head = vi_lane(_mm_loadu_si128((const __m128i *)p));
+    k->kb[kb].t[r] = scaled(s, six_bits_first(head), six_bits_last(head));
+    k->kb[kb].head[r] = _mm512_castsi512_si128(head);
 }
 
 /* The totals of 16 registers. */
@@ -355,22 +414,37 @@ SIMD_FN vi row_sums(const vi t[16]) {
     return vi_add32(_mm512_shuffle_i32x4(a, b, 0x88), _mm512_shuffle_i32x4(a, b, 0xdd));
 }
 
-/* The totals of the 16 quarters of four registers. */
-SIMD_FN vi quarter_sums(const __m128i u[16]) {
-    vi x = add_pairs64(add_pairs32(vi_load(u), vi_load(u + 4)),
-                       add_pairs32(vi_load(u + 8), vi_load(u + 12)));
-    const vi order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-    return _mm512_permutexvar_epi32(order, x);
+/* From rows 4 i + l at place i of 128-bit lane l. */
+SIMD_FN vi rows_in_lanes(vi x) {
+    return _mm512_permutexvar_epi32(
+        _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15), x);
+}
+
+/* t d - u dmin of 16 rows; u: minima times the sums of activations. */
+SIMD_FN vf with_minima(vi t, const __m128i head[16], const act8 *a) {
+    vi sum = vi_lane_at(a->sum), h[4], m[4];
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++) {
+        h[i] = vi_load(head + 4 * i);
+        m[i] = vi_madd16(six_bits_minima(h[i]), sum);
+    }
+    vi u = add_pairs64(add_pairs32(m[0], m[1]), add_pairs32(m[2], m[3]));
+    vi d = rows_in_lanes(vi_unlo64(vi_unlo32(h[0], h[1]), vi_unlo32(h[2], h[3])));
+    return vf_fnma(vf_cvt(rows_in_lanes(u)), vf_f16_low(vi_shr32(d, 16)),
+                   vf_mul(vf_cvt(t), vf_f16_low(d)));
 }
 
 SIMD_FN vf chains256(uint16_t dtype, const kept *k, int n_kb, const act8 *const *a, vf acc) {
     for (int kb = 0; kb < n_kb; kb++) {
-        vi half = vi_load(k->kb[kb].d);
-        vf d = vf_f16_low(half), x;
-        if (IS_GRID(dtype)) d = vf_mul(d, vf_set1(grid_factor(dtype)));
-        x = vf_mul(vf_cvt(row_sums(k->kb[kb].t)), d);
-        if (dtype == PERI_CPU_Q4_K || dtype == PERI_CPU_Q5_K)
-            x = vf_fnma(vf_cvt(quarter_sums(k->kb[kb].u)), vf_f16_low(vi_shr32(half, 16)), x);
+        vi t = row_sums(k->kb[kb].t);
+        vf x;
+        if (HAS_MINIMA(dtype)) {
+            x = with_minima(t, k->kb[kb].head, a[kb]);
+        } else {
+            vf d = _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)k->kb[kb].d));
+            if (IS_GRID(dtype)) d = vf_mul(d, vf_set1(grid_factor(dtype)));
+            x = vf_mul(vf_cvt(t), d);
+        }
         acc = vf_fma(x, vf_set1(a[kb]->dx[0]), acc);
     }
     return acc;
@@ -380,6 +454,7 @@ SIMD_FN vf chains256(uint16_t dtype, const kept *k, int n_kb, const act8 *const 
 
 SIMD_FN vf segment32(uint16_t dtype, int bytes, const segment *g, kept *k, vf acc) {
     unit_act act[N_UNIT];
+    dots before = {.a = act, .out = k->x[0][0]}; /* zeros, where the first sums will be */
     int n_block = g->n / 32, n_full = n_block / 16 * 16, lines = 16 * bytes / 64 * 64;
     int is_whole = g->stride == (size_t)(n_block * bytes); /* rows follow one another */
     wanted m = {(uintptr_t)g->w + AHEAD, 0};
@@ -393,17 +468,18 @@ SIMD_FN vf segment32(uint16_t dtype, int bytes, const segment *g, kept *k, vf ac
         for (; b < n_full; b += 16, p += 16 * bytes) {
             prefetch(m.at, lines);
             m.at += (unsigned)(is_whole ? lines : 16 * bytes);
-            unit32(dtype, bytes, p, act + b / 16, k->x[b / 16][r]);
+            unit32(dtype, bytes, p, act + b / 16, k->x[b / 16][r], &before);
         }
         if (b < n_block && !is_whole) prefetch(m.at, 16 * bytes);
         if (b < n_block && g->end - p >= 16 * bytes) { /* the next row's blocks are dropped */
-            unit32(dtype, bytes, p, act + b / 16, k->x[b / 16][r]);
+            unit32(dtype, bytes, p, act + b / 16, k->x[b / 16][r], &before);
         } else if (b < n_block) {
             uint8_t tail[TAIL_BYTES] = {0};
             memcpy(tail, p, (size_t)((n_block - b) * bytes));
-            unit32(dtype, bytes, tail, act + b / 16, k->x[b / 16][r]);
+            unit32(dtype, bytes, tail, act + b / 16, k->x[b / 16][r], &before);
         }
     }
+    if (IS_NIBBLE(dtype)) add_up(dtype, &before);
     if (!is_whole) m.end = m.at;
     return chains32(dtype, k, n_block, g->a, acc, m);
 }
@@ -413,6 +489,9 @@ SIMD_FN vf segment256(uint16_t dtype, int bytes, const segment *g, kept *k, vf a
     nibble256 act[N_KB]; /* IQ4_XS only */
     for (int kb = 0; kb < n_kb && dtype == PERI_CPU_IQ4_XS; kb++)
         nibble256_of(g->a[kb], act + kb);
+    vi pairs[N_KB][4];
+    for (int kb = 0; kb < n_kb && HAS_MINIMA(dtype); kb++)
+        pairs_of(g->a[kb], pairs[kb]);
     for (int32_t r = 0; r < g->rows; r++) {
         const uint8_t *p = g->w + (size_t)r * g->stride;
         uintptr_t ahead = ahead_of(g, r);
@@ -420,9 +499,9 @@ SIMD_FN vf segment256(uint16_t dtype, int bytes, const segment *g, kept *k, vf a
             prefetch(ahead, bytes);
             if (dtype == PERI_CPU_IQ4_XS) {
                 k->kb[kb].t[r] = iq4_xs_sums(p, act + kb);
-                k->kb[kb].d[r] = (uint32_t)p[0] | (uint32_t)p[1] << 8;
+                memcpy(&k->kb[kb].d[r], p, 2);
             } else
-                superblock256(dtype, p, g->a[kb], k, kb, r);
+                superblock256(dtype, p, g->a[kb], pairs[kb], k, kb, r);
         }
     }
     return chains256(dtype, k, n_kb, g->a, acc);
