@@ -615,7 +615,8 @@ int linear_token(const linear_in *in, int64_t row0, int32_t rows, float *acc) {
         g.w = g.next;
         g.next = left > 0 ? g.w + bytes : w + LINEAR_ROWS * in->row_bytes;
         g.n_ahead = (AHEAD + bytes - 1) / bytes;
-        for (int kb = 0; kb < N_KB; kb++) { /* behind the last: any, its products are dropped */
+        int n_kb = (g.n + UNIT - 1) / UNIT * (UNIT / LINEAR_K);
+        for (int kb = 0; kb < n_kb; kb++) { /* behind the last: any, its products are dropped */
             int64_t at = col / LINEAR_K + kb < last ? col / LINEAR_K + kb : last;
             g.a[kb] = (const act8 *)(in->act + (size_t)at * in->kb_stride);
         }
