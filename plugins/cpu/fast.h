@@ -20,6 +20,7 @@ typedef struct vec_isa {
     void (*add)(const float *a, const float *b, float *y, int64_t n);
     void (*mul)(const float *a, const float *b, float *y, int64_t n);
     void (*scale)(const float *x, float s, float *y, int64_t n);
+    ref_turn_fn turn;
     void (*to_f16)(const float *x, uint16_t *y, int64_t n);
     void (*to_q8_0)(const float *x, uint8_t *y, int64_t n); /* as ref_encode_row; whole blocks */
 } vec_isa;

@@ -34,14 +34,14 @@ static void rope_angles(const peri_rope_attr *a, const float *factor, int32_t po
 /* The angles are those of a: f32 [n_tok][2][n_rot / 2]. */
 typedef struct turns {
     const cpu_job *j;
+    ref_turn_fn turn;
     float *angles;
     int has_angles;
     int64_t per_range;
 } turns;
 
-/* n pairs, the second of each `other` elements behind the first.  Products are exact in f64. */
-static inline void turn(float *y, int64_t n, int64_t next, int64_t other, const float *restrict c,
-                        const float *restrict s) {
+static void turn(float *y, int64_t n, int64_t next, int64_t other, const float *restrict c,
+                 const float *restrict s) {
     for (int64_t i = 0; i < n; i++) {
         double x0 = (double)y[i * next], x1 = (double)y[i * next + other];
         y[i * next] = (float)(x0 * (double)c[i] - x1 * (double)s[i]);
@@ -61,9 +61,9 @@ static void rope_token(const turns *u, int64_t t) {
         float *y = ref_row_f32(j, 2, t * n_head + h);
         if (x != y) memcpy(y, x, (size_t)n * sizeof *y);
         if (a->pairs == PERI_ROPE_NEOX)
-            turn(y + a->first, n_pair, 1, n_pair, c, s);
+            u->turn(y + a->first, n_pair, 1, n_pair, c, s);
         else
-            turn(y + a->first, n_pair, 2, 1, c, s);
+            u->turn(y + a->first, n_pair, 2, 1, c, s);
     }
 }
 
@@ -75,10 +75,11 @@ static void rope_range(void *arg, uint32_t i, uint32_t worker) {
         rope_token(u, t);
 }
 
-int32_t ref_rope(cpu_dev *d, const cpu_job *j, peri_error *e) {
+int32_t ref_rope_by(ref_turn_fn by, cpu_dev *d, const cpu_job *j, peri_error *e) {
     const peri_rope_attr *a = &j->attr.rope;
     int64_t n_tok = j->dim[0][1], n_pair = a->n_rot / 2;
-    turns u = {.j = j, .per_range = 1 + RANGE_ELEMENTS / (j->dim[0][2] * j->dim[0][3] + 1)};
+    turns u = {
+        .j = j, .turn = by, .per_range = 1 + RANGE_ELEMENTS / (j->dim[0][2] * j->dim[0][3] + 1)};
     cpu_bytes key[] = {{a, sizeof *a},
                        {peri_step_array(j->step, j->step->pos), (size_t)n_tok * sizeof(int32_t)},
                        {j->ptr[1], j->ptr[1] ? (size_t)n_pair * sizeof(float) : 0}};
@@ -86,4 +87,8 @@ int32_t ref_rope(cpu_dev *d, const cpu_job *j, peri_error *e) {
     if (!u.angles) return PERI_E_NOMEM;
     cpu_parallel(d, (uint32_t)((n_tok + u.per_range - 1) / u.per_range), rope_range, &u);
     return PERI_OK;
+}
+
+int32_t ref_rope(cpu_dev *d, const cpu_job *j, peri_error *e) {
+    return ref_rope_by(turn, d, j, e);
 }

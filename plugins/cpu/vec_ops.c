@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
  * vec_ops.c - the row and elementwise ops of the fast levels, cut into ranges of rows: NORM,
- * ADD_NORM, ACT, GLU, ADD, MUL, SCALE. Small ones run on the calling thread. */
+ * ADD_NORM, ACT, GLU, ADD, MUL, SCALE; and ROPE, which is ref_rope.c's.  Small ones run on the
+ * calling thread. */
 #include <string.h>
 
 #include "fast.h"
@@ -128,7 +129,7 @@ int vec_has_act(const peri_program *p, const peri_op *op) {
 
 int vec_supports(const peri_program *p, const peri_op *op, char numerics[28]) {
     int64_t cost;
-    if (!rows_of(op->code, &cost)) return 0;
+    if (op->code != PERI_OP_ROPE && !rows_of(op->code, &cost)) return 0;
     if ((op->code == PERI_OP_ACT || op->code == PERI_OP_GLU) && !vec_has_act(p, op)) return 0;
     snprintf(numerics, 28, "act=f32 acc=f32");
     return 1;
@@ -138,7 +139,7 @@ int32_t vec_run(cpu_dev *d, const cpu_isa *isa, const cpu_job *j, peri_error *e)
     int64_t cost;
     vec_job v = {
         .j = j, .isa = isa->vec, .fn = rows_of(j->op->code, &cost), .n_row = ref_n_row(j, 0)};
-    (void)e;
+    if (j->op->code == PERI_OP_ROPE) return ref_rope_by(isa->vec->turn, d, j, e);
     v.per_range = 1 + RANGE_ELEMENTS / (cost * j->dim[0][3] + 1);
     cpu_parallel(d, (uint32_t)((v.n_row + v.per_range - 1) / v.per_range), run_range, &v);
     return PERI_OK;
