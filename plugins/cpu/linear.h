@@ -43,8 +43,9 @@ enum {
     LINEAR_K = 256,
     LINEAR_M = 512,
     LINEAR_FEW = 8,
-    LINEAR_PAIR = 8,   /* tokens of pair_int, at least */
-    LINEAR_STORED = 2, /* of pair_int */
+    LINEAR_VECTORS = 24, /* tokens that avx512amx leaves to vectors, if weights are not BF16 */
+    LINEAR_PAIR = 8,     /* tokens of pair_int, at least */
+    LINEAR_STORED = 2,   /* of pair_int */
     LINEAR_SPAN_F32 = 0,
     LINEAR_SPAN_BF16 = 512
 };

@@ -2,7 +2,9 @@
  *
  * linear_amx.c - products of block-quantised weights with int8 activations of many tokens on the
  * tiles of AMX-INT8.  The integer sums are exact, what follows is linear_vnni.c's arithmetic: the
- * same bits.  Up to LINEAR_FEW tokens are left to it altogether.
+ * same bits.  Up to LINEAR_VECTORS tokens are left to it altogether: with 3072 x 1024 and two
+ * threads 16 and 24 tokens of Q4_0 take 209 and 223 GMAC/s here, 214 and 350 there, 32 take 335 and
+ * 278; other types are like it.
  *
  * Weights are read in place: 16 rows times 256 columns are unpacked by linear_unpack.h into a panel
  * in L1, which is B's order already (a row of a tile = four columns of 16 rows of weights), and
@@ -487,7 +489,7 @@ static void block(const group *g) {
 }
 
 static void rows_int(const linear_in *in, int64_t row0, int32_t rows, float *acc) {
-    if (in->n_tok <= LINEAR_FEW)
+    if (in->n_tok <= LINEAR_VECTORS)
         cpu_isa_avx512vnni.rows_int(in, row0, rows, acc);
     else
         each_block(in, linear_kernel(in->type), row0, rows, acc, block);
@@ -499,7 +501,7 @@ static int pair_int(const linear_in *in, int64_t row0, float *acc) {
     size_t bytes = (size_t)(LINEAR_K / block_columns * in->type->block_bytes);
     size_t rows = LINEAR_ROWS * in->row_bytes, one = (size_t)in->n_tok * LINEAR_ROWS;
     const uint8_t *first = in->w + (size_t)row0 * in->row_bytes;
-    if (in->n_tok <= LINEAR_FEW) return cpu_isa_avx512vnni.pair_int(in, row0, acc);
+    if (in->n_tok <= LINEAR_VECTORS) return cpu_isa_avx512vnni.pair_int(in, row0, acc);
     for (int64_t kb = 0; kb * LINEAR_K < in->n; kb++) {
         int64_t left = in->n - kb * LINEAR_K;
         for (size_t k = 0; k < GROUPS; k++) {

@@ -10,7 +10,14 @@
 
 #include "fast.h"
 
-enum { ROWS = 13, COLUMNS = 512, TOKENS = 43, BYTES_MAX = 2 * 8 * 36, DTYPES = 256 };
+enum {
+    ROWS = 13, /* behind those of two groups, which are computed together where that is possible */
+    GROUP_ROWS = LINEAR_GROUPS * LINEAR_ROWS,
+    COLUMNS = 512,
+    TOKENS = 43,
+    BYTES_MAX = 2 * 8 * 36,
+    DTYPES = 256
+};
 
 /* Bytes that make finite weights in every type: bit 6 is clear, so no two of them are an f16
  * infinity or NaN and no E8M0 exponent exceeds 2^64. */
@@ -28,6 +35,7 @@ static void fill_activations(float *x, int token) {
         x[k] = (float)((k * 37 + token * 11) % 255 - 127) * (float)(1 + token) / 1024.0f;
 }
 
+/* acc: [group][TOKENS][16]. */
 static void sums(const cpu_isa *s, const linear_type *t, const uint8_t *w, float *acc) {
     uint8_t act[COLUMNS / LINEAR_K * TOKENS * sizeof(act16)] __attribute__((aligned(64)));
     float x[COLUMNS];
@@ -35,7 +43,7 @@ static void sums(const cpu_isa *s, const linear_type *t, const uint8_t *w, float
     linear_in in = {.type = t,
                     .w = w,
                     .row_bytes = (size_t)(COLUMNS / t->block * t->block_bytes),
-                    .m = ROWS,
+                    .m = GROUP_ROWS + ROWS,
                     .n = COLUMNS,
                     .act = act,
                     .kb_stride = TOKENS * bytes,
@@ -45,22 +53,25 @@ static void sums(const cpu_isa *s, const linear_type *t, const uint8_t *w, float
         s->quantize(t, x, COLUMNS, act + (size_t)i * bytes, in.kb_stride);
     }
     if (s->enter) s->enter(in.type);
-    s->rows_int(&in, 0, ROWS, acc);
+    int32_t first = s->pair_int && s->pair_int(&in, 0, acc) ? LINEAR_GROUPS : 0;
+    for (int32_t g = first; g <= LINEAR_GROUPS; g++)
+        s->rows_int(&in, g * LINEAR_ROWS, g < LINEAR_GROUPS ? LINEAR_ROWS : ROWS,
+                    acc + g * TOKENS * LINEAR_ROWS);
     if (s->leave) s->leave();
 }
 
 int linear_self_test(const cpu_isa *set, const cpu_isa *plain, char why[96]) {
-    uint8_t w[ROWS * BYTES_MAX];
+    uint8_t w[(GROUP_ROWS + ROWS) * BYTES_MAX];
     fill_weights(w, sizeof w);
     for (uint32_t dtype = 0; dtype < DTYPES; dtype++) {
         const linear_type *t = linear_type_of(dtype);
-        float got[TOKENS * LINEAR_ROWS], want[TOKENS * LINEAR_ROWS];
+        float got[(LINEAR_GROUPS + 1) * TOKENS * LINEAR_ROWS], want[sizeof got / sizeof *got];
         if (!t || t->span == LINEAR_SPAN_F32 || t->span == LINEAR_SPAN_BF16) continue;
         sums(set, t, w, got);
         sums(plain, t, w, want);
-        for (int i = 0; i < TOKENS; i++)
-            for (int r = 0; r < ROWS; r++) {
-                int at = i * LINEAR_ROWS + r;
+        for (int r = 0; r < GROUP_ROWS + ROWS; r++)
+            for (int i = 0; i < TOKENS; i++) {
+                int at = (r / LINEAR_ROWS * TOKENS + i) * LINEAR_ROWS + r % LINEAR_ROWS;
                 if (!memcmp(&got[at], &want[at], sizeof *got)) continue;
                 snprintf(why, 96, "%s differs from %s: type %u, token %d, row %d: %a, not %a",
                          set->name, plain->name, dtype, i, r, (double)got[at], (double)want[at]);

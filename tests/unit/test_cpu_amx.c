@@ -52,9 +52,9 @@ static uint64_t products_of(const char *isa, uint16_t dtype, int32_t n_tok) {
 static void many_tokens_use_tiles_and_few_do_not(void **state) {
     (void)state;
     /* 7 groups of rows, 2 times 256 columns, 8 sums each, a tile per 16 tokens */
-    assert_int_equal(products_of("avx512amx", PERI_CPU_Q4_0, LINEAR_FEW), 0);
-    assert_int_equal(products_of("avx512amx", PERI_CPU_Q4_0, LINEAR_FEW + 1), 7 * 2 * 8 * 1);
-    assert_int_equal(products_of("avx512amx", PERI_CPU_Q4_0, 17), 7 * 2 * 8 * 2);
+    assert_int_equal(products_of("avx512amx", PERI_CPU_Q4_0, LINEAR_VECTORS), 0);
+    assert_int_equal(products_of("avx512amx", PERI_CPU_Q4_0, LINEAR_VECTORS + 1), 7 * 2 * 8 * 2);
+    assert_int_equal(products_of("avx512amx", PERI_CPU_Q4_0, 33), 7 * 2 * 8 * 3);
     assert_int_equal(products_of("avx512amx", PERI_CPU_Q4_0, T), 7 * 2 * 8 * 3);
     assert_int_equal(products_of("avx512vnni", PERI_CPU_Q4_0, T), 0);
 }
