@@ -8,14 +8,13 @@
  * one head after the other, so that memory is read nearly in order; the next block is prefetched,
  * because rows of one head lie too far apart for the processor to guess.  Both only move loads.
  *
- * Products are those of f32, or for pools of 16 bits of bf16 (attn_pairs.h), in f32 sums.  Order of
- * the sums, fixed whatever the tile: a logit is one FMA chain over i rising, keys in the lanes (so
- * keys are transposed when they are widened); the sum of weights has 16 partial sums over key mod
- * 16 of the chunk, then v16_sum; a value element is one FMA chain over the row's visible keys
- * rising, elements in the lanes.  Chunks are merged rising by the caller's order of
- * calls, as attn_softmax.h says.  Keys that a row
- * does not see are left out, not multiplied by zero: their values may be infinite or not yet
- * written. */
+ * Products are those of f32, or for pools of 16 bits of bf16, in f32 sums.  Order of the sums,
+ * fixed whatever the tile: a logit is one FMA chain over i rising, keys in the lanes (so keys are
+ * transposed when they are widened), or for pools of 16 bits steps of two such chains
+ * (attn_pairs.h); the sum of weights has 16 partial sums over key mod 16 of the chunk, then
+ * v16_sum; a value element is a sum as a logit is, over the row's visible keys rising, elements in
+ * the lanes.  Chunks are merged rising by the caller's order of calls, as attn_softmax.h says.
+ * Keys that a row does not see do not touch it: their values may be infinite or not yet written. */
 #include "attn_few.h"
 #include "attn_values.h"
 
@@ -103,44 +102,70 @@ static void widen_keys(const attn_chunk *c, int32_t g, int32_t j0, float *kt, ah
 
 /* ---- logits ---- */
 
-/* n_row rows, n_vec times 16 keys, literals, as is_paired; n lanes of each. */
-SIMD_FN void score_tile(const float *kt, int32_t n, int is_paired, const attn_row *row, float *s,
-                        int n_row, int n_vec) {
-    v16 c[8][4];
-    int32_t block = pad16(n) * 16;
-#pragma GCC unroll 8
-    for (int r = 0; r < n_row; r++)
-#pragma GCC unroll 4
-        for (int v = 0; v < n_vec; v++)
-            c[r][v] = v16_zero();
-    for (int32_t i = 0; i < n; i++) {
-        v16 k[4];
-#pragma GCC unroll 4
-        for (int v = 0; v < n_vec; v++)
-            k[v] = v16_load(kt + v * block + i * 16);
-#pragma GCC unroll 8
-        for (int r = 0; r < n_row; r++) {
-            v16 q = v16_set1(row[r].q[i]);
+/* Widened keys, n lanes of 16 at a time, and the rows they are for. */
+typedef struct scored {
+    const float *kt;
+    int32_t n;
+    const attn_row *row;
+} scored;
+
+/* Lanes at.lo .. at.hi - 1 join c. */
+SIMD_FN void score_lanes(const scored *u, span at, int is_half, int n_row, int n_vec, sums *c) {
+    sums chain, even;
+    int32_t block = pad16(u->n) * 16;
+#pragma GCC unroll 2
+    for (int h = 0; h < chains_of(is_half); h++) {
+        start_chain(is_half, n_row, n_vec, c, &chain);
+        for (int32_t i = at.lo + h; i < at.hi; i += chains_of(is_half)) {
+            v16 k[4];
 #pragma GCC unroll 4
             for (int v = 0; v < n_vec; v++)
-                c[r][v] = add_products(is_paired, q, k[v], c[r][v]);
+                k[v] = v16_load(u->kt + v * block + i * 16);
+#pragma GCC unroll 8
+            for (int r = 0; r < n_row; r++) {
+                v16 q = v16_set1(u->row[r].q[i]);
+#pragma GCC unroll 4
+                for (int v = 0; v < n_vec; v++)
+                    chain.of[r][v] = add_products(is_half, q, k[v], chain.of[r][v]);
+            }
         }
+        if (is_half)
+            end_chain(h, n_row, n_vec, &chain, &even, c);
+        else
+            *c = chain;
     }
+}
+
+/* n_row rows, n_vec times 16 keys, literals, as is_half. */
+SIMD_FN void score_tile(const scored *u, int is_half, float *s, int n_row, int n_vec) {
+    sums c;
 #pragma GCC unroll 8
     for (int r = 0; r < n_row; r++)
 #pragma GCC unroll 4
         for (int v = 0; v < n_vec; v++)
-            v16_store(s + r * ATTN_CHUNK + v * 16, c[r][v]);
+            c.of[r][v] = v16_zero();
+    int32_t step = is_half ? STEP_LANES : u->n;
+    for (int32_t i = 0; i < u->n; i += step)
+        score_lanes(u, (span){i, smaller(i + step, u->n)}, is_half, n_row, n_vec, &c);
+#pragma GCC unroll 8
+    for (int r = 0; r < n_row; r++)
+#pragma GCC unroll 4
+        for (int v = 0; v < n_vec; v++)
+            v16_store(s + r * ATTN_CHUNK + v * 16, c.of[r][v]);
 }
 
-/* n_row rows over vectors at.lo .. at.hi - 1 of 16 keys; n_row and is_paired literals. */
-SIMD_FN void score_strip_of(const float *kt, const attn_chunk *c, int is_paired,
-                            const attn_row *row, float *s, span at, int n_row) {
-    int32_t n = lanes_of(c->dtype, c->dk), block = pad16(n) * 16, v = at.lo;
-    for (; v + SCORE_VECS <= at.hi; v += SCORE_VECS)
-        score_tile(kt + v * block, n, is_paired, row, s + v * 16, n_row, SCORE_VECS);
-    for (; v < at.hi; v++)
-        score_tile(kt + v * block, n, is_paired, row, s + v * 16, n_row, 1);
+/* n_row rows over vectors at.lo .. at.hi - 1 of 16 keys; n_row and is_half literals. */
+SIMD_FN void score_strip_of(const float *kt, const attn_chunk *c, int is_half, const attn_row *row,
+                            float *s, span at, int n_row) {
+    scored u = {.n = lanes_of(c->dtype, c->dk), .row = row};
+    for (int32_t v = at.lo, n; v < at.hi; v += n) {
+        n = v + SCORE_VECS <= at.hi ? SCORE_VECS : 1;
+        u.kt = kt + v * pad16(u.n) * 16;
+        if (n == SCORE_VECS)
+            score_tile(&u, is_half, s + v * 16, n_row, SCORE_VECS);
+        else
+            score_tile(&u, is_half, s + v * 16, n_row, 1);
+    }
 }
 
 /* n_row rows, a literal, with the widened keys lo .. hi - 1. */
@@ -148,7 +173,7 @@ SIMD_FN void score_strip(const float *kt, const attn_chunk *c, const attn_row *r
                          span keys, int n_row) {
     bounds b = bounds_of(row, n_row, keys.lo, keys.hi);
     span at = {(b.lo - keys.lo) / 16, (b.hi - keys.lo + 15) / 16};
-    if (has_pairs(c->dtype))
+    if (is_half(c->dtype))
         score_strip_of(kt, c, 1, row, s + keys.lo, at, n_row);
     else
         score_strip_of(kt, c, 0, row, s + keys.lo, at, n_row);
@@ -276,10 +301,9 @@ static void value_block_few(const attn_chunk *c, const attn_row *row, int32_t j,
     }
 }
 
-/* Those of head g that are widened in u, block after block of elements. */
-static void value_head(const values *u, const attn_row *row, int32_t g, const float *s,
-                       const value_sums *to) {
-    int32_t first = g * u->c->n_row, end = first + u->c->n_row;
+/* Those that are widened in u, block after block of elements. */
+static void value_head(const values *u, const attn_row *row, const float *s, const value_sums *to) {
+    int32_t first = u->g * u->c->n_row, end = first + u->c->n_row;
     for (int32_t at = 0; at < u->dvp; at += BLOCK)
         for (int32_t r = first, n; r < end; r += n) {
             value_sums rows = {to->o + r * u->dvp, NULL, to->old + r, to->new + r};
@@ -296,14 +320,16 @@ static void value_all(const attn_chunk *c, const attn_row *row, const value_sums
             start = c->lo / SUB * SUB;
     for (int32_t j0 = start, end; j0 < c->hi; j0 = end) {
         end = smaller(j0 + step, ATTN_CHUNK);
-        values u = {c, a->wide, j0, end, pad16(c->dv), j0 == start, end >= c->hi};
+        values u = {c, a->wide, j0, end, pad16(c->dv), 0, j0 == start, end >= c->hi, 1};
         for (int32_t g = 0; g < c->n_head; g++) {
+            u.g = g;
+            u.is_finite = 1;
             for (int32_t j = j0; j < end && j < c->hi; j += SUB) {
                 ahead next = ahead_of(c->v, c, c->v_bytes, g, j + SUB);
                 span keys = {larger(j, c->lo), smaller(j + SUB, c->hi)};
-                widen_values(c, g, keys, (lanes){a->wide, j0}, &next);
+                u.is_finite &= widen_values(c, g, keys, (lanes){a->wide, j0}, &next);
             }
-            value_head(&u, row, g, a->s, to);
+            value_head(&u, row, a->s, to);
         }
     }
 }

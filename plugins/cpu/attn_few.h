@@ -14,11 +14,11 @@
 /* Rows; and vectors of a value that n_row rows hold at a time: at most half of the registers. */
 enum { FEW_ROWS = 4 };
 #if defined(PERI_AVX512)
-#define FEW_VECS(n_row) ((n_row) <= 2 ? 8 : 4)
+#define FEW_VECS(is_half, n_row) (((n_row) <= 2 ? 8 : 4) / chains_of(is_half))
 #elif PERI_SIMD
-#define FEW_VECS(n_row) ((n_row) == 3 ? 1 : 4 / (n_row))
+#define FEW_VECS(is_half, n_row) ((n_row) > 2 || (is_half) ? 1 + ((n_row) == 1) : 4 / (n_row))
 #else
-#define FEW_VECS(n_row) 1
+#define FEW_VECS(is_half, n_row) 1
 #endif
 
 /* One head of keys and its rows. */
@@ -33,9 +33,9 @@ typedef struct few {
 
 /* ---- logits ---- */
 
-/* Elements i .. i + n - 1 of 16 keys join the sums of n_row rows, a literal. */
+/* Elements i .. i + n - 1 of 16 keys join the chains of n_row rows, a literal. */
 SIMD_FN void few_add_keys(uint16_t dtype, const uint8_t *const key[16], const attn_row *row,
-                          int32_t i, int32_t n, int n_row, v16 *sum) {
+                          int32_t i, int32_t n, int n_row, v16 sum[2][FEW_ROWS]) {
     v16 r[16];
 #pragma GCC unroll 16
     for (int k = 0; k < 16; k++)
@@ -46,8 +46,26 @@ SIMD_FN void few_add_keys(uint16_t dtype, const uint8_t *const key[16], const at
 #pragma GCC unroll 4
         for (int m = 0; m < n_row; m++) {
             v16 q = v16_set1(row[m].q[lanes_of(dtype, i) + k]);
-            sum[m] = add_products(has_pairs(dtype), q, r[k], sum[m]);
+            int chain = k % chains_of(is_half(dtype));
+            sum[chain][m] = add_products(is_half(dtype), q, r[k], sum[chain][m]);
         }
+}
+
+/* n <= STEP of them join the sums. */
+SIMD_FN void few_add_step(uint16_t dtype, const uint8_t *const key[16], const attn_row *row,
+                          int32_t i, int32_t n, int n_row, v16 *c) {
+    v16 sum[2][FEW_ROWS];
+    int32_t first = n < KEY_STEP(dtype) ? n : KEY_STEP(dtype);
+#pragma GCC unroll 4
+    for (int m = 0; m < n_row; m++) {
+        sum[0][m] = is_half(dtype) ? v16_zero() : c[m];
+        sum[1][m] = v16_zero();
+    }
+    few_add_keys(dtype, key, row, i, first, n_row, sum);
+    if (n > first) few_add_keys(dtype, key, row, i + first, n - first, n_row, sum);
+#pragma GCC unroll 4
+    for (int m = 0; m < n_row; m++)
+        c[m] = is_half(dtype) ? v16_add(c[m], v16_add(sum[0][m], sum[1][m])) : sum[0][m];
 }
 
 /* Addresses of keys j .. j + 15 of head g; other keys than the chunk's are not read: a neighbour
@@ -76,18 +94,14 @@ SIMD_FN void few_score_keys(uint16_t dtype, const few *f, int32_t j, int n_line,
         for (int m = 0; m < n_row; m++)
             sum[v][m] = v16_zero();
     }
-    for (; i + 32 <= c->dk; i += 32)
+    for (; i + STEP <= c->dk; i += STEP)
 #pragma GCC unroll 1
         for (int v = 0; v < n_vec; v++) {
             ahead_step(f->p, n_line);
-            few_add_keys(dtype, key[v], row, i, KEY_STEP(dtype), n_row, sum[v]);
-            if (KEY_STEP(dtype) < 32) few_add_keys(dtype, key[v], row, i + 16, 16, n_row, sum[v]);
+            few_add_step(dtype, key[v], row, i, STEP, n_row, sum[v]);
         }
-    for (int32_t n; i < c->dk; i += n) {
-        n = c->dk - i < KEY_STEP(dtype) ? c->dk - i : KEY_STEP(dtype);
-        for (int v = 0; v < n_vec; v++)
-            few_add_keys(dtype, key[v], row, i, n, n_row, sum[v]);
-    }
+    for (int v = 0; i < c->dk && v < n_vec; v++)
+        few_add_step(dtype, key[v], row, i, c->dk - i, n_row, sum[v]);
     for (int v = 0; v < n_vec; v++)
 #pragma GCC unroll 4
         for (int m = 0; m < n_row; m++)
@@ -111,44 +125,62 @@ typedef struct few_keys {
     int32_t lo, hi;
 } few_keys;
 
+/* Elements of values: from i on, n of the last vector. */
+typedef struct few_elements {
+    int32_t i, n;
+} few_elements;
+
+/* n_vec vectors of a lane join sum; n_row and n_vec literals. */
+SIMD_FN void few_add_lane(uint16_t dtype, const few *f, int32_t lane, few_elements e, int n_row,
+                          int n_vec, v16 sum[FEW_ROWS][8]) {
+    const uint8_t *x = value_at(f->c, f->g, number_of_lane(dtype, lane));
+    const uint8_t *next = value_at(f->c, f->g, number_of_lane(dtype, lane) + 2);
+    v16 w[FEW_ROWS];
+#pragma GCC unroll 4
+    for (int m = 0; m < n_row; m++)
+        w[m] = v16_set1(f->s[m * ATTN_CHUNK + lane]);
+#pragma GCC unroll 8
+    for (int v = 0; v < n_vec; v++) {
+        v16 y = load_values(dtype, x, next, e.i + v * 16, e.n);
+#pragma GCC unroll 4
+        for (int m = 0; m < n_row; m++)
+            sum[m][v] = add_products(is_half(dtype), w[m], y, sum[m][v]);
+    }
+}
+
 /* o += p_j V_j for elements i .. i + 16 n_vec - 1 (n of the last vector); n_row and n_vec
  * literals. */
 SIMD_FN void few_add_values(uint16_t dtype, const few *f, few_keys r, int32_t i, int32_t n,
                             int n_row, int n_vec) {
-    const attn_chunk *c = f->c;
-    v16 sum[FEW_ROWS][8];
-    int32_t stride = (c->dv + 15) & ~15;
-#pragma GCC unroll 4
-    for (int m = 0; m < n_row; m++)
-#pragma GCC unroll 8
-        for (int v = 0; v < n_vec; v++)
-            sum[m][v] = v16_load(f->o + m * stride + i + v * 16);
-    for (int32_t j = first_of_lane(dtype, r.lo); j < r.hi; j += per_lane(dtype)) {
-        const uint8_t *x = value_at(c, f->g, j), *next = value_at(c, f->g, j + 1);
-        v16 w[FEW_ROWS];
-#pragma GCC unroll 4
-        for (int m = 0; m < n_row; m++)
-            w[m] = v16_set1(f->s[m * ATTN_CHUNK + lanes_of(dtype, j)]);
-#pragma GCC unroll 8
-        for (int v = 0; v < n_vec; v++) {
-            v16 y = load_values(dtype, x, next, i + v * 16, n);
-#pragma GCC unroll 4
-            for (int m = 0; m < n_row; m++)
-                sum[m][v] = add_products(has_pairs(dtype), w[m], y, sum[m][v]);
+    v16 c[FEW_ROWS][8], sum[2][FEW_ROWS][8];
+    int32_t stride = pad16(f->c->dv), n_chain = chains_of(is_half(dtype));
+#define FEW_SUMS                                                                                   \
+    _Pragma("GCC unroll 4") for (int m = 0; m < n_row; m++)                                        \
+        _Pragma("GCC unroll 8") for (int v = 0; v < n_vec; v++)
+    FEW_SUMS c[m][v] = v16_load(f->o + m * stride + i + v * 16);
+    for (int32_t j = step_of(is_half(dtype), r.lo), end; j < r.hi; j = end) {
+        end = is_half(dtype) && j + STEP < r.hi ? j + STEP : r.hi;
+        FEW_SUMS {
+            sum[0][m][v] = is_half(dtype) ? v16_zero() : c[m][v];
+            sum[1][m][v] = v16_zero();
         }
+        for (int32_t l = lanes_of(dtype, j); l < lanes_of(dtype, end); l += n_chain)
+#pragma GCC unroll 2
+            for (int k = 0; k < n_chain; k++)
+                few_add_lane(dtype, f, l + k, (few_elements){i, n}, n_row, n_vec, sum[k]);
+        FEW_SUMS c[m][v] =
+            is_half(dtype) ? v16_add(c[m][v], v16_add(sum[0][m][v], sum[1][m][v])) : sum[0][m][v];
     }
-#pragma GCC unroll 4
-    for (int m = 0; m < n_row; m++)
-#pragma GCC unroll 8
-        for (int v = 0; v < n_vec; v++)
-            v16_store(f->o + m * stride + i + v * 16, sum[m][v]);
+    FEW_SUMS v16_store(f->o + m * stride + i + v * 16, c[m][v]);
+#undef FEW_SUMS
 }
 
 /* All elements. */
 SIMD_FN void few_values(uint16_t dtype, const few *f, few_keys r, int n_row) {
     int32_t i = 0, dv = f->c->dv;
-    for (; i + 16 * FEW_VECS(n_row) <= dv; i += 16 * FEW_VECS(n_row))
-        few_add_values(dtype, f, r, i, 16, n_row, FEW_VECS(n_row));
+    const int n_vec = FEW_VECS(is_half(dtype), n_row);
+    for (; i + 16 * n_vec <= dv; i += 16 * n_vec)
+        few_add_values(dtype, f, r, i, 16, n_row, n_vec);
     for (; i + 16 <= dv; i += 16)
         few_add_values(dtype, f, r, i, 16, n_row, 1);
     if (i < dv) few_add_values(dtype, f, r, i, dv - i, n_row, 1);

@@ -5,16 +5,27 @@
  * With F16 and BF16 pools all factors are bf16.  Queries and weights are rounded to nearest, ties
  * to even, but for one in 65,536 (round_bf16); numbers of an F16 pool to seven bits of fraction,
  * ties away from zero, in F16's own range (from 65408 on they are infinite), which costs two
- * instructions of sixteen lanes each where keys are read once.  A product of two bf16 is exact in
- * f32, and so a sum is one FMA chain as in the other types.  Where there is an instruction for
- * pairs of such products (PERI_BF16) a lane holds two neighbours, the first in its upper half,
- * which is the half that the instruction adds first: the same chain, twice as fast.  It would take
- * denormal numbers for 0, so there are none: factors below TINY are 0 (F16 has none but 0), hence
- * all are multiples of 2^-57, sums multiples of 2^-114, and the least normal f32 is 2^-126.
+ * instructions of sixteen lanes each where keys are read once.
  *
- * Lanes of pairs are carried in v16 and in float arrays as bits. */
+ * A product of two bf16 is exact in f32.  Sums go in steps of 32 products, counted from the first
+ * element of a head or the first key of a chunk, c = c + (E + O): E is an FMA chain from +0 over
+ * the step's even numbers, rising, O over the odd ones.  That is what TDPBF16PS makes of a row of a
+ * tile (attn_amx.c).  Where VDPBF16PS takes two products at once (PERI_BF16) a lane holds numbers
+ * 4 i + h, in its upper half, which the instruction adds first, and 4 i + h + 2: lanes with h = 0
+ * and h = 1 take turns, and belong to E and O.  Without it a lane is a number, and the same is true
+ * of even and odd lanes.  No sum is -0, so products with 0 change none.
+ * Both instructions take denormal numbers for 0, so there are none: factors below TINY are 0 (F16
+ * has none but 0), hence all are multiples of 2^-57, sums multiples of 2^-114, and the least normal
+ * f32 is 2^-126.
+ *
+ * Lanes of pairs are carried in v16 and in float arrays as bits.  Pairs for tiles (PERI_TILES) are
+ * neighbours, the first in the lower half: words as they lie in memory. */
 #ifndef PERI_CPU_ATTN_PAIRS_H
 #define PERI_CPU_ATTN_PAIRS_H
+
+#if !defined(PERI_TILES)
+#define PERI_TILES 0
+#endif
 
 #include "fast.h"
 #include "simd.h"
@@ -31,6 +42,13 @@ static inline int is_half(uint16_t dtype) {
 /* Are there two numbers in a lane? */
 static inline int has_pairs(uint16_t dtype) {
     return PERI_BF16 && is_half(dtype);
+}
+/* Are weights left as pairs? */
+#define PERI_PAIRS (PERI_BF16 || PERI_TILES)
+/* Lanes of a step, and chains of a sum. */
+enum { STEP = 32, STEP_LANES = PERI_PAIRS ? STEP / 2 : STEP };
+static inline int chains_of(int is_half) {
+    return is_half ? 2 : 1;
 }
 
 /* To the nearest bf16: x + 2^16 x has x's last eight bits at its end, and lower bits are rounded
@@ -78,15 +96,16 @@ SIMD_FN v16 as_v16(pairs x) {
     return _mm512_castsi512_ps(x);
 }
 /* sum + a b for the upper, then for the lower halves. */
-SIMD_FN v16 add_products(int has_pairs, v16 a, v16 b, v16 sum) {
-    if (!has_pairs) return v16_fma(a, b, sum);
+SIMD_FN v16 add_products(int is_half, v16 a, v16 b, v16 sum) {
+    if (!is_half) return v16_fma(a, b, sum);
     return _mm512_dpbf16_ps(sum, (__m512bh)_mm512_castps_si512(a),
                             (__m512bh)_mm512_castps_si512(b));
 }
 
-/* Both halves of each lane change places. */
-SIMD_FN pairs swap_halves(pairs x) {
-    return _mm512_rol_epi32(x, 16);
+/* Words one after the other become pairs. */
+#define PAIR_BYTES 0x0b0a0f0e, 0x09080d0c, 0x03020706, 0x01000504
+SIMD_FN pairs pairs_of_words(pairs x) {
+    return _mm512_shuffle_epi8(x, _mm512_broadcast_i32x4(_mm_set_epi32(PAIR_BYTES)));
 }
 SIMD_FN pairs flush_tiny_bf16(pairs x) {
     pairs size = _mm512_and_si512(x, _mm512_set1_epi16(0x7fff));
@@ -100,19 +119,19 @@ SIMD_FN pairs round_f16_pairs(pairs h) {
 /* Words of lanes of two vectors, by number: 2 i + 1 is the upper half of lane i of the first, 33 +
  * 2 i of the second. */
 #define UPPER(a, b) (int)((uint32_t)(b) << 16 | (uint32_t)(a))
-/* Thirty-two bf16 in f32, one after the other in two vectors: neighbours. */
-SIMD_FN v16 join_neighbours(v16 low, v16 high) {
-    const pairs at = _mm512_setr_epi32(UPPER(3, 1), UPPER(7, 5), UPPER(11, 9), UPPER(15, 13),
-                                       UPPER(19, 17), UPPER(23, 21), UPPER(27, 25), UPPER(31, 29),
-                                       UPPER(35, 33), UPPER(39, 37), UPPER(43, 41), UPPER(47, 45),
-                                       UPPER(51, 49), UPPER(55, 53), UPPER(59, 57), UPPER(63, 61));
+/* Thirty-two bf16 in f32, one after the other in two vectors. */
+SIMD_FN v16 join_vectors(v16 low, v16 high) {
+    const pairs at = _mm512_setr_epi32(UPPER(5, 1), UPPER(7, 3), UPPER(13, 9), UPPER(15, 11),
+                                       UPPER(21, 17), UPPER(23, 19), UPPER(29, 25), UPPER(31, 27),
+                                       UPPER(37, 33), UPPER(39, 35), UPPER(45, 41), UPPER(47, 43),
+                                       UPPER(53, 49), UPPER(55, 51), UPPER(61, 57), UPPER(63, 59));
     return as_v16(
         _mm512_permutex2var_epi16(_mm512_castps_si512(low), at, _mm512_castps_si512(high)));
 }
-/* Sixteen bf16 in f32 of `even` in the upper halves, of `odd` in the lower. */
-SIMD_FN v16 join_halves(v16 even, v16 odd) {
-    return as_v16(_mm512_or_si512(_mm512_castps_si512(even),
-                                  _mm512_srli_epi32(_mm512_castps_si512(odd), 16)));
+/* Sixteen bf16 in f32 of `upper` in the upper halves, of `lower` in the lower. */
+SIMD_FN v16 join_halves(v16 upper, v16 lower) {
+    return as_v16(_mm512_or_si512(_mm512_castps_si512(upper),
+                                  _mm512_srli_epi32(_mm512_castps_si512(lower), 16)));
 }
 
 /* Elements i .. i + 31 of a row as sixteen pairs; n < 32 of them are there. */
@@ -124,17 +143,17 @@ SIMD_FN v16 pairs_of_row(uint16_t dtype, const uint8_t *row, int32_t i, int32_t 
         p = t;
     }
     pairs x = _mm512_loadu_si512(p);
-    if (dtype == PERI_CPU_BF16) return as_v16(swap_halves(flush_tiny_bf16(x)));
+    if (dtype == PERI_CPU_BF16) return as_v16(pairs_of_words(flush_tiny_bf16(x)));
     x = round_f16_pairs(x);
-    return join_neighbours(_mm512_cvtph_ps(_mm512_castsi512_si256(x)),
-                           _mm512_cvtph_ps(_mm512_extracti64x4_epi64(x, 1)));
+    return join_vectors(_mm512_cvtph_ps(_mm512_castsi512_si256(x)),
+                        _mm512_cvtph_ps(_mm512_extracti64x4_epi64(x, 1)));
 }
 
 /* Elements i .. i + 15, of which n are there, of two rows. */
-SIMD_FN v16 pairs_of_rows(uint16_t dtype, const uint8_t *even, const uint8_t *odd, int32_t i,
+SIMD_FN v16 pairs_of_rows(uint16_t dtype, const uint8_t *upper, const uint8_t *lower, int32_t i,
                           int32_t n) {
     uint16_t a[16] = {0}, b[16] = {0};
-    const uint16_t *p = (const uint16_t *)even + i, *q = (const uint16_t *)odd + i;
+    const uint16_t *p = (const uint16_t *)upper + i, *q = (const uint16_t *)lower + i;
     if (n < 16) {
         memcpy(a, p, (size_t)n * 2);
         memcpy(b, q, (size_t)n * 2);
@@ -148,16 +167,31 @@ SIMD_FN v16 pairs_of_rows(uint16_t dtype, const uint8_t *even, const uint8_t *od
 
 /* Thirty-two f32, sixteen in each of p and q, rounded, as sixteen pairs. */
 SIMD_FN void store_more_pairs(float *out, v16 p, v16 q) {
-    _mm512_storeu_si512(out, swap_halves((pairs)_mm512_cvtne2ps_pbh(q, p)));
+    _mm512_storeu_si512(out, pairs_of_words((pairs)_mm512_cvtne2ps_pbh(q, p)));
 }
 /* Sixteen bf16 in f32 as eight pairs. */
 SIMD_FN void store_pairs(float *p, v16 x) {
-    _mm256_storeu_si256((__m256i *)p, _mm256_rol_epi32((__m256i)_mm512_cvtneps_pbh(x), 16));
+    const __m256i at = _mm256_broadcastsi128_si256(_mm_set_epi32(PAIR_BYTES));
+    _mm256_storeu_si256((__m256i *)p, _mm256_shuffle_epi8((__m256i)_mm512_cvtneps_pbh(x), at));
 }
 #else
-SIMD_FN v16 add_products(int has_pairs, v16 a, v16 b, v16 sum) {
-    (void)has_pairs;
+SIMD_FN v16 add_products(int is_half, v16 a, v16 b, v16 sum) {
+    (void)is_half;
     return v16_fma(a, b, sum);
+}
+#endif
+
+#if PERI_TILES
+/* Thirty-two bf16 in f32, one after the other in two vectors, as words. */
+SIMD_FN __m512i words_of(v16 low, v16 high) {
+    static const uint16_t upper[32] = {1,  3,  5,  7,  9,  11, 13, 15, 17, 19, 21,
+                                       23, 25, 27, 29, 31, 33, 35, 37, 39, 41, 43,
+                                       45, 47, 49, 51, 53, 55, 57, 59, 61, 63};
+    return _mm512_permutex2var_epi16(_mm512_castps_si512(low), _mm512_loadu_si512(upper),
+                                     _mm512_castps_si512(high));
+}
+SIMD_FN void store_more_pairs(float *out, v16 p, v16 q) {
+    _mm512_storeu_si512(out, words_of(p, q));
 }
 #endif
 

@@ -100,7 +100,7 @@ SIMD_FN float largest_of(span see, const float *s) {
     return v16_top(v16_max(top, other));
 }
 
-#if PERI_BF16
+#if PERI_PAIRS
 /* Weights of a row as pairs, which take the first half of s; their sums by key mod 16. */
 SIMD_FN v16 weigh_pairs(span see, v16 factor, v16 top, float *s) {
     v16 l = v16_zero(), p[4];
@@ -133,10 +133,11 @@ SIMD_FN v16 weigh_pairs(span see, v16 factor, v16 top, float *s) {
  * where lanes hold pairs.  Their sum is returned. */
 SIMD_FN float weigh(int is_of_half, span see, float factor, float largest, float *s) {
     v16 l = v16_zero(), c = v16_set1(factor), top = v16_set1(largest);
-#if PERI_BF16
+#if PERI_PAIRS
     if (is_of_half) return v16_sum(weigh_pairs(see, c, top, s));
 #endif
-    for (int32_t j = see.lo & ~15; j < see.hi; j += 16) {
+    int32_t end = is_of_half ? (see.hi + STEP - 1) & ~(STEP - 1) : see.hi;
+    for (int32_t j = is_of_half ? see.lo & ~(STEP - 1) : see.lo & ~15; j < end; j += 16) {
         v16 z = visible(see, j, v16_mul(v16_sub(v16_load(s + j), top), c)), p = z;
         if (is_of_half)
             half_weights_of(&p, 1);
@@ -148,7 +149,20 @@ SIMD_FN float weigh(int is_of_half, span see, float factor, float largest, float
     return v16_sum(l);
 }
 
-enum { SOFTMAX_ROWS = 8 };
+/* Weights over a pool of 16 bits: 0 for the other steps of those that some row sees. */
+SIMD_FN void clear_unseen(span see, span all, float *s) {
+    const int32_t per_lane = STEP / STEP_LANES, end = (all.hi + STEP - 1) & ~(STEP - 1);
+    int32_t j = all.lo & ~(STEP - 1), from = see.lo & ~(STEP - 1),
+            to = (see.hi + STEP - 1) & ~(STEP - 1);
+    for (; j < end; j += STEP) {
+        if (j >= from && j < to && see.lo < see.hi) continue;
+        for (int32_t i = 0; i < STEP_LANES; i += 16)
+            v16_store(s + j / per_lane + i, v16_zero());
+    }
+}
+
+/* LOGITS: from one row to the next; rows of tiles lie in other sets of the cache. */
+enum { SOFTMAX_ROWS = 8, LOGITS = ATTN_CHUNK + (PERI_TILES ? 16 : 0) };
 
 /* n <= SOFTMAX_ROWS rows.  All maxima first: one row's waits, which are long, overlap the next's.
  */
@@ -157,14 +171,16 @@ SIMD_FN void softmax_of(int is_of_half, const attn_chunk *c, const attn_row *row
     float factor[SOFTMAX_ROWS], top[SOFTMAX_ROWS];
     for (int32_t r = 0; r < n; r++) {
         int is_plain = !(c->cap > 0) && row[r].slope == 0 && c->scale > 0;
-        if (!is_plain) cap_and_slope(&row[r], c->scale, c->cap, s + r * ATTN_CHUNK);
+        if (!is_plain) cap_and_slope(&row[r], c->scale, c->cap, s + r * LOGITS);
         factor[r] = (is_plain ? c->scale : 1.0f) * LOG2_E;
-        top[r] = largest_of((span){row[r].lo, row[r].hi}, s + r * ATTN_CHUNK);
+        top[r] = largest_of((span){row[r].lo, row[r].hi}, s + r * LOGITS);
         m[r] = top[r] * factor[r];
     }
-    for (int32_t r = 0; r < n; r++)
-        l[r] =
-            weigh(is_of_half, (span){row[r].lo, row[r].hi}, factor[r], top[r], s + r * ATTN_CHUNK);
+    for (int32_t r = 0; r < n; r++) {
+        span see = {row[r].lo, row[r].hi};
+        l[r] = weigh(is_of_half, see, factor[r], top[r], s + r * LOGITS);
+        if (is_of_half) clear_unseen(see, (span){c->lo, c->hi}, s + r * LOGITS);
+    }
 }
 
 /* n rows; one that sees no key has m -infinity and l 0. */
@@ -173,9 +189,9 @@ static void softmax_rows(const attn_chunk *c, const attn_row *row, int32_t n_row
     for (int32_t r = 0, n; r < n_row; r += n) {
         n = n_row - r < SOFTMAX_ROWS ? n_row - r : SOFTMAX_ROWS;
         if (is_half(c->dtype))
-            softmax_of(1, c, row + r, n, s + r * ATTN_CHUNK, m + r, l + r);
+            softmax_of(1, c, row + r, n, s + r * LOGITS, m + r, l + r);
         else
-            softmax_of(0, c, row + r, n, s + r * ATTN_CHUNK, m + r, l + r);
+            softmax_of(0, c, row + r, n, s + r * LOGITS, m + r, l + r);
     }
 }
 

@@ -34,11 +34,16 @@ int32_t attn_tile_rows(const attn_job *a) {
     return a->n_group > rows ? a->n_group : (int32_t)rows;
 }
 
+static size_t pad16(size_t n) {
+    return (n + 15) & ~(size_t)15;
+}
+
 size_t attn_tiles_scratch(const attn_job *a) {
     int32_t rows = attn_tile_rows(a);
     size_t wide = attn_wide(a->dk16, a->dv16), row = ATTN_CHUNK + (size_t)a->dk16;
-    return sizeof(space) +
-           (2 * attn_part_floats(a, rows) + (size_t)rows * row + wide) * sizeof(float);
+    size_t floats = pad16(2 * attn_part_floats(a, rows) + (size_t)rows * row + wide);
+    return sizeof(space) + floats * sizeof(float) +
+           (a->isa->tile_bytes ? a->isa->tile_bytes(rows, a->dk, a->dv) : 0);
 }
 
 static void run_item(void *arg, uint32_t i, uint32_t worker) {
@@ -52,6 +57,8 @@ static void run_item(void *arg, uint32_t i, uint32_t worker) {
     attn_space at = {.s = s->at + 2 * part};
     at.q = at.s + (size_t)attn_tile_rows(a) * ATTN_CHUNK;
     at.wide = at.q + (size_t)attn_tile_rows(a) * (size_t)a->dk16;
+    if (a->isa->tile_bytes)
+        at.tiles = s->at + pad16((size_t)(at.wide - s->at) + attn_wide(a->dk16, a->dv16));
     int32_t lo = INT32_MAX, hi = 0;
     for (int32_t r = 0; r < n_row; r++) {
         attn_row_of(a, t->first + r / a->n_group, g * a->n_group + r % a->n_group, &s->row[r],

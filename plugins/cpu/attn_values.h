@@ -7,7 +7,10 @@
  * as wide as what is left: a block of all lanes stays in the first cache (32 KB) while rows after
  * rows take it, and the sums of some rows and BLOCK elements stay in registers over all lanes. Then
  * they join the totals of earlier chunks at once.  Where rows of such a tile do not see the same
- * keys, their sums are kept in memory instead. */
+ * keys, their sums are kept in memory instead.
+ *
+ * Over pools of 16 bits a weight is 0 where the row does not see the key, which changes no sum, as
+ * long as the value is finite; where one of them is not, rows take what they see one by one. */
 #ifndef PERI_CPU_ATTN_VALUES_H
 #define PERI_CPU_ATTN_VALUES_H
 
@@ -24,22 +27,13 @@ enum { VALUE_ROWS = 1, VALUE_VECS = 1 };
 #endif
 enum { BLOCK = 64, VALUE_LANES = ATTN_VALUE_LANES };
 
-static int32_t smaller(int32_t a, int32_t b) {
-    return a < b ? a : b;
-}
-static int32_t larger(int32_t a, int32_t b) {
-    return a > b ? a : b;
-}
-static int32_t pad16(int32_t n) {
-    return (n + 15) & ~15;
-}
-
 /* Keys first .. end - 1, widened, of which some rows take all they see. */
 typedef struct values {
     const attn_chunk *c;
     const float *p;
-    int32_t first, end, dvp;
-    int is_first, is_last; /* of the chunk's keys */
+    int32_t first, end, dvp, g; /* g: the head */
+    int is_first, is_last;      /* of the chunk's keys */
+    int is_finite;              /* no infinity or NaN among them; known of 16 bits only */
 } values;
 
 /* Where the sums of a row and those behind it are kept; and, at the chunk's end, what they join. */
@@ -64,28 +58,36 @@ typedef struct lanes {
     int32_t first;
 } lanes;
 
-SIMD_FN void widen_values_of(uint16_t dtype, const attn_chunk *c, int32_t g, span keys, lanes to,
-                             ahead *p, int n_line) {
-    int32_t dvp = pad16(c->dv);
-    for (int32_t j = first_of_lane(dtype, keys.lo); j < keys.hi; j += per_lane(dtype)) {
-        const uint8_t *v = value_at(c, g, j), *next = value_at(c, g, j + 1);
-        int32_t lane = lanes_of(dtype, j - to.first);
+/* 0 + 0 x for all values x, which is 0 where all are finite. */
+SIMD_FN v16 widen_values_of(uint16_t dtype, const attn_chunk *c, int32_t g, span keys, lanes to,
+                            ahead *p, int n_line) {
+    int32_t dvp = pad16(c->dv), start = lanes_of(dtype, step_of(is_half(dtype), keys.lo)),
+            first = lanes_of(dtype, to.first), n_chain = chains_of(is_half(dtype));
+    v16 odd = v16_zero();
+    for (int32_t l = start; l < (lanes_of(dtype, keys.hi) + n_chain - 1) / n_chain * n_chain; l++) {
+        int32_t j = number_of_lane(dtype, l), lane = l - first;
+        const uint8_t *v = value_at(c, g, j), *next = value_at(c, g, j + 2);
         ahead_step(p, n_line);
         for (int32_t b = 0; b < c->dv; b += BLOCK) {
             int32_t width = smaller(BLOCK, dvp - b), n = smaller(BLOCK, c->dv - b), i;
             float *out = to.p + b * VALUE_LANES + lane * width;
 #pragma GCC unroll 4
-            for (i = 0; i + 16 <= n; i += 16)
-                v16_store(out + i, load_values(dtype, v, next, b + i, 16));
-            if (i < n) v16_store(out + i, load_values(dtype, v, next, b + i, n - i));
+            for (i = 0; i < n; i += 16) {
+                v16 x = load_values(dtype, v, next, b + i, n - i);
+                v16_store(out + i, x);
+                if (is_half(dtype)) odd = add_products(1, x, v16_zero(), odd);
+            }
         }
     }
+    return odd;
 }
 
-static void widen_values(const attn_chunk *c, int32_t g, span keys, lanes to, ahead *p) {
+/* Are the values of 16 bits all finite? */
+static int widen_values(const attn_chunk *c, int32_t g, span keys, lanes to, ahead *p) {
     int n_line = lines_each(p, lanes_of(c->dtype, ATTN_SUB));
+    v16 odd = v16_zero();
     if (c->dtype == PERI_CPU_F16)
-        widen_values_of(PERI_CPU_F16, c, g, keys, to, p, n_line);
+        odd = widen_values_of(PERI_CPU_F16, c, g, keys, to, p, n_line);
     else if (c->dtype == PERI_CPU_F32)
         widen_values_of(PERI_CPU_F32, c, g, keys, to, p, n_line);
     else if (c->dtype == PERI_CPU_Q8_0)
@@ -93,39 +95,84 @@ static void widen_values(const attn_chunk *c, int32_t g, span keys, lanes to, ah
     else if (c->dtype == PERI_CPU_Q4_0)
         widen_values_of(PERI_CPU_Q4_0, c, g, keys, to, p, n_line);
     else
-        widen_values_of(PERI_CPU_BF16, c, g, keys, to, p, n_line);
+        odd = widen_values_of(PERI_CPU_BF16, c, g, keys, to, p, n_line);
+    return v16_sum(odd) == 0.0f;
 }
 
 /* ---- sums ---- */
 
-/* Elements i .. of n_row rows, n_vec times 16 of them, literals, as is_paired. */
-SIMD_FN void value_tile(const weighted *u, int32_t i, int is_paired, int n_row, int n_vec) {
-    v16 c[8][4];
-    const float *x = u->x + i, *p = u->p;
-    int32_t n = u->n, stride = u->stride, width = u->width;
+/* Sums, or a chain of them. */
+typedef struct sums {
+    v16 of[8][4];
+} sums;
+
+/* A chain begins at 0, or goes on where there are no steps; at its end the first is kept and the
+ * second joins c with it. */
+SIMD_FN void start_chain(int is_half, int n_row, int n_vec, const sums *c, sums *chain) {
 #pragma GCC unroll 8
     for (int r = 0; r < n_row; r++)
 #pragma GCC unroll 4
         for (int v = 0; v < n_vec; v++)
-            c[r][v] = v16_zero();
+            chain->of[r][v] = is_half ? v16_zero() : c->of[r][v];
+}
+SIMD_FN void end_chain(int number, int n_row, int n_vec, const sums *chain, sums *even, sums *c) {
+#pragma GCC unroll 8
+    for (int r = 0; r < n_row; r++)
+#pragma GCC unroll 4
+        for (int v = 0; v < n_vec; v++)
+            if (number == 0)
+                even->of[r][v] = chain->of[r][v];
+            else
+                c->of[r][v] = v16_add(c->of[r][v], v16_add(even->of[r][v], chain->of[r][v]));
+}
+
+/* n lanes join c. */
+SIMD_FN void value_lanes(const weighted *u, int32_t n, int is_half, int n_row, int n_vec, sums *c) {
+    sums chain, even;
+#pragma GCC unroll 2
+    for (int k = 0; k < chains_of(is_half); k++) {
+        const float *x = u->x + k * u->width;
+        start_chain(is_half, n_row, n_vec, c, &chain);
+        for (int32_t j = k; j < n; j += chains_of(is_half), x += chains_of(is_half) * u->width) {
+            v16 y[4];
+#pragma GCC unroll 4
+            for (int v = 0; v < n_vec; v++)
+                y[v] = v16_load(x + v * 16);
+#pragma GCC unroll 8
+            for (int r = 0; r < n_row; r++) {
+                v16 w = v16_set1(u->p[r * ATTN_CHUNK + j]);
+#pragma GCC unroll 4
+                for (int v = 0; v < n_vec; v++)
+                    chain.of[r][v] = add_products(is_half, w, y[v], chain.of[r][v]);
+            }
+        }
+        if (is_half)
+            end_chain(k, n_row, n_vec, &chain, &even, c);
+        else
+            *c = chain;
+    }
+}
+
+/* Elements i .. of n_row rows, n_vec times 16 of them, literals, as is_half. */
+SIMD_FN void value_tile(const weighted *u, int32_t i, int is_half, int n_row, int n_vec) {
+    sums c;
+    weighted some = *u;
+    int32_t stride = u->stride;
+    some.x += i;
+#pragma GCC unroll 8
+    for (int r = 0; r < n_row; r++)
+#pragma GCC unroll 4
+        for (int v = 0; v < n_vec; v++)
+            c.of[r][v] = v16_zero();
     if (!u->is_first)
 #pragma GCC unroll 8
         for (int r = 0; r < n_row; r++)
 #pragma GCC unroll 4
             for (int v = 0; v < n_vec; v++)
-                c[r][v] = v16_load(u->to.o + r * stride + i + v * 16);
-    for (int32_t j = 0; j < n; j++, x += width) {
-        v16 y[4];
-#pragma GCC unroll 4
-        for (int v = 0; v < n_vec; v++)
-            y[v] = v16_load(x + v * 16);
-#pragma GCC unroll 8
-        for (int r = 0; r < n_row; r++) {
-            v16 w = v16_set1(p[r * ATTN_CHUNK + j]);
-#pragma GCC unroll 4
-            for (int v = 0; v < n_vec; v++)
-                c[r][v] = add_products(is_paired, w, y[v], c[r][v]);
-        }
+                c.of[r][v] = v16_load(u->to.o + r * stride + i + v * 16);
+    for (int32_t left = u->n, n; left > 0; left -= n, some.x += n * u->width, some.p += n) {
+        n = is_half ? smaller(left, STEP_LANES) : left;
+        value_lanes(&some, n, is_half, n_row, n_vec, &c);
     }
     float *o = u->to.total ? u->to.total + i : u->to.o + i;
     if (u->to.total)
@@ -133,106 +180,109 @@ SIMD_FN void value_tile(const weighted *u, int32_t i, int is_paired, int n_row, 
         for (int r = 0; r < n_row; r++)
 #pragma GCC unroll 4
             for (int v = 0; v < n_vec; v++)
-                c[r][v] = v16_fma(v16_load(o + r * stride + v * 16), v16_set1(u->to.old[r]),
-                                  v16_mul(c[r][v], v16_set1(u->to.new[r])));
+                c.of[r][v] = v16_fma(v16_load(o + r * stride + v * 16), v16_set1(u->to.old[r]),
+                                     v16_mul(c.of[r][v], v16_set1(u->to.new[r])));
 #pragma GCC unroll 8
     for (int r = 0; r < n_row; r++)
 #pragma GCC unroll 4
         for (int v = 0; v < n_vec; v++)
-            v16_store(o + r * stride + v * 16, c[r][v]);
+            v16_store(o + r * stride + v * 16, c.of[r][v]);
 }
 
-SIMD_FN void value_strip(const weighted *u, int is_paired, int n_row) {
+SIMD_FN void value_strip(const weighted *u, int is_half, int n_row) {
     int32_t i = 0;
     for (; i + VALUE_VECS * 16 <= u->width; i += VALUE_VECS * 16)
-        value_tile(u, i, is_paired, n_row, VALUE_VECS);
+        value_tile(u, i, is_half, n_row, VALUE_VECS);
     for (; i < u->width; i += 16)
-        value_tile(u, i, is_paired, n_row, 1);
+        value_tile(u, i, is_half, n_row, 1);
 }
 
-SIMD_FN void add_lanes_of(const weighted *u, int is_paired, int n_row) {
+SIMD_FN void add_lanes_of(const weighted *u, int is_half, int n_row) {
     if (n_row == VALUE_ROWS)
-        value_strip(u, is_paired, VALUE_ROWS);
+        value_strip(u, is_half, VALUE_ROWS);
     else if (VALUE_ROWS > 4 && n_row == 4)
-        value_strip(u, is_paired, 4);
+        value_strip(u, is_half, 4);
     else if (VALUE_ROWS > 2 && n_row == 2)
-        value_strip(u, is_paired, 2);
+        value_strip(u, is_half, 2);
     else
-        value_strip(u, is_paired, 1);
+        value_strip(u, is_half, 1);
 }
-static void add_lanes(const weighted *u, int is_paired, int n_row) {
-    if (PERI_BF16 && is_paired)
+static void add_lanes(const weighted *u, int is_half, int n_row) {
+    if (is_half)
         add_lanes_of(u, 1, n_row);
     else
         add_lanes_of(u, 0, n_row);
 }
 
-/* Widened values of the lane of key j, elements from `at` on, a multiple of BLOCK. */
-static const float *lane_of(const values *u, int32_t j, int32_t at, int32_t width) {
-    return u->p + at * VALUE_LANES + lanes_of(u->c->dtype, j - u->first) * width;
-}
-
-#if PERI_BF16
-/* The value of key j alone: the other half of its pair counts as zero. */
-static void add_half(const float *pair, weighted to, const float *s, int32_t j, int n_row) {
-    float x[BLOCK];
-    v16 mask = as_v16(_mm512_set1_epi32(j % 2 ? 0xffff : (int)0xffff0000u));
-    for (int32_t i = 0; i < to.width; i += 16)
-        v16_store(x + i, _mm512_and_ps(v16_load(pair + i), mask));
-    to.x = x;
-    to.p = s + j / 2;
-    to.n = 1;
-    add_lanes(&to, 1, n_row);
-}
-#endif
-
-/* Keys lo .. hi - 1 join the sums in to.o, for n_row rows of weights s. */
+/* Keys lo .. hi - 1, from the start of lo's step on, join the sums in to.o, for n_row rows of
+ * weights s. */
 static void add_values(const values *u, weighted to, const float *s, int32_t at, span keys,
                        int n_row) {
-    int32_t lo = keys.lo, hi = keys.hi;
-    if (lo >= hi) return;
-#if PERI_BF16
-    if (is_half(u->c->dtype)) {
-        if (lo % 2) {
-            add_half(lane_of(u, lo - 1, at, to.width), to, s, lo, n_row);
-            lo++;
+    uint16_t dtype = u->c->dtype;
+    int n_chain = chains_of(is_half(dtype));
+    int32_t lo = step_of(is_half(dtype), keys.lo);
+    to.x = u->p + at * VALUE_LANES + lanes_of(dtype, lo - u->first) * to.width;
+    to.p = s + lanes_of(dtype, lo);
+    to.n =
+        keys.lo < keys.hi ? (lanes_of(dtype, keys.hi - lo) + n_chain - 1) / n_chain * n_chain : 0;
+    if (to.n > 0 || to.is_first) add_lanes(&to, is_half(dtype), n_row);
+}
+
+/* Do all rows see the same keys? */
+static int is_even(bounds b) {
+    return b.lo < b.hi && b.lo == b.all_lo && b.hi == b.all_hi;
+}
+
+/* ---- over pools of 16 bits ---- */
+
+/* The weight of key j. */
+static float weight_at(const float *s, int32_t j) {
+    uint32_t bits;
+    if (!PERI_BF16) return s[j];
+    memcpy(&bits, &s[j / 4 * 2 + j % 2], sizeof bits);
+    bits = j % 4 < 2 ? bits & 0xffff0000u : bits << 16;
+    float x;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
+/* Nothing but what one row sees, its values as the pool has them. */
+static void value_row_alone(const values *u, const attn_row *row, const float *s, float *o,
+                            int32_t at) {
+    const attn_chunk *c = u->c;
+    int32_t first = larger(row->lo, u->first), end = smaller(row->hi, u->end);
+    for (int32_t i = at; i < smaller(c->dv, at + BLOCK); i += 16, o += 16) {
+        v16 all = u->is_first ? v16_zero() : v16_load(o);
+        for (int32_t j = first; j < end;) {
+            v16 sum[2] = {v16_zero(), v16_zero()};
+            for (int32_t last = smaller(step_of(1, j) + STEP, end); j < last; j++)
+                sum[j % 2] =
+                    v16_fma(v16_set1(weight_at(s, j)),
+                            load_pool(c->dtype, value_at(c, u->g, j), i, c->dv - i), sum[j % 2]);
+            all = v16_add(all, v16_add(sum[0], sum[1]));
         }
-        to.x = lane_of(u, lo, at, to.width);
-        to.p = s + lo / 2;
-        to.n = (hi - lo) / 2;
-        if (hi - lo > 1) add_lanes(&to, 1, n_row);
-        if (hi % 2 && hi > lo) add_half(lane_of(u, hi - 1, at, to.width), to, s, hi - 1, n_row);
-        return;
+        v16_store(o, all);
     }
-#endif
-    to.x = lane_of(u, lo, at, to.width);
-    to.p = s + lo;
-    to.n = hi - lo;
-    add_lanes(&to, 0, n_row);
 }
 
-/* Bounds of what some of n rows see between lo and hi, and of what all of them see. */
-typedef struct bounds {
-    int32_t lo, hi, all_lo, all_hi;
-} bounds;
-static bounds bounds_of(const attn_row *row, int n, int32_t lo, int32_t hi) {
-    bounds b = {hi, lo, lo, hi};
-    for (int r = 0; r < n; r++) {
-        b.lo = smaller(b.lo, row[r].lo);
-        b.hi = larger(b.hi, row[r].hi);
-        b.all_lo = larger(b.all_lo, row[r].lo);
-        b.all_hi = smaller(b.all_hi, row[r].hi);
+/* The block of elements from `at` on, of n_row rows. */
+static void value_rows_half(const values *u, const attn_row *row, int n_row, const float *s,
+                            value_sums to, int32_t at, bounds b) {
+    weighted w = {
+        .to = to, .width = smaller(BLOCK, u->dvp - at), .stride = u->dvp, .is_first = u->is_first};
+    if (!u->is_last || !u->is_finite || !is_even(b)) w.to.total = NULL;
+    /* a row that sees nothing makes b begin before what is widened */
+    span keys = {larger(b.lo, u->c->lo), smaller(b.hi, u->c->hi)};
+    if (u->is_finite) add_values(u, w, s, at, keys, n_row);
+    for (int r = 0; r < n_row; r++) {
+        float *o = to.o + r * u->dvp;
+        if (!u->is_finite) value_row_alone(u, row + r, s + r * ATTN_CHUNK, o, at);
+        if (u->is_last && to.total && !w.to.total && row[r].lo < row[r].hi)
+            join_values(to.total + r * u->dvp, to.old[r], o, to.new[r], w.width);
     }
-    b.lo = larger(b.lo, lo);
-    b.hi = smaller(b.hi, hi);
-    return b;
 }
 
-/* Do all rows see the same keys, which fill their lanes? */
-static int is_even(uint16_t dtype, bounds b) {
-    return b.lo < b.hi && b.lo == b.all_lo && b.hi == b.all_hi &&
-           (!has_pairs(dtype) || (b.lo % 2 == 0 && b.hi % 2 == 0));
-}
+/* ---- over the other pools ---- */
 
 /* Rows that do not: together for what all see, one by one before and after it. */
 static void value_rows_unlike(const values *u, const attn_row *row, int n_row, const float *s,
@@ -262,7 +312,11 @@ static void value_rows(const values *u, const attn_row *row, int n_row, const fl
     bounds b = bounds_of(row, n_row, u->first, u->end);
     to.o += at;
     if (to.total) to.total += at;
-    if (!is_even(u->c->dtype, b)) {
+    if (is_half(u->c->dtype)) {
+        value_rows_half(u, row, n_row, s, to, at, b);
+        return;
+    }
+    if (!is_even(b)) {
         value_rows_unlike(u, row, n_row, s, to, at, b);
         return;
     }

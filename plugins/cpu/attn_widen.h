@@ -7,15 +7,46 @@
 
 #include "attn_pairs.h"
 
-/* Lanes of n neighbours, numbers in a lane, and the first of the lane that holds number j. */
+static inline int32_t smaller(int32_t a, int32_t b) {
+    return a < b ? a : b;
+}
+static inline int32_t larger(int32_t a, int32_t b) {
+    return a > b ? a : b;
+}
+static inline int32_t pad16(int32_t n) {
+    return (n + 15) & ~15;
+}
+
+/* Lanes of n neighbours; numbers in a lane, and the first of them. */
 static inline int32_t lanes_of(uint16_t dtype, int32_t n) {
-    return has_pairs(dtype) ? (n + 1) / 2 : n;
+    return has_pairs(dtype) ? (n + 3) / 4 * 2 : n;
 }
 static inline int32_t per_lane(uint16_t dtype) {
     return has_pairs(dtype) ? 2 : 1;
 }
-static inline int32_t first_of_lane(uint16_t dtype, int32_t j) {
-    return has_pairs(dtype) ? j & ~1 : j;
+static inline int32_t number_of_lane(uint16_t dtype, int32_t lane) {
+    return has_pairs(dtype) ? lane / 2 * 4 + lane % 2 : lane;
+}
+/* The first number of the step that number j is in, or j itself where sums have no steps. */
+static inline int32_t step_of(int is_half, int32_t j) {
+    return is_half ? j & ~(STEP - 1) : j;
+}
+
+/* Bounds of what some of n rows see between lo and hi, and of what all of them see. */
+typedef struct bounds {
+    int32_t lo, hi, all_lo, all_hi;
+} bounds;
+static inline bounds bounds_of(const attn_row *row, int n, int32_t lo, int32_t hi) {
+    bounds b = {hi, lo, lo, hi};
+    for (int r = 0; r < n; r++) {
+        b.lo = smaller(b.lo, row[r].lo);
+        b.hi = larger(b.hi, row[r].hi);
+        b.all_lo = larger(b.all_lo, row[r].lo);
+        b.all_hi = smaller(b.all_hi, row[r].hi);
+    }
+    b.lo = larger(b.lo, lo);
+    b.hi = smaller(b.hi, hi);
+    return b;
 }
 
 /* The value of key j and head g; zeros for keys other than the chunk's. */
@@ -205,15 +236,15 @@ SIMD_FN void ahead_step(ahead *p, int n_line) {
 
 /* The g-th share of keys j0 .. j0 + ATTN_SUB - 1, all heads of a key at once: they lie side by
  * side. */
-static ahead ahead_of(const uint8_t *const *row, const attn_chunk *c, size_t bytes, int32_t g,
-                      int32_t j0) {
+static inline ahead ahead_of(const uint8_t *const *row, const attn_chunk *c, size_t bytes,
+                             int32_t g, int32_t j0) {
     int32_t lo = j0 + ATTN_SUB * g / c->n_head, hi = j0 + ATTN_SUB * (g + 1) / c->n_head;
     return (ahead){row, bytes * (size_t)c->n_head, 0, lo < c->lo ? c->lo : lo,
                    hi > c->hi ? c->hi : hi};
 }
 
 /* Lines to ask for at each of n_step steps. */
-static int lines_each(const ahead *p, int32_t n_step) {
+static inline int lines_each(const ahead *p, int32_t n_step) {
     int64_t lines = (int64_t)(p->end - p->j) * (int64_t)((p->bytes + LINE - 1) / LINE);
     return lines <= 0 ? 0 : (int)(n_step > 0 ? (lines + n_step - 1) / n_step : lines);
 }

@@ -98,9 +98,9 @@ static const char *why_not_avx512bf16(int *log_level) {
 }
 
 /* The tiles are asked for and tested once per process.  Products of BF16 weights that they do not
- * serve are avx512bf16's where that works.  Attention is avx512's: on processors with tiles a
- * VDPBF16PS of 32 products takes two cycles, in which FMAs of f32 make 64 (0.11 and 0.24 TFLOP/s a
- * core). */
+ * serve are avx512bf16's where that works.  Attention that they do not serve is avx512's: on
+ * processors with tiles a VDPBF16PS of 32 products takes two cycles, in which FMAs of f32 make 64
+ * (0.11 and 0.24 TFLOP/s a core). */
 static cpu_isa amx_set = {.name = "avx512amx"};
 static char amx_note[160]; /* why BF16 weights are not on them */
 static int amx_note_level;
@@ -110,7 +110,8 @@ static int amx_failed;
 
 static void not_on_tiles(int log_level, const char *what, const char *why) {
     amx_note_level = log_level;
-    snprintf(amx_note, sizeof amx_note, "BF16 weights are not computed on tiles: %s%s", what, why);
+    snprintf(amx_note, sizeof amx_note, "products of bf16 are not computed on tiles: %s%s", what,
+             why);
 }
 static void try_amx_bf16(void) {
     char where[96];
@@ -120,8 +121,12 @@ static void try_amx_bf16(void) {
         return;
     }
     amx_set.bf16 = &bf16_avx512amx;
-    if (!missing && bf16_self_test(&amx_set, &cpu_isa_avx512vnni, where)) return;
+    amx_set.attn = &attn_avx512amx;
+    if (!missing && bf16_self_test(&amx_set, &cpu_isa_avx512vnni, where) &&
+        attn_self_test(&attn_avx512amx, &attn_avx512, where))
+        return;
     amx_set.bf16 = bf16_set.bf16;
+    amx_set.attn = &attn_avx512;
     if (missing)
         not_on_tiles(1, "", missing);
     else

@@ -57,6 +57,7 @@ typedef struct attn_space {
     float *s;    /* [rows][ATTN_CHUNK] */
     float *wide; /* attn_wide(dk16, dv16) */
     float *q;    /* [rows][dk16] */
+    void *tiles; /* tile_bytes of them; NULL: few rows, not for tiles */
 } attn_space;
 
 static inline size_t attn_wide(int32_t dk16, int32_t dv16) {
@@ -66,6 +67,8 @@ static inline size_t attn_wide(int32_t dk16, int32_t dv16) {
 }
 
 typedef struct attn_isa {
+    /* What many rows are laid down in, on 64 bytes; NULL: nothing. */
+    size_t (*tile_bytes)(int32_t n_row, int32_t dk, int32_t dv);
     /* Once for row[n_head * n_row], before their chunks: the queries as products with keys of the
      * chunk's type take them, in a->q. */
     void (*round)(const attn_chunk *c, attn_row *row, const attn_space *a);
@@ -100,6 +103,7 @@ FAST_QUANTIZE(avx512vnni)
 FAST_QUANTIZE(neondot)
 /* With an instruction for products of bf16. */
 extern const attn_isa attn_avx512bf16;
+extern const attn_isa attn_avx512amx; /* on tiles */
 extern const bf16_isa bf16_avx512bf16;
 extern const bf16_isa bf16_avx512amx; /* on tiles */
 

@@ -155,7 +155,7 @@ int bf16_self_test(const cpu_isa *set, const cpu_isa *plain, char why[96]) {
 
 /* ---- attention ---- */
 
-enum { QUERIES = 11, DK = 72, DV = 40, DV16 = 48, HEADS = 1 };
+enum { QUERIES = 37, DK = 72, DV = 40, DV16 = 48, HEADS = 1, TILES_MAX = 3 << 16 };
 
 /* Keys 3 .. 250 of a chunk, values behind them; rows that see all, or each its own part. */
 typedef struct attention {
@@ -163,6 +163,7 @@ typedef struct attention {
     float q[QUERIES * DK], s[QUERIES * ATTN_CHUNK], wide[ATTN_KEYS_WIDE], rounded[QUERIES * 80];
     attn_chunk c;
     attn_row row[QUERIES];
+    uint8_t tiles[TILES_MAX] __attribute__((aligned(64)));
 } attention;
 
 typedef struct attention_result {
@@ -196,13 +197,14 @@ static void fill_attention(attention *a, uint16_t dtype, int32_t n_row) {
     for (int r = 0; r < n_row; r++) {
         int is_part = n_row == QUERIES;
         a->row[r] = (attn_row){
-            .q = a->q + r * DK, .lo = is_part ? 3 + r : 3, .hi = is_part ? 251 - 17 * r : 251};
+            .q = a->q + r * DK, .lo = is_part ? 3 + r : 3, .hi = is_part ? 251 - 5 * r : 251};
     }
 }
 
 /* To out[2]: the chunk alone, and merged into nothing. */
 static void attend(const attn_isa *set, attention *a, attention_result *out) {
-    attn_space space = {a->s, a->wide, a->rounded};
+    attn_space space = {
+        .s = a->s, .wide = a->wide, .q = a->rounded, .tiles = set->tile_bytes ? a->tiles : NULL};
     attn_row row[QUERIES];
     memcpy(row, a->row, sizeof row);
     memset(out, 0, 2 * sizeof *out);
@@ -219,6 +221,10 @@ int attn_self_test(const attn_isa *set, const attn_isa *plain, char why[96]) {
     static const uint16_t type[] = {PERI_CPU_F16, PERI_CPU_BF16};
     attention a;
     attention_result got_both[2], want_both[2];
+    if (set->tile_bytes && set->tile_bytes(QUERIES, DK, DV) > sizeof a.tiles) {
+        snprintf(why, 96, "attention: %zu bytes of tiles", set->tile_bytes(QUERIES, DK, DV));
+        return 0;
+    }
     for (int i = 0; i < 8; i++) {
         const attention_result *got = &got_both[i % 2], *want = &want_both[i % 2];
         if (i % 2 == 0) {

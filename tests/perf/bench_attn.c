@@ -22,6 +22,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "amx.h"
 #include "base/pool.h"
 #include "fast.h"
 #include "prog.h"
@@ -219,7 +220,10 @@ int main(int argc, char **argv) {
     cpu_isa bf16 = cpu_isa_avx512vnni;
     bf16.name = "avx512bf16";
     bf16.attn = &attn_avx512bf16;
-    const cpu_isa *const sets[] = {&bf16, &cpu_isa_avx512, &cpu_isa_avx2, &cpu_isa_scalar};
+    cpu_isa amx = bf16;
+    amx.name = "avx512amx";
+    amx.attn = &attn_avx512amx;
+    const cpu_isa *const sets[] = {&amx, &bf16, &cpu_isa_avx512, &cpu_isa_avx2, &cpu_isa_scalar};
     options o = {.n_thread = 2,
                  .isa = "avx512bf16",
                  .n_head = 16,
@@ -238,6 +242,7 @@ int main(int argc, char **argv) {
     int32_t cpu[THREADS_MAX];
     for (int32_t i = 0; i < THREADS_MAX; i++)
         cpu[i] = i;
+    if (isa == &amx && amx_missing()) return 2;
     if (!isa || o.n_thread > THREADS_MAX || peri_pool_new(o.n_thread, cpu, &pool, &e)) return 2;
     cpu_set_t first;
     CPU_ZERO(&first);

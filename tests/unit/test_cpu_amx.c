@@ -76,6 +76,50 @@ static void bf16_weights_use_tiles_for_many_tokens_where_they_can(void **state) 
     assert_int_equal(products_of("avx512vnni", PERI_CPU_BF16, T), 0);
 }
 
+enum { D = 64, KEYS = 256, BLOCK = 16 };
+
+/* ATTN over keys of F16, or others, for the last n_tok tokens of two heads; likewise. */
+static uint64_t products_of_attention(uint32_t dtype, int32_t n_tok) {
+    static uint8_t pool[KEYS * D * 4];
+    static float q[T * 2 * D];
+    peri_attn_attr a = {.size = sizeof a, .scale = 0.1f};
+    peri_error e = {0};
+    peri_dev *d = open_cpu("avx512amx", 2);
+    prog *p = prog_new(d, n_tok);
+    prog_fill(q, T * 2 * D, 2, 1);
+    p->code = PERI_OP_ATTN;
+    p->n[PERI_SYM_B] = KEYS / BLOCK;
+    prog_in(p, DIMS(1, -PERI_SYM_T, 2, D), q, 0);
+    for (int i = 0; i < 2; i++)
+        prog_pool(p, dtype, DIMS(KEYS / BLOCK, BLOCK, 1, D), pool);
+    prog_in(p, DIMS(1, 1, 1, 1), NULL, 0);
+    prog_out(p, PERI_CPU_F32, DIMS(1, -PERI_SYM_T, 2, D), 0);
+    prog_attr(p, &a, sizeof a);
+    for (int32_t t = 0; t < n_tok; t++)
+        p->pos[t] = 192 - n_tok + t;
+    p->ctx[0] = 192;
+    for (int32_t b = 0; b < KEYS / BLOCK; b++)
+        p->table[b] = b;
+    uint64_t before = amx_emulated_count();
+    assert_ok(prog_run(p, &e), e);
+    uint64_t n = amx_emulated_count() - before;
+    prog_free(p);
+    close_cpu(d);
+    assert_false(amx_emulated_in_use());
+    return n;
+}
+
+static void attention_of_eight_rows_uses_tiles(void **state) {
+    /* 6 steps of keys, each twice 16 of them times 2 steps of elements, and 4 times 16 elements */
+    uint64_t tiles = has_bf16() ? 6 * (2 * 2 + 4) : 0;
+    (void)state;
+    assert_int_equal(products_of_attention(PERI_CPU_F16, 1), 0);
+    assert_int_equal(products_of_attention(PERI_CPU_F16, 3), 0);
+    assert_int_equal(products_of_attention(PERI_CPU_F16, 4), tiles);
+    assert_int_equal(products_of_attention(PERI_CPU_BF16, 9), tiles * 2);
+    assert_int_equal(products_of_attention(PERI_CPU_F32, 9), 0);
+}
+
 static void the_level_is_the_best_and_named(void **state) {
     (void)state;
     peri_dev_info info = {.size = sizeof info};
@@ -280,6 +324,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(many_tokens_use_tiles_and_few_do_not),
         cmocka_unit_test(bf16_weights_use_tiles_for_many_tokens_where_they_can),
+        cmocka_unit_test(attention_of_eight_rows_uses_tiles),
         cmocka_unit_test(the_level_is_the_best_and_named),
         cmocka_unit_test(the_self_test_finds_one_wrong_bit_of_one_type),
         cmocka_unit_test(what_a_processor_refuses_ends_the_program),

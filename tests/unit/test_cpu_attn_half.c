@@ -214,6 +214,38 @@ static void products_are_those_of_rounded_factors(void **state) {
     }
 }
 
+/* With queries of 0 all weights are 1, and what is left are the sums of values: in each chunk steps
+ * of 32 keys, the even ones in a chain of their own. */
+static void sums_go_in_steps_of_two_chains(void **state) {
+    float y[N_TOK * H * DV];
+    (void)state;
+    world *w = new_world(PERI_CPU_BF16, CTX);
+    memset(w->q, 0, sizeof w->q);
+    attend(w, "scalar", N_TOK, y);
+    for (int i = 0; i < N_TOK * DV; i++) {
+        int32_t end = CTX - N_TOK + i / DV + 1;
+        float total = 0;
+        for (int32_t lo = 0; lo < end; lo += CHUNK) {
+            float sum = 0;
+            for (int32_t step = lo; step < lo + CHUNK; step += 32) {
+                float chain[2] = {0, 0};
+                for (int32_t j = step; j < step + 32 && j < end; j++) {
+                    float x;
+                    ref_dequant_row(PERI_CPU_BF16, &w->v[j * DV + i % DV], &x, 1);
+                    chain[j % 2] += x;
+                }
+                sum += chain[0] + chain[1];
+            }
+            total += sum;
+        }
+        float want = total / (float)end, got = y[i / DV * H * DV + i % DV];
+        if (memcmp(&want, &got, 4))
+            fail_msg("token %d, element %d: %a, not %a", i / DV, i % DV, (double)got, (double)want);
+    }
+    check_levels(w, y, "sums");
+    free(w);
+}
+
 /* Queries without bounds: what is rounded must not overflow on its way. */
 static void queries_of_any_size_give_the_same_bits(void **state) {
     static const float odd[] = {0x1p-51f,     0x1p-149f, 0x1.fffffep127f, INFINITY,
@@ -276,6 +308,7 @@ int main(void) {
         cmocka_unit_test(numbers_of_f16_are_rounded_to_seven_bits_of_fraction),
         cmocka_unit_test(numbers_of_bf16_are_taken_as_they_are_down_to_the_least),
         cmocka_unit_test(products_are_those_of_rounded_factors),
+        cmocka_unit_test(sums_go_in_steps_of_two_chains),
         cmocka_unit_test(queries_of_any_size_give_the_same_bits),
         cmocka_unit_test(values_that_a_row_does_not_see_do_not_touch_it),
         cmocka_unit_test(the_self_test_finds_other_products),
