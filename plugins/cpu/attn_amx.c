@@ -269,7 +269,7 @@ static void chunk(const attn_chunk *c, attn_row *row, const attn_part *part, con
         return;
     }
     int32_t dvp = pad16(c->dv), n_step = steps_of(c->dk);
-    cpu_isa_avx512amx.enter();
+    cpu_isa_avx512amx.enter(NULL);
     for (int32_t r = 0; r < c->n_row; r += ROWS) {
         block b = {.part = part_from(part, r, dvp), .total = part_from(total, r, dvp)};
         b.n = smaller(c->n_row - r, ROWS);

@@ -134,7 +134,8 @@ typedef struct cpu_isa {
     void (*rows_f32)(const linear_in *in, int64_t row0, int32_t rows, float *acc, float *scratch);
     const bf16_isa *bf16;
     /* Around a worker's calls of rows_int and bf16->rows for more than LINEAR_FEW tokens, with
-     * weights of t or of other types of its span; NULL: nothing to do. */
+     * weights of t or of other types of its span; around products in attention, t NULL.  NULL:
+     * nothing to do. */
     void (*enter)(const linear_type *t);
     void (*leave)(void);
     const struct vec_isa *vec;

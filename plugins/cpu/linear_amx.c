@@ -116,6 +116,13 @@ SIMD_FN void ask_for_next(const act8 *a, int part, int n, int i, int n_slot) {
         _mm_prefetch(next + (i * lines + k) * 64, _MM_HINT_T0);
 }
 
+/* Beside tiles a core multiplies, adds up products and converts on one of its two ports, additions
+ * go to either.  So an integer sum below 2^22 is made a float by adding the bits of MAGIC, and what
+ * this is too much leaves with the product: one rounding, of the very product, because MAGIC times
+ * a scale of tame32 is exact. */
+#define MAGIC 0x1.8p23f
+enum { MAGIC_BITS = 0x4b400000 };
+
 /* Scales of a step's blocks. */
 typedef struct few {
     vf d[SUMS][GROUPS], m[SUMS][GROUPS];
@@ -130,6 +137,7 @@ SIMD_FN few few_of(const panel *p, int n_group, int first, scheme h) {
             const panel *of = &p[g < n_group ? g : 0];
             c.d[b][g] = c.m[b][g] = vf_load(of->d + at);
             if (h.n_min || h.has_two) c.m[b][g] = vf_load(of->m + at);
+            if (h.is_tame) c.m[b][g] = vf_mul(c.d[b][g], vf_set1(-MAGIC));
         }
     return c;
 }
@@ -137,6 +145,16 @@ SIMD_FN few few_of(const panel *p, int n_group, int first, scheme h) {
 /* Sum i of group g, token t. */
 SIMD_FN vi sum_at(const step *o, int i, int g, int n_group, int t) {
     return vi_load(o->s + (i * n_group + g) * SUM_BYTES + t * TILE_ROW_BYTES);
+}
+
+/* The sum of block b, or of both its halves, as it enters the chain. */
+SIMD_FN vf scaled32(const step *o, const few *c, int b, int g, int t, int n_group, scheme h) {
+    const act8 *a = o->a + t;
+    vi x[2] = {sum_at(o, b, g, n_group, t), vi_set1(0)};
+    if (h.is_tame)
+        return vf_fma(vf_bits(vi_add32(x[0], vi_set1(MAGIC_BITS))), c->d[b][g], c->m[b][g]);
+    if (h.has_two) x[1] = sum_at(o, 1, g, n_group, t);
+    return block_sum(c->d[b][g], c->m[b][g], a, o->first + b, x, h);
 }
 
 /* n tokens of a step, from i on; literals where they are many, so that scales stay in registers. */
@@ -154,10 +172,7 @@ SIMD_FN void finish32(const step *o, const few *c, int i, int n, int n_block, in
             vf dx = vf_set1(a->dx[o->first + b]);
 #pragma GCC unroll 2
             for (int g = 0; g < n_group; g++) {
-                vi x[2] = {sum_at(o, b, g, n_group, t), vi_set1(0)};
-                if (h.has_two) x[1] = sum_at(o, 1, g, n_group, t);
-                vf of = block_sum(c->d[b][g], c->m[b][g], a, o->first + b, x, h);
-                sum[g] = vf_fma(of, dx, sum[g]);
+                sum[g] = vf_fma(scaled32(o, c, b, g, t, n_group, h), dx, sum[g]);
             }
         }
 #pragma GCC unroll 2
@@ -461,12 +476,31 @@ typedef void (*scheme_fn)(const task *o, int n_group);
         else                                                                                       \
             product##SPAN(o, 1, h);                                                                \
     }
-SCHEME(plain32, 32, .sub = 32)
+SCHEME(tame32, 32, .sub = 32, .is_tame = 1)
+SCHEME(wild32, 32, .sub = 32)
 SCHEME(min32, 32, .sub = 32, .n_min = 1)
 SCHEME(two16, 32, .sub = 16, .has_two = 1)
 SCHEME(plain256, 256, .sub = 16)
 SCHEME(min16, 256, .sub = 16, .n_min = 8)
 SCHEME(sub32, 256, .sub = 32, .n_min = 4)
+
+/* Scales are of 11 bits at most (f16, E8M0).  tame32 takes them if MAGIC times each is a normal
+ * number, and their products with sums and dx (at least 2^-100) are no zeros: the sign of a zero is
+ * the one thing in which it differs from wild32. */
+static void plain32(const task *o, int n_group) {
+    const vi size = vi_set1(0x7fffffff), least = vi_set1((127 - 25) << 23);
+    __mmask16 is_tame = 0xffff;
+    for (int g = 0; g < n_group; g++)
+        for (int b = 0; b < o->n_block; b++) {
+            vi d = vi_and(vi_load(o->p[g].d + b * W), size);
+            is_tame &= _mm512_cmplt_epu32_mask(_mm512_sub_epi32(d, least), vi_set1(125 << 23)) |
+                       _mm512_cmpeq_epi32_mask(d, vi_set1(0));
+        }
+    if (is_tame == 0xffff)
+        tame32(o, n_group);
+    else
+        wild32(o, n_group);
+}
 
 static scheme_fn scheme_of(const linear_type *t) {
     if (t->span == 32) return t->has_two ? two16 : t->min_sub ? min32 : plain32;
@@ -530,7 +564,7 @@ static void enter(const linear_type *t) {
         c.rows[i] = TILE_TOKENS;
         c.row_bytes[i] = TILE_ROW_BYTES;
     }
-    if (t->span == 32) {
+    if (t && t->span == 32) {
         c.row_bytes[4] = c.row_bytes[5] = FLAT_BYTES;
         c.rows[6] = c.rows[7] = FLAT_ROWS;
     }

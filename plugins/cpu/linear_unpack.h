@@ -60,6 +60,7 @@ typedef struct scheme {
     int has_offset; /* the sums begin at act8.off */
     int n_min;      /* span 32: has minima; span 256: pairs of minima */
     int has_two;    /* span 32: scales for 16 columns, the second in panel.m */
+    int is_tame;    /* linear_amx.c */
 } scheme;
 #endif
 

@@ -6,11 +6,10 @@
  *
  * d = amax / 127, q = rint(x * fl(1 / d)).  The largest magnitude is found on the bit patterns
  * without sign, so that a NaN counts as largest: a span with a NaN or infinity gets d = NaN and
- * zeros, which makes the results that depend on it NaN.  A span so small that 1 / d overflows
- * counts as zeros.  So are keys and values of type Q8_0, whose d is then rounded to f16. */
+ * zeros, which makes the results that depend on it NaN.  A span so small that d is below 2^-100
+ * counts as zeros: products with scales of weights stay above what underflows (linear_amx.c).  So
+ * are keys and values of type Q8_0, whose d is then rounded to f16. */
 #include "simd.h"
-
-#include <float.h>
 
 #include "fast.h"
 
@@ -19,6 +18,8 @@
 #else
 #define HAS_WHOLE 0
 #endif
+
+#define LEAST_SCALE 0x1p-100f
 
 /* 1 / d, or 0 when all q are 0. */
 static float span_scale(uint32_t amax_bits, float *d) {
@@ -30,7 +31,7 @@ static float span_scale(uint32_t amax_bits, float *d) {
     memcpy(&amax, &amax_bits, 4);
     *d = amax / 127.0f;
     inv = 1.0f / *d;
-    if (inv <= FLT_MAX) return inv;
+    if (*d >= LEAST_SCALE) return inv;
     *d = 0.0f;
     return 0.0f;
 }
@@ -214,7 +215,7 @@ SIMD_FN int quantize_32(const float *x, act8 *a) {
     __m256 d = _mm256_div_ps(_mm256_castsi256_ps(bits), _mm256_set1_ps(127.0f));
     __m256 inv = _mm256_div_ps(_mm256_set1_ps(1.0f), d);
     __mmask8 is_finite = _mm256_cmp_epi32_mask(bits, limit, _MM_CMPINT_LT);
-    if (_mm256_mask_cmp_ps_mask(is_finite, inv, _mm256_set1_ps(FLT_MAX), _CMP_LE_OQ) != 0xff)
+    if (_mm256_mask_cmp_ps_mask(is_finite, d, _mm256_set1_ps(LEAST_SCALE), _CMP_GE_OQ) != 0xff)
         return 0;
     float each[8];
     _mm256_storeu_ps(a->dx, d);
