@@ -46,18 +46,18 @@ void amx_emulated_zero(int t);
 void amx_emulated_load(int t, const void *p, size_t stride);
 void amx_emulated_store(int t, void *p, size_t stride);
 void amx_emulated_dot(int c, int a, int b);
-void amx_emulated_dot_unsigned(int c, int a, int b);
+void amx_emulated_dot_u8(int c, int a, int b);
 void amx_emulated_dot_bf16(int c, int a, int b);
-#define tile_configure(c)          amx_emulated_config(c)
-#define tile_release()             amx_emulated_release()
-#define tile_zero(t)               amx_emulated_zero(t)
-#define tile_load_at(t, p, d, s)   amx_emulated_load(t, (const uint8_t *)(p) + (d), s)
-#define tile_store_at(t, p, d, s)  amx_emulated_store(t, (uint8_t *)(p) + (d), s)
-#define tile_load(t, p, s)         tile_load_at(t, p, 0, s)
-#define tile_store(t, p, s)        tile_store_at(t, p, 0, s)
-#define tile_dot(c, a, b)          amx_emulated_dot(c, a, b)
-#define tile_dot_unsigned(c, a, b) amx_emulated_dot_unsigned(c, a, b)
-#define tile_dot_bf16(c, a, b)     amx_emulated_dot_bf16(c, a, b)
+#define tile_configure(c)         amx_emulated_config(c)
+#define tile_release()            amx_emulated_release()
+#define tile_zero(t)              amx_emulated_zero(t)
+#define tile_load_at(t, p, d, s)  amx_emulated_load(t, (const uint8_t *)(p) + (d), s)
+#define tile_store_at(t, p, d, s) amx_emulated_store(t, (uint8_t *)(p) + (d), s)
+#define tile_load(t, p, s)        tile_load_at(t, p, 0, s)
+#define tile_store(t, p, s)       tile_store_at(t, p, 0, s)
+#define tile_dot(c, a, b)         amx_emulated_dot(c, a, b)
+#define tile_dot_u8(c, a, b)      amx_emulated_dot_u8(c, a, b)
+#define tile_dot_bf16(c, a, b)    amx_emulated_dot_bf16(c, a, b)
 
 #else
 
@@ -70,11 +70,11 @@ void amx_emulated_dot_bf16(int c, int a, int b);
 #define tile_store_at(t, p, d, s)                                                                  \
     __asm__ volatile("tilestored %%tmm" #t ", %c2(%0,%1,1)" ::"r"(p), "r"((size_t)(s)), "i"(d)     \
                      : "memory")
-#define tile_load(t, p, s)         tile_load_at(t, p, 0, s)
-#define tile_store(t, p, s)        tile_store_at(t, p, 0, s)
-#define tile_dot(c, a, b)          __asm__ volatile("tdpbssd %%tmm" #b ", %%tmm" #a ", %%tmm" #c ::)
-#define tile_dot_unsigned(c, a, b) __asm__ volatile("tdpbsud %%tmm" #b ", %%tmm" #a ", %%tmm" #c ::)
-#define tile_dot_bf16(c, a, b)     __asm__ volatile("tdpbf16ps %%tmm" #b ", %%tmm" #a ", %%tmm" #c ::)
+#define tile_load(t, p, s)     tile_load_at(t, p, 0, s)
+#define tile_store(t, p, s)    tile_store_at(t, p, 0, s)
+#define tile_dot(c, a, b)      __asm__ volatile("tdpbssd %%tmm" #b ", %%tmm" #a ", %%tmm" #c ::)
+#define tile_dot_u8(c, a, b)   __asm__ volatile("tdpbsud %%tmm" #b ", %%tmm" #a ", %%tmm" #c ::)
+#define tile_dot_bf16(c, a, b) __asm__ volatile("tdpbf16ps %%tmm" #b ", %%tmm" #a ", %%tmm" #c ::)
 
 #endif
 

@@ -319,7 +319,7 @@ SIMD_FN void slot256(const step *before, const all *c, int i, int n_group, schem
 /* Weights of types with minima are unsigned. */
 #define dot256(c, a, b, h)                                                                         \
     if ((h).n_min)                                                                                 \
-        tile_dot_unsigned(c, a, b);                                                                \
+        tile_dot_u8(c, a, b);                                                                      \
     else                                                                                           \
         tile_dot(c, a, b)
 

@@ -136,7 +136,7 @@ static void dot(const char *name, int c, int a, int b, int is_unsigned) {
 void amx_emulated_dot(int c, int a, int b) {
     dot("tdpbssd", c, a, b, 0);
 }
-void amx_emulated_dot_unsigned(int c, int a, int b) {
+void amx_emulated_dot_u8(int c, int a, int b) {
     dot("tdpbsud", c, a, b, 1);
 }
 

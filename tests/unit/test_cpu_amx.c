@@ -144,12 +144,18 @@ static void rows_broken(const linear_in *in, int64_t row0, int32_t rows, float *
     memcpy(y, &bits, 4);
 }
 
+static int pair_broken(const linear_in *in, int64_t row0, float *acc) {
+    int done = cpu_isa_avx512amx.pair_int(in, row0, acc);
+    if (in->type->dtype == broken_type) acc[(in->n_tok + 5) * LINEAR_ROWS + 3] += 1;
+    return done;
+}
+
 static void the_self_test_finds_one_wrong_bit_of_one_type(void **state) {
     static const uint16_t type[] = {PERI_CPU_Q4_0, PERI_CPU_NVFP4, PERI_CPU_IQ3_S};
     static const char *const text[] = {
-        "avx512amx differs from avx512vnni: type 2, token 42, row 12: ",
-        "avx512amx differs from avx512vnni: type 40, token 42, row 12: ",
-        "avx512amx differs from avx512vnni: type 21, token 42, row 12: "};
+        "avx512amx differs from avx512vnni: type 2, token 42, row 44: ",
+        "avx512amx differs from avx512vnni: type 40, token 42, row 44: ",
+        "avx512amx differs from avx512vnni: type 21, token 42, row 44: "};
     char why[96] = "";
     (void)state;
     assert_true(linear_self_test(&cpu_isa_avx512amx, &cpu_isa_avx512vnni, why));
@@ -161,6 +167,11 @@ static void the_self_test_finds_one_wrong_bit_of_one_type(void **state) {
         assert_false(linear_self_test(&broken, &cpu_isa_avx512vnni, why));
         assert_memory_equal(why, text[i], strlen(text[i]));
     }
+    const char *pair = "avx512amx differs from avx512vnni: type 21, token 5, row 19: ";
+    broken.rows_int = cpu_isa_avx512amx.rows_int;
+    broken.pair_int = pair_broken;
+    assert_false(linear_self_test(&broken, &cpu_isa_avx512vnni, why));
+    assert_memory_equal(why, pair, strlen(pair));
 }
 
 /* ---- the emulation is as strict as a processor ---- */
@@ -235,16 +246,17 @@ static void multiply_without_a_shape(void) {
     tile_dot(0, 1, 2);
 }
 static void products_outside_enter_and_leave(void) {
-    static uint8_t w[512 / 32 * 18], act[2 * 16 * sizeof(act8)] __attribute__((aligned(64)));
-    float acc[16 * LINEAR_ROWS];
+    enum { N_TOK = LINEAR_VECTORS + 1 };
+    static uint8_t w[512 / 32 * 18], act[2 * N_TOK * sizeof(act8)] __attribute__((aligned(64)));
+    float acc[N_TOK * LINEAR_ROWS];
     linear_in in = {.type = linear_type_of(PERI_CPU_Q4_0),
                     .w = w,
                     .row_bytes = sizeof w,
                     .m = 1,
                     .n = 512,
                     .act = act,
-                    .kb_stride = 16 * sizeof(act8),
-                    .n_tok = 16};
+                    .kb_stride = N_TOK * sizeof(act8),
+                    .n_tok = N_TOK};
     cpu_isa_avx512amx.rows_int(&in, 0, 1, acc);
 }
 
@@ -312,7 +324,7 @@ static void tiles_hold_zeros_past_their_shape(void **state) {
     assert_int_equal(sums[0], (int32_t)((uint32_t)INT32_MAX + 128 * 128 + 127 * 127 - 3));
     assert_int_equal(sums[1], 5 - 128);
     tile_zero(0);
-    tile_dot_unsigned(0, 1, 2);
+    tile_dot_u8(0, 1, 2);
     tile_store(0, sums, 8);
     assert_int_equal(sums[0], -128 * 128 + 127 * 127 - 1 + 2 * 255);
     assert_int_equal(sums[1], -128);

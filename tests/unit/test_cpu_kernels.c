@@ -267,7 +267,7 @@ static void scales_of(const linear_type *t, int *at, size_t *n) {
 
 /* Extremes: every weight and activation at its largest, where int16 sums would wrap first. */
 static void sums_do_not_wrap_at_the_extremes(void **state) {
-    enum { T_EXTREME = 19 }; /* more than a tile has rows */
+    enum { T_EXTREME = LINEAR_VECTORS + 11 }; /* for tiles, and no whole ones */
     const cpu_isa *set[ISA_MAX];
     int n_set = isas(set);
     (void)state;
@@ -299,13 +299,14 @@ static void sums_do_not_wrap_at_the_extremes(void **state) {
 }
 
 static void a_span_with_a_nan_or_infinity_gives_nan_everywhere(void **state) {
+    enum { T_SPAN = LINEAR_VECTORS + 12 };
     const cpu_isa *set[ISA_MAX];
     int n_set = isas(set);
     (void)state;
     for (int k = 3; k < N_TYPE; k++)
         for (int i = 0; i < n_set; i++) {
-            product p = new_product(types[k], 5, 512, 12);
-            float y[60];
+            product p = new_product(types[k], 5, 512, T_SPAN);
+            float y[5 * T_SPAN];
             p.x[p.n + 300] = NAN;
             p.x[2 * p.n + 7] = -INFINITY;
             compute(&p, set[i], 0, p.n_tok, y);
@@ -313,8 +314,48 @@ static void a_span_with_a_nan_or_infinity_gives_nan_everywhere(void **state) {
                 assert_true(isfinite(y[r]));
                 assert_true(isnan(y[5 + r]));
                 assert_false(isfinite(y[10 + r]));
-                for (int t = 3; t < 12; t++)
+                for (int t = 3; t < T_SPAN; t++)
                     assert_true(isfinite(y[5 * t + r]));
+            }
+            free_product(&p);
+        }
+}
+
+static int is_same_or_nan(float want, float got) {
+    return !memcmp(&want, &got, sizeof want) || (isnan(want) && isnan(got));
+}
+
+/* A scale of 32 columns that is no number, at the ends of the range, or a zero with a sign, between
+ * others as they are; activations from zeros over nearly nothing to large ones. */
+static void odd_scales_mean_the_same_on_all_sets(void **state) {
+    enum { T_ODD = LINEAR_VECTORS + 16, M_ODD = 16, N_ODD = 512 };
+    static const uint32_t type[] = {PERI_CPU_Q4_0, PERI_CPU_Q4_1,   PERI_CPU_Q5_0,
+                                    PERI_CPU_Q8_0, PERI_CPU_IQ4_NL, PERI_CPU_MXFP4};
+    static const uint16_t half[] = {0x7c00, 0xfc00, 0x7e00, 0x0001, 0x8001, 0x0000, 0x8000, 0x7bff};
+    static const uint8_t power[] = {0xff, 0xfe, 0xe7, 0xe8, 0x00, 0x01, 0x60, 0x67};
+    const cpu_isa *set[ISA_MAX];
+    int n_set = isas(set);
+    (void)state;
+    for (size_t k = 0; k < sizeof type / sizeof *type; k++)
+        for (int odd = 0; odd < 8; odd++) {
+            product p = new_product(type[k], M_ODD, N_ODD, T_ODD);
+            float want[M_ODD * T_ODD], got[M_ODD * T_ODD];
+            uint8_t *at = p.w + (size_t)(odd + 3) * p.row_bytes + 5 * (size_t)p.type->block_bytes;
+            if (type[k] == PERI_CPU_MXFP4)
+                *at = power[odd];
+            else
+                memcpy(at, &half[odd], sizeof half[odd]);
+            for (int t = 0; t < T_ODD; t++)
+                for (int i = 0; i < N_ODD; i++)
+                    p.x[t * N_ODD + i] *= i / 32 % 3 == t % 3 ? 0.0f : ldexpf(1, 4 - 4 * t);
+            compute(&p, set[0], 0, p.n_tok, want);
+            for (int i = 1; i < n_set; i++) {
+                compute(&p, set[i], 0, p.n_tok, got);
+                for (int j = 0; j < M_ODD * T_ODD; j++)
+                    if (!is_same_or_nan(want[j], got[j]))
+                        fail_msg("type %u, scale %d, %s: token %d, row %d: %a, expected %a",
+                                 type[k], odd, set[i]->name, j / M_ODD, j % M_ODD, (double)got[j],
+                                 (double)want[j]);
             }
             free_product(&p);
         }
@@ -508,6 +549,7 @@ int main(void) {
         cmocka_unit_test(sums_follow_the_declared_numerics),
         cmocka_unit_test(sums_do_not_wrap_at_the_extremes),
         cmocka_unit_test(a_span_with_a_nan_or_infinity_gives_nan_everywhere),
+        cmocka_unit_test(odd_scales_mean_the_same_on_all_sets),
         cmocka_unit_test(chunks_workers_and_levels_do_not_change_a_bit),
         cmocka_unit_test(attention_is_the_same_bits_whole_in_pieces_and_on_other_blocks),
     };
