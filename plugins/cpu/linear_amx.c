@@ -28,14 +28,15 @@
  * of the step before it, whose sums lie in the other of two buffers.
  *
  * What bounds it, in cycles, measured in loops of these instructions (Sapphire or Emerald Rapids):
- * a product 16, a store 16 of the port that half of the vector arithmetic would use, so that beside
- * stores a core does one vector operation per cycle; a load of 16 rows 10.  16 sums of span 32 take
- * 3 vector operations each: 48 cycles for 8192 multiplications, where such a loop over memory in L2
- * reaches 57.  A processor whose other thread uses the tiles too takes 51 cycles for a product and
- * as many for a load: so B is loaded by 8 rows where that is enough, the tiles of C start by
- * TILEZERO (starting them as 1.5 * 2^23, which saves the conversion, is a load, 72 and 118 cycles
- * then), and what is used at once stays well below the 48 KB of L1: steps of 32 tokens, or of four
- * groups, took 15 to 40 % longer. */
+ * a product 16, a load of 16 rows 10, a store 16 of one of the two ports of vectors, whose
+ * multiplier is that of the tiles: beside them FMAs, multiplications and conversions have the other
+ * port alone (see MAGIC).  So the sums of span 32 take 32 cycles for 8192 multiplications, and with
+ * a conversion and a multiplication in place of the first FMA 48, where such a loop over memory in
+ * L2 reaches 57.  A processor whose other thread uses the tiles too takes 51 cycles for a product
+ * and as many for a load: so B is loaded by 8 rows where that is enough, the tiles of C start by
+ * TILEZERO (starting them as MAGIC is a load: 72 cycles in all without, 118 with it), and what is
+ * used at once stays well below the 48 KB of L1: steps of 32 tokens, or of four groups, took 15 to
+ * 40 % longer. */
 #include "linear_unpack.h"
 
 #include "amx.h"
@@ -116,10 +117,10 @@ SIMD_FN void ask_for_next(const act8 *a, int part, int n, int i, int n_slot) {
         _mm_prefetch(next + (i * lines + k) * 64, _MM_HINT_T0);
 }
 
-/* Beside tiles a core multiplies, adds up products and converts on one of its two ports, additions
- * go to either.  So an integer sum below 2^22 is made a float by adding the bits of MAGIC, and what
- * this is too much leaves with the product: one rounding, of the very product, because MAGIC times
- * a scale of tame32 is exact. */
+/* Beside 4 tile products 256 FMAs, multiplications, conversions or VPDPBUSD take 264 cycles, 131
+ * without, and 256 additions of floats or integers 148 and 167.  So an integer sum below 2^22 is
+ * made a float by adding the bits of MAGIC, and what this is too much leaves with the product: one
+ * rounding, of the very product, because MAGIC times a scale of tame32 is exact. */
 #define MAGIC 0x1.8p23f
 enum { MAGIC_BITS = 0x4b400000 };
 
