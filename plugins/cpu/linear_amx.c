@@ -35,8 +35,8 @@
  * L2 reaches 57.  A processor whose other thread uses the tiles too takes 51 cycles for a product
  * and as many for a load: so B is loaded by 8 rows where that is enough, the tiles of C start by
  * TILEZERO (starting them as MAGIC is a load: 72 cycles in all without, 118 with it), and what is
- * used at once stays well below the 48 KB of L1: steps of 32 tokens, or of four groups, took 15 to
- * 40 % longer. */
+ * used at once stays well below the 48 KB of L1: steps of 32 tokens took 17 % longer and more, of
+ * four groups 50 % and more. */
 #include "linear_unpack.h"
 
 #include "amx.h"
@@ -137,8 +137,7 @@ SIMD_FN few few_of(const panel *p, int n_group, int first, scheme h) {
             size_t at = (size_t)(first + (b < at_once(h) ? b : 0)) * W;
             const panel *of = &p[g < n_group ? g : 0];
             c.d[b][g] = c.m[b][g] = vf_load(of->d + at);
-            if (h.n_min || h.has_two) c.m[b][g] = vf_load(of->m + at);
-            if (h.is_tame) c.m[b][g] = vf_mul(c.d[b][g], vf_set1(-MAGIC));
+            if (h.n_min || h.has_two || h.is_tame) c.m[b][g] = vf_load(of->m + at);
         }
     return c;
 }
@@ -487,13 +486,15 @@ SCHEME(sub32, 256, .sub = 32, .n_min = 4)
 
 /* Scales are of 11 bits at most (f16, E8M0).  tame32 takes them if MAGIC times each is a normal
  * number, and their products with sums and dx (at least 2^-100) are no zeros: the sign of a zero is
- * the one thing in which it differs from wild32. */
+ * the one thing in which it differs from wild32.  What MAGIC adds to a product goes where other
+ * types have minima. */
 static void plain32(const task *o, int n_group) {
     const vi size = vi_set1(0x7fffffff), least = vi_set1((127 - 25) << 23);
     __mmask16 is_tame = 0xffff;
     for (int g = 0; g < n_group; g++)
         for (int b = 0; b < o->n_block; b++) {
             vi d = vi_and(vi_load(o->p[g].d + b * W), size);
+            vf_store(o->p[g].m + b * W, vf_mul(vf_load(o->p[g].d + b * W), vf_set1(-MAGIC)));
             is_tame &= _mm512_cmplt_epu32_mask(_mm512_sub_epi32(d, least), vi_set1(125 << 23)) |
                        _mm512_cmpeq_epi32_mask(d, vi_set1(0));
         }

@@ -74,8 +74,8 @@ int32_t ref_linear_experts(cpu_dev *d, const cpu_job *j, peri_error *e);
 int32_t ref_norm(cpu_dev *d, const cpu_job *j, peri_error *e);
 int32_t ref_add_norm(cpu_dev *d, const cpu_job *j, peri_error *e);
 int32_t ref_rope(cpu_dev *d, const cpu_job *j, peri_error *e);
-/* ROPE with another way to turn n pairs, `next` elements apart, the second of each `other` behind
- * the first: y0 c - y1 s and y0 s + y1 c, rounded from f64 (in which products are exact). */
+/* ROPE with another way to turn n pairs, `next` elements apart (1 or 2), the second of each `other`
+ * behind the first: y0 c - y1 s and y0 s + y1 c, rounded from f64 (in which products are exact). */
 typedef void (*ref_turn_fn)(float *y, int64_t n, int64_t next, int64_t other, const float *c,
                             const float *s);
 int32_t ref_rope_by(ref_turn_fn by, cpu_dev *d, const cpu_job *j, peri_error *e);

@@ -167,28 +167,20 @@ static void scale(const float *x, float s, float *y, int64_t n) {
         store_some(y + i, v16_mul(load_some(x + i, n - i), v16_set1(s)), n - i);
 }
 
-/* Two halves of a row: a loop that the compiler turns into vector code (-O3). */
-static void turn_halves(float *restrict y0, float *restrict y1, int64_t n, const float *restrict c,
-                        const float *restrict s) {
+/* Pairs `next` elements apart, a literal: the compiler makes vector code of it (-O3). */
+SIMD_FN void turn_pairs(float *restrict y0, float *restrict y1, int64_t n, int64_t next,
+                        const float *restrict c, const float *restrict s) {
     for (int64_t i = 0; i < n; i++) {
-        double x0 = (double)y0[i], x1 = (double)y1[i];
-        y0[i] = (float)(x0 * (double)c[i] - x1 * (double)s[i]);
-        y1[i] = (float)(x0 * (double)s[i] + x1 * (double)c[i]);
-    }
-}
-static void turn_neighbours(float *restrict y, int64_t n, const float *restrict c,
-                            const float *restrict s) {
-    for (int64_t i = 0; i < n; i++) {
-        double x0 = (double)y[2 * i], x1 = (double)y[2 * i + 1];
-        y[2 * i] = (float)(x0 * (double)c[i] - x1 * (double)s[i]);
-        y[2 * i + 1] = (float)(x0 * (double)s[i] + x1 * (double)c[i]);
+        double x0 = (double)y0[i * next], x1 = (double)y1[i * next];
+        y0[i * next] = (float)(x0 * (double)c[i] - x1 * (double)s[i]);
+        y1[i * next] = (float)(x0 * (double)s[i] + x1 * (double)c[i]);
     }
 }
 static void turn(float *y, int64_t n, int64_t next, int64_t other, const float *c, const float *s) {
     if (next == 1)
-        turn_halves(y, y + other, n, c, s);
+        turn_pairs(y, y + other, n, 1, c, s);
     else
-        turn_neighbours(y, n, c, s);
+        turn_pairs(y, y + other, n, 2, c, s);
 }
 
 static void to_f16(const float *x, uint16_t *y, int64_t n) {

@@ -237,7 +237,7 @@ static void bench_shape(const options *o, int64_t m, int64_t n, uint8_t *w) {
 int main(int argc, char **argv) {
     static const int64_t shapes[][2] = {{1024, 1024}, {3072, 1024}, {1024, 3072}, {151936, 1024}};
     options o = {.n_thread = 2, .repeats = 5};
-    int c;
+    int c, is_wrong = 0;
     while ((c = getopt(argc, argv, "t:i:d:m:s:r:c")) != -1) {
         if (c == 't')
             o.n_thread = (uint32_t)atoi(optarg);
@@ -246,9 +246,10 @@ int main(int argc, char **argv) {
         else if (c == 'd')
             o.type = optarg;
         else if (c == 'm')
-            o.tokens = atoi(optarg);
+            is_wrong |= (o.tokens = atoi(optarg)) < 1 || o.tokens > LINEAR_M;
         else if (c == 's')
-            sscanf(optarg, "%lldx%lld", &o.shape[0], &o.shape[1]);
+            is_wrong |= sscanf(optarg, "%lldx%lld", &o.shape[0], &o.shape[1]) != 2 ||
+                        o.shape[0] < 1 || o.shape[1] < 1 || o.shape[1] % LINEAR_K;
         else if (c == 'r')
             o.repeats = atoi(optarg);
         else if (c == 'c')
@@ -256,8 +257,12 @@ int main(int argc, char **argv) {
         else
             return 2;
     }
-    if (o.tokens < 0 || o.tokens > LINEAR_M || o.shape[0] < 0 || o.shape[1] % LINEAR_K) return 2;
-    if (o.n_thread < 1 || o.n_thread > THREADS_MAX || o.repeats < 1 || o.repeats > REPEATS_MAX)
+    if (is_wrong)
+        fprintf(stderr,
+                "bench_linear: -m takes 1 to %d tokens, -s rows x columns, whole times %d\n",
+                LINEAR_M, LINEAR_K);
+    if (is_wrong || o.n_thread < 1 || o.n_thread > THREADS_MAX || o.repeats < 1 ||
+        o.repeats > REPEATS_MAX)
         return 2;
     uint8_t *w = aligned_alloc(HUGE_PAGE, FOOTPRINT * 3); /* F32 151936x1024 is 622 MB */
     if (!w) return 1;

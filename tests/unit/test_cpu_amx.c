@@ -23,12 +23,23 @@ static int has_vectors(void) {
     return __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vnni");
 }
 
+/* The tile products that running p takes; both are freed. */
+static uint64_t products_in(prog *p, peri_dev *d) {
+    peri_error e = {0};
+    uint64_t before = amx_emulated_count();
+    assert_ok(prog_run(p, &e), e);
+    uint64_t n = amx_emulated_count() - before;
+    prog_free(p);
+    close_cpu(d);
+    assert_false(amx_emulated_in_use());
+    return n;
+}
+
 /* LINEAR for n_tok tokens; the number of tile products it took. */
 static uint64_t products_of(const char *isa, uint16_t dtype, int32_t n_tok) {
     static uint8_t w[M * N * 2];
     static float x[T * N];
     peri_linear_attr a = {.size = sizeof a};
-    peri_error e = {0};
     peri_dev *d = open_cpu(isa, 2);
     prog *p = prog_new(d, n_tok);
     prog_blocks(dtype, w, M * N / peri_dtype_of(dtype).n, 1);
@@ -40,13 +51,7 @@ static uint64_t products_of(const char *isa, uint16_t dtype, int32_t n_tok) {
     prog_weight(p, PERI_CPU_F32, DIMS(1, 1, 1, 1), NULL);
     prog_out(p, PERI_CPU_F32, DIMS(1, 1, -PERI_SYM_T, M), 0);
     prog_attr(p, &a, sizeof a);
-    uint64_t before = amx_emulated_count();
-    assert_ok(prog_run(p, &e), e);
-    uint64_t n = amx_emulated_count() - before;
-    prog_free(p);
-    close_cpu(d);
-    assert_false(amx_emulated_in_use());
-    return n;
+    return products_in(p, d);
 }
 
 static void many_tokens_use_tiles_and_few_do_not(void **state) {
@@ -83,7 +88,6 @@ static uint64_t products_of_attention(uint32_t dtype, int32_t n_tok) {
     static uint8_t pool[KEYS * D * 4];
     static float q[T * 2 * D];
     peri_attn_attr a = {.size = sizeof a, .scale = 0.1f};
-    peri_error e = {0};
     peri_dev *d = open_cpu("avx512amx", 2);
     prog *p = prog_new(d, n_tok);
     prog_fill(q, T * 2 * D, 2, 1);
@@ -100,13 +104,7 @@ static uint64_t products_of_attention(uint32_t dtype, int32_t n_tok) {
     p->ctx[0] = 192;
     for (int32_t b = 0; b < KEYS / BLOCK; b++)
         p->table[b] = b;
-    uint64_t before = amx_emulated_count();
-    assert_ok(prog_run(p, &e), e);
-    uint64_t n = amx_emulated_count() - before;
-    prog_free(p);
-    close_cpu(d);
-    assert_false(amx_emulated_in_use());
-    return n;
+    return products_in(p, d);
 }
 
 static void attention_of_eight_rows_uses_tiles(void **state) {

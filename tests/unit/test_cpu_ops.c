@@ -268,6 +268,28 @@ static void rope_takes_no_angles_of_another_base_position_or_factor(void **state
     vector[0][4] = usual;
 }
 
+static void rope_is_the_same_bits_on_all_levels(void **state) {
+    enum { SIZE = sizeof(peri_rope_attr), N = 4 * 2 * 90 };
+    static const rope shape[] = {
+        {{SIZE, PERI_ROPE_NEOX, 0, 90, 500000, 1, 0, 0, 0, 1}, 2, 90, 0, 0},
+        {{SIZE, PERI_ROPE_NORM, 6, 70, 500000, 1, 0, 0, 0, 1}, 2, 90, 0, 0}};
+    (void)state;
+    for (size_t k = 0; k < sizeof shape / sizeof *shape; k++) {
+        float want[N] = {0}, got[N];
+        peri_dev *d = open_cpu("reference", 2);
+        run_rope(d, &shape[k], 3, want);
+        close_cpu(d);
+        for (uint32_t i = 0; cpu_level_at(i); i++) {
+            if (!cpu_level_at(i)->is_available()) continue;
+            memset(got, 0, sizeof got);
+            d = open_cpu(cpu_level_at(i)->name, 2);
+            run_rope(d, &shape[k], 3, got);
+            close_cpu(d);
+            if (memcmp(got, want, sizeof got)) fail_msg("shape %zu, %s", k, cpu_level_at(i)->name);
+        }
+    }
+}
+
 /* ---- ACT, GLU ---- */
 
 typedef struct act {
@@ -627,6 +649,7 @@ int main(void) {
         cmocka_unit_test(add_norm_gives_the_sum_and_its_norm),
         cmocka_unit_test(rope_rotates_pairs_by_the_position),
         cmocka_unit_test(rope_takes_no_angles_of_another_base_position_or_factor),
+        cmocka_unit_test(rope_is_the_same_bits_on_all_levels),
         cmocka_unit_test(act_and_glu_are_their_formulas),
         cmocka_unit_test(act_lets_nan_and_infinity_through),
         cmocka_unit_test(add_mul_and_scale_broadcast_one_row_or_number),
