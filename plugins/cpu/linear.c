@@ -29,6 +29,7 @@ enum {
     CHUNKS_PER_WORKER = 32,
     FEW_TOKENS = 16,
     QUANTIZE_ELEMENTS = 16384, /* activations quantised by one chunk, at least: about 5 us */
+    PIECE_TOKENS = 8,          /* of sums that leave together */
     START_BYTES = 8192,        /* asked for where a stream begins: as far as kernels ask ahead */
     LINE = 64,
 };
@@ -350,24 +351,33 @@ static void clear_lanes(float *acc, int32_t n_tok, int32_t rows) {
         memset(acc + rows, 0, (size_t)(LINEAR_ROWS - rows) * sizeof *acc);
 }
 
-/* Rows and tokens of b, n_group groups, of the part or of gate and up. */
+/* A group of gate and one of up become results, in the place of the first. */
+static void apply_glu(const product *o, int32_t n_tok, int32_t rows, float *gate, float *up) {
+    const peri_act_attr *a = &o->j->attr.act;
+    clear_lanes(gate, n_tok, rows);
+    clear_lanes(up, n_tok, rows);
+    o->isa->vec->act(a->act, a->param, gate, up, gate, (int64_t)n_tok * LINEAR_ROWS);
+}
+
+/* Rows and tokens of b, n_group groups, of the part or of gate and up.  Sums leave by pieces of
+ * tokens: the lines of y are in no cache, and processors fetch them for the stores of one piece
+ * while they compute the next. */
 static void run_block(const product *o, const part *p, block b, int32_t n_group, uint32_t worker) {
     float *acc = acc_of(o, worker);
     size_t group = (size_t)b.n_tok * LINEAR_ROWS;
     if (sums(o, p, &b, worker, acc)) return;
-    if (o->is_glu) {
-        float *up = acc + (size_t)n_group * group;
-        size_t last = (size_t)(n_group - 1) * group;
-        const peri_act_attr *a = &o->j->attr.act;
-        sums(o, p + 1, &b, worker, up);
-        clear_lanes(acc + last, b.n_tok, b.rows - (n_group - 1) * LINEAR_ROWS);
-        clear_lanes(up + last, b.n_tok, b.rows - (n_group - 1) * LINEAR_ROWS);
-        o->isa->vec->act(a->act, a->param, acc, up, acc, (int64_t)group * n_group);
-    }
-    int32_t left = b.rows;
-    for (; left > 0; left -= LINEAR_ROWS, b.row0 += LINEAR_ROWS, acc += group) {
-        b.rows = left < LINEAR_ROWS ? left : LINEAR_ROWS;
-        store(o, p, &b, acc);
+    if (o->is_glu) sums(o, p + 1, &b, worker, acc + (size_t)n_group * group);
+    for (int32_t tok = 0; tok < b.n_tok; tok += PIECE_TOKENS) {
+        block piece = b;
+        piece.tok += tok;
+        piece.n_tok = b.n_tok - tok < PIECE_TOKENS ? b.n_tok - tok : PIECE_TOKENS;
+        float *x = acc + (size_t)tok * LINEAR_ROWS;
+        for (int32_t left = b.rows; left > 0; left -= LINEAR_ROWS, x += group) {
+            piece.rows = left < LINEAR_ROWS ? left : LINEAR_ROWS;
+            if (o->is_glu) apply_glu(o, piece.n_tok, piece.rows, x, x + (size_t)n_group * group);
+            store(o, p, &piece, x);
+            piece.row0 += LINEAR_ROWS;
+        }
     }
 }
 
