@@ -26,11 +26,12 @@ peri_status peri_sampler_scratch_new(int32_t n_vocab, peri_sampler_scratch **out
     if (x) {
         x->n_vocab = n_vocab;
         x->work = peri_alloc_array(n, sizeof *x->work);
+        x->peak = peri_alloc_array(peri_n_peak(n), sizeof *x->peak);
         x->c = peri_alloc_array(n, sizeof *x->c);
         x->aux = peri_alloc_array(n, sizeof *x->aux);
         x->count = peri_calloc(n, sizeof *x->count);
     }
-    if (!x || !x->work || !x->c || !x->aux || !x->count) {
+    if (!x || !x->work || !x->peak || !x->c || !x->aux || !x->count) {
         peri_sampler_scratch_free(x);
         return peri_fail(err, PERI_E_NOMEM, "out of memory to sample from %d tokens", n_vocab);
     }
@@ -41,6 +42,7 @@ peri_status peri_sampler_scratch_new(int32_t n_vocab, peri_sampler_scratch **out
 void peri_sampler_scratch_free(peri_sampler_scratch *x) {
     if (!x) return;
     peri_free(x->work);
+    peri_free(x->peak);
     peri_free(x->c);
     peri_free(x->aux);
     peri_free(x->count);
@@ -388,14 +390,12 @@ static void constrain(smp_pick *k) {
 
 static void add_biases(smp_pick *k) {
     const smp_shared *h = k->s->shared;
-    if (!h->p->n_bias && !h->n_eog && !k->s->n_without) return;
-    float *logits = smp_own_logits(k);
     for (size_t i = 0; i < h->p->n_bias; i++)
-        logits[h->p->bias[i].id] += h->p->bias[i].bias;
+        smp_set_logit(k, h->p->bias[i].id, k->logits[h->p->bias[i].id] + h->p->bias[i].bias);
     for (size_t i = 0; i < h->n_eog; i++)
-        logits[h->eog[i]] = -INFINITY;
+        smp_set_logit(k, h->eog[i], -INFINITY);
     for (size_t i = 0; i < k->s->n_without; i++)
-        logits[k->s->without[i]] = -INFINITY;
+        smp_set_logit(k, k->s->without[i], -INFINITY);
 }
 
 /* The survivors are c[n] of the scratch from here on. */
@@ -471,8 +471,15 @@ static smp_pick begin(peri_sampler *s, const int32_t *tok, int32_t n_tok, peri_e
 
 peri_status peri_sampler_pick(peri_sampler *s, const float *logits, const int32_t *tok,
                               int32_t n_tok, int32_t *id, peri_error *err) {
+    return peri_sampler_pick_peaks(s, logits, NULL, tok, n_tok, id, err);
+}
+
+peri_status peri_sampler_pick_peaks(peri_sampler *s, const float *logits, const float *peak,
+                                    const int32_t *tok, int32_t n_tok, int32_t *id,
+                                    peri_error *err) {
     smp_pick k = begin(s, tok, n_tok, err);
     k.logits = logits;
+    k.peak = peak;
     k.n = (size_t)s->x->n_vocab;
     k.is_dense = true;
     return pick(&k, id, err);

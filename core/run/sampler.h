@@ -51,6 +51,11 @@ const peri_token_table *peri_sampler_table(const peri_sampler *s);
 peri_status peri_sampler_pick(peri_sampler *s, const float *logits, const int32_t *tok,
                               int32_t n_tok, int32_t *id, peri_error *err);
 
+/* The same, with the peaks of the logits (peaks.h), or NULL: they are found then. */
+peri_status peri_sampler_pick_peaks(peri_sampler *s, const float *logits, const float *peak,
+                                    const int32_t *tok, int32_t n_tok, int32_t *id,
+                                    peri_error *err);
+
 /* How many of the likeliest tokens decide the next pick, whatever the others are: a pick from so
  * many or more is the pick from all.  0: it takes the whole row. */
 int32_t peri_sampler_top(const peri_sampler *s);

@@ -30,10 +30,9 @@ typedef float (*change_fn)(const peri_sampling *p, float logit, int32_t count);
 static void change(smp_pick *k, const int32_t *tok, int32_t n, change_fn f) {
     int32_t *count = k->x->count;
     if (k->is_dense) {
-        float *logits = smp_own_logits(k);
         for (int32_t i = 0; i < n; i++) {
             if (!is_known(k, tok[i]) || !count[tok[i]]) continue;
-            logits[tok[i]] = f(&k->s->p, smp_number(logits[tok[i]]), count[tok[i]]);
+            smp_set_logit(k, tok[i], f(&k->s->p, smp_number(k->logits[tok[i]]), count[tok[i]]));
             count[tok[i]] = 0;
         }
         return;

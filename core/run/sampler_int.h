@@ -17,12 +17,14 @@
 #include <stdbool.h>
 
 #include "run/grammar.h"
+#include "run/peaks.h"
 #include "run/sampler.h"
 #include "run/token_table.h"
 
 struct peri_sampler_scratch {
     int32_t n_vocab;
     float *work;             /* [n_vocab] logits once biases or penalties changed them */
+    float *peak;             /* [peri_n_peak(n_vocab)] */
     peri_candidate *c, *aux; /* [n_vocab] */
     int32_t *count;          /* [n_vocab] all 0 between uses */
     /* the last pick */
@@ -135,6 +137,7 @@ typedef struct smp_pick {
     const int32_t *tok; /* [n_tok] */
     int32_t n_tok;
     const float *logits; /* f32 [n_vocab], the caller's or x->work */
+    const float *peak;   /* of the logits, the caller's or x->peak; NULL: not found yet */
     peri_candidate *c;
     size_t n;
     bool is_dense;
@@ -163,9 +166,10 @@ void smp_gather(smp_pick *k);        /* end of dense */
 void smp_sort(smp_pick *k);          /* c sorted */
 void smp_top(smp_pick *k, size_t n); /* keep the n first, sorted */
 void smp_softmax(smp_pick *k);       /* fills p; the sum of p is 1 */
-float *smp_own_logits(smp_pick *k);  /* dense only: logits that may be changed */
-size_t smp_best(const smp_pick *k);  /* index in c (dense: id) of the first candidate; n > 0 */
-float smp_max(const smp_pick *k);    /* its logit */
+float *smp_own_logits(smp_pick *k);  /* dense only: logits that may be changed, all of them */
+void smp_set_logit(smp_pick *k, int32_t id, float logit); /* dense only: of a token */
+size_t smp_best(smp_pick *k); /* index in c (dense: id) of the first candidate; n > 0 */
+float smp_max(smp_pick *k);   /* its logit */
 
 /* ---- links -------------------------------------------------------------------------------------
  */

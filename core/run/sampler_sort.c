@@ -13,6 +13,7 @@
 #include "base/compiler.h"
 
 enum { SHORT_LIST = 48, DIGIT_BITS = 11, N_DIGIT = 1 << DIGIT_BITS };
+enum { LINE_LOGITS = 64 / sizeof(float) };
 
 /* A number that rises as the logit falls. */
 static uint32_t falling_key(const peri_candidate *a) {
@@ -112,68 +113,71 @@ void smp_head(const peri_candidate *a, size_t n, peri_candidate *dst, size_t n_t
     unheap(dst, n_top);
 }
 
-enum { BLOCK = 64 }; /* logits looked at together; few hold one that matters */
-
-typedef float f32x4 __attribute__((vector_size(16)));
-typedef int32_t i32x4 __attribute__((vector_size(16)));
-
-static f32x4 larger(f32x4 a, f32x4 b) {
-    i32x4 is = a > b;
-    return (f32x4)((is & (i32x4)a) | (~is & (i32x4)b));
+/* Where the largest logit of each PERI_PEAK stands; found once for all that ask. */
+static const float *peaks(smp_pick *k) {
+    if (!k->peak) {
+        peri_peaks_find(k->logits, k->n, k->x->peak);
+        k->peak = k->x->peak;
+    }
+    return k->peak;
 }
 
-/* The largest of BLOCK logits; NaNs are passed over.  Four times as fast as the plain loop it
- * stands for, which compilers leave as it is. */
-static float block_max(const float *x) {
-    f32x4 v[BLOCK / 4], top[4];
-    float most = -INFINITY;
-    memcpy(v, x, sizeof v);
-    for (int k = 0; k < 4; k++)
-        top[k] = (f32x4){-INFINITY, -INFINITY, -INFINITY, -INFINITY};
-    for (int i = 0; i < BLOCK / 4; i += 4)
-        for (int k = 0; k < 4; k++)
-            top[k] = larger(v[i + k], top[k]);
-    top[0] = larger(larger(top[0], top[1]), larger(top[2], top[3]));
-    for (int k = 0; k < 4; k++)
-        most = top[0][k] > most ? top[0][k] : most;
-    return most;
-}
+/* The first `room` of what joined it; all of them reach `least`. */
+typedef struct likeliest {
+    peri_candidate *c; /* [n]; a heap when it is full */
+    size_t n, room;
+    float least;
+} likeliest;
 
-/* The same from dense logits. */
-static void head_of_logits(const float *logits, size_t n, peri_candidate *dst, size_t n_top) {
-    for (size_t i = 0; i < n_top; i++)
-        dst[i] = (peri_candidate){smp_number(logits[i]), 0, (int32_t)i};
-    make_heap(dst, n_top);
-    for (size_t i = n_top; i < n;) {
-        if (n - i >= BLOCK && !(block_max(logits + i) > dst[0].logit)) {
-            i += BLOCK;
-            continue;
-        }
-        for (size_t end = n - i < BLOCK ? n : i + BLOCK; i < end; i++) {
-            if (!(logits[i] > dst[0].logit)) continue; /* equal: the lower id, which is in, stays */
-            dst[0] = (peri_candidate){logits[i], 0, (int32_t)i};
-            sift_down(dst, n_top, 0);
+/* Tokens `first` to end - 1. */
+static void join(likeliest *h, const float *logits, size_t first, size_t end) {
+    for (size_t i = first; i < end; i++) {
+        peri_candidate x = {smp_number(logits[i]), 0, (int32_t)i};
+        if (h->n == h->room) {
+            if (x.logit < h->c[0].logit || !smp_is_after(&h->c[0], &x)) continue;
+            h->c[0] = x;
+            sift_down(h->c, h->n, 0);
+        } else if (x.logit >= h->least) {
+            h->c[h->n++] = x;
+            if (h->n == h->room) make_heap(h->c, h->n);
         }
     }
-    unheap(dst, n_top);
+}
+
+/* The same from dense logits.  Behind the n_top first peaks lie n_top tokens that come before
+ * whatever lies behind the others: so nothing else is looked at. */
+static void head_of_logits(smp_pick *k, size_t n_top) {
+    const float *peak = peaks(k);
+    size_t n_peak = peri_n_peak(k->n);
+    likeliest first = {.c = k->x->aux, .room = n_top, .least = -INFINITY},
+              h = {.c = k->x->c, .room = n_top, .least = -INFINITY};
+    if (n_top == 0) return;
+    if (n_top < n_peak) {
+        join(&first, peak, 0, n_peak);
+        h.least = first.c[0].logit;
+        for (size_t i = 0; i < n_top; i++) /* other threads wrote them, they are far away */
+            for (int line = 0; line < PERI_PEAK; line += LINE_LOGITS)
+                __builtin_prefetch(&k->logits[first.c[i].id * PERI_PEAK + line]);
+        for (size_t i = 0; i < n_top; i++) {
+            size_t at = (size_t)first.c[i].id * PERI_PEAK, left = k->n - at;
+            join(&h, k->logits, at, at + (left < PERI_PEAK ? left : PERI_PEAK));
+        }
+    } else {
+        join(&h, k->logits, 0, k->n);
+    }
+    unheap(h.c, n_top);
+    k->c = h.c;
 }
 
 /* Index of the first of the largest logits; 0 when none is above -infinity. */
-static size_t best_of_logits(const float *logits, size_t n) {
-    float top = -INFINITY;
-    size_t best = 0;
-    for (size_t i = 0; i < n;) {
-        if (n - i >= BLOCK && !(block_max(logits + i) > top)) {
-            i += BLOCK;
-            continue;
-        }
-        for (size_t end = n - i < BLOCK ? n : i + BLOCK; i < end; i++)
-            if (logits[i] > top) {
-                top = logits[i];
-                best = i;
-            }
-    }
-    return best;
+static size_t best_of_logits(smp_pick *k) {
+    const float *peak = peaks(k);
+    size_t n_peak = peri_n_peak(k->n), best = 0;
+    for (size_t i = 1; i < n_peak; i++)
+        if (peak[i] > peak[best]) best = i;
+    if (isinf(peak[best]) && peak[best] < 0) return 0;
+    for (size_t i = best * PERI_PEAK;; i++)
+        if (k->logits[i] == peak[best]) return i;
 }
 
 /* ---- the list of a pick ---------------------------------------------------------------------- */
@@ -200,7 +204,7 @@ void smp_top(smp_pick *k, size_t n) {
     enum { FEW = 1024 }; /* more are sorted with all */
     if (n > k->n) n = k->n;
     if (k->is_dense && n <= FEW) {
-        head_of_logits(k->logits, k->n, k->c, n);
+        head_of_logits(k, n);
         k->is_dense = false;
     } else if (!k->is_dense && !k->is_sorted && n <= FEW && n < k->n) {
         peri_candidate *other = k->c == k->x->aux ? k->x->c : k->x->aux;
@@ -214,15 +218,15 @@ void smp_top(smp_pick *k, size_t n) {
     k->is_by_id = false;
 }
 
-size_t smp_best(const smp_pick *k) {
+size_t smp_best(smp_pick *k) {
     size_t best = 0;
-    if (k->is_dense) return best_of_logits(k->logits, k->n);
+    if (k->is_dense) return best_of_logits(k);
     for (size_t i = 1; i < k->n && !k->is_sorted; i++)
         if (smp_is_after(&k->c[best], &k->c[i])) best = i;
     return best;
 }
 
-float smp_max(const smp_pick *k) {
+float smp_max(smp_pick *k) {
     size_t best = smp_best(k);
     return k->is_dense ? smp_number(k->logits[best]) : k->c[best].logit;
 }
@@ -241,10 +245,25 @@ void smp_softmax(smp_pick *k) {
         k->c[i].p = (float)((double)k->c[i].p / sum);
 }
 
-float *smp_own_logits(smp_pick *k) {
-    if (k->logits != k->x->work) {
-        memcpy(k->x->work, k->logits, k->n * sizeof *k->x->work);
-        k->logits = k->x->work;
+static void own_logits(smp_pick *k) {
+    if (k->logits == k->x->work) return;
+    memcpy(k->x->work, k->logits, k->n * sizeof *k->x->work);
+    k->logits = k->x->work;
+}
+
+void smp_set_logit(smp_pick *k, int32_t id, float logit) {
+    size_t i = (size_t)id / PERI_PEAK, first = i * PERI_PEAK, left = k->n - first;
+    own_logits(k);
+    if (peaks(k) != k->x->peak) {
+        memcpy(k->x->peak, k->peak, peri_n_peak(k->n) * sizeof *k->peak);
+        k->peak = k->x->peak;
     }
+    k->x->work[id] = logit;
+    peri_peaks_find(k->logits + first, left < PERI_PEAK ? left : PERI_PEAK, &k->x->peak[i]);
+}
+
+float *smp_own_logits(smp_pick *k) {
+    own_logits(k);
+    k->peak = NULL;
     return k->x->work;
 }

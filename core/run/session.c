@@ -42,11 +42,13 @@ static peri_status new_session(peri_engine *e, const peri_tokenizer *t, peri_ses
     s->room_block = peri_session_blocks(s, e->o.n_ctx);
     s->block = peri_alloc_array(s->room_block, sizeof *s->block);
     s->tok = peri_alloc_array((size_t)e->o.n_ctx, sizeof *s->tok);
-    s->logits = peri_alloc_array((size_t)e->a->n_vocab, sizeof *s->logits);
+    size_t n_vocab = (size_t)e->a->n_vocab;
+    s->logits = peri_alloc_array(n_vocab + peri_n_peak(n_vocab), sizeof *s->logits);
     if (!s->block || !s->tok || !s->logits) {
         peri_session_free(s);
         return peri_fail(err, PERI_E_NOMEM, "out of memory for a session of %d tokens", e->o.n_ctx);
     }
+    s->peak = s->logits + n_vocab;
     *out = s;
     return PERI_OK;
 }
@@ -170,9 +172,11 @@ peri_status peri_session_predict(peri_session *s, peri_error *err) {
 peri_status peri_session_sample(peri_session *s, int32_t *tok, peri_error *err) {
     *tok = -1;
     peri_status st = peri_session_predict(s, err);
-    if (!st)
-        st = s->has_logits ? peri_sampler_pick(s->sampler, s->logits, s->tok, s->n_tok, tok, err)
-                           : peri_sampler_pick_top(s->sampler, &s->top, s->tok, s->n_tok, tok, err);
+    if (!st && s->has_logits)
+        st = peri_sampler_pick_peaks(s->sampler, s->logits, s->has_peaks ? s->peak : NULL, s->tok,
+                                     s->n_tok, tok, err);
+    else if (!st)
+        st = peri_sampler_pick_top(s->sampler, &s->top, s->tok, s->n_tok, tok, err);
     if (!st) s->stats.n_generated++;
     return st;
 }
@@ -272,6 +276,7 @@ peri_status peri_session_rewind_to(peri_session *s, const peri_mark *m, peri_err
     if (st) return st;
     if (m->has_logits) memcpy(s->logits, m->logits, (size_t)s->e->a->n_vocab * sizeof *s->logits);
     s->has_logits = m->has_logits;
+    s->has_peaks = false;
     s->top = m->top;
     return PERI_OK;
 }

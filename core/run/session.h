@@ -17,6 +17,7 @@
 #define PERI_RUN_SESSION_H
 
 #include "run/engine.h"
+#include "run/peaks.h"
 #include "run/request.h"
 #include "run/sampler.h"
 
@@ -47,7 +48,8 @@ struct peri_session {
     uint8_t *swapped; /* NULL, or keys and values of n_swapped tokens in kv.h's order */
     int32_t n_swapped;
     float *logits; /* f32 [n_vocab] of the last token */
-    bool has_logits;
+    float *peak;   /* behind them, peri_n_peak(n_vocab) of these logits if has_peaks */
+    bool has_logits, has_peaks;
     peri_top top;    /* or no more than the likeliest tokens of that row */
     bool in_step;    /* guards against a session named twice in one step */
     peri_mark *mark; /* list */

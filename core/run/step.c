@@ -127,33 +127,44 @@ static const peri_step *fill_step(batch *b) {
     return st;
 }
 
-/* Where this part's rows go: the caller's array, the session's, or both for the last one. */
-static void deliver(const batch *b, const peri_step_part *p, const float *rows) {
+/* Does this part bring its session's logits? */
+static bool brings_logits(const batch *b, const peri_step_part *p) {
     const peri_step_feed *f = &b->feed[p->feed];
-    size_t v = (size_t)b->e->a->n_vocab, done = b->done[p->feed];
-    if (!p->n_row || p->has_list) return;
-    if (f->logits && f->all_logits)
-        memcpy(f->logits + done * v, rows, (size_t)p->n_row * v * sizeof *rows);
-    else if (f->logits)
-        memcpy(f->logits, rows, v * sizeof *rows);
-    if (done + (size_t)p->n_tok == f->n_tok) {
-        memcpy(f->s->logits, rows + (size_t)(p->n_row - 1) * v, v * sizeof *rows);
-        f->s->has_logits = true;
-    }
+    return p->n_row && !p->has_list && b->done[p->feed] + (size_t)p->n_tok == f->n_tok;
 }
+
+/* Logits `at` .. at + n - 1 of this part's rows go to the caller's array, the session's, or both
+ * for the last row. */
+static void deliver(const batch *b, const peri_step_part *p, const float *rows, size_t at,
+                    size_t n) {
+    const peri_step_feed *f = &b->feed[p->feed];
+    size_t v = (size_t)b->e->a->n_vocab, last = (size_t)(p->n_row - 1) * v;
+    float *to = f->logits && f->all_logits ? f->logits + b->done[p->feed] * v : f->logits;
+    for (int32_t i = 0; to && i < p->n_row; i++)
+        memcpy(to + (size_t)i * v + at, rows + (size_t)i * v + at, n * sizeof *rows);
+    if (brings_logits(b, p))
+        peri_peaks_copy(rows + last + at, n, f->s->logits + at, f->s->peak + at / PERI_PEAK);
+}
+
+enum { PIECES = 8 }; /* of a row: enough for a few workers, 76 KB each of 152,000 logits */
 
 typedef struct delivery {
     const batch *b;
     const float *logits;
+    uint32_t n_piece;
+    size_t piece; /* logits of one */
 } delivery;
 
-/* The rows of many sequences are as much to copy as a layer is to read, so the workers share them.
- */
-static void deliver_part(void *arg, uint32_t i, uint32_t worker) {
+/* The rows of many sequences are as much to copy as a layer is to read, and one row as much as the
+ * work between two layers, so the workers share them by pieces of rows. */
+static void deliver_piece(void *arg, uint32_t i, uint32_t worker) {
     const delivery *d = arg;
-    const peri_step_part *p = &d->b->part[i];
+    const peri_step_part *p = &d->b->part[i / d->n_piece];
+    size_t v = (size_t)d->b->e->a->n_vocab, at = (size_t)(i % d->n_piece) * d->piece;
     (void)worker;
-    deliver(d->b, p, d->logits + (size_t)p->first_row * (size_t)d->b->e->a->n_vocab);
+    if (!p->n_row || p->has_list) return;
+    deliver(d->b, p, d->logits + (size_t)p->first_row * v, at,
+            v - at < d->piece ? v - at : d->piece);
 }
 
 /* Rows of a tensor of words, from row `first` on, read from the device: the wait of a step. */
@@ -191,8 +202,16 @@ static peri_status give_rows(batch *b, const peri_plan *plan, peri_error *err) {
     bool is_host = last->arena.host != NULL;
     peri_status st = is_host ? peri_gguf_check(e->g, err) : read_whole(b, plan, err);
     if (st) return st;
-    delivery d = {b, is_host ? peri_ptr(&last->bind, t) : e->rows};
-    peri_pool_run(last->backend->pool, (uint32_t)b->n_seq, deliver_part, &d);
+    size_t v = (size_t)e->a->n_vocab;
+    delivery d = {.b = b, .logits = is_host ? peri_ptr(&last->bind, t) : e->rows};
+    d.piece = (peri_n_peak(v) + PIECES - 1) / PIECES * PERI_PEAK;
+    d.n_piece = (uint32_t)((v + d.piece - 1) / d.piece);
+    peri_pool_run(last->backend->pool, (uint32_t)b->n_seq * d.n_piece, deliver_piece, &d);
+    for (int32_t i = 0; i < b->n_seq; i++)
+        if (brings_logits(b, &b->part[i])) {
+            peri_session *s = b->feed[b->part[i].feed].s;
+            s->has_logits = s->has_peaks = true;
+        }
     e->n_row_whole += (uint64_t)(b->n_row - b->n_list);
     return PERI_OK;
 }
