@@ -95,6 +95,8 @@ static void append(const cpu_job *j, const vec_isa *isa, uint32_t from, uint32_t
     }
 }
 
+enum { APPEND_TOKENS = 2 }; /* of a range: about a microsecond, most of it waiting for memory */
+
 typedef struct append_job {
     const cpu_job *j;
     const vec_isa *isa;
@@ -120,7 +122,7 @@ static int32_t run_append(cpu_dev *d, const cpu_isa *isa, const cpu_job *j, peri
         if (slot[t] >= n_slot)
             return peri_plugin_fail(e, PERI_E_RANGE, "KV_APPEND: slot %d of %lld wanted",
                                     (int)slot[t], (long long)n_slot);
-    append_job a = {j, isa->vec, 32};
+    append_job a = {j, isa->vec, APPEND_TOKENS};
     cpu_parallel(d, (uint32_t)((n + a.per_range - 1) / a.per_range), append_range, &a);
     return PERI_OK;
 }

@@ -28,9 +28,9 @@ enum {
     CHUNK_BYTES = 16 << 10,  /* weights read by one chunk, at least */
     CHUNKS_PER_WORKER = 32,
     FEW_TOKENS = 16,
-    QUANTIZE_ELEMENTS = 16384, /* activations quantised by one chunk, at least: about 5 us */
-    PIECE_TOKENS = 8,          /* of sums that leave together */
-    START_BYTES = 8192,        /* asked for where a stream begins: as far as kernels ask ahead */
+    QUANTIZE_ELEMENTS = 2048, /* activations quantised by one chunk, at least: about 1 us */
+    PIECE_TOKENS = 8,         /* of sums that leave together */
+    START_BYTES = 8192,       /* asked for where a stream begins: as far as kernels ask ahead */
     LINE = 64,
 };
 
