@@ -207,7 +207,7 @@ end
 -- Body of choose(c, state, settings) from line 2 on; what the error says behind "p.lua:LINE: ".
 local HOSTILE <const> = {
   { "while true do end", "2: ran 5000000 instructions for one token" },
-  { "local t = {}\nfor i = 1, 1e9 do t[i] = 'x' .. i end",
+  { "local t, s = {}, ('x'):rep(1000):rep(1000)\nfor i = 1, 1e9 do t[i] = s .. i end",
     "3: script used up its 16 MiB of memory" },
   { "local s = 'x'\nwhile true do s = s .. s end", "3: script used up its 16 MiB of memory" },
   { "local s = ('x'):rep(1 << 40)", "2: " },
