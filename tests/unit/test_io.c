@@ -5,6 +5,7 @@
 
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -258,9 +259,17 @@ static void slot_is_clean_for_the_next_mapping(void **state) {
     }
 }
 
+typedef struct reading {
+    peri_mapping *m;
+    atomic_bool is_over;
+} reading;
+
+/* Until the file has lost its last byte, and once more. */
 static void *sum_in_thread(void *user) {
-    for (int i = 0; i < 50; i++)
-        sum(user);
+    reading *r = user;
+    while (!atomic_load(&r->is_over))
+        sum(r->m);
+    sum(r->m);
     return NULL;
 }
 
@@ -271,12 +280,14 @@ static void truncation_under_several_threads_survives(void **state) {
     (void)state;
     fill_file(200000);
     assert_ok(peri_mapping_open(path, &m, &err), err);
+    reading r = {.m = m};
     for (int i = 0; i < 4; i++)
-        pthread_create(&thread[i], NULL, sum_in_thread, m);
+        assert_int_equal(pthread_create(&thread[i], NULL, sum_in_thread, &r), 0);
     for (long n = 190000; n >= 0; n -= 10000) {
         assert_int_equal(truncate(path, n), 0);
         usleep(500);
     }
+    atomic_store(&r.is_over, true);
     for (int i = 0; i < 4; i++)
         pthread_join(thread[i], NULL);
     assert_int_equal(peri_mapping_check(m, &err), PERI_E_IO);

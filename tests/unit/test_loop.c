@@ -228,7 +228,7 @@ static void run_task(void *user) {
     task *t = user;
     t->ran_on = pthread_self();
     t->n_run++;
-    if (t->wants_nap) nanosleep(&(struct timespec){0, 50000000}, NULL);
+    if (t->wants_nap) nanosleep(&(struct timespec){0, 400000000}, NULL);
 }
 
 static void task_done(void *user) {

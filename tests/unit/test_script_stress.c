@@ -179,8 +179,8 @@ static void a_bad_task_is_stopped_and_its_neighbours_say_what_they_say_alone(voi
                       "while true do end end",
                       200, "script.lua:11: script ran 200 ms without waiting");
     assert_neighbours(
-        "function() local t = {} while true do t[#t + 1] = ('x'):rep(1 << 24) end end", 30000,
-        "script.lua:10: script used up its");
+        "function() local t = {} while true do t[#t + 1] = ('x'):rep(4096):rep(4096) end end",
+        30000, "script.lua:10: script used up its");
 }
 
 /* ---- at random ---- */
