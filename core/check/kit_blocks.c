@@ -278,6 +278,7 @@ static void encode_block(uint32_t dtype, const double *v, unsigned char *out) {
 
 void kit_encode(uint32_t dtype, double *v, int64_t n, unsigned char *out) {
     const peri_dtype_info *t = peri_dtype_get(dtype);
+    unsigned char *first = out;
     for (int64_t i = 0; i < n; i += t->block_elements, out += t->block_bytes) {
         bool is_poison = false;
         for (uint32_t k = 0; k < t->block_elements; k++)
@@ -289,6 +290,6 @@ void kit_encode(uint32_t dtype, double *v, int64_t n, unsigned char *out) {
             memcpy(out, &bits, t->block_bytes);
         else
             encode_block(dtype, v + i, out);
-        kit_decode(dtype, out, t->block_elements, v + i);
     }
+    kit_decode(dtype, first, n, v);
 }

@@ -106,25 +106,36 @@ static int64_t row_size(const kit_case *c, uint32_t k) {
 static double found_at(const kit_case *c, const kit_result *r, uint32_t k, int64_t i) {
     float f = 0;
     int32_t id = 0;
-    if (c->x[k].kind == 'p') {
-        const peri_dtype_info *type = peri_dtype_get(c->x[k].dtype);
-        size_t block = (size_t)i / type->block_elements * type->block_bytes;
-        double v[32];
-        kit_decode(type->number, r->out[k] + block, type->block_elements, v);
-        return v[i % type->block_elements];
-    }
     memcpy(c->x[k].kind == 'n' ? (void *)&id : (void *)&f, r->out[k] + (size_t)i * 4, 4);
     return c->x[k].kind == 'n' ? (double)id : (double)f;
 }
 
+/* The block of a pool, or the single value, that begins with element i; how many values it has. */
+static int found_block(const kit_case *c, const kit_result *r, uint32_t k, int64_t i,
+                       double v[32]) {
+    const peri_dtype_info *type = peri_dtype_get(c->x[k].dtype);
+    if (c->x[k].kind != 'p') {
+        v[0] = found_at(c, r, k, i);
+        return 1;
+    }
+    size_t at = (size_t)i / type->block_elements * type->block_bytes;
+    kit_decode(type->number, r->out[k] + at, type->block_elements, v);
+    return (int)type->block_elements;
+}
+
 static bool is_equal(const kit_case *c, const kit_result *r, uint32_t k, int64_t n) {
-    for (int64_t i = 0; i < n; i++) {
-        double got = found_at(c, r, k, i), want = c->x[k].v[i];
-        if (got == want || (isnan(got) && isnan(want))) continue;
-        kit_spot at = {k, i / row_size(c, k), i % row_size(c, k), got, want};
-        kit_find_at(c, &at, "%s: nothing may be rounded here, and it differs",
-                    c->x[k].kind == 'n' ? "ids" : "a copy");
-        return false;
+    double v[32];
+    int n_block;
+    for (int64_t first = 0; first < n; first += n_block) {
+        n_block = found_block(c, r, k, first, v);
+        for (int64_t i = first; i < first + n_block; i++) {
+            double got = v[i - first], want = c->x[k].v[i];
+            if (got == want || (isnan(got) && isnan(want))) continue;
+            kit_spot at = {k, i / row_size(c, k), i % row_size(c, k), got, want};
+            kit_find_at(c, &at, "%s: nothing may be rounded here, and it differs",
+                        c->x[k].kind == 'n' ? "ids" : "a copy");
+            return false;
+        }
     }
     return true;
 }
