@@ -14,7 +14,7 @@
 need_demo
 [ -f "$BINARY_DIR/$LIBDIR/perigee/0/plugins/opencl.so" ] || { echo "skipped: built without CL/cl.h"; exit 77; }
 [ -z "${SANITIZE:-}" ] || { echo "skipped: no other code than in opencl.sh, and slow"; exit 77; }
-export POCL_CACHE_DIR=$tmp/pocl
+export POCL_CACHE_DIR=${POCL_CACHE_DIR:-$tmp/pocl}
 "$PERIGEE" devices --json >"$tmp/out" 2>/dev/null
 grep -q '"plugin": "opencl"' "$tmp/out" || { echo "skipped: no OpenCL device (Debian: pocl-opencl-icd)"; exit 77; }
 

@@ -5,7 +5,7 @@
 plugin=$BINARY_DIR/$LIBDIR/perigee/0/plugins/opencl.so
 [ -f "$plugin" ] || { echo "skipped: built without CL/cl.h"; exit 77; }
 case $SANITIZE in thread) echo "skipped: a driver's threads are not ours to check"; exit 77 ;; esac
-export POCL_CACHE_DIR=$tmp/pocl
+export POCL_CACHE_DIR=${POCL_CACHE_DIR:-$tmp/pocl}
 # A driver's compiler keeps memory of its own and puts signal stacks of its own into place: not ours to judge.
 export ASAN_OPTIONS=${ASAN_OPTIONS:+$ASAN_OPTIONS:}use_sigaltstack=0
 export LSAN_OPTIONS=${LSAN_OPTIONS:+$LSAN_OPTIONS:}suppressions=$SOURCE_DIR/tests/support/drivers.supp:print_suppressions=0
