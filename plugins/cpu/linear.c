@@ -412,11 +412,11 @@ static void run_chunk(void *arg, uint32_t i, uint32_t worker) {
     const product *o = arg;
     int64_t lo = (int64_t)i * o->chunk,
             hi = lo + o->chunk < o->n_group ? lo + o->chunk : o->n_group;
-    int is_many = o->isa->enter && o->n_tok > LINEAR_FEW;
-    if (is_many) o->isa->enter(o->part->in.type);
+    int does_enter = linear_enters(o->isa, o->part->in.type, o->n_tok);
+    if (does_enter) o->isa->enter(o->part->in.type);
     while (lo < hi)
         lo += run_groups(o, lo, hi, worker);
-    if (is_many) o->isa->leave();
+    if (does_enter) o->isa->leave();
 }
 
 /* Groups per chunk, from the bytes of weights of all groups. */

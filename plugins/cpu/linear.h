@@ -133,7 +133,7 @@ typedef struct cpu_isa {
     int (*pair_int)(const linear_in *in, int64_t row0, float *acc);
     void (*rows_f32)(const linear_in *in, int64_t row0, int32_t rows, float *acc, float *scratch);
     const bf16_isa *bf16;
-    /* Around a worker's calls of rows_int and bf16->rows for more than LINEAR_FEW tokens, with
+    /* Around a worker's calls of rows_int, pair_int and bf16->rows where linear_enters, with
      * weights of t or of other types of its span; around products in attention, t NULL.  NULL:
      * nothing to do. */
     void (*enter)(const linear_type *t);
@@ -149,6 +149,10 @@ extern const cpu_isa cpu_isa_avx2, cpu_isa_avx2vnni, cpu_isa_avx512, cpu_isa_avx
 #elif defined(__aarch64__)
 extern const cpu_isa cpu_isa_neon, cpu_isa_neondot, cpu_isa_neoni8mm;
 #endif
+
+static inline int linear_enters(const cpu_isa *isa, const linear_type *t, int64_t n_tok) {
+    return isa->enter && n_tok > (t->span == LINEAR_SPAN_BF16 ? LINEAR_FEW : LINEAR_VECTORS);
+}
 
 /* Columns of a block of activations. */
 static inline int64_t linear_act_columns(const linear_type *t) {

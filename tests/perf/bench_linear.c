@@ -79,8 +79,8 @@ static void compute(share *s) {
     float *acc = aligned_alloc(64, (size_t)b->in.n_tok * 32 * 4 + (size_t)b->in.n * 64 +
                                        linear_bf16_floats(b->in.n, b->in.n_tok) * 4);
     if (!acc) abort();
-    int is_many = b->isa->enter && b->in.n_tok > LINEAR_FEW;
-    if (is_many) b->isa->enter(b->in.type);
+    int does_enter = linear_enters(b->isa, b->in.type, b->in.n_tok);
+    if (does_enter) b->isa->enter(b->in.type);
     int has_pair = b->isa->pair_int && b->in.n_tok >= LINEAR_PAIR && b->in.type->span > 0 &&
                    b->in.type->span != LINEAR_SPAN_BF16;
     int64_t step = b->in.type->span == LINEAR_SPAN_BF16 && !b->in.by_row ? b->isa->bf16->n_group
@@ -97,7 +97,7 @@ static void compute(share *s) {
             for (int32_t r = 0; r < rows; r += 16)
                 b->isa->rows_int(&b->in, g * 16 + r, 16, acc);
     }
-    if (is_many) b->isa->leave();
+    if (does_enter) b->isa->leave();
     free(acc);
 }
 

@@ -18,7 +18,7 @@ static _Thread_local struct {
     int is_configured;
     tile t[TILES];
 } state;
-static uint64_t n_product;
+static uint64_t n_product, n_config;
 
 static void raise_fault(const char *instruction, const char *why) {
     fprintf(stderr, "emulated %s: %s\n", instruction, why);
@@ -33,9 +33,14 @@ uint64_t amx_emulated_count(void) {
     return __atomic_load_n(&n_product, __ATOMIC_RELAXED);
 }
 
+uint64_t amx_emulated_configs(void) {
+    return __atomic_load_n(&n_config, __ATOMIC_RELAXED);
+}
+
 /* #GP: palette unknown, a reserved byte set, a shape too large, or half a shape. */
 void amx_emulated_config(const tile_config *c) {
     memset(&state, 0, sizeof state);
+    __atomic_fetch_add(&n_config, 1, __ATOMIC_RELAXED);
     if (c->palette == 0) return;
     if (c->palette != 1) raise_fault("ldtilecfg", "palette is neither 0 nor 1");
     if (c->start_row) raise_fault("ldtilecfg", "a start row, which only an interrupt leaves");

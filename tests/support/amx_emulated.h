@@ -16,5 +16,7 @@
 int amx_emulated_in_use(void);
 /* Products so far, on all threads. */
 uint64_t amx_emulated_count(void);
+/* Times that tiles were configured so far. */
+uint64_t amx_emulated_configs(void);
 
 #endif

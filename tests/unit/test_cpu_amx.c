@@ -23,12 +23,15 @@ static int has_vectors(void) {
     return __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vnni");
 }
 
+static uint64_t n_config; /* of the last products_in */
+
 /* The tile products that running p takes; both are freed. */
 static uint64_t products_in(prog *p, peri_dev *d) {
     peri_error e = {0};
-    uint64_t before = amx_emulated_count();
+    uint64_t before = amx_emulated_count(), configs = amx_emulated_configs();
     assert_ok(prog_run(p, &e), e);
     uint64_t n = amx_emulated_count() - before;
+    n_config = amx_emulated_configs() - configs;
     prog_free(p);
     close_cpu(d);
     assert_false(amx_emulated_in_use());
@@ -58,6 +61,7 @@ static void many_tokens_use_tiles_and_few_do_not(void **state) {
     (void)state;
     /* 7 groups of rows, 2 times 256 columns, 8 sums each, a tile per 16 tokens */
     assert_int_equal(products_of("avx512amx", PERI_CPU_Q4_0, LINEAR_VECTORS), 0);
+    assert_int_equal(n_config, 0);
     assert_int_equal(products_of("avx512amx", PERI_CPU_Q4_0, LINEAR_VECTORS + 1), 7 * 2 * 8 * 2);
     assert_int_equal(products_of("avx512amx", PERI_CPU_Q4_0, 33), 7 * 2 * 8 * 3);
     assert_int_equal(products_of("avx512amx", PERI_CPU_Q4_0, T), 7 * 2 * 8 * 3);

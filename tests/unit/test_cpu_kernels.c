@@ -105,7 +105,8 @@ static void compute(const product *p, const cpu_isa *isa, int32_t first, int32_t
         else
             isa->quantize(p->type, x + i * p->n, p->n, to, in.kb_stride);
     }
-    if (isa->enter && n > LINEAR_FEW) isa->enter(in.type);
+    int does_enter = linear_enters(isa, in.type, n);
+    if (does_enter) isa->enter(in.type);
     for (int64_t row = 0; row < p->m; row += LINEAR_ROWS) {
         int32_t rows = (int32_t)(p->m - row < LINEAR_ROWS ? p->m - row : LINEAR_ROWS);
         if (is_f32)
@@ -117,7 +118,7 @@ static void compute(const product *p, const cpu_isa *isa, int32_t first, int32_t
         for (int32_t i = 0; i < n; i++)
             memcpy(y + (first + i) * p->m + row, acc + i * LINEAR_ROWS, (size_t)rows * sizeof *y);
     }
-    if (isa->leave && n > LINEAR_FEW) isa->leave();
+    if (does_enter) isa->leave();
     free(scratch);
     free(acc);
     free(act);
