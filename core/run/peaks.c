@@ -4,14 +4,13 @@
 #include "run/peaks.h"
 
 #include <math.h>
-#include <stdint.h>
 #include <string.h>
 
 #include "base/compiler.h"
 
 typedef float f32x4 __attribute__((vector_size(16)));
 #if !defined(__SSE__)
-typedef int32_t i32x4 __attribute__((vector_size(16)));
+typedef int i32x4 __attribute__((vector_size(16)));
 #endif
 
 /* a > b ? a : b.  Compilers make four instructions of it where the processor has one: a row in the

@@ -254,12 +254,16 @@ static void own_logits(smp_pick *k) {
 void smp_set_logit(smp_pick *k, int32_t id, float logit) {
     size_t i = (size_t)id / PERI_PEAK, first = i * PERI_PEAK, left = k->n - first;
     own_logits(k);
+    float before = k->x->work[id], *peak = &k->x->peak[i];
     if (peaks(k) != k->x->peak) {
         memcpy(k->x->peak, k->peak, peri_n_peak(k->n) * sizeof *k->peak);
         k->peak = k->x->peak;
     }
     k->x->work[id] = logit;
-    peri_peaks_find(k->logits + first, left < PERI_PEAK ? left : PERI_PEAK, &k->x->peak[i]);
+    if (logit > *peak)
+        *peak = logit;
+    else if (before == *peak) /* it may have been the only one */
+        peri_peaks_find(k->logits + first, left < PERI_PEAK ? left : PERI_PEAK, peak);
 }
 
 float *smp_own_logits(smp_pick *k) {

@@ -100,13 +100,12 @@ enum { APPEND_TOKENS = 2 }; /* of a range: about a microsecond, most of it waiti
 typedef struct append_job {
     const cpu_job *j;
     const vec_isa *isa;
-    int64_t per_range;
 } append_job;
 
 static void append_range(void *arg, uint32_t i, uint32_t worker) {
     const append_job *a = arg;
     const int32_t *slot = peri_step_array(a->j->step, a->j->step->slot);
-    int64_t lo = (int64_t)i * a->per_range, hi = lo + a->per_range, n = a->j->dim[0][1];
+    int64_t lo = (int64_t)i * APPEND_TOKENS, hi = lo + APPEND_TOKENS, n = a->j->dim[0][1];
     (void)worker;
     for (int64_t t = lo; t < hi && t < n; t++) {
         if (slot[t] < 0) continue;
@@ -122,8 +121,8 @@ static int32_t run_append(cpu_dev *d, const cpu_isa *isa, const cpu_job *j, peri
         if (slot[t] >= n_slot)
             return peri_plugin_fail(e, PERI_E_RANGE, "KV_APPEND: slot %d of %lld wanted",
                                     (int)slot[t], (long long)n_slot);
-    append_job a = {j, isa->vec, APPEND_TOKENS};
-    cpu_parallel(d, (uint32_t)((n + a.per_range - 1) / a.per_range), append_range, &a);
+    append_job a = {j, isa->vec};
+    cpu_parallel(d, (uint32_t)((n + APPEND_TOKENS - 1) / APPEND_TOKENS), append_range, &a);
     return PERI_OK;
 }
 

@@ -150,6 +150,7 @@ extern const cpu_isa cpu_isa_avx2, cpu_isa_avx2vnni, cpu_isa_avx512, cpu_isa_avx
 extern const cpu_isa cpu_isa_neon, cpu_isa_neondot, cpu_isa_neoni8mm;
 #endif
 
+/* Does a product with n_tok tokens, all experts together, want enter and leave around it? */
 static inline int linear_enters(const cpu_isa *isa, const linear_type *t, int64_t n_tok) {
     return isa->enter && n_tok > (t->span == LINEAR_SPAN_BF16 ? LINEAR_FEW : LINEAR_VECTORS);
 }
