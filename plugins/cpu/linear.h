@@ -155,6 +155,11 @@ static inline int linear_enters(const cpu_isa *isa, const linear_type *t, int64_
     return isa->enter && n_tok > (t->span == LINEAR_SPAN_BF16 ? LINEAR_FEW : LINEAR_VECTORS);
 }
 
+/* The line at p is going to be written: it is asked for as such. */
+static inline void linear_own(const void *p) {
+    __builtin_prefetch(p, 1, 3);
+}
+
 /* Columns of a block of activations. */
 static inline int64_t linear_act_columns(const linear_type *t) {
     return t->span == LINEAR_SPAN_BF16 ? LINEAR_SPAN_BF16 : LINEAR_K;
