@@ -333,15 +333,29 @@ template <> struct kept_form<0, 1> {
         return dx * fmaf(c.d, s0, c.m * j);
     }
 };
-template <int HAS_MIN> struct kept_form<1, HAS_MIN> {
+DEVICE float halves_dot(uint32_t scales, float s0, float s1) {
+    return fmaf((float)(int8_t)scales, s0, (float)(int8_t)(scales >> 8) * s1);
+}
+template <> struct kept_form<1, 0> {
+    struct alignas(8) type {
+        float d;
+        uint32_t halves;
+    };
+    DEVICE type of(const code_scales &c) {
+        return {c.d, c.halves};
+    }
+    DEVICE float value(const type &c, float s0, float s1, float, uint32_t, float dx) {
+        return dx * (c.d * halves_dot(c.halves, s0, s1));
+    }
+};
+template <> struct kept_form<1, 1> {
     typedef code_scales type;
     DEVICE type of(const code_scales &c) {
         return c;
     }
     DEVICE float value(const type &c, float s0, float s1, float, uint32_t a, float dx) {
-        float i = fmaf((float)(int8_t)c.halves, s0, (float)(int8_t)(c.halves >> 8) * s1);
         int j = (int)(c.halves >> 16 & 255) * (int16_t)a + (int)(c.halves >> 24) * ((int)a >> 16);
-        return dx * (HAS_MIN ? fmaf(c.d, i, c.m * (float)j) : c.d * i);
+        return dx * fmaf(c.d, halves_dot(c.halves, s0, s1), c.m * (float)j);
     }
 };
 template <int T> struct kept_scales : kept_form<codes<T>::HALVES, codes<T>::HAS_MIN> {};

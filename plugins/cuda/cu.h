@@ -110,6 +110,7 @@ struct peri_dev {
     CUdeviceptr counts;  /* i32 [CU_COUNTS] of ATTN, 0 between launches; never moves */
     uint64_t n_wait;     /* waits for the stream so far, and one */
     int32_t n_processor; /* its multiprocessors */
+    int32_t tile;        /* tokens of a product's tiles; 0: what takes less */
     bool has_graphs;     /* compiled ops become graphs */
     bool has_codes;      /* products with activations of 8 bits */
     bool is_together;    /* ops that follow one another may be one launch */

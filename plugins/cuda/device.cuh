@@ -168,6 +168,24 @@ DEVICE float warp_max(float v) {
     return v;
 }
 
+/* *p, read each time and in this order: where there are not registers enough to keep it, or what is
+ * far ahead. */
+template <typename V> DEVICE V read_anew(const V *p) {
+    enum { EACH = alignof(V) % 8 ? 4 : 8, N = sizeof(V) / EACH };
+    union {
+        uint64_t two[(sizeof(V) + 7) / 8];
+        uint32_t one[sizeof(V) / 4];
+        V v;
+    } u;
+    UNROLL for (int i = 0; i < N; i++) {
+        if (EACH == 8)
+            u.two[i] = ((const volatile uint64_t *)(const void *)p)[i];
+        else
+            u.one[i] = ((const volatile uint32_t *)(const void *)p)[i];
+    }
+    return u.v;
+}
+
 /* Of the block; s: CU_ROWS numbers of shared memory. */
 DEVICE float block_sum(float v, float *s) {
     v = warp_sum(v);

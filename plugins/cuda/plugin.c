@@ -109,9 +109,12 @@ static bool can_begin_early(const peri_dev *d) {
  * own, however they follow one another (together.c).  cuda.pdl: 1 lets a kernel begin before the
  * one before has ended; it was slower where that was measured (H100, driver 580: 191 tokens/s with,
  * 219 without).  cuda.act: products with activations as they are (f32), or of 8 bits (q8) where
- * there are kernels for that. */
+ * there are kernels for that.  cuda.tile: so many tokens are a tile of products; without it, what
+ * is reckoned to take less. */
 static int32_t read_options(peri_dev *d, peri_error *e) {
-    static const char *const switches[2] = {"0", "1"}, *const forms[2] = {"f32", "q8"};
+    static const char *const switches[2] = {"0", "1"}, *const forms[2] = {"f32", "q8"},
+                             *const tiles[2] = {"8", "32"};
+    bool is_many = false;
     d->has_graphs = d->has_codes = d->is_together = true;
     int32_t st = read_option(d, "cuda.graphs", switches, &d->has_graphs, e);
     if (!st) st = read_option(d, "cuda.together", switches, &d->is_together, e);
@@ -121,6 +124,8 @@ static int32_t read_options(peri_dev *d, peri_error *e) {
         d->host->log(2, "cuda: cuda.pdl needs compute capability 9.0 or 12 and CUDA 12.3: kernels "
                         "begin one after the other");
     }
+    if (!st) st = read_option(d, "cuda.tile", tiles, &is_many, e);
+    if (d->host->option("cuda.tile")) d->tile = is_many ? CU_TILE_MANY : CU_TILE_FEW;
     return st ? st : read_option(d, "cuda.act", forms, &d->has_codes, e);
 }
 

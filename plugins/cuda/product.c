@@ -11,8 +11,9 @@
 
 #include "job.h"
 
-/* Up to so many tokens tiles have few of them. */
-enum { FEW_MOST = 8 };
+/* Instructions of a warp to a span of 16 rows, and to a token more.  Source: the code of few and
+ * many with Q4_K for sm_90a. */
+enum { SPAN_COST = 300, TOKEN_COST = 24 };
 /* Pairs per expert, from where on sorting them pays, and from where on tiles have many tokens. */
 enum { SORT_FROM = 2, MANY_FROM = 16, SORT_LEAST = 8 };
 /* Blocks of dot that a multiprocessor has at a time, so that its warps get equal parts; blocks of
@@ -133,15 +134,6 @@ static uint64_t code_bytes(int32_t n_row, int32_t n) {
     return (uint64_t)n_row * (padded + padded / CU_GROUP * 12);
 }
 
-static uint32_t kernel_of(const product *o) {
-    int64_t n_pair = (int64_t)o->n_tok * o->n_used;
-    if (sections_of(o->n) > CU_DOT_SUMS / CU_DOT_ROWS)
-        return CU_K_many; /* longer than any model's */
-    if (!o->n_expert) return o->n_tok == 1 ? CU_K_dot : o->n_tok <= FEW_MOST ? CU_K_few : CU_K_many;
-    if (n_pair <= SORT_LEAST || n_pair < (int64_t)SORT_FROM * o->n_expert) return CU_K_dot;
-    return n_pair < (int64_t)MANY_FROM * o->n_expert ? CU_K_few : CU_K_many;
-}
-
 /* Tokens or pairs of a tile. */
 static int32_t tile_of(uint32_t kernel) {
     return kernel == CU_K_few ? CU_TILE_FEW : CU_TILE_MANY;
@@ -172,6 +164,32 @@ static int32_t split_of(const product *o, uint32_t kernel, int32_t n_processor) 
     if (kernel == CU_K_dot || o->n_expert || o->is_glu || o->n_tok > SPLIT_TOKENS) return 1;
     int64_t n_block = (int64_t)cu_chunks(width_of(o), CU_TILE_ROWS) * unit_of(o, kernel);
     return n_block < (int64_t)TILE_BLOCKS * n_processor ? sections_of(o->n) : 1;
+}
+
+/* What the product takes by tiles, about, in instructions of a warp: rounds of blocks that run at a
+ * time, each as long as its spans. */
+static int64_t tile_cost(const product *o, uint32_t kernel, int32_t n_processor) {
+    int64_t n_split = split_of(o, kernel, n_processor), spans = cu_chunks(o->n, CU_SPAN);
+    int64_t n_block = (int64_t)cu_chunks(width_of(o), CU_TILE_ROWS) * unit_of(o, kernel) * n_split;
+    int64_t at_once = (int64_t)TILE_BLOCKS * n_processor;
+    if (n_split > 1) spans = CU_SUM_SPANS;
+    return (n_block + at_once - 1) / at_once * spans * (SPAN_COST + TOKEN_COST * tile_of(kernel));
+}
+
+/* Tiles of few tokens, or of many? */
+static bool is_for_few(const peri_dev *d, const product *o) {
+    if (d->tile) return d->tile == CU_TILE_FEW;
+    if (o->n_expert) return (int64_t)o->n_tok * o->n_used < (int64_t)MANY_FROM * o->n_expert;
+    return tile_cost(o, CU_K_few, d->n_processor) < tile_cost(o, CU_K_many, d->n_processor);
+}
+
+static uint32_t kernel_of(const peri_dev *d, const product *o) {
+    int64_t n_pair = (int64_t)o->n_tok * o->n_used;
+    bool is_dot = o->n_expert ? n_pair <= SORT_LEAST || n_pair < (int64_t)SORT_FROM * o->n_expert
+                              : o->n_tok == 1;
+    if (sections_of(o->n) > CU_DOT_SUMS / CU_DOT_ROWS)
+        return CU_K_many; /* longer than any model's */
+    return is_dot ? CU_K_dot : is_for_few(d, o) ? CU_K_few : CU_K_many;
 }
 
 /* Where in scratch things lie. */
@@ -400,7 +418,7 @@ int32_t cu_run_codes(const cu_job *j, peri_error *e) {
     product o;
     int32_t st = PERI_OK;
     describe(j, &o);
-    uint32_t kernel = kernel_of(&o);
+    uint32_t kernel = kernel_of(j->d, &o);
     int32_t n_all = o.n_tok, n = fitting(j->d, &o, kernel, j->d->scratch_bytes);
     for (int32_t first = 0; first < n_all && !st; first += n) {
         o.n_tok = n_all - first < n ? n_all - first : n;

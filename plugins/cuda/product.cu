@@ -349,15 +349,16 @@ struct alignas(16) two_metas {
     group_meta m[2];
 };
 
-/* Weights of a span as they lie in the file, scales of all groups, and which row of q a token has;
- * at last, the sums. */
+/* Weights of a span as they lie in the file, scales of all groups, where the rows begin, and which
+ * row of q a token has; at last, the sums. */
 template <int T, int N> struct tile_memory {
     struct stage {
         alignas(16) uint8_t w[CU_TILE_ROWS][span_of<T>::SLOT];
         tile_x<N> x;
     };
     enum {
-        FIXED = GROUPS * CU_TILE_ROWS * (int)sizeof(typename kept_scales<T>::type) + 4 * N,
+        FIXED = GROUPS * CU_TILE_ROWS * (int)sizeof(typename kept_scales<T>::type) +
+                8 * CU_TILE_ROWS + 4 * N,
         ROOM = (48 * 1024 - FIXED) / (int)sizeof(stage),
         STAGES = ROOM < 1   ? 1
                  : ROOM < 3 ? ROOM
@@ -365,9 +366,16 @@ template <int T, int N> struct tile_memory {
     };
     stage at[STAGES];
     typename kept_scales<T>::type scales[GROUPS][CU_TILE_ROWS];
+    const uint8_t *from[CU_TILE_ROWS];
     int row[N];
     static_assert(sizeof(stage) >= sizeof(float) * N * CU_TILE_ROWS, "sums");
 };
+
+/* Span k of row r of the tile. */
+template <int T, int N>
+DEVICE const uint8_t *span_in(const tile_memory<T, N> &s, int stage, int r, int k) {
+    return s.at[stage].w[r] + shift_at<T>(shift_of(s.from[r]), k);
+}
 
 /* Loops over copies are kept as they are: unrolled, their addresses take the registers. */
 template <int N>
@@ -386,20 +394,12 @@ DEVICE void copy_tokens(const cu_product &a, tile_x<N> &x, const int *q_row, int
 }
 
 /* A group of 16 rows, of which this lane has two, as tile_32 wants them. */
-template <int T> struct tile_w {
-    uint32_t w[4];
-    typename kept_scales<T>::type c[2];
-};
-
-template <int T, int N>
-DEVICE void load_group(const tile_memory<T, N> &s, const uint8_t *const *span, int g,
-                       tile_w<T> *t) {
+template <int T> DEVICE void load_group(const uint8_t *const *span, int g, uint32_t *w) {
     UNROLL for (int h = 0; h < 2; h++) {
         const uint8_t *b = block_at<T>(span[h], g);
         int j = lane() % 4, in = group_in<T>(g);
-        t->w[h] = signed_word<T>(codes<T>::word(b, in, j));
-        t->w[2 + h] = signed_word<T>(codes<T>::word(b, in, 4 + j));
-        t->c[h] = s.scales[g][warp() * TILE_ROWS + lane() / 4 + 8 * h];
+        w[h] = signed_word<T>(codes<T>::word(b, in, j));
+        w[2 + h] = signed_word<T>(codes<T>::word(b, in, 4 + j));
     }
 }
 
@@ -407,18 +407,22 @@ DEVICE void load_group(const tile_memory<T, N> &s, const uint8_t *const *span, i
  * second.  Tiles add to a number whose bits are those of 1.5 * 2^23, so that an integer is a float
  * at once; it is smaller than 2^22. */
 template <int T, int N>
-DEVICE void tile_values(const cu_product &a, const tile_w<T> &t, const tile_x<N> &x, const int *row,
-                        int first, int k, int g, float *v) {
+DEVICE void tile_values(const cu_product &a, const tile_memory<T, N> &s, int stage,
+                        const uint32_t *w, int first, int k, int g, float *v) {
+    const tile_x<N> &x = s.at[stage].x;
+    typename kept_scales<T>::type scales[2];
+    UNROLL for (int h = 0; h < 2; h++) scales[h] =
+        read_anew(&s.scales[g][warp() * TILE_ROWS + lane() / 4 + 8 * h]);
     const int ZERO = 0x4b400000, j = lane() % 4;
     int c0[4] = {ZERO, ZERO, ZERO, ZERO}, c1[4] = {ZERO, ZERO, ZERO, ZERO};
-    two_words b = *(const two_words *)(x.q[first + lane() / 4] + g * CU_GROUP + j * 8);
+    two_words b = read_anew((const two_words *)(x.q[first + lane() / 4] + g * CU_GROUP + j * 8));
     if (codes<T>::HALVES) {
-        tile_16(c0, t.w, b.w[0]);
-        tile_16(c1, t.w + 2, b.w[1]);
+        tile_16(c0, w, b.w[0]);
+        tile_16(c1, w + 2, b.w[1]);
     } else {
-        tile_32(c0, t.w, b.w);
+        tile_32(c0, w, b.w);
     }
-    two_metas both = *(const two_metas *)&x.meta[g][first + 2 * j];
+    two_metas both = read_anew((const two_metas *)&x.meta[g][first + 2 * j]);
     UNROLL for (int i = 0; i < 4; i++) {
         int token = first + 2 * j + i % 2;
         group_meta m = both.m[i % 2];
@@ -426,8 +430,8 @@ DEVICE void tile_values(const cu_product &a, const tile_w<T> &t, const tile_x<N>
         if (codes<T>::HALVES) s1 = float_of((uint32_t)c1[i]) - 0x1.8p23f;
         uint32_t halves = 0;
         if (codes<T>::HALVES && codes<T>::HAS_MIN)
-            halves = halves_at(a.q, rows_of_q(a), row[token], a.n)[k * GROUPS + g];
-        v[i] = kept_scales<T>::value(t.c[i / 2], s0, s1, m.sum, halves, m.dx);
+            halves = halves_at(a.q, rows_of_q(a), s.row[token], a.n)[k * GROUPS + g];
+        v[i] = kept_scales<T>::value(scales[i / 2], s0, s1, m.sum, halves, m.dx);
     }
 }
 
@@ -472,9 +476,9 @@ DEVICE void copy_rows(const cu_product &a, tile_memory<T, N> &s, int stage, cons
 
 /* Scales of span k, which is there; of groups beyond n they are 0. */
 template <int T, int N>
-DEVICE void keep_scales(const cu_product &a, tile_memory<T, N> &s, int stage, int shift, int k) {
+DEVICE void keep_scales(const cu_product &a, tile_memory<T, N> &s, int stage, int k) {
     int r = (int)threadIdx.x % CU_TILE_ROWS;
-    const uint8_t *span = s.at[stage].w[r] + shift_at<T>(shift, k);
+    const uint8_t *span = span_in<T, N>(s, stage, r, k);
     UNROLL for (int i = 0; i < GROUPS; i += THREADS_EACH) {
         int g = i + (int)threadIdx.x / CU_TILE_ROWS;
         bool is_there = k * GROUPS + g < a.n / CU_GROUP;
@@ -486,28 +490,24 @@ DEVICE void keep_scales(const cu_product &a, tile_memory<T, N> &s, int stage, in
 
 /* Adds span k of a warp's rows with all tokens to sum. */
 template <int T, int N>
-DEVICE void tile_span(const cu_product &a, const tile_memory<T, N> &s, int stage, const int *shift,
-                      int k, float (*sum)[4]) {
+DEVICE void tile_span(const cu_product &a, const tile_memory<T, N> &s, int stage, int k,
+                      float (*sum)[4]) {
     enum { HALF = GROUPS / 2 };
     const uint8_t *span[2];
-    float before[N / 8][4];
+    uint32_t w[GROUPS][4];
     UNROLL for (int h = 0; h < 2; h++) span[h] =
-        s.at[stage].w[warp() * TILE_ROWS + lane() / 4 + 8 * h] + shift_at<T>(shift[h], k);
-    UNROLL for (int h = 0; h < 2; h++) {
-        tile_w<T> t[HALF];
-        UNROLL for (int g = 0; g < HALF; g++) load_group<T, N>(s, span, h * HALF + g, &t[g]);
-        UNROLL for (int c = 0; c < N / 8; c++) {
+        span_in<T, N>(s, stage, warp() * TILE_ROWS + lane() / 4 + 8 * h, k);
+    UNROLL for (int g = 0; g < GROUPS; g++) load_group<T>(span, g, w[g]);
+    UNROLL for (int c = 0; c < N / 8; c++) {
+        float four[2][4];
+        UNROLL for (int h = 0; h < 2; h++) {
             float v[HALF][4];
-            UNROLL for (int g = 0; g < HALF; g++)
-                tile_values<T, N>(a, t[g], s.at[stage].x, s.row, 8 * c, k, h * HALF + g, v[g]);
-            UNROLL for (int i = 0; i < 4; i++) {
-                float four = (v[0][i] + v[1][i]) + (v[2][i] + v[3][i]);
-                if (h == 0)
-                    before[c][i] = four;
-                else
-                    sum[c][i] += before[c][i] + four;
-            }
+            UNROLL for (int g = h * HALF; g < (h + 1) * HALF; g++)
+                tile_values<T, N>(a, s, stage, w[g], 8 * c, k, g, v[g % HALF]);
+            UNROLL for (int i = 0; i < 4; i++) four[h][i] =
+                (v[0][i] + v[1][i]) + (v[2][i] + v[3][i]);
         }
+        UNROLL for (int i = 0; i < 4; i++) sum[c][i] += four[0][i] + four[1][i];
     }
 }
 
@@ -533,37 +533,39 @@ template <int N> DEVICE void store_tiles(const cu_product &a, float *all, float 
     }
 }
 
+/* The end of the spans that the block takes whose span k is: computed anew, as registers are few.
+ */
+DEVICE int end_of(const cu_product &a, int k) {
+    int all = spans_of(a.n), end = (k / CU_SUM_SPANS + 1) * CU_SUM_SPANS;
+    return a.n_split > 1 && end < all ? end : all;
+}
+
 template <int T, int N> DEVICE void tile(const cu_product &a, tile_memory<T, N> &s) {
     enum { STAGES = tile_memory<T, N>::STAGES, AHEAD = STAGES - 1 };
     place p = place_of(a);
-    int i = (int)threadIdx.x, first = 0, end = spans_of(a.n);
-    if (a.n_split > 1) {
-        first = p.section * CU_SUM_SPANS;
-        if (first + CU_SUM_SPANS < end) end = first + CU_SUM_SPANS;
-    }
+    int i = (int)threadIdx.x, first = p.section * CU_SUM_SPANS; /* 0, if all are the block's */
     if (a.n_expert) ahead_wait();
     unit_of u = unit_at(a, p.unit, N);
     if (u.n == 0) return;
-    const uint8_t *copied = tile_row<T>(a, p, i / THREADS_EACH, u.expert);
-    int shift[2], scaled = shift_of(tile_row<T>(a, p, i % CU_TILE_ROWS, u.expert));
-    UNROLL for (int h = 0; h < 2; h++) shift[h] =
-        shift_of(tile_row<T>(a, p, warp() * TILE_ROWS + lane() / 4 + 8 * h, u.expert));
     for (int k = 0; k < AHEAD; k++)
-        copy_rows<T, N>(a, s, k, copied, first + k);
+        copy_rows<T, N>(a, s, k, tile_row<T>(a, p, i / THREADS_EACH, u.expert), first + k);
     if (!a.n_expert) ahead_wait();
     if (i < N) s.row[i] = row_of_q(a, row_in(a, u, i));
+    if (i < CU_TILE_ROWS) s.from[i] = tile_row<T>(a, p, i, u.expert);
     __syncthreads();
     for (int k = 0; k < AHEAD; k++) {
-        if (first + k < end) copy_tokens<N>(a, s.at[k].x, s.row, first + k);
+        if (first + k < end_of(a, first)) copy_tokens<N>(a, s.at[k].x, s.row, first + k);
         copy_commit();
     }
     float sum[N / 8][4] = {}, section[N / 8][4] = {};
-    for (int k = first, stage = 0; k < end; k++, stage = stage + 1 < STAGES ? stage + 1 : 0) {
+    for (int k = first, stage = 0, end = end_of(a, k); k < end;
+         k++, stage = stage + 1 < STAGES ? stage + 1 : 0) {
         int next = k + AHEAD, to = stage ? stage - 1 : STAGES - 1;
+        end = end_of(a, k);
         if (STAGES > 1) copy_wait<(STAGES > 1 ? STAGES - 2 : 0)>();
         __syncthreads(); /* what this stage needs is there, and nobody reads the one before */
         if (next < end) {
-            copy_rows<T, N>(a, s, to, copied, next);
+            copy_rows<T, N>(a, s, to, s.from[i / THREADS_EACH], next);
             copy_tokens<N>(a, s.at[to].x, s.row, next);
         }
         copy_commit();
@@ -571,9 +573,9 @@ template <int T, int N> DEVICE void tile(const cu_product &a, tile_memory<T, N> 
             copy_wait<0>();
             __syncthreads();
         }
-        keep_scales<T, N>(a, s, stage, scaled, k);
+        keep_scales<T, N>(a, s, stage, k);
         __syncthreads();
-        tile_span<T, N>(a, s, stage, shift, k, section);
+        tile_span<T, N>(a, s, stage, k, section);
         if (k % CU_SUM_SPANS + 1 < CU_SUM_SPANS && k + 1 < end) continue;
         UNROLL for (int c = 0; c < N / 8; c++) {
             UNROLL for (int j = 0; j < 4; j++) {
@@ -598,6 +600,15 @@ KERNEL(sum_parts, cu_product) {
     store_sum(a, part, t, c - a.part[part].column, 0, sum);
 }
 
+/* Blocks of `many` to a multiprocessor, as registers allow without any in memory: fewer with the
+ * types that have most to keep. */
+constexpr int many_blocks(int t) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 1200
+    if (t == 13 || t == 14) return 3; /* Q5_K, Q6_K */
+#endif
+    return t == 3 || t == 7 || t == 10 || t == 11 ? 3 : 4; /* Q4_1, Q5_1, Q2_K, Q3_K */
+}
+
 #define KERNELS(T)                                                                                 \
     KERNEL_ENTRY(dot_##T, cu_product, 6) {                                                         \
         __shared__ dot_memory<T> s;                                                                \
@@ -607,7 +618,7 @@ KERNEL(sum_parts, cu_product) {
         __shared__ tile_memory<T, CU_TILE_FEW> s;                                                  \
         tile<T, CU_TILE_FEW>(a, s);                                                                \
     }                                                                                              \
-    KERNEL_AHEAD(many_##T, cu_product) {                                                           \
+    KERNEL_ENTRY(many_##T, cu_product, many_blocks(T)) {                                           \
         __shared__ tile_memory<T, CU_TILE_MANY> s;                                                 \
         tile<T, CU_TILE_MANY>(a, s);                                                               \
     }

@@ -133,6 +133,10 @@ for model in "$demo" "$toy"; do
         cmp -s "$tmp/together0.bin" "$tmp/together1.bin" || fail "$model, chunks of $chunk: other logits with cuda.together=0"
         [ "${n_alone[1]}" -lt "${n_alone[0]}" ] || fail "$model, chunks of $chunk: nothing was launched together: ${n_alone[*]}"
     done
+    for tile in 8 32; do # tokens of products; the last run was with what is reckoned to take less
+        with "" logits -m "$model" --tokens "$(seq -s, 1 40)" -o "$tmp/tile.bin" --device cuda:0 --chunk 40 --set cuda.tile=$tile
+        cmp -s "$tmp/tile.bin" "$tmp/together1.bin" || fail "$model: other logits with cuda.tile=$tile"
+    done
 done
 with mutant logits -m "$demo" --tokens "$ids,$ids" -o "$tmp/early.bin" --device cuda:0 --chunk 5 --set cuda.pdl=1 # a kernel that reads too early is seen
 cmp -s "$tmp/early.bin" "$tmp/single.bin" && fail "a kernel that reads what is not there yet changed nothing"

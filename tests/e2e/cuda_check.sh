@@ -36,6 +36,11 @@ for op in LINEAR LINEAR_EXPERTS; do # the kernels for activations as they are, o
     has "$out" passed
 done
 
+for op in LINEAR LINEAR_QKV GATE_UP_GLU LINEAR_EXPERTS; do # all types by tiles of 32 tokens, which pay only on many processors
+    run plugin-check "$built/cuda.so" --set cuda.tile=32 --only ops --op $op --timeout 120
+    has "$out" passed
+done
+
 # A check that finds nothing where nothing runs would be no check: the same kernels with a device lost half way.
 FAKE_CUDA=launch=40 run 1 plugin-check "$built/cuda.so" --only ops --op LINEAR --timeout 60
 has "$out" "CUDA_ERROR_LAUNCH_FAILED (719)"
