@@ -98,6 +98,8 @@ with "" 1 run "${few[@]}" --device cuda:0 --set cuda.graphs=yes
 has "$err" "option cuda.graphs: found 'yes', expected 0 or 1"
 with "" 1 run "${few[@]}" --device cuda:0 --set cuda.act=q4
 has "$err" "option cuda.act: found 'q4', expected f32 or q8"
+with "" 1 run "${few[@]}" --device cuda:0 --set cuda.tile=16
+has "$err" "option cuda.tile: found '16', expected 8 or 32"
 
 # ---- kernels that begin before the one before has ended: as far as they may, or not at all ----
 for on in 1 0; do
@@ -134,7 +136,9 @@ for model in "$demo" "$toy"; do
         [ "${n_alone[1]}" -lt "${n_alone[0]}" ] || fail "$model, chunks of $chunk: nothing was launched together: ${n_alone[*]}"
     done
     for tile in 8 32; do # tokens of products; the last run was with what is reckoned to take less
-        with "" logits -m "$model" --tokens "$(seq -s, 1 40)" -o "$tmp/tile.bin" --device cuda:0 --chunk 40 --set cuda.tile=$tile
+        with kernels logits -m "$model" --tokens "$(seq -s, 1 40)" -o "$tmp/tile.bin" --device cuda:0 --chunk 40 --set cuda.tile=$tile
+        n_few=$(grep -c 'launches of peri_few_' "$tmp/err") n_many=$(grep -c 'launches of peri_many_' "$tmp/err")
+        [ "$((n_few > 0)) $((n_many > 0))" = "$((tile == 8)) $((tile == 32))" ] || fail "$model, cuda.tile=$tile: $n_few kernels of few tokens, $n_many of many"
         cmp -s "$tmp/tile.bin" "$tmp/together1.bin" || fail "$model: other logits with cuda.tile=$tile"
     done
 done
