@@ -208,7 +208,7 @@ static spread spread_of(const double *x, size_t n) {
 static void print_list(const char *name, const double *x, size_t n) {
     printf("\"%s\": [", name);
     for (size_t i = 0; i < n; i++)
-        printf("%s%.3f", i ? ", " : "", x[i]);
+        printf("%s%.6g", i ? ", " : "", x[i]);
     fputs("], ", stdout);
 }
 

@@ -135,6 +135,7 @@ json 'len(d["pp_tps"]) == 2 and len(d["tg_tps"]) == 2 and min(d["pp_tps"] + d["t
 json 'all(k in d for k in ("model", "device", "isa", "threads", "load_ms", "first_token_ms", "rss_mib"))'
 json 'd["read_gbps"] > 0 and len(d["tg_read_fraction"]) == 2 and min(d["tg_read_fraction"]) > 0'
 json '(d["unit"] is None and d["unit_gmacs"] is None and d["pp_unit_fraction"] is None) or (d["unit_gmacs"] > 0 and len(d["pp_unit_fraction"]) == 2 and min(d["pp_unit_fraction"]) > 0)'
+json 'd["unit"] is None or abs(d["pp_unit_fraction"][0] / d["pp_unit_fraction"][1] / d["pp_tps"][0] * d["pp_tps"][1] - 1) < 0.001' # small parts too
 
 # Ctrl-C ends an answer with status 130, a vanished reader without a word.
 timeout --preserve-status -s INT 2 "$PERIGEE" run "$demo" --raw --temp 5 --top-k 0 --top-p 1 --min-p 0 -n -1 Hello >/dev/null 2>&1 </dev/null
