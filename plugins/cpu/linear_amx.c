@@ -25,7 +25,8 @@
  *
  * A step takes 16 tokens times two groups of 16 rows times 64 columns (32 for NVFP4) or, of span
  * 256, all 256 through the tiles, and between its tile instructions stand the vector instructions
- * of the step before it, whose sums lie in the other of two buffers.
+ * of the step before it, whose sums lie in the other of two buffers.  Of span 32, the four B tiles
+ * of a step stay for those of CHUNK times 16 tokens, before these go on to the next columns.
  *
  * What bounds it, in cycles, measured in loops of these instructions (Sapphire or Emerald Rapids):
  * a product 16, a load of 16 rows 10, a store 16 of one of the two ports of vectors, whose
@@ -34,9 +35,13 @@
  * a conversion and a multiplication in place of the first FMA 48, where such a loop over memory in
  * L2 reaches 57.  A processor whose other thread uses the tiles too takes 51 cycles for a product
  * and as many for a load: so B is loaded by 8 rows where that is enough, the tiles of C start by
- * TILEZERO (starting them as MAGIC is a load: 72 cycles in all without, 118 with it), and what is
- * used at once stays well below the 48 KB of L1: steps of 32 tokens took 17 % longer and more, of
- * four groups 50 % and more. */
+ * TILEZERO (starting them as MAGIC is a load: 72 cycles in all without, 118 with it), loads are few
+ * (four products of span 32 and the vectors beside them, alone: with six loads 330 cycles, with two
+ * 225; without another user 174 and 153), and what is used at once stays well below the 48 KB of
+ * L1: steps of 32 tokens took 17 % longer and more, of four groups 50 % and more.  A sum added to
+ * the one before it, to be taken off by the vectors, saves TILEZERO and costs more: products wait
+ * for each other.  CHUNK is odd: lines 4096 bytes apart share a set of L1 (2, 3 and 6 to 8 tiles: 8
+ * to 12 % faster than 4). */
 #include "linear_unpack.h"
 
 #include "amx.h"
@@ -51,6 +56,7 @@ enum {
     FLAT_BYTES = 32, /* of a row of A then */
     SUMS = 2,        /* of a step and group: of columns, or the planes */
     RUNS = LINEAR_K / TILE_ROW_BYTES,
+    CHUNK = 3,       /* tiles of tokens, span 32, for which B tiles are loaded once */
     HI_SHIFT = 7,    /* of the planes */
     HI_SHIFT_MIN = 3 /* of types with minima */
 };
@@ -76,9 +82,9 @@ typedef struct step {
     uint8_t *s;
     float *y; /* of the first group's rows, once their sums are whole; NULL: they stay in acc */
     size_t y_stride;
-    int n;              /* tokens */
-    int first, n_block; /* span 32: blocks of 32 columns */
-    __mmask16 is_sum;   /* acc has sums already; bits of 0: they begin */
+    int n;                    /* tokens */
+    int first, n_block, last; /* span 32: blocks of 32 columns; the first of the last step */
+    __mmask16 is_sum;         /* acc has sums already; bits of 0: they begin */
 } step;
 
 SIMD_FN vf acc_at(const step *o, int g, int t) {
@@ -168,32 +174,23 @@ SIMD_FN vf scaled32(const step *o, const few *c, int b, int g, int t, int n_grou
     return block_sum(c->d[b][g], c->m[b][g], a, o->first + b, x, h);
 }
 
-/* n tokens of a step, from i on; literals where they are many, so that scales stay in registers. */
-SIMD_FN void finish32(const step *o, const few *c, int i, int n, int n_block, int n_group,
+/* n tokens of a step, from i on, and one group. */
+SIMD_FN void finish32(const step *o, const few *c, int i, int n, int n_block, int g, int n_group,
                       scheme h) {
     const act8 *a = o->a + i;
 #pragma GCC unroll 16
     for (int t = i; t < i + n; t++, a++) {
-        vf sum[GROUPS];
+        vf sum = acc_at(o, g, t);
 #pragma GCC unroll 2
-        for (int g = 0; g < n_group; g++)
-            sum[g] = acc_at(o, g, t);
-#pragma GCC unroll 2
-        for (int b = 0; b < n_block; b++) {
-            vf dx = vf_set1(a->dx[o->first + b]);
-#pragma GCC unroll 2
-            for (int g = 0; g < n_group; g++) {
-                sum[g] = vf_fma(scaled32(o, c, b, g, t, n_group, h), dx, sum[g]);
-            }
-        }
-#pragma GCC unroll 2
-        for (int g = 0; g < n_group; g++)
-            vf_store(o->acc[g] + t * LINEAR_ROWS, sum[g]);
+        for (int b = 0; b < n_block; b++)
+            sum = vf_fma(scaled32(o, c, b, g, t, n_group, h), vf_set1(a->dx[o->first + b]), sum);
+        vf_store(o->acc[g] + t * LINEAR_ROWS, sum);
     }
 }
 SIMD_FN void finish_all32(const step *o, const few *c, int n_group, scheme h) {
     for (int i = 0; i < o->n; i++)
-        finish32(o, c, i, 1, o->n_block, n_group, h);
+        for (int g = 0; g < n_group; g++)
+            finish32(o, c, i, 1, o->n_block, g, n_group, h);
 }
 
 /* Scales of all columns of the groups. */
@@ -245,51 +242,77 @@ SIMD_FN void blocks_to_tiles(const panel *p, vi offset, int n, int g, int n_grou
     }
 }
 
-/* In between, a part of the 16 tokens of `before`, if any, is finished, and lines of y are asked
- * for where `now` will be delivered. */
-SIMD_FN void slot32(const step *now, const step *before, const few *c, int i, int n_group,
-                    scheme h) {
-    enum { PER_BLOCK = TILE_TOKENS * 32 / LINEAR_K };
-    int n = SUMS * n_group, each = TILE_TOKENS / n;
-    if (now->y && n_group == GROUPS)
-        own_lines(now, now->first * PER_BLOCK + i * at_once(h) / SUMS, 1);
-    if (!before) return;
-    ask_for_next(before->a, before->first / at_once(h), 8 / at_once(h), i, n);
-    finish32(before, c, i * each, each, at_once(h), n_group, h);
+/* Slot i asks for what the next step of its tokens takes, or, after the last one, the first step of
+ * those CHUNK tiles on, with their scales. */
+SIMD_FN void ask_for_columns(const step *o, int i, int n_slot) {
+    enum { COLUMNS = 64 };
+    int each = TILE_TOKENS / n_slot, is_last = o->first == o->last;
+    const char *a = (const char *)((uintptr_t)(o->a + i * each));
+    const char *q = is_last ? a + CHUNK * TILE_TOKENS * sizeof *o->a : a + o->first * 32 + COLUMNS;
+#pragma GCC unroll 8
+    for (int t = 0; t < each; t++, q += sizeof *o->a) {
+        _mm_prefetch(q, _MM_HINT_T0);
+        if (is_last) _mm_prefetch(q + offsetof(act8, dx), _MM_HINT_T0);
+    }
 }
 
-/* Two sums of each group of `now`. */
-SIMD_FN void step32(const tiles *w, const step *now, const step *before, const few *c, int n_group,
+/* In between, a part of the 16 tokens of `before`, if does_finish, and lines of y are asked for
+ * where `now` will be delivered. */
+SIMD_FN void slot32(const step *now, const step *before, int does_finish, const few *c, int i,
+                    int n_group, scheme h) {
+    enum { PER_BLOCK = TILE_TOKENS * 32 / LINEAR_K, EACH = TILE_TOKENS / SUMS };
+    if (now->y && n_group == GROUPS)
+        own_lines(now, now->first * PER_BLOCK + i * at_once(h) / SUMS, 1);
+    ask_for_columns(now, i, SUMS * n_group);
+    if (does_finish) finish32(before, c, i % SUMS * EACH, EACH, at_once(h), i / SUMS, n_group, h);
+}
+
+SIMD_FN void store_last(const step *o, int n_group) {
+    tile_store(1, o->s + (SUMS * n_group - 1) * SUM_BYTES, TILE_ROW_BYTES);
+}
+
+/* Two sums of each group of `now`, whose B tiles are loaded.  A sum is stored while the next one is
+ * on its way: the last one with the next step, or by end32. */
+SIMD_FN void step32(const step *now, const step *before, int does_finish, const few *c, int n_group,
                     scheme h) {
-    const int one = flat_bytes(h), second = h.has_two ? 4 * TILE_ROW_BYTES : n_group * one;
-    const uint8_t *b = w->b + now->first * n_group * one;
     const int8_t *a = now->tile->q + now->first * 32;
-    tile_load(4, a, sizeof(act8));
-    tile_load(6, b, TILE_ROW_BYTES);
+    tile_load(2, a, sizeof(act8));
     tile_zero(0);
-    tile_dot(0, 4, 6);
-    slot32(now, before, c, 0, n_group, h);
+    tile_dot(0, 2, 4);
+    if (before->n) store_last(before, n_group);
+    slot32(now, before, does_finish, c, 0, n_group, h);
     if (n_group == GROUPS) {
-        tile_load_at(7, b, one, TILE_ROW_BYTES);
         tile_zero(1);
-        tile_dot(1, 4, 7);
-        slot32(now, before, c, 1, n_group, h);
-    }
-    tile_store(0, now->s, TILE_ROW_BYTES);
-    tile_load_at(5, a, h.has_two ? 0 : 32, sizeof(act8));
-    tile_load_at(6, b, second, TILE_ROW_BYTES);
-    tile_zero(2);
-    tile_dot(2, 5, 6);
-    slot32(now, before, c, n_group, n_group, h);
-    if (n_group == GROUPS) {
+        tile_dot(1, 2, 5);
+        tile_store(0, now->s, TILE_ROW_BYTES);
+        slot32(now, before, does_finish, c, 1, n_group, h);
+        tile_load_at(3, a, h.has_two ? 0 : 32, sizeof(act8));
+        tile_zero(0);
+        tile_dot(0, 3, 6);
         tile_store_at(1, now->s, SUM_BYTES, TILE_ROW_BYTES);
-        tile_load_at(7, b, second + one, TILE_ROW_BYTES);
-        tile_zero(3);
-        tile_dot(3, 5, 7);
-        slot32(now, before, c, 3, n_group, h);
-        tile_store_at(3, now->s, 3 * SUM_BYTES, TILE_ROW_BYTES);
+        slot32(now, before, does_finish, c, 2, n_group, h);
+        tile_zero(1);
+        tile_dot(1, 3, 7);
+        tile_store_at(0, now->s, 2 * SUM_BYTES, TILE_ROW_BYTES);
+        slot32(now, before, does_finish, c, 3, n_group, h);
+    } else {
+        tile_load_at(3, a, h.has_two ? 0 : 32, sizeof(act8));
+        tile_zero(1);
+        tile_dot(1, 3, 6);
+        tile_store(0, now->s, TILE_ROW_BYTES);
+        slot32(now, before, does_finish, c, 1, n_group, h);
     }
-    tile_store_at(2, now->s, n_group * SUM_BYTES, TILE_ROW_BYTES);
+}
+
+/* The B tiles of a step. */
+SIMD_FN void columns32(const tiles *w, int first, int n_group, scheme h) {
+    const int one = flat_bytes(h), second = h.has_two ? 4 * TILE_ROW_BYTES : n_group * one;
+    const uint8_t *b = w->b + first * n_group * one;
+    tile_load(4, b, TILE_ROW_BYTES);
+    tile_load_at(6, b, second, TILE_ROW_BYTES);
+    if (n_group == 1) return;
+    tile_load_at(5, b, one, TILE_ROW_BYTES);
+    tile_load_at(7, b, second + one, TILE_ROW_BYTES);
 }
 
 /* ---- span 256 ---- */
@@ -429,34 +452,50 @@ SIMD_FN int walk_on(walk *o, const task *t, int n_group, step *out) {
     return 1;
 }
 
+/* The step before this one, if any, is done with. */
+SIMD_FN void end32(const task *o, const step *s, int n_group, scheme h) {
+    if (!s->n) return;
+    few c = few_of(o->p, n_group, s->first, h);
+    store_last(s, n_group);
+    finish_all32(s, &c, n_group, h);
+    if (s->first == s->last) deliver(s, n_group);
+}
+
 /* Steps go through the tiles while the one before is finished, unless that is less than a whole
  * one. */
 SIMD_FN void product32(const task *o, int n_group, scheme h) {
     walk at;
-    step before = {.n = 0}, now;
-    int which = 0, n = at_once(h);
+    step before = {.n = 0}, now, chunk[CHUNK];
+    int which = 0, n = at_once(h), n_tile;
     for (int g = 0; g < n_group; g++)
         blocks_to_tiles(&o->p[g], offset_of(o->g->in->type), o->n_block, g, n_group, h, o->w);
     walk_from(&at, o, n_group);
-    while (walk_on(&at, o, n_group, &now))
-        for (int first = 0; first < o->n_block; first += n, which ^= 1) {
-            now.first = first;
-            now.n_block = o->n_block - first < n ? o->n_block - first : n;
-            now.s = o->s[which].v;
-            now.is_sum = o->is_start && !first ? 0 : 0xffff;
-            few c = few_of(o->p, n_group, before.first, h);
-            if (before.n == TILE_TOKENS && before.n_block == n)
-                step32(o->w, &now, &before, &c, n_group, h);
-            else {
-                step32(o->w, &now, NULL, &c, n_group, h);
-                finish_all32(&before, &c, n_group, h);
+    do {
+        for (n_tile = 0; n_tile < CHUNK && walk_on(&at, o, n_group, &chunk[n_tile]);)
+            n_tile++;
+        for (int first = 0; first < o->n_block; first += n) {
+            columns32(o->w, first, n_group, h);
+            for (int i = 0; i < n_tile; i++, which ^= 1) {
+                now = chunk[i];
+                now.first = first;
+                now.last = (o->n_block - 1) / n * n;
+                now.n_block = o->n_block - first < n ? o->n_block - first : n;
+                now.s = o->s[which].v;
+                now.is_sum = o->is_start && !first ? 0 : 0xffff;
+                if (before.n == TILE_TOKENS && before.n_block == n) {
+                    few c = few_of(o->p, n_group, before.first, h);
+                    step32(&now, &before, 1, &c, n_group, h);
+                    if (before.first == before.last) deliver(&before, n_group);
+                } else {
+                    end32(o, &before, n_group, h);
+                    before.n = 0;
+                    step32(&now, &before, 0, NULL, n_group, h);
+                }
+                before = now;
             }
-            if (before.first + n >= o->n_block) deliver(&before, n_group);
-            before = now;
         }
-    few c = few_of(o->p, n_group, before.first, h);
-    finish_all32(&before, &c, n_group, h);
-    deliver(&before, n_group);
+    } while (n_tile == CHUNK);
+    end32(o, &before, n_group, h);
 }
 
 SIMD_FN void product256(const task *o, int n_group, scheme h) {
@@ -585,8 +624,8 @@ static void enter(const linear_type *t) {
         c.row_bytes[i] = TILE_ROW_BYTES;
     }
     if (t && t->span == 32) {
-        c.row_bytes[4] = c.row_bytes[5] = FLAT_BYTES;
-        c.rows[6] = c.rows[7] = FLAT_ROWS;
+        c.row_bytes[2] = c.row_bytes[3] = FLAT_BYTES;
+        c.rows[4] = c.rows[5] = c.rows[6] = c.rows[7] = FLAT_ROWS;
     }
     tile_configure(&c);
 }
