@@ -113,6 +113,9 @@ int linear_token(const linear_in *in, int64_t row0, int32_t rows, float *acc);
 /* linear_pair.c, avx512vnni: cpu_isa.pair_int. */
 int linear_pair(const linear_in *in, int64_t row0, float *acc);
 
+/* linear_amx_few.c. */
+extern const tiled_isa tiled_avx512amx;
+
 /* self_test.c: 1 when the integer products of `set` are those of `plain`; else 0, and where not. */
 int linear_self_test(const cpu_isa *set, const cpu_isa *plain, char why[96]);
 /* The same for products of BF16 weights, and for attention over keys of 16 bits. */

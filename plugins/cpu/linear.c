@@ -27,6 +27,7 @@ enum {
     ALONE_BYTES = 128 << 10, /* weights of an op that is not split: about 4 us of reading */
     CHUNK_BYTES = 16 << 10,  /* weights read by one chunk, at least */
     CHUNKS_PER_WORKER = 32,
+    CHUNKS_AT_LEAST = 4, /* per worker, where a call takes many groups */
     FEW_TOKENS = 16,
     QUANTIZE_ELEMENTS = 2048, /* activations quantised by one chunk, at least: about 1 us */
     PIECE_TOKENS = 8,         /* of sums that leave together */
@@ -135,7 +136,7 @@ typedef struct product {
     part part[PARTS_MAX];
     form form[FORMS_MAX];
     uint32_t n_part, n_form, flags;
-    int is_glu;
+    int is_glu, is_tiled;
     const uint8_t *x;
     int64_t x_stride, x_stride_pair, n; /* x_stride_pair 0: all choices of a token share x */
     int64_t tok0;
@@ -230,6 +231,39 @@ static void quantize(const product *o) {
     cpu_parallel(o->d, (uint32_t)((o->n_tok + chunk - 1) / chunk), quantize_chunk, &q);
 }
 
+/* ---- tiles of activations ---- */
+
+static int is_tiled(const product *o) {
+    int yes = 1;
+    for (uint32_t k = 0; k < o->n_part; k++)
+        yes &= linear_is_tiled(o->isa, o->part[k].in.type, o->n, o->n_tok);
+    return yes;
+}
+
+/* Rows of activations for which there is room. */
+static int64_t rows_of(const product *o) {
+    return o->is_tiled ? (o->n_tok + LINEAR_ROWS - 1) / LINEAR_ROWS * LINEAR_ROWS : o->n_tok;
+}
+
+/* Tile i of all of a form: 256 columns of 16 tokens. */
+static void arrange_tile(void *arg, uint32_t i, uint32_t worker) {
+    const product *o = arg;
+    int64_t n_tile = rows_of(o) / LINEAR_ROWS, per_form = n_tile * (o->n / LINEAR_K);
+    const form *f = &o->form[i / per_form];
+    int64_t kb = i % per_form / n_tile, first = i % n_tile * LINEAR_ROWS;
+    int64_t n = o->n_tok - first < LINEAR_ROWS ? o->n_tok - first : LINEAR_ROWS;
+    uint8_t *at = (uint8_t *)cpu_shared(o->d) + f->off + (size_t)kb * f->kb_stride +
+                  (size_t)first * sizeof(act8);
+    (void)worker;
+    memset(at + (size_t)n * sizeof(act8), 0, (size_t)(LINEAR_ROWS - n) * sizeof(act8));
+    o->isa->tiled->arrange(at);
+}
+
+static void arrange(product *o) {
+    int64_t n = o->n_form * (rows_of(o) / LINEAR_ROWS) * (o->n / LINEAR_K);
+    cpu_parallel(o->d, (uint32_t)n, arrange_tile, o);
+}
+
 /* ---- products ---- */
 
 /* The start of a worker's scratch: where the weights that it read last end, per part.  Other ops
@@ -300,6 +334,7 @@ static int sums(const product *o, const part *p, const block *b, uint32_t worker
         in.by_row = is_by_row(o);
         in.y = y_of(o, p, b);
         in.y_stride = (size_t)p->y_stride / sizeof(float);
+        if (o->is_tiled) return o->isa->tiled->rows(&in, b->row0, b->rows, acc), 0;
         if (in.type->span != LINEAR_SPAN_BF16) return sums_int(o, &in, b, acc);
         o->isa->bf16->rows(&in, b->row0, b->rows, acc, scratch);
         return 0;
@@ -340,6 +375,7 @@ static void store(const product *o, const part *p, const block *b, const float *
 /* Groups of 16 rows that one call computes for many tokens. */
 static int32_t groups_per_call(const product *o, const part *p) {
     int16_t span = p->in.type->span;
+    if (o->is_tiled) return LINEAR_TILED_GROUPS;
     if (span == LINEAR_SPAN_F32) return 1;
     if (span == LINEAR_SPAN_BF16) return is_by_row(o) ? 1 : o->isa->bf16->n_group;
     return o->isa->pair_int && o->n_tok >= LINEAR_PAIR ? LINEAR_GROUPS : 1;
@@ -412,7 +448,7 @@ static void run_chunk(void *arg, uint32_t i, uint32_t worker) {
     const product *o = arg;
     int64_t lo = (int64_t)i * o->chunk,
             hi = lo + o->chunk < o->n_group ? lo + o->chunk : o->n_group;
-    int does_enter = linear_enters(o->isa, o->part->in.type, o->n_tok);
+    int does_enter = o->is_tiled || linear_enters(o->isa, o->part->in.type, o->n_tok);
     if (does_enter) o->isa->enter(o->part->in.type);
     while (lo < hi)
         lo += run_groups(o, lo, hi, worker);
@@ -430,6 +466,11 @@ static int64_t chunk_of(const product *o) {
     if (wanted > bytes / (least + 1)) wanted = bytes / (least + 1);
     if (wanted < 1) wanted = 1;
     int64_t chunk = (o->n_group + wanted - 1) / wanted;
+    if (o->is_tiled) { /* whole calls, unless workers would have nothing to do then */
+        int64_t most = o->n_group / (CHUNKS_AT_LEAST * cpu_workers(o->d));
+        if (most > LINEAR_TILED_GROUPS) most = LINEAR_TILED_GROUPS;
+        return chunk > most ? chunk : most;
+    }
     return groups_per_call(o, o->part) == 1 ? chunk : chunk + chunk % LINEAR_GROUPS;
 }
 
@@ -454,7 +495,7 @@ static int32_t reserve(product *o, size_t shared, peri_error *e) {
     int64_t most = o->n_tok < LINEAR_M ? o->n_tok : LINEAR_M;
     int32_t n_group = 1;
     for (uint32_t k = 0; k < o->n_part; k++)
-        if (groups_per_call(o, &o->part[k]) > n_group) n_group = LINEAR_GROUPS;
+        if (groups_per_call(o, &o->part[k]) > n_group) n_group = groups_per_call(o, &o->part[k]);
     o->acc_floats = (size_t)(most * n_group) * LINEAR_ROWS * (o->is_glu ? 2 : 1);
     for (uint32_t f = 0; f < o->n_form; f++) {
         int16_t span = o->form[f].type->span;
@@ -472,9 +513,11 @@ static int32_t run_dense(product *o, int64_t n_tok, peri_error *e) {
         o->n_group += o->part[k].n_group;
     for (; o->tok0 < n_tok; o->tok0 += LINEAR_M) {
         o->n_tok = (int32_t)(n_tok - o->tok0 < LINEAR_M ? n_tok - o->tok0 : LINEAR_M);
-        int32_t rc = reserve(o, place_forms(o, o->n_tok, 0), e);
+        o->is_tiled = is_tiled(o);
+        int32_t rc = reserve(o, place_forms(o, rows_of(o), 0), e);
         if (rc) return rc;
         quantize(o);
+        if (o->is_tiled) arrange(o);
         o->chunk = chunk_of(o);
         cpu_parallel(o->d, (uint32_t)((o->n_group + o->chunk - 1) / o->chunk), run_chunk, o);
     }

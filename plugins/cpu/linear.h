@@ -46,6 +46,8 @@ enum {
     LINEAR_VECTORS = 24, /* tokens that avx512amx leaves to vectors, if weights are not BF16 */
     LINEAR_PAIR = 8,     /* tokens of pair_int, at least */
     LINEAR_STORED = 2,   /* of pair_int */
+    LINEAR_TILED = 48,   /* tokens of tiled_isa, at most */
+    LINEAR_TILED_GROUPS = 8,
     LINEAR_SPAN_F32 = 0,
     LINEAR_SPAN_BF16 = 512
 };
@@ -62,6 +64,14 @@ typedef struct act8 {
     int32_t off[16];
     int32_t sum[8];
 } act8;
+
+/* 256 activations of 16 tokens, for tiled_isa: 16 act8 transposed by four bytes. */
+typedef struct act8_tile {
+    int8_t q[LINEAR_K / 4][16][4];
+    float dx[8][16];
+    int32_t off[16][16];
+    int32_t sum[8][16];
+} act8_tile;
 
 /* The same for weights of 8 bits and more, whose products leave int16, on sets without a dot
  * product instruction: int16, each four reordered 0 2 1 3. */
@@ -119,6 +129,17 @@ static inline size_t linear_bf16_floats(int64_t n, int64_t n_tok) {
     return n_tok > LINEAR_FEW ? 0 : n_block * (size_t)n_tok * LINEAR_ROWS * 16;
 }
 
+/* Products of few tokens by tiles, with activations in tiles of 16 tokens: tile i of the 256
+ * columns kb is at act + kb * kb_stride + i * sizeof(act8_tile). */
+typedef struct tiled_isa {
+    int (*has)(const linear_type *t);
+    /* 16 act8 to an act8_tile, in place.  Tokens past the last one are zeros. */
+    void (*arrange)(void *act);
+    /* As rows_int, for up to LINEAR_TILED_GROUPS groups, to acc[group][n_tok][16]; n is a multiple
+     * of LINEAR_K. */
+    void (*rows)(const linear_in *in, int64_t row0, int32_t rows, float *acc);
+} tiled_isa;
+
 /* What an instruction set provides.  All functions are pure, but for enter and leave. */
 typedef struct cpu_isa {
     const char *name;
@@ -131,11 +152,12 @@ typedef struct cpu_isa {
     /* The same for 32 rows, to acc[2][n_tok][16], and LINEAR_PAIR tokens or more.  0: not for this
      * type or width, nothing was done; LINEAR_STORED: the sums are in in->y.  NULL: never. */
     int (*pair_int)(const linear_in *in, int64_t row0, float *acc);
+    const tiled_isa *tiled; /* where linear_is_tiled; or NULL */
     void (*rows_f32)(const linear_in *in, int64_t row0, int32_t rows, float *acc, float *scratch);
     const bf16_isa *bf16;
-    /* Around a worker's calls of rows_int, pair_int and bf16->rows where linear_enters, with
-     * weights of t or of other types of its span; around products in attention, t NULL.  NULL:
-     * nothing to do. */
+    /* Around a worker's calls of tiled->rows, and of rows_int, pair_int and bf16->rows where
+     * linear_enters, with weights of t or of other types of its span; around products in attention,
+     * t NULL.  NULL: nothing to do. */
     void (*enter)(const linear_type *t);
     void (*leave)(void);
     const struct vec_isa *vec;
@@ -153,6 +175,15 @@ extern const cpu_isa cpu_isa_neon, cpu_isa_neondot, cpu_isa_neoni8mm;
 /* Does a product with n_tok tokens, all experts together, want enter and leave around it? */
 static inline int linear_enters(const cpu_isa *isa, const linear_type *t, int64_t n_tok) {
     return isa->enter && n_tok > (t->span == LINEAR_SPAN_BF16 ? LINEAR_FEW : LINEAR_VECTORS);
+}
+
+/* Are products with n_tok tokens and n columns for isa->tiled?  Where less than three quarters of
+ * the lanes have tokens, they are no faster (tests/perf/README.md). */
+static inline int linear_is_tiled(const cpu_isa *isa, const linear_type *t, int64_t n,
+                                  int64_t n_tok) {
+    int64_t lanes = (n_tok + 15) / 16 * 16;
+    return isa->tiled && n_tok <= LINEAR_TILED && 4 * n_tok >= 3 * lanes && n % LINEAR_K == 0 &&
+           isa->tiled->has(t);
 }
 
 /* The line at p is going to be written: it is asked for as such. */

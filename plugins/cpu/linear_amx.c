@@ -17,11 +17,8 @@
  *
  *     rows of 64 bytes:   [ sum 0 ][ zeros ][ sum 1 ]      tile 0 begins at sum 0, tile 1 at zeros
  *
- * Span 256.  A weight times its sub-block's scale is an integer, w = sc * q, |w| < 2^14 (6-bit
- * values with int8 scales: 2^12; grids: 2^13), and is put in two planes of signed bytes,
- * w = 128 * hi + lo with lo in 0 .. 127, or, with minima, of unsigned ones, w = 8 * hi + lo.  Then
- * one exact sum leaves the tiles per superblock instead of one per sub-block; minima stay with the
- * vectors.  A and B are 64 deep.
+ * Span 256.  Weights are two planes of bytes (linear_amx.h): one exact sum per superblock.  A
+ * and B are 64 deep.
  *
  * A step takes 16 tokens times two groups of 16 rows times 64 columns (32 for NVFP4) or, of span
  * 256, all 256 through the tiles, and between its tile instructions stand the vector instructions
@@ -31,20 +28,21 @@
  * What bounds it, in cycles, measured in loops of these instructions (Sapphire or Emerald Rapids):
  * a product 16, a load of 16 rows 10, a store 16 of one of the two ports of vectors, whose
  * multiplier is that of the tiles: beside them FMAs, multiplications and conversions have the other
- * port alone (see MAGIC).  So the sums of span 32 take 32 cycles for 8192 multiplications, and with
- * a conversion and a multiplication in place of the first FMA 48, where such a loop over memory in
- * L2 reaches 57.  A processor whose other thread uses the tiles too takes 51 cycles for a product
- * and as many for a load: so B is loaded by 8 rows where that is enough, the tiles of C start by
- * TILEZERO (starting them as MAGIC is a load: 72 cycles in all without, 118 with it), loads are few
- * (four products of span 32 and the vectors beside them, alone: with six loads 330 cycles, with two
- * 225; without another user 174 and 153), and what is used at once stays well below the 48 KB of
- * L1: steps of 32 tokens took 17 % longer and more, of four groups 50 % and more.  A sum added to
- * the one before it, to be taken off by the vectors, saves TILEZERO and costs more: products wait
- * for each other.  CHUNK is odd: lines 4096 bytes apart share a set of L1 (2, 3 and 6 to 8 tiles: 8
- * to 12 % faster than 4). */
+ * port alone (linear_amx.h, MAGIC).  So the sums of span 32 take 32 cycles for 8192
+ * multiplications, and with a conversion and a multiplication in place of the first FMA 48, where
+ * such a loop over memory in L2 reaches 57.  A processor whose other thread uses the tiles too
+ * takes 51 cycles for a product and as many for a load: so B is loaded by 8 rows where that is
+ * enough, the tiles of C start by TILEZERO (starting them as MAGIC is a load: 72 cycles in all
+ * without, 118 with it), loads are few (four products of span 32 and the vectors beside them,
+ * alone: with six loads 330 cycles, with two 225; without another user 174 and 153), and what is
+ * used at once stays well below the 48 KB of L1: steps of 32 tokens took 17 % longer and more, of
+ * four groups 50 % and more.  A sum added to the one before it, to be taken off by the vectors,
+ * saves TILEZERO and costs more: products wait for each other.  CHUNK is odd: lines 4096 bytes
+ * apart share a set of L1 (2, 3 and 6 to 8 tiles: 8 to 12 % faster than 4). */
 #include "linear_unpack.h"
 
 #include "amx.h"
+#include "linear_amx.h"
 
 #if !PERI_VNNI || !defined(PERI_AVX512)
 #error "linear_amx.c is compiled with AVX-512 and VNNI"
@@ -56,9 +54,7 @@ enum {
     FLAT_BYTES = 32, /* of a row of A then */
     SUMS = 2,        /* of a step and group: of columns, or the planes */
     RUNS = LINEAR_K / TILE_ROW_BYTES,
-    CHUNK = 3,       /* tiles of tokens, span 32, for which B tiles are loaded once */
-    HI_SHIFT = 7,    /* of the planes */
-    HI_SHIFT_MIN = 3 /* of types with minima */
+    CHUNK = 3 /* tiles of tokens, span 32, for which B tiles are loaded once */
 };
 
 /* Tiles of weights: of each block of 32 columns those of each group, or of each 64 columns each
@@ -134,13 +130,6 @@ SIMD_FN void own_lines(const step *o, int first, int n) {
             linear_own(o->y + (size_t)t * o->y_stride + g * LINEAR_ROWS);
 }
 
-/* Beside 4 tile products 256 FMAs, multiplications, conversions or VPDPBUSD take 264 cycles, 131
- * without, and 256 additions of floats or integers 148 and 167.  So an integer sum below 2^22 is
- * made a float by adding the bits of MAGIC, and what this is too much leaves with the product: one
- * rounding, of the very product, because MAGIC times a scale of tame32 is exact. */
-#define MAGIC 0x1.8p23f
-enum { MAGIC_BITS = 0x4b400000 };
-
 /* Scales of a step's blocks. */
 typedef struct few {
     vf d[SUMS][GROUPS], m[SUMS][GROUPS];
@@ -168,15 +157,16 @@ SIMD_FN vi sum_at(const step *o, int i, int g, int n_group, int t) {
 SIMD_FN vf scaled32(const step *o, const few *c, int b, int g, int t, int n_group, scheme h) {
     const act8 *a = o->a + t;
     vi x[2] = {sum_at(o, b, g, n_group, t), vi_set1(0)};
-    if (h.is_tame)
-        return vf_fma(vf_bits(vi_add32(x[0], vi_set1(MAGIC_BITS))), c->d[b][g], c->m[b][g]);
+    if (h.is_tame) return tame_product(x[0], vi_set1(MAGIC_BITS), c->d[b][g], c->m[b][g]);
     if (h.has_two) x[1] = sum_at(o, 1, g, n_group, t);
     return block_sum(c->d[b][g], c->m[b][g], a, o->first + b, x, h);
 }
 
-/* n tokens of a step, from i on, and one group. */
-SIMD_FN void finish32(const step *o, const few *c, int i, int n, int n_block, int g, int n_group,
-                      scheme h) {
+/* n tokens of a step, from i on, and one group.  One alone is of a step that may be less than
+ * whole.
+ */
+SIMD_FN void finish32(const step *o, const few *c, int i, int n, int g, int n_group, scheme h) {
+    int n_block = n == 1 ? o->n_block : at_once(h);
     const act8 *a = o->a + i;
 #pragma GCC unroll 16
     for (int t = i; t < i + n; t++, a++) {
@@ -190,7 +180,7 @@ SIMD_FN void finish32(const step *o, const few *c, int i, int n, int n_block, in
 SIMD_FN void finish_all32(const step *o, const few *c, int n_group, scheme h) {
     for (int i = 0; i < o->n; i++)
         for (int g = 0; g < n_group; g++)
-            finish32(o, c, i, 1, o->n_block, g, n_group, h);
+            finish32(o, c, i, 1, g, n_group, h);
 }
 
 /* Scales of all columns of the groups. */
@@ -264,7 +254,7 @@ SIMD_FN void slot32(const step *now, const step *before, int does_finish, const 
     if (now->y && n_group == GROUPS)
         own_lines(now, now->first * PER_BLOCK + i * at_once(h) / SUMS, 1);
     ask_for_columns(now, i, SUMS * n_group);
-    if (does_finish) finish32(before, c, i % SUMS * EACH, EACH, at_once(h), i / SUMS, n_group, h);
+    if (does_finish) finish32(before, c, i % SUMS * EACH, EACH, i / SUMS, n_group, h);
 }
 
 SIMD_FN void store_last(const step *o, int n_group) {
@@ -317,21 +307,6 @@ SIMD_FN void columns32(const tiles *w, int first, int n_group, scheme h) {
 
 /* ---- span 256 ---- */
 
-/* w = sc * q of four columns as bytes of two planes, sc twice.  Types with minima: q is unsigned
- * and below 32, sc below 64, and q times three bits of sc is a byte, so that a product of words is
- * two of bytes. */
-SIMD_FN void split(vi q, vi sc, vi *hi, vi *lo, scheme h) {
-    vi low7 = vi_set1(0x007f007f), low8 = vi_set1(0x00ff00ff);
-    if (h.n_min) {
-        *hi = vi_mul16(q, vi_shr16(sc, HI_SHIFT_MIN));
-        *lo = vi_mul16(q, vi_and(sc, vi_set1(0x00070007)));
-        return;
-    }
-    vi even = vi_mul16(vi_sar16(vi_shl16(q, 8), 8), sc), odd = vi_mul16(vi_sar16(q, 8), sc);
-    *lo = vi_or(vi_and(even, low7), vi_shl16(vi_and(odd, low7), 8));
-    *hi = vi_or(vi_and(vi_sar16(even, 7), low8), vi_shl16(vi_sar16(odd, 7), 8));
-}
-
 /* Group g's planes of each 64 columns: hi, lo. */
 SIMD_FN void planes_to_tiles(const panel *p, vi offset, int g, int n_group, scheme h, tiles *out) {
     for (int j = 0; j < LINEAR_K / h.sub; j++) {
@@ -341,7 +316,11 @@ SIMD_FN void planes_to_tiles(const panel *p, vi offset, int g, int n_group, sche
             vi hi, lo;
             uint8_t *to = out->b + (k / TILE_TOKENS * n_group + g) * 2 * TILE_BYTES +
                           k % TILE_TOKENS * TILE_ROW_BYTES;
-            split(vi_add8(vi_load(p->w.u8 + k * TILE_ROW_BYTES), offset), sc, &hi, &lo, h);
+            vi q = vi_add8(vi_load(p->w.u8 + k * TILE_ROW_BYTES), offset);
+            if (h.n_min)
+                split_min(q, sc, &hi, &lo);
+            else
+                split_signed(q, sc, &hi, &lo);
             vi_store(to, hi);
             vi_store(to + TILE_BYTES, lo);
         }
@@ -541,19 +520,14 @@ SCHEME(plain256, 256, .sub = 16)
 SCHEME(min16, 256, .sub = 16, .n_min = 8)
 SCHEME(sub32, 256, .sub = 32, .n_min = 4)
 
-/* Scales are of 11 bits at most (f16, E8M0).  tame32 takes them if MAGIC times each is a normal
- * number, and their products with sums and dx (at least 2^-100) are no zeros: the sign of a zero is
- * the one thing in which it differs from wild32.  What MAGIC adds to a product goes where other
- * types have minima. */
+/* What MAGIC adds to a product goes where other types have minima. */
 static void plain32(const task *o, int n_group) {
-    const vi size = vi_set1(0x7fffffff), least = vi_set1((127 - 25) << 23);
     __mmask16 is_tame = 0xffff;
     for (int g = 0; g < n_group; g++)
         for (int b = 0; b < o->n_block; b++) {
-            vi d = vi_and(vi_load(o->p[g].d + b * W), size);
-            vf_store(o->p[g].m + b * W, vf_mul(vf_load(o->p[g].d + b * W), vf_set1(-MAGIC)));
-            is_tame &= _mm512_cmplt_epu32_mask(_mm512_sub_epi32(d, least), vi_set1(125 << 23)) |
-                       _mm512_cmpeq_epi32_mask(d, vi_set1(0));
+            vf d = vf_load(o->p[g].d + b * W);
+            vf_store(o->p[g].m + b * W, vf_mul(d, vf_set1(-MAGIC)));
+            is_tame &= tame_lanes(d);
         }
     if (is_tame == 0xffff)
         tame32(o, n_group);
@@ -640,6 +614,7 @@ const cpu_isa cpu_isa_avx512amx = {
     .quantize = quantize_row_avx512vnni,
     .rows_int = rows_int,
     .pair_int = pair_int,
+    .tiled = &tiled_avx512amx,
     .rows_f32 = rows_f32_avx512,
     .bf16 = &bf16_avx512,
     .enter = enter,

@@ -15,6 +15,7 @@ enum {
     GROUP_ROWS = LINEAR_GROUPS * LINEAR_ROWS,
     COLUMNS = 512,
     TOKENS = 43,
+    TILED = 19, /* of these, computed by tiled_isa too */
     BYTES_MAX = 2 * 8 * 36,
     DTYPES = 256
 };
@@ -60,6 +61,46 @@ static void sums(const cpu_isa *s, const linear_type *t, const uint8_t *w, float
     if (s->leave) s->leave();
 }
 
+/* The same for the first TILED tokens, by tiles; acc: [group][TILED][16]. */
+static void tiled_sums(const cpu_isa *s, const linear_type *t, const uint8_t *w, float *acc) {
+    enum { ROOM = (TILED + 15) / 16 * 16, N_KB = COLUMNS / LINEAR_K };
+    act8 act[N_KB * ROOM] __attribute__((aligned(64)));
+    float x[COLUMNS];
+    linear_in in = {.type = t,
+                    .w = w,
+                    .row_bytes = (size_t)(COLUMNS / t->block * t->block_bytes),
+                    .m = GROUP_ROWS + ROWS,
+                    .n = COLUMNS,
+                    .act = (const uint8_t *)act,
+                    .kb_stride = ROOM * sizeof *act,
+                    .n_tok = TILED};
+    memset(act, 0, sizeof act);
+    for (int i = 0; i < TILED; i++) {
+        fill_activations(x, i);
+        s->quantize(t, x, COLUMNS, (uint8_t *)(act + i), in.kb_stride);
+    }
+    for (int i = 0; i < N_KB * ROOM; i += 16)
+        s->tiled->arrange(act + i);
+    s->enter(t);
+    s->tiled->rows(&in, 0, GROUP_ROWS + ROWS, acc);
+    s->leave();
+}
+
+/* Results of n_tok tokens against those of TOKENS; got: [group][n_tok][16]. */
+static int is_same(const float *got, const float *want, int n_tok, const cpu_isa *set,
+                   const cpu_isa *plain, uint32_t dtype, char why[96]) {
+    for (int r = 0; r < GROUP_ROWS + ROWS; r++)
+        for (int i = 0; i < n_tok; i++) {
+            float x = got[(r / LINEAR_ROWS * n_tok + i) * LINEAR_ROWS + r % LINEAR_ROWS];
+            float y = want[(r / LINEAR_ROWS * TOKENS + i) * LINEAR_ROWS + r % LINEAR_ROWS];
+            if (!memcmp(&x, &y, sizeof x)) continue;
+            snprintf(why, 96, "%s differs from %s: type %u, token %d, row %d: %a, not %a",
+                     set->name, plain->name, dtype, i, r, (double)x, (double)y);
+            return 0;
+        }
+    return 1;
+}
+
 int linear_self_test(const cpu_isa *set, const cpu_isa *plain, char why[96]) {
     uint8_t w[(GROUP_ROWS + ROWS) * BYTES_MAX];
     fill_weights(w, sizeof w);
@@ -69,14 +110,10 @@ int linear_self_test(const cpu_isa *set, const cpu_isa *plain, char why[96]) {
         if (!t || t->span == LINEAR_SPAN_F32 || t->span == LINEAR_SPAN_BF16) continue;
         sums(set, t, w, got);
         sums(plain, t, w, want);
-        for (int r = 0; r < GROUP_ROWS + ROWS; r++)
-            for (int i = 0; i < TOKENS; i++) {
-                int at = (r / LINEAR_ROWS * TOKENS + i) * LINEAR_ROWS + r % LINEAR_ROWS;
-                if (!memcmp(&got[at], &want[at], sizeof *got)) continue;
-                snprintf(why, 96, "%s differs from %s: type %u, token %d, row %d: %a, not %a",
-                         set->name, plain->name, dtype, i, r, (double)got[at], (double)want[at]);
-                return 0;
-            }
+        if (!is_same(got, want, TOKENS, set, plain, dtype, why)) return 0;
+        if (!set->tiled || !set->tiled->has(t)) continue;
+        tiled_sums(set, t, w, got);
+        if (!is_same(got, want, TILED, set, plain, dtype, why)) return 0;
     }
     return 1;
 }

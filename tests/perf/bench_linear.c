@@ -76,19 +76,27 @@ static void compute(share *s) {
                           (size_t)(hi - lo) * 16 * b->in.row_bytes);
         return;
     }
-    float *acc = aligned_alloc(64, (size_t)b->in.n_tok * 32 * 4 + (size_t)b->in.n * 64 +
-                                       linear_bf16_floats(b->in.n, b->in.n_tok) * 4);
+    float *acc =
+        aligned_alloc(64, (size_t)b->in.n_tok * 16 * LINEAR_TILED_GROUPS * 4 +
+                              (size_t)b->in.n * 64 + linear_bf16_floats(b->in.n, b->in.n_tok) * 4);
     if (!acc) abort();
-    int does_enter = linear_enters(b->isa, b->in.type, b->in.n_tok);
+    int is_tiled = linear_is_tiled(b->isa, b->in.type, b->in.n, b->in.n_tok);
+    int does_enter = is_tiled || linear_enters(b->isa, b->in.type, b->in.n_tok);
     if (does_enter) b->isa->enter(b->in.type);
     int has_pair = b->isa->pair_int && b->in.n_tok >= LINEAR_PAIR && b->in.type->span > 0 &&
                    b->in.type->span != LINEAR_SPAN_BF16;
     int64_t step = b->in.type->span == LINEAR_SPAN_BF16 && !b->in.by_row ? b->isa->bf16->n_group
+                   : is_tiled                                            ? LINEAR_TILED_GROUPS
                    : has_pair                                            ? LINEAR_GROUPS
                                                                          : 1;
     for (int64_t i = lo; i < hi; i += step) {
         int64_t g = b->window ? lo + (i - lo) % b->window : i;
         int32_t rows = i + step <= hi ? (int32_t)step * 16 : 16;
+        if (is_tiled) {
+            b->isa->tiled->rows(&b->in, g * 16, (int32_t)(i + step <= hi ? step : hi - i) * 16,
+                                acc);
+            continue;
+        }
         if (b->in.type->span == LINEAR_SPAN_F32)
             b->isa->rows_f32(&b->in, g * 16, 16, acc, acc + b->in.n_tok * 16);
         else if (b->in.type->span == LINEAR_SPAN_BF16)
@@ -160,14 +168,16 @@ static void bench_one(const options *o, const cpu_isa *isa, uint32_t dtype, int6
     if (o->is_cached) b.window = 1 + CACHED / (16 * (int64_t)b.in.row_bytes);
     float *x = malloc((size_t)(n_tok * n) * sizeof *x);
     int64_t columns = linear_act_columns(t);
-    uint8_t *act = aligned_alloc(
-        64,
-        ((size_t)((n + columns - 1) / columns) * (size_t)n_tok * linear_act_bytes(isa, t) + 63) &
-            ~(size_t)63);
+    int is_tiled = linear_is_tiled(isa, t, n, n_tok);
+    size_t n_row = is_tiled ? ((size_t)n_tok + 15) / 16 * 16 : (size_t)n_tok;
+    size_t kb_bytes = n_row * linear_act_bytes(isa, t);
+    size_t act_bytes = ((size_t)((n + columns - 1) / columns) * kb_bytes + 63) & ~(size_t)63;
+    uint8_t *act = aligned_alloc(64, act_bytes);
     if (!x || !act) abort();
+    memset(act, 0, act_bytes);
     prog_fill(x, n_tok * n, 1, 1);
     b.in.act = act;
-    b.in.kb_stride = (size_t)n_tok * linear_act_bytes(isa, t);
+    b.in.kb_stride = kb_bytes;
     if (t->span == LINEAR_SPAN_F32) {
         b.in.act = (const uint8_t *)x;
         b.in.kb_stride = (size_t)n * sizeof *x;
@@ -179,6 +189,8 @@ static void bench_one(const options *o, const cpu_isa *isa, uint32_t dtype, int6
         else
             isa->quantize(t, x + i * n, n, to, b.in.kb_stride);
     }
+    for (size_t i = 0; is_tiled && i < act_bytes; i += sizeof(act8_tile))
+        isa->tiled->arrange(act + i);
     double time[REPEATS_MAX], ratio[REPEATS_MAX], read = 0;
     for (int r = 0; r < o->repeats; r++) {
         time[r] = run(&b);

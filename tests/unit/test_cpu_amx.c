@@ -60,9 +60,15 @@ static uint64_t products_of(const char *isa, uint16_t dtype, int32_t n_tok) {
 static void many_tokens_use_tiles_and_few_do_not(void **state) {
     (void)state;
     /* 7 groups of rows, 2 times 256 columns, 8 sums each, a tile per 16 tokens */
-    assert_int_equal(products_of("avx512amx", PERI_CPU_Q4_0, LINEAR_VECTORS), 0);
+    assert_int_equal(products_of("avx512amx", PERI_CPU_Q5_0, LINEAR_VECTORS), 0);
     assert_int_equal(n_config, 0);
-    assert_int_equal(products_of("avx512amx", PERI_CPU_Q4_0, LINEAR_VECTORS + 1), 7 * 2 * 8 * 2);
+    assert_int_equal(products_of("avx512amx", PERI_CPU_Q5_0, LINEAR_VECTORS + 1), 7 * 2 * 8 * 2);
+    /* What tiled_isa takes. */
+    assert_int_equal(products_of("avx512amx", PERI_CPU_Q4_0, 11), 0);
+    assert_int_equal(n_config, 0);
+    assert_int_equal(products_of("avx512amx", PERI_CPU_Q4_0, 12), 7 * 2 * 8);
+    assert_int_equal(products_of("avx512amx", PERI_CPU_Q6_K, 16), 7 * 2 * 8);
+    assert_int_equal(products_of("avx512amx", PERI_CPU_Q8_0, 32), 7 * 2 * 8 * 2);
     assert_int_equal(products_of("avx512amx", PERI_CPU_Q4_0, 33), 7 * 2 * 8 * 3);
     assert_int_equal(products_of("avx512amx", PERI_CPU_Q4_0, T), 7 * 2 * 8 * 3);
     assert_int_equal(products_of("avx512vnni", PERI_CPU_Q4_0, T), 0);
@@ -152,6 +158,11 @@ static int pair_broken(const linear_in *in, int64_t row0, float *acc) {
     return done;
 }
 
+static void tiled_broken(const linear_in *in, int64_t row0, int32_t rows, float *acc) {
+    cpu_isa_avx512amx.tiled->rows(in, row0, rows, acc);
+    if (in->type->dtype == broken_type) acc[(in->n_tok + 17) * LINEAR_ROWS + 2] += 1;
+}
+
 static void the_self_test_finds_one_wrong_bit_of_one_type(void **state) {
     static const uint16_t type[] = {PERI_CPU_Q4_0, PERI_CPU_NVFP4, PERI_CPU_IQ3_S};
     static const char *const text[] = {
@@ -174,6 +185,14 @@ static void the_self_test_finds_one_wrong_bit_of_one_type(void **state) {
     broken.pair_int = pair_broken;
     assert_false(linear_self_test(&broken, &cpu_isa_avx512vnni, why));
     assert_memory_equal(why, pair, strlen(pair));
+    const char *tiled = "avx512amx differs from avx512vnni: type 14, token 17, row 18: ";
+    tiled_isa broken_tiles = *cpu_isa_avx512amx.tiled;
+    broken_tiles.rows = tiled_broken;
+    broken.pair_int = cpu_isa_avx512amx.pair_int;
+    broken.tiled = &broken_tiles;
+    broken_type = PERI_CPU_Q6_K;
+    assert_false(linear_self_test(&broken, &cpu_isa_avx512vnni, why));
+    assert_memory_equal(why, tiled, strlen(tiled));
 }
 
 /* ---- the emulation is as strict as a processor ---- */

@@ -1,0 +1,139 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * test_cpu_few_amx.c - products of few tokens on tiles (tiled_isa), over emulated ones, give the
+ * bits of those by vectors, for every type that has them.  Weights end where their memory does.
+ * On a processor without AVX-512 and VNNI, which the level's vectors need, it is skipped. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "amx_emulated.h"
+#include "fast.h"
+#include "harness.h"
+#include "op_case.h"
+
+enum { M_MOST = LINEAR_ROWS * LINEAR_TILED_GROUPS, DTYPES = 256 };
+
+static void *must(void *p) {
+    assert_ptr_not_equal(p, NULL);
+    return p;
+}
+
+/* What a case has besides random weights and activations. */
+typedef enum kind { PLAIN, INFINITE_SCALES, LARGEST } kind;
+
+/* Rows of `bytes` bytes, of which the first two of every seventh block, or the last two of one of
+ * 256, are an f16 infinity; or all bytes 0x80, the largest Q8_0. */
+static void change_weights(kind k, const linear_type *t, uint8_t *w, int64_t n_block) {
+    static const uint8_t infinity[2] = {0x00, 0x7c};
+    int at = t->dtype == PERI_CPU_Q6_K ? t->block_bytes - 2 : 0;
+    for (int64_t b = 0; b < n_block && k != PLAIN; b++) {
+        uint8_t *p = w + b * t->block_bytes;
+        if (k == INFINITE_SCALES && b % 7 == 3) memcpy(p + at, infinity, 2);
+        if (k == LARGEST && t->dtype == PERI_CPU_Q8_0) memset(p + 2, 0x80, 32);
+    }
+}
+
+static int32_t same_float(float a, float b) {
+    return (isnan(a) && isnan(b)) || !memcmp(&a, &b, sizeof a);
+}
+
+static void check(const linear_type *t, int32_t m, int64_t n, int32_t n_tok, kind k) {
+    const cpu_isa *set = &cpu_isa_avx512amx, *plain = &cpu_isa_avx512vnni;
+    int64_t n_block = m * n / t->block, n_kb = n / LINEAR_K;
+    int32_t tiled = (n_tok + 15) / 16 * 16;
+    uint8_t *w = must(malloc((size_t)(n_block * t->block_bytes)));
+    act8 *act = must(aligned_alloc(64, (size_t)(n_kb * tiled) * sizeof *act));
+    act8 *rows = must(aligned_alloc(64, (size_t)(n_kb * n_tok) * sizeof *rows));
+    float *x = must(malloc((size_t)(n_tok * n) * sizeof *x));
+    float *got = must(malloc((size_t)((m + 15) / 16 * n_tok) * LINEAR_ROWS * sizeof *got));
+    float want[LINEAR_TILED * LINEAR_ROWS];
+    prog_blocks(t->dtype, w, n_block, (uint64_t)(t->dtype + m + n));
+    change_weights(k, t, w, n_block);
+    prog_fill(x, n_tok * n, 11, 2);
+    for (int64_t i = 0; i < n_tok * n && k == LARGEST; i++)
+        x[i] = 127;
+    memset(act, 0, (size_t)(n_kb * tiled) * sizeof *act);
+    linear_in in = {.type = t,
+                    .w = w,
+                    .row_bytes = (size_t)(n / t->block * t->block_bytes),
+                    .m = m,
+                    .n = n,
+                    .n_tok = n_tok};
+    linear_in alone = in;
+    in.act = (const uint8_t *)act;
+    in.kb_stride = (size_t)tiled * sizeof *act;
+    alone.act = (const uint8_t *)rows;
+    alone.kb_stride = (size_t)n_tok * sizeof *rows;
+    for (int32_t i = 0; i < n_tok; i++) {
+        set->quantize(t, x + i * n, n, (uint8_t *)(act + i), in.kb_stride);
+        plain->quantize(t, x + i * n, n, (uint8_t *)(rows + i), alone.kb_stride);
+    }
+    for (int64_t i = 0; i < n_kb * tiled; i += 16)
+        set->tiled->arrange(act + i);
+    set->enter(t);
+    set->tiled->rows(&in, 0, m, got);
+    set->leave();
+    for (int32_t row = 0; row < m; row += LINEAR_ROWS) {
+        int32_t n_row = m - row < LINEAR_ROWS ? m - row : LINEAR_ROWS;
+        plain->rows_int(&alone, row, n_row, want);
+        for (int32_t i = 0; i < n_tok; i++)
+            for (int32_t r = 0; r < n_row; r++) {
+                float is = got[(row / LINEAR_ROWS * n_tok + i) * LINEAR_ROWS + r];
+                if (!same_float(is, want[i * LINEAR_ROWS + r]))
+                    fail_msg("type %u, %d x %lld, kind %d, token %d of %d, row %d: %a, not %a",
+                             t->dtype, (int)m, (long long)n, k, i, n_tok, row + r, (double)is,
+                             (double)want[i * LINEAR_ROWS + r]);
+            }
+    }
+    free(got);
+    free(x);
+    free(rows);
+    free(act);
+    free(w);
+}
+
+static void few_tokens_on_tiles_are_the_bits_of_vectors(void **state) {
+    static const int32_t tokens[] = {1, 12, 16, 17, LINEAR_TILED};
+    static const int32_t rows[] = {1, 16, 45, M_MOST};
+    int n_type = 0;
+    (void)state;
+    for (uint32_t dtype = 0; dtype < DTYPES; dtype++) {
+        const linear_type *t = linear_type_of(dtype);
+        if (!t || !cpu_isa_avx512amx.tiled->has(t)) continue;
+        n_type++;
+        for (size_t i = 0; i < sizeof tokens / sizeof *tokens; i++)
+            for (size_t r = 0; r < sizeof rows / sizeof *rows; r++)
+                check(t, rows[r], r % 2 ? 256 : 768, tokens[i], PLAIN);
+        check(t, 40, 768, 19, INFINITE_SCALES);
+        check(t, 40, 1024, 19, LARGEST);
+    }
+    assert_int_equal(n_type, 4);
+}
+
+static void not_for_few_or_many_tokens_nor_part_blocks(void **state) {
+    const linear_type *t = linear_type_of(PERI_CPU_Q4_0);
+    (void)state;
+    for (int i = 0; i < 3; i++) { /* three quarters of the lanes have tokens */
+        assert_false(linear_is_tiled(&cpu_isa_avx512amx, t, 512, 16 * i + 1));
+        assert_false(linear_is_tiled(&cpu_isa_avx512amx, t, 512, 12 * (i + 1) - 1));
+        assert_true(linear_is_tiled(&cpu_isa_avx512amx, t, 512, 12 * (i + 1)));
+        assert_true(linear_is_tiled(&cpu_isa_avx512amx, t, 512, 16 * (i + 1)));
+    }
+    assert_false(linear_is_tiled(&cpu_isa_avx512amx, t, 512, 64));
+    assert_false(linear_is_tiled(&cpu_isa_avx512amx, t, 512 + 32, 16));
+    assert_false(linear_is_tiled(&cpu_isa_avx512amx, linear_type_of(PERI_CPU_Q5_0), 512, 16));
+    assert_false(linear_is_tiled(&cpu_isa_avx512vnni, t, 512, 16));
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(few_tokens_on_tiles_are_the_bits_of_vectors),
+        cmocka_unit_test(not_for_few_or_many_tokens_nor_part_blocks),
+    };
+    if (!__builtin_cpu_supports("avx512bw") || !__builtin_cpu_supports("avx512vnni")) {
+        fprintf(stderr, "skipped: the processor has no AVX-512 with VNNI\n");
+        return 77;
+    }
+    return peri_run_tests(tests);
+}
