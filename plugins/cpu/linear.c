@@ -334,7 +334,10 @@ static int sums(const product *o, const part *p, const block *b, uint32_t worker
         in.by_row = is_by_row(o);
         in.y = y_of(o, p, b);
         in.y_stride = (size_t)p->y_stride / sizeof(float);
-        if (o->is_tiled) return o->isa->tiled->rows(&in, b->row0, b->rows, acc), 0;
+        if (o->is_tiled) {
+            o->isa->tiled->rows(&in, b->row0, b->rows, acc);
+            return 0;
+        }
         if (in.type->span != LINEAR_SPAN_BF16) return sums_int(o, &in, b, acc);
         o->isa->bf16->rows(&in, b->row0, b->rows, acc, scratch);
         return 0;

@@ -43,7 +43,7 @@ enum {
     LINEAR_K = 256,
     LINEAR_M = 512,
     LINEAR_FEW = 8,
-    LINEAR_VECTORS = 24, /* tokens that avx512amx leaves to vectors, if weights are not BF16 */
+    LINEAR_VECTORS = 24, /* tokens left to vectors by avx512amx, but for BF16 and tiled_isa */
     LINEAR_PAIR = 8,     /* tokens of pair_int, at least */
     LINEAR_STORED = 2,   /* of pair_int */
     LINEAR_TILED = 48,   /* tokens of tiled_isa, at most */

@@ -70,7 +70,7 @@ SIMD_FN void ask_ahead_of(const source *o, int r, int bytes) {
         _mm_prefetch((const char *)(o->ahead + (size_t)(r * bytes + i)), _MM_HINT_T1);
 }
 
-/* n of the words of x, from the numbers in `order`. */
+/* The words of x whose numbers are in `order`. */
 SIMD_FN vi words_at(vi order, vi x) {
     return _mm512_permutexvar_epi16(order, x);
 }
@@ -81,7 +81,7 @@ SIMD_FN vi repeat(int first, int each) {
         x[i] = (int16_t)(first + i / each);
     return vi_load(x);
 }
-/* The lower half of a register shifted by n words' bits, the upper one by m. */
+/* Words of the lower half n bits to the right, of the upper one m. */
 SIMD_FN vi shift_halves(vi x, int n, int m) {
     return _mm512_srlv_epi16(
         x, _mm512_inserti64x4(_mm512_set1_epi16((short)n), _mm256_set1_epi16((short)m), 1));

@@ -104,7 +104,7 @@ static void new_outputs(const op_case *c, float *out[3]) {
 }
 
 static void check_level(const op_case *c, const char *isa) {
-    static const int32_t chunks[] = {1, 2, 3, 7, 8, 33};
+    static const int32_t chunks[] = {1, 2, 3, 7, 8, 16, 33};
     float *whole[3], *part[3];
     char numerics[28], ignored[28];
     new_outputs(c, whole);

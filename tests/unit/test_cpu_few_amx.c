@@ -126,10 +126,73 @@ static void not_for_few_or_many_tokens_nor_part_blocks(void **state) {
     assert_false(linear_is_tiled(&cpu_isa_avx512vnni, t, 512, 16));
 }
 
+/* ---- by ops: tiles of all forms, part groups, parts of several types ---- */
+
+enum { N = 512, M0 = 150, M1 = 33, M2 = 1, M_ALL = M0 + M1 + M2 };
+typedef struct qkv {
+    uint8_t w[M_ALL * N * 2];
+    float x[LINEAR_TILED * N], bias[M0], scale;
+} qkv;
+
+static void run_qkv(const qkv *u, const uint32_t types[3], const char *isa, int32_t n_tok,
+                    float *y) {
+    static const int64_t m[3] = {M0, M1, M2};
+    const uint8_t *w = u->w;
+    peri_error e = {0};
+    peri_dev *d = open_cpu(isa, 2);
+    prog *p = prog_new(d, n_tok);
+    p->code = PERI_OP_LINEAR_QKV;
+    prog_in(p, DIMS(1, 1, -PERI_SYM_T, N), u->x, 0);
+    for (int i = 0; i < 3; i++) {
+        prog_weight(p, types[i], DIMS(1, 1, m[i], N), w);
+        w += m[i] * N / peri_dtype_of(types[i]).n * peri_dtype_of(types[i]).bytes;
+    }
+    for (int i = 0; i < 3; i++)
+        prog_weight(p, PERI_CPU_F32, DIMS(1, 1, 1, m[i]), i == 1 ? NULL : u->bias);
+    for (int i = 0; i < 3; i++)
+        prog_weight(p, PERI_CPU_F32, DIMS(1, 1, 1, 1), i == 0 ? NULL : &u->scale);
+    for (int i = 0; i < 3; i++)
+        prog_out(p, PERI_CPU_F32, DIMS(1, 1, -PERI_SYM_T, m[i]), 0);
+    assert_ok(prog_run(p, &e), e);
+    for (uint32_t i = 0; i < 3; i++, y += m[i - 1] * n_tok)
+        prog_get(p, i, y);
+    prog_free(p);
+    close_cpu(d);
+}
+
+static void ops_of_few_tokens_are_the_bits_of_vectors(void **state) {
+    static const uint32_t types[][3] = {{PERI_CPU_Q4_K, PERI_CPU_Q4_K, PERI_CPU_Q6_K},
+                                        {PERI_CPU_Q8_0, PERI_CPU_Q4_0, PERI_CPU_Q8_0}};
+    static const int32_t tokens[] = {14, 30, 45};
+    static float got[M_ALL * LINEAR_TILED], want[M_ALL * LINEAR_TILED];
+    qkv *u = must(calloc(1, sizeof *u));
+    (void)state;
+    prog_fill(u->x, LINEAR_TILED * N, 4, 1);
+    prog_fill(u->bias, M0, 5, 1);
+    u->scale = 0.7f;
+    for (int k = 0; k < 2; k++) {
+        uint8_t *w = u->w;
+        for (int i = 0; i < 3; i++) {
+            int64_t n = (i == 0 ? M0 : i == 1 ? M1 : M2) * N / peri_dtype_of(types[k][i]).n;
+            prog_blocks(types[k][i], w, n, 7);
+            w += n * peri_dtype_of(types[k][i]).bytes;
+        }
+        for (int i = 0; i < 3; i++) {
+            uint64_t before = amx_emulated_count();
+            run_qkv(u, types[k], "avx512amx", tokens[i], got);
+            assert_true(amx_emulated_count() > before);
+            run_qkv(u, types[k], "avx512vnni", tokens[i], want);
+            assert_memory_equal(got, want, (size_t)(M_ALL * tokens[i]) * sizeof *got);
+        }
+    }
+    free(u);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(few_tokens_on_tiles_are_the_bits_of_vectors),
         cmocka_unit_test(not_for_few_or_many_tokens_nor_part_blocks),
+        cmocka_unit_test(ops_of_few_tokens_are_the_bits_of_vectors),
     };
     if (!__builtin_cpu_supports("avx512bw") || !__builtin_cpu_supports("avx512vnni")) {
         fprintf(stderr, "skipped: the processor has no AVX-512 with VNNI\n");
