@@ -72,6 +72,7 @@ typedef struct act8_tile {
     int32_t off[16][16];
     int32_t sum[8][16];
 } act8_tile;
+_Static_assert(sizeof(act8_tile) == 16 * sizeof(act8), "transposed in place");
 
 /* The same for weights of 8 bits and more, whose products leave int16, on sets without a dot
  * product instruction: int16, each four reordered 0 2 1 3. */
@@ -130,7 +131,8 @@ static inline size_t linear_bf16_floats(int64_t n, int64_t n_tok) {
 }
 
 /* Products of few tokens by tiles, with activations in tiles of 16 tokens: tile i of the 256
- * columns kb is at act + kb * kb_stride + i * sizeof(act8_tile). */
+ * columns kb is at act + kb * kb_stride + i * sizeof(act8_tile).  A set that has them has enter and
+ * leave. */
 typedef struct tiled_isa {
     int (*has)(const linear_type *t);
     /* 16 act8 to an act8_tile, in place.  Tokens past the last one are zeros. */

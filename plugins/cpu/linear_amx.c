@@ -37,8 +37,8 @@
  * alone: with six loads 330 cycles, with two 225; without another user 174 and 153), and what is
  * used at once stays well below the 48 KB of L1: steps of 32 tokens took 17 % longer and more, of
  * four groups 50 % and more.  A sum added to the one before it, to be taken off by the vectors,
- * saves TILEZERO and costs more: products wait for each other.  CHUNK is odd: lines 4096 bytes
- * apart share a set of L1 (2, 3 and 6 to 8 tiles: 8 to 12 % faster than 4). */
+ * saves TILEZERO and costs more: products wait for each other.  CHUNK 4 is 8 to 12 %
+ * slower than 2, 3 and 6 to 8; why was not found. */
 #include "linear_unpack.h"
 
 #include "amx.h"
@@ -78,9 +78,9 @@ typedef struct step {
     uint8_t *s;
     float *y; /* of the first group's rows, once their sums are whole; NULL: they stay in acc */
     size_t y_stride;
-    int n;                    /* tokens */
-    int first, n_block, last; /* span 32: blocks of 32 columns; the first of the last step */
-    __mmask16 is_sum;         /* acc has sums already; bits of 0: they begin */
+    int n;                       /* tokens */
+    int first, n_block, is_last; /* span 32: blocks of 32 columns; the last of these tokens */
+    __mmask16 is_sum;            /* acc has sums already; bits of 0: they begin */
 } step;
 
 SIMD_FN vf acc_at(const step *o, int g, int t) {
@@ -110,11 +110,10 @@ SIMD_FN int at_once(scheme h) {
 
 /* ---- sums to results ---- */
 
-/* Of the activations 32 tokens on part `part` of n, and of that slot i; n and i are literals. */
-SIMD_FN void ask_for_next(const act8 *a, int part, int n, int i, int n_slot) {
+/* Of the activations 32 tokens on those of slot i, a literal. */
+SIMD_FN void ask_for_next(const act8 *a, int i, int n_slot) {
     const char *next = (const char *)((uintptr_t)a + 2 * TILE_TOKENS * sizeof *a);
-    int lines = TILE_TOKENS * (int)(sizeof *a / 64) / n / n_slot;
-    next += (size_t)(part * n_slot * lines * 64);
+    int lines = TILE_TOKENS * (int)(sizeof *a / 64) / n_slot;
 #pragma GCC unroll 16
     for (int k = 0; k < lines; k++)
         _mm_prefetch(next + (i * lines + k) * 64, _MM_HINT_T0);
@@ -236,25 +235,26 @@ SIMD_FN void blocks_to_tiles(const panel *p, vi offset, int n, int g, int n_grou
  * those CHUNK tiles on, with their scales. */
 SIMD_FN void ask_for_columns(const step *o, int i, int n_slot) {
     enum { COLUMNS = 64 };
-    int each = TILE_TOKENS / n_slot, is_last = o->first == o->last;
+    int each = TILE_TOKENS / n_slot;
     const char *a = (const char *)((uintptr_t)(o->a + i * each));
-    const char *q = is_last ? a + CHUNK * TILE_TOKENS * sizeof *o->a : a + o->first * 32 + COLUMNS;
+    const char *q =
+        o->is_last ? a + CHUNK * TILE_TOKENS * sizeof *o->a : a + o->first * 32 + COLUMNS;
 #pragma GCC unroll 8
     for (int t = 0; t < each; t++, q += sizeof *o->a) {
         _mm_prefetch(q, _MM_HINT_T0);
-        if (is_last) _mm_prefetch(q + offsetof(act8, dx), _MM_HINT_T0);
+        if (o->is_last) _mm_prefetch(q + offsetof(act8, dx), _MM_HINT_T0);
     }
 }
 
-/* In between, a part of the 16 tokens of `before`, if does_finish, and lines of y are asked for
- * where `now` will be delivered. */
-SIMD_FN void slot32(const step *now, const step *before, int does_finish, const few *c, int i,
-                    int n_group, scheme h) {
+/* In between, a part of the 16 tokens of `before`, if any, is finished, and lines of y are asked
+ * for where `now` will be delivered. */
+SIMD_FN void slot32(const step *now, const step *before, const few *c, int i, int n_group,
+                    scheme h) {
     enum { PER_BLOCK = TILE_TOKENS * 32 / LINEAR_K, EACH = TILE_TOKENS / SUMS };
     if (now->y && n_group == GROUPS)
         own_lines(now, now->first * PER_BLOCK + i * at_once(h) / SUMS, 1);
     ask_for_columns(now, i, SUMS * n_group);
-    if (does_finish) finish32(before, c, i % SUMS * EACH, EACH, i / SUMS, n_group, h);
+    if (before) finish32(before, c, i % SUMS * EACH, EACH, i / SUMS, n_group, h);
 }
 
 SIMD_FN void store_last(const step *o, int n_group) {
@@ -263,34 +263,33 @@ SIMD_FN void store_last(const step *o, int n_group) {
 
 /* Two sums of each group of `now`, whose B tiles are loaded.  A sum is stored while the next one is
  * on its way: the last one with the next step, or by end32. */
-SIMD_FN void step32(const step *now, const step *before, int does_finish, const few *c, int n_group,
-                    scheme h) {
+SIMD_FN void step32(const step *now, const step *before, const few *c, int n_group, scheme h) {
     const int8_t *a = now->tile->q + now->first * 32;
     tile_load(2, a, sizeof(act8));
     tile_zero(0);
     tile_dot(0, 2, 4);
-    if (before->n) store_last(before, n_group);
-    slot32(now, before, does_finish, c, 0, n_group, h);
+    if (before) store_last(before, n_group);
+    slot32(now, before, c, 0, n_group, h);
     if (n_group == GROUPS) {
         tile_zero(1);
         tile_dot(1, 2, 5);
         tile_store(0, now->s, TILE_ROW_BYTES);
-        slot32(now, before, does_finish, c, 1, n_group, h);
+        slot32(now, before, c, 1, n_group, h);
         tile_load_at(3, a, h.has_two ? 0 : 32, sizeof(act8));
         tile_zero(0);
         tile_dot(0, 3, 6);
         tile_store_at(1, now->s, SUM_BYTES, TILE_ROW_BYTES);
-        slot32(now, before, does_finish, c, 2, n_group, h);
+        slot32(now, before, c, 2, n_group, h);
         tile_zero(1);
         tile_dot(1, 3, 7);
         tile_store_at(0, now->s, 2 * SUM_BYTES, TILE_ROW_BYTES);
-        slot32(now, before, does_finish, c, 3, n_group, h);
+        slot32(now, before, c, 3, n_group, h);
     } else {
         tile_load_at(3, a, h.has_two ? 0 : 32, sizeof(act8));
         tile_zero(1);
         tile_dot(1, 3, 6);
         tile_store(0, now->s, TILE_ROW_BYTES);
-        slot32(now, before, does_finish, c, 1, n_group, h);
+        slot32(now, before, c, 1, n_group, h);
     }
 }
 
@@ -332,7 +331,7 @@ SIMD_FN void slot256(const step *now, const step *before, const all *c, int i, i
     enum { SLOTS = 2 * RUNS, EACH = TILE_TOKENS / SLOTS };
     if (now->y && n_group == GROUPS) own_lines(now, i * EACH, EACH);
     if (!before) return;
-    ask_for_next(before->a, 0, 1, i, SLOTS);
+    ask_for_next(before->a, i, SLOTS);
     finish256(before, c, i * EACH, EACH, n_group, h);
 }
 
@@ -437,7 +436,7 @@ SIMD_FN void end32(const task *o, const step *s, int n_group, scheme h) {
     few c = few_of(o->p, n_group, s->first, h);
     store_last(s, n_group);
     finish_all32(s, &c, n_group, h);
-    if (s->first == s->last) deliver(s, n_group);
+    if (s->is_last) deliver(s, n_group);
 }
 
 /* Steps go through the tiles while the one before is finished, unless that is less than a whole
@@ -449,7 +448,7 @@ SIMD_FN void product32(const task *o, int n_group, scheme h) {
     for (int g = 0; g < n_group; g++)
         blocks_to_tiles(&o->p[g], offset_of(o->g->in->type), o->n_block, g, n_group, h, o->w);
     walk_from(&at, o, n_group);
-    do {
+    while (at.left > 0) {
         for (n_tile = 0; n_tile < CHUNK && walk_on(&at, o, n_group, &chunk[n_tile]);)
             n_tile++;
         for (int first = 0; first < o->n_block; first += n) {
@@ -457,23 +456,22 @@ SIMD_FN void product32(const task *o, int n_group, scheme h) {
             for (int i = 0; i < n_tile; i++, which ^= 1) {
                 now = chunk[i];
                 now.first = first;
-                now.last = (o->n_block - 1) / n * n;
+                now.is_last = first + n >= o->n_block;
                 now.n_block = o->n_block - first < n ? o->n_block - first : n;
                 now.s = o->s[which].v;
                 now.is_sum = o->is_start && !first ? 0 : 0xffff;
                 if (before.n == TILE_TOKENS && before.n_block == n) {
                     few c = few_of(o->p, n_group, before.first, h);
-                    step32(&now, &before, 1, &c, n_group, h);
-                    if (before.first == before.last) deliver(&before, n_group);
+                    step32(&now, &before, &c, n_group, h);
+                    if (before.is_last) deliver(&before, n_group);
                 } else {
                     end32(o, &before, n_group, h);
-                    before.n = 0;
-                    step32(&now, &before, 0, NULL, n_group, h);
+                    step32(&now, NULL, NULL, n_group, h);
                 }
                 before = now;
             }
         }
-    } while (n_tile == CHUNK);
+    }
     end32(o, &before, n_group, h);
 }
 

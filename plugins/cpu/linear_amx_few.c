@@ -14,9 +14,8 @@
  * tiles. The vectors that finish a unit's sums stand between the tile instructions of the next one,
  * and a sum is stored while the next product runs.
  *
- * Q4_0, 16 tokens, one thread, weights in memory, rows of 1024 columns: 1.4 times as fast as by
- * vectors (110 to 155 and 148 to 200 GMAC/s, in two states of a machine), of groups one at a time
- * 1.3 times. */
+ * 16 tokens, two threads, 3072 rows of 1024 columns in memory: 1.36 times as fast as by vectors
+ * with Q4_0, 1.63 Q4_K, 1.24 Q8_0, 1.39 Q6_K (tests/perf/README.md). */
 #include "linear_unpack.h"
 
 #include "amx.h"
@@ -144,7 +143,7 @@ static void take_q8_0(const source *o, int first, weights *w, factors *c) {
 
 /* As linear_unpack.h describes the head. */
 static void take_q4_k(const source *o, int first, weights *w, factors *c) {
-    const vi low = vi_set1_8(15), low3 = vi_set1(0x00070007);
+    const vi low = vi_set1_8(15);
     const uint8_t *p = o->p;
     uint16_t d[LINEAR_ROWS], m[LINEAR_ROWS];
     (void)first;
@@ -160,12 +159,12 @@ static void take_q4_k(const source *o, int first, weights *w, factors *c) {
         mn = mn << 32 | (x[2] & 0x3f3f3f3f);
         _mm_store_si128((__m128i *)c->mn[r], _mm_cvtepu8_epi16(_mm_cvtsi64_si128((int64_t)mn)));
         vi scale = _mm512_castsi128_si512(_mm_cvtepu8_epi16(_mm_cvtsi64_si128((int64_t)sc)));
-        vi hi = vi_shr16(scale, HI_SHIFT_MIN), lo = vi_and(scale, low3);
 #pragma GCC unroll 4
         for (int i = 0; i < RUNS; i++) {
-            vi q = vi_and(shift_halves(twice(p + 16 + 32 * i), 0, 4), low), at = repeat(2 * i, 16);
-            vi_store(w->v[i][r], vi_mul16(q, words_at(at, hi)));
-            vi_store(w->v[RUNS + i][r], vi_mul16(q, words_at(at, lo)));
+            vi q = vi_and(shift_halves(twice(p + 16 + 32 * i), 0, 4), low), hi, lo;
+            split_min(q, words_at(repeat(2 * i, 16), scale), &hi, &lo);
+            vi_store(w->v[i][r], hi);
+            vi_store(w->v[RUNS + i][r], lo);
         }
     }
     vf_store(c->d, vf_load_f16(d));
@@ -367,12 +366,11 @@ SIMD_FN void product_256(const unit *now, const source *of, const weights *w, co
     unit256(now, w, before, h);
 }
 
-/* A group's rows are taken apart and multiplied with all tokens.  TAME: with what manner where the
- * unit before has tame scales. */
-#define UNIT(NAME, SPAN, PRODUCT, TAME, WILD)                                                      \
+/* A group's rows are taken apart and multiplied with all tokens. */
+#define UNIT(NAME, SPAN, PRODUCT, HAS_OFFSET, N_MIN)                                               \
     static void NAME(task *o, const source *of, const act8_tile *a, int n_tile, int first,         \
                      int is_start, int g) {                                                        \
-        static const manner tamed = TAME, wild = WILD;                                             \
+        static const manner tamed = {HAS_OFFSET, 1, N_MIN}, wild = {HAS_OFFSET, 0, N_MIN};         \
         factors *c = &o->c[o->n_taken++ % 2];                                                      \
         take_##NAME(of, first, &o->w, c);                                                          \
         if (SPAN == 32) tame(c);                                                                   \
@@ -387,15 +385,13 @@ SIMD_FN void product_256(const unit *now, const source *of, const weights *w, co
         }                                                                                          \
     }                                                                                              \
     static void end_##NAME(const unit *o) {                                                        \
-        static const manner wild = WILD;                                                           \
+        static const manner wild = {HAS_OFFSET, 0, N_MIN};                                         \
         end##SPAN(o, wild);                                                                        \
     }
-#define MANNER(...)                                                                                \
-    { __VA_ARGS__ }
-UNIT(q4_0, 32, product_q4_0, MANNER(.has_offset = 1, .is_tame = 1), MANNER(.has_offset = 1))
-UNIT(q8_0, 32, product_q8_0, MANNER(.is_tame = 1), MANNER(0))
-UNIT(q4_k, 256, product_256, MANNER(.n_min = 4), MANNER(.n_min = 4))
-UNIT(q6_k, 256, product_256, MANNER(0), MANNER(0))
+UNIT(q4_0, 32, product_q4_0, 1, 0)
+UNIT(q8_0, 32, product_q8_0, 0, 0)
+UNIT(q4_k, 256, product_256, 0, 4)
+UNIT(q6_k, 256, product_256, 0, 0)
 
 typedef struct type {
     uint16_t dtype;

@@ -22,8 +22,8 @@ static void *must(void *p) {
 /* What a case has besides random weights and activations. */
 typedef enum kind { PLAIN, INFINITE_SCALES, LARGEST } kind;
 
-/* Rows of `bytes` bytes, of which the first two of every seventh block, or the last two of one of
- * 256, are an f16 infinity; or all bytes 0x80, the largest Q8_0. */
+/* Every seventh block's f16 scale, its first two bytes or Q6_K's last, is infinite; or all bytes of
+ * Q8_0 are 0x80, the largest. */
 static void change_weights(kind k, const linear_type *t, uint8_t *w, int64_t n_block) {
     static const uint8_t infinity[2] = {0x00, 0x7c};
     int at = t->dtype == PERI_CPU_Q6_K ? t->block_bytes - 2 : 0;
