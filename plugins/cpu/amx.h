@@ -6,7 +6,8 @@
  * Eight tiles of at most 16 rows of 64 bytes.  The tile's number is a literal, as is the distance d
  * in bytes from p to the first row that a load or store takes (tile_load_at); s is that from row to
  * row.  A and C have a token to a row, B four columns k to a row, [row of weights][4] bytes;
- * tile_dot adds, for each token and row of weights, 64 products of signed bytes to an int32.
+ * tile_dot adds, for each token and row of weights, 64 products of signed bytes to an int32;
+ * tile_dot_su takes those of B as unsigned, tile_dot_us those of A.
  * tile_dot_bf16 takes two bf16 in place of the four bytes and adds c + (even + odd) in f32, where
  * even and odd are chains of FMAs from +0 over the 16 even and the 16 odd ones.
  *
@@ -46,7 +47,8 @@ void amx_emulated_zero(int t);
 void amx_emulated_load(int t, const void *p, size_t stride);
 void amx_emulated_store(int t, void *p, size_t stride);
 void amx_emulated_dot(int c, int a, int b);
-void amx_emulated_dot_u8(int c, int a, int b);
+void amx_emulated_dot_su(int c, int a, int b);
+void amx_emulated_dot_us(int c, int a, int b);
 void amx_emulated_dot_bf16(int c, int a, int b);
 #define tile_configure(c)         amx_emulated_config(c)
 #define tile_release()            amx_emulated_release()
@@ -56,7 +58,8 @@ void amx_emulated_dot_bf16(int c, int a, int b);
 #define tile_load(t, p, s)        tile_load_at(t, p, 0, s)
 #define tile_store(t, p, s)       tile_store_at(t, p, 0, s)
 #define tile_dot(c, a, b)         amx_emulated_dot(c, a, b)
-#define tile_dot_u8(c, a, b)      amx_emulated_dot_u8(c, a, b)
+#define tile_dot_su(c, a, b)      amx_emulated_dot_su(c, a, b)
+#define tile_dot_us(c, a, b)      amx_emulated_dot_us(c, a, b)
 #define tile_dot_bf16(c, a, b)    amx_emulated_dot_bf16(c, a, b)
 
 #else
@@ -73,7 +76,8 @@ void amx_emulated_dot_bf16(int c, int a, int b);
 #define tile_load(t, p, s)     tile_load_at(t, p, 0, s)
 #define tile_store(t, p, s)    tile_store_at(t, p, 0, s)
 #define tile_dot(c, a, b)      __asm__ volatile("tdpbssd %%tmm" #b ", %%tmm" #a ", %%tmm" #c ::)
-#define tile_dot_u8(c, a, b)   __asm__ volatile("tdpbsud %%tmm" #b ", %%tmm" #a ", %%tmm" #c ::)
+#define tile_dot_su(c, a, b)   __asm__ volatile("tdpbsud %%tmm" #b ", %%tmm" #a ", %%tmm" #c ::)
+#define tile_dot_us(c, a, b)   __asm__ volatile("tdpbusd %%tmm" #b ", %%tmm" #a ", %%tmm" #c ::)
 #define tile_dot_bf16(c, a, b) __asm__ volatile("tdpbf16ps %%tmm" #b ", %%tmm" #a ", %%tmm" #c ::)
 
 #endif

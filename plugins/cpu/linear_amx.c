@@ -338,7 +338,7 @@ SIMD_FN void slot256(const step *now, const step *before, const all *c, int i, i
 /* Weights of types with minima are unsigned. */
 #define dot256(c, a, b, h)                                                                         \
     if ((h).n_min)                                                                                 \
-        tile_dot_u8(c, a, b);                                                                      \
+        tile_dot_su(c, a, b);                                                                      \
     else                                                                                           \
         tile_dot(c, a, b)
 

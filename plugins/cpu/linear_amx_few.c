@@ -9,17 +9,18 @@
  * B: linear.c has them transposed once per op (arrange).  A tile of C has a row of weights to a row
  * and tokens in its lanes, so scales of weights are broadcast, those of activations are not.
  *
- * A unit is 16 rows times 128 columns of span 32, or 256 in two planes (linear_amx.h).  Up to
- * LINEAR_TILED_GROUPS units follow one another over the same columns, so that B stays in four
- * tiles. The vectors that finish a unit's sums stand between the tile instructions of the next one,
- * and a sum is stored while the next product runs.
+ * A unit is 16 rows times 128 columns of span 32, or 256 in two planes (linear_amx.h), which are
+ * unsigned where types have minima.  Up to LINEAR_TILED_GROUPS units follow one another over the
+ * same columns, so that B stays in four tiles.  The vectors that finish a unit's sums stand between
+ * the tile instructions of the next one, and a sum is stored while the next product runs.
  *
  * 16 tokens, two threads, 3072 rows of 1024 columns in memory: 1.36 times as fast as by vectors
- * with Q4_0, 1.63 Q4_K, 1.24 Q8_0, 1.39 Q6_K (tests/perf/README.md). */
+ * with Q4_0, 1.63 Q4_K, 1.24 Q8_0, 1.39 Q6_K, 1.2 to 1.45 the others (tests/perf/README.md). */
 #include "linear_unpack.h"
 
 #include "amx.h"
 #include "linear_amx.h"
+#include "linear_nibble.h"
 
 enum {
     GROUPS = LINEAR_TILED_GROUPS,
@@ -27,8 +28,11 @@ enum {
     BLOCKS = 4, /* of 32 columns, of a unit of span 32 */
     RUNS = LINEAR_K / TILE_ROW_BYTES,
     Q4_0_BYTES = 18,
+    Q3_K_BYTES = 110,
     Q4_K_BYTES = 144,
+    Q5_K_BYTES = 176,
     Q6_K_BYTES = 210,
+    IQ4_XS_BYTES = 136,
     SUM_INTS = TILE_BYTES / 4 + 16 /* a line between: linear_amx.c, SUM_BYTES */
 };
 
@@ -141,16 +145,37 @@ static void take_q8_0(const source *o, int first, weights *w, factors *c) {
     }
 }
 
-/* As linear_unpack.h describes the head. */
-static void take_q4_k(const source *o, int first, weights *w, factors *c) {
+/* Columns 64 i .. of row r in both planes; scales: int16 of each `sub` columns of the row. */
+SIMD_FN void store_planes(weights *w, int r, int i, vi q, vi scales, int sub, int n_min) {
+    vi hi, lo, scale = words_at(repeat(64 / sub * i, sub / 2), scales);
+    if (n_min)
+        split_min(q, scale, &hi, &lo);
+    else
+        split_signed(q, scale, &hi, &lo);
+    vi_store(w->v[i][r], hi);
+    vi_store(w->v[RUNS + i][r], lo);
+}
+
+/* Bits 2 i of the bytes of the lower half, and 2 i + 1 of the upper one, as bits `to`. */
+SIMD_FN vi bit_pairs(vi x, int i, int to) {
+    int left = to - 2 * i;
+    x = left > 0 ? _mm512_sllv_epi16(x, _mm512_inserti64x4(_mm512_set1_epi16((short)left),
+                                                           _mm256_set1_epi16((short)(left - 1)), 1))
+                 : shift_halves(x, -left, 1 - left);
+    return vi_and(x, vi_set1_8((int8_t)(1 << to)));
+}
+
+/* Q4_K, and Q5_K, which has 32 bytes of top bits before its nibbles; the head is as linear_unpack.h
+ * describes it. */
+SIMD_FN void take_minima(const source *o, int bytes, weights *w, factors *c) {
     const vi low = vi_set1_8(15);
+    const int nibbles = bytes - 128;
     const uint8_t *p = o->p;
     uint16_t d[LINEAR_ROWS], m[LINEAR_ROWS];
-    (void)first;
     for (int r = 0; r < LINEAR_ROWS; r++, p += o->stride) {
         uint32_t x[4];
         memcpy(x, p, sizeof x);
-        ask_ahead_of(o, r, Q4_K_BYTES);
+        ask_ahead_of(o, r, bytes);
         d[r] = (uint16_t)x[0];
         m[r] = (uint16_t)(x[0] >> 16);
         uint64_t sc = (x[3] & 0x0f0f0f0f) | (x[1] >> 2 & 0x30303030);
@@ -161,14 +186,73 @@ static void take_q4_k(const source *o, int first, weights *w, factors *c) {
         vi scale = _mm512_castsi128_si512(_mm_cvtepu8_epi16(_mm_cvtsi64_si128((int64_t)sc)));
 #pragma GCC unroll 4
         for (int i = 0; i < RUNS; i++) {
-            vi q = vi_and(shift_halves(twice(p + 16 + 32 * i), 0, 4), low), hi, lo;
-            split_min(q, words_at(repeat(2 * i, 16), scale), &hi, &lo);
-            vi_store(w->v[i][r], hi);
-            vi_store(w->v[RUNS + i][r], lo);
+            vi q = vi_and(shift_halves(twice(p + nibbles + 32 * i), 0, 4), low);
+            if (bytes == Q5_K_BYTES) q = vi_or(q, bit_pairs(twice(p + 16), i, 4));
+            store_planes(w, r, i, q, scale, 32, 4);
         }
     }
     vf_store(c->d, vf_load_f16(d));
     vf_store(c->m, vf_load_f16(m));
+}
+static void take_q4_k(const source *o, int first, weights *w, factors *c) {
+    (void)first;
+    take_minima(o, Q4_K_BYTES, w, c);
+}
+static void take_q5_k(const source *o, int first, weights *w, factors *c) {
+    (void)first;
+    take_minima(o, Q5_K_BYTES, w, c);
+}
+
+/* 32 bytes of top bits, 64 of pairs of low bits, 12 of scales, d. */
+static void take_q3_k(const source *o, int first, weights *w, factors *c) {
+    const vi low = vi_set1_8(3), offset = vi_set1_8(-4);
+    const uint8_t *p = o->p;
+    uint16_t d[LINEAR_ROWS];
+    (void)first;
+    for (int r = 0; r < LINEAR_ROWS; r++, p += o->stride) {
+        vi sc = _mm512_castsi256_si512(_mm256_cvtepi8_epi16(q3_k_scales(p + 96)));
+        ask_ahead_of(o, r, Q3_K_BYTES);
+        memcpy(&d[r], p + 108, 2);
+#pragma GCC unroll 4
+        for (int i = 0; i < RUNS; i++) {
+            vi q = shift_halves(twice(p + 32 + i / 2 * 32), i % 2 * 4, i % 2 * 4 + 2);
+            q = vi_or(vi_and(q, low), bit_pairs(twice(p), i, 2));
+            store_planes(w, r, i, vi_add8(q, offset), sc, 16, 0);
+        }
+    }
+    vf_store(c->d, vf_load_f16(d));
+}
+
+/* d, two bytes of the top bits of scales, four of their low ones; then blocks of 16 bytes. */
+static void take_iq4_xs(const source *o, int first, weights *w, factors *c) {
+    const vi low = vi_set1_8(15), code = vi_lane(_mm_loadu_si128((const __m128i *)cpu_code_iq4));
+    const vi places = _mm512_setr_epi64(0, 1, 0, 1, 2, 3, 2, 3);
+    const vi by = _mm512_set_epi64(0x0004000400040004, 0x0004000400040004, 0, 0, 0x0004000400040004,
+                                   0x0004000400040004, 0, 0);
+    const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+    const uint8_t *p = o->p;
+    uint16_t d[LINEAR_ROWS];
+    (void)first;
+    for (int r = 0; r < LINEAR_ROWS; r++, p += o->stride) {
+        uint16_t head[4];
+        memcpy(head, p, sizeof head);
+        ask_ahead_of(o, r, IQ4_XS_BYTES);
+        d[r] = head[0];
+        __m256i s = _mm256_set1_epi32((int32_t)(head[2] | (uint32_t)head[3] << 16));
+        __m256i top = _mm256_srlv_epi32(_mm256_set1_epi32(head[1]), _mm256_slli_epi32(lane, 1));
+        s = _mm256_and_si256(_mm256_srlv_epi32(s, _mm256_slli_epi32(lane, 2)),
+                             _mm256_set1_epi32(15));
+        top = _mm256_slli_epi32(_mm256_and_si256(top, _mm256_set1_epi32(3)), 4);
+        s = _mm256_sub_epi32(_mm256_or_si256(s, top), _mm256_set1_epi32(32));
+        vi scale = _mm512_castsi128_si512(_mm256_cvtepi32_epi16(s));
+#pragma GCC unroll 4
+        for (int i = 0; i < RUNS; i++) {
+            vi q = _mm512_permutexvar_epi64(places, twice(p + 8 + 32 * i));
+            q = vi_shuffle8(code, vi_and(_mm512_srlv_epi16(q, by), low));
+            store_planes(w, r, i, q, scale, 32, 0);
+        }
+    }
+    vf_store(c->d, vf_load_f16(d));
 }
 
 /* Per half of 128 columns 64 bytes of low nibbles and 32 of high bit pairs; then 16 int8 scales and
@@ -189,13 +273,8 @@ static void take_q6_k(const source *o, int first, weights *w, factors *c) {
             vi q[2] = {vi_or(vi_and(v, low), vi_and(vi_shl16(h, 4), pair)),
                        vi_or(vi_and(vi_shr16(v, 4), low), vi_and(h, pair))};
 #pragma GCC unroll 2
-            for (int k = 0; k < 2; k++) {
-                int i = 2 * half + k;
-                vi hi, lo;
-                split_signed(vi_add8(q[k], offset), words_at(repeat(4 * i, 8), sc), &hi, &lo);
-                vi_store(w->v[i][r], hi);
-                vi_store(w->v[RUNS + i][r], lo);
-            }
+            for (int k = 0; k < 2; k++)
+                store_planes(w, r, 2 * half + k, vi_add8(q[k], offset), sc, 16, 0);
         }
     }
     vf_store(c->d, vf_load_f16(d));
@@ -287,13 +366,20 @@ SIMD_FN void unit32(const unit *now, const uint8_t *const a[BLOCKS], size_t stri
     if (before->acc) finish32(before, 3 * EACH, EACH, h);
 }
 
+/* Weights of types with minima are unsigned. */
+#define dot256(c, a, b, h)                                                                         \
+    if ((h).n_min)                                                                                 \
+        tile_dot_us(c, a, b);                                                                      \
+    else                                                                                           \
+        tile_dot(c, a, b)
+
 /* Columns 64 i .. of both planes, times tile b. */
 #define RUN256(i, b)                                                                               \
     tile_load(2, w->v[i], TILE_ROW_BYTES);                                                         \
-    tile_dot(0, 2, b);                                                                             \
+    dot256(0, 2, b, h);                                                                            \
     if (before->acc) finish256(before, 4 * (i), 2, h);                                             \
     tile_load(3, w->v[RUNS + (i)], TILE_ROW_BYTES);                                                \
-    tile_dot(1, 3, b);                                                                             \
+    dot256(1, 3, b, h);                                                                            \
     if (before->acc) finish256(before, 4 * (i) + 2, 2, h)
 SIMD_FN void unit256(const unit *now, const weights *w, const unit *before, manner h) {
     tile_zero(0);
@@ -390,8 +476,11 @@ SIMD_FN void product_256(const unit *now, const source *of, const weights *w, co
     }
 UNIT(q4_0, 32, product_q4_0, 1, 0)
 UNIT(q8_0, 32, product_q8_0, 0, 0)
+UNIT(q3_k, 256, product_256, 0, 0)
 UNIT(q4_k, 256, product_256, 0, 4)
+UNIT(q5_k, 256, product_256, 0, 4)
 UNIT(q6_k, 256, product_256, 0, 0)
+UNIT(iq4_xs, 256, product_256, 0, 0)
 
 typedef struct type {
     uint16_t dtype;
@@ -403,8 +492,11 @@ typedef struct type {
 static const type types[] = {
     {PERI_CPU_Q4_0, BLOCKS, BLOCKS *Q4_0_BYTES, q4_0, end_q4_0},
     {PERI_CPU_Q8_0, BLOCKS, BLOCKS *Q8_0_BYTES, q8_0, end_q8_0},
+    {PERI_CPU_Q3_K, LINEAR_K / 32, Q3_K_BYTES, q3_k, end_q3_k},
     {PERI_CPU_Q4_K, LINEAR_K / 32, Q4_K_BYTES, q4_k, end_q4_k},
+    {PERI_CPU_Q5_K, LINEAR_K / 32, Q5_K_BYTES, q5_k, end_q5_k},
     {PERI_CPU_Q6_K, LINEAR_K / 32, Q6_K_BYTES, q6_k, end_q6_k},
+    {PERI_CPU_IQ4_XS, LINEAR_K / 32, IQ4_XS_BYTES, iq4_xs, end_iq4_xs},
 };
 
 static const type *type_of(const linear_type *t) {

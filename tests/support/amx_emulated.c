@@ -93,11 +93,12 @@ void amx_emulated_store(int t, void *p, size_t stride) {
             ((uint8_t *)p)[(size_t)r * stride + (size_t)i] = x->b[r][i];
 }
 
-/* c[m][n] += sum over k, i < 4 of a[m][k][i] * b[k][n][i], signed bytes but for b if is_unsigned,
- * int32 that wraps.  Only
- * tiles are touched: no sanitizer has anything to see, and the tests spend their time here. */
+/* c[m][n] += sum over k, i < 4 of a[m][k][i] * b[k][n][i], signed bytes but for those of the
+ * factor that is_unsigned names, int32 that wraps.  Only tiles are touched: no sanitizer has
+ * anything to see, and the tests spend their time here. */
 __attribute__((no_sanitize("address", "undefined"), optimize("O2"))) static void
-add_products(tile *x, const tile *y, const tile *z, int is_unsigned) {
+add_products(tile *x, const tile *y, const tile *z, char is_unsigned) {
+    const int of_a = is_unsigned == 'a' ? 256 : 0, of_b = is_unsigned == 'b' ? 256 : 0;
     for (int k = 0; k < z->rows; k++)
         for (int m = 0; m < x->rows; m++) {
             const uint8_t *a = &y->b[m][4 * k];
@@ -106,7 +107,8 @@ add_products(tile *x, const tile *y, const tile *z, int is_unsigned) {
                 uint32_t sum;
                 memcpy(&sum, &x->b[m][4 * n], 4);
                 for (int i = 0; i < 4; i++)
-                    sum += (uint32_t)((int8_t)a[i] * (is_unsigned ? b[i] : (int8_t)b[i]));
+                    sum += (uint32_t)((a[i] < 128 ? a[i] : a[i] - 256 + of_a) *
+                                      (b[i] < 128 ? b[i] : b[i] - 256 + of_b));
                 memcpy(&x->b[m][4 * n], &sum, 4);
             }
         }
@@ -131,7 +133,7 @@ static void finish_product(tile *x) {
     __atomic_add_fetch(&n_product, 1, __ATOMIC_RELAXED);
 }
 
-static void dot(const char *name, int c, int a, int b, int is_unsigned) {
+static void dot(const char *name, int c, int a, int b, char is_unsigned) {
     tile *x = tile_of(name, c);
     const tile *y = tile_of(name, a), *z = tile_of(name, b);
     check_shapes(name, (int[]){c, a, b}, x, y, z);
@@ -141,8 +143,11 @@ static void dot(const char *name, int c, int a, int b, int is_unsigned) {
 void amx_emulated_dot(int c, int a, int b) {
     dot("tdpbssd", c, a, b, 0);
 }
-void amx_emulated_dot_u8(int c, int a, int b) {
-    dot("tdpbsud", c, a, b, 1);
+void amx_emulated_dot_su(int c, int a, int b) {
+    dot("tdpbsud", c, a, b, 'b');
+}
+void amx_emulated_dot_us(int c, int a, int b) {
+    dot("tdpbusd", c, a, b, 'a');
 }
 
 /* A number as the products of bf16 take and leave it: denormal ones are 0. */

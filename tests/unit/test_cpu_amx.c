@@ -345,10 +345,15 @@ static void tiles_hold_zeros_past_their_shape(void **state) {
     assert_int_equal(sums[0], (int32_t)((uint32_t)INT32_MAX + 128 * 128 + 127 * 127 - 3));
     assert_int_equal(sums[1], 5 - 128);
     tile_zero(0);
-    tile_dot_u8(0, 1, 2);
+    tile_dot_su(0, 1, 2);
     tile_store(0, sums, 8);
     assert_int_equal(sums[0], -128 * 128 + 127 * 127 - 1 + 2 * 255);
     assert_int_equal(sums[1], -128);
+    tile_zero(0);
+    tile_dot_us(0, 1, 2);
+    tile_store(0, sums, 8);
+    assert_int_equal(sums[0], -128 * 128 + 127 * 127 + 255 - 2);
+    assert_int_equal(sums[1], 128);
     tile_release();
     assert_false(amx_emulated_in_use());
 }

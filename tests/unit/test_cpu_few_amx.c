@@ -22,11 +22,12 @@ static void *must(void *p) {
 /* What a case has besides random weights and activations. */
 typedef enum kind { PLAIN, INFINITE_SCALES, LARGEST } kind;
 
-/* Every seventh block's f16 scale, its first two bytes or Q6_K's last, is infinite; or all bytes of
- * Q8_0 are 0x80, the largest. */
+/* Every seventh block's f16 scale, its first two bytes or, of Q3_K and Q6_K, its last, is infinite;
+ * or all bytes of Q8_0 are 0x80, the largest. */
 static void change_weights(kind k, const linear_type *t, uint8_t *w, int64_t n_block) {
     static const uint8_t infinity[2] = {0x00, 0x7c};
-    int at = t->dtype == PERI_CPU_Q6_K ? t->block_bytes - 2 : 0;
+    int is_last = t->dtype == PERI_CPU_Q3_K || t->dtype == PERI_CPU_Q6_K;
+    int at = is_last ? t->block_bytes - 2 : 0;
     for (int64_t b = 0; b < n_block && k != PLAIN; b++) {
         uint8_t *p = w + b * t->block_bytes;
         if (k == INFINITE_SCALES && b % 7 == 3) memcpy(p + at, infinity, 2);
@@ -108,7 +109,7 @@ static void few_tokens_on_tiles_are_the_bits_of_vectors(void **state) {
         check(t, 40, 768, 19, INFINITE_SCALES);
         check(t, 40, 1024, 19, LARGEST);
     }
-    assert_int_equal(n_type, 4);
+    assert_int_equal(n_type, 7);
 }
 
 static void not_for_few_or_many_tokens_nor_part_blocks(void **state) {
@@ -162,6 +163,7 @@ static void run_qkv(const qkv *u, const uint32_t types[3], const char *isa, int3
 
 static void ops_of_few_tokens_are_the_bits_of_vectors(void **state) {
     static const uint32_t types[][3] = {{PERI_CPU_Q4_K, PERI_CPU_Q4_K, PERI_CPU_Q6_K},
+                                        {PERI_CPU_IQ4_XS, PERI_CPU_Q5_K, PERI_CPU_Q3_K},
                                         {PERI_CPU_Q8_0, PERI_CPU_Q4_0, PERI_CPU_Q8_0}};
     static const int32_t tokens[] = {14, 30, 45};
     static float got[M_ALL * LINEAR_TILED], want[M_ALL * LINEAR_TILED];
@@ -170,7 +172,7 @@ static void ops_of_few_tokens_are_the_bits_of_vectors(void **state) {
     prog_fill(u->x, LINEAR_TILED * N, 4, 1);
     prog_fill(u->bias, M0, 5, 1);
     u->scale = 0.7f;
-    for (int k = 0; k < 2; k++) {
+    for (size_t k = 0; k < sizeof types / sizeof *types; k++) {
         uint8_t *w = u->w;
         for (int i = 0; i < 3; i++) {
             int64_t n = (i == 0 ? M0 : i == 1 ? M1 : M2) * N / peri_dtype_of(types[k][i]).n;
