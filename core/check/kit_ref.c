@@ -303,7 +303,7 @@ static void route_row(const kit_op *o, int64_t t) {
         w[k] = (a->renorm ? w[k] / fmax(sum, 0x1p-14) : w[k]) * (double)a->weight_scale;
 }
 
-enum { VOCAB_MAX = 20480 }; /* more than any row of TOPK */
+enum { VOCAB_MAX = 150016 }; /* more than any row of TOPK */
 
 static void topk_row(const double *x, int64_t n, int64_t n_top, double *id, double *y) {
     bool is_in[VOCAB_MAX] = {false};

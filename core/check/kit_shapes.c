@@ -146,6 +146,7 @@ static const kit_shape shapes[] = {
     {PERI_OP_TOPK, "a11tv n11tk o11tk", "v1003 k40", NO_ATTR, 9, 0, false},
     {PERI_OP_TOPK, "a11tv n11tk o11tk", "v517 k256", NO_ATTR, 9, 0, false},
     {PERI_OP_TOPK, "a11tv n11tk o11tk", "v20011 k100", NO_ATTR, 5, 0, false},
+    {PERI_OP_TOPK, "a11tv n11tk o11tk", "v150011 k256", NO_ATTR, 2, 0, false},
     {PERI_OP_TOPK, "a11tv n11tk o11tk", "v7 k7", NO_ATTR, 9, 0, false},
     {PERI_OP_TOPK, "a11tv n11tk o11tk", "v331 k1", NO_ATTR, 9, 0, false},
 };
