@@ -49,11 +49,15 @@ SIMD_FN void split_min(vi q, vi sc, vi *hi, vi *lo) {
     *lo = vi_mul16(q, vi_and(sc, vi_set1(0x00070007)));
 }
 
+/* An even column is the low byte of a word.  lo: low bits of a product depend on nothing above them
+ * in its factors.  hi: the upper word of 256 q times twice the scale is the product shifted right
+ * by seven. */
 SIMD_FN void split_signed(vi q, vi sc, vi *hi, vi *lo) {
-    vi low7 = vi_set1(0x007f007f), low8 = vi_set1(0x00ff00ff);
-    vi even = vi_mul16(vi_sar16(vi_shl16(q, 8), 8), sc), odd = vi_mul16(vi_sar16(q, 8), sc);
-    *lo = vi_or(vi_and(even, low7), vi_shl16(vi_and(odd, low7), 8));
-    *hi = vi_or(vi_and(vi_sar16(even, HI_SHIFT), low8), vi_shl16(vi_sar16(odd, HI_SHIFT), 8));
+    const vi low8 = vi_set1(0x00ff00ff);
+    vi odd = _mm512_andnot_si512(low8, q), twice = vi_shl16(sc, 8 - HI_SHIFT);
+    *lo = vi_and(vi_or(vi_and(vi_mul16(q, sc), low8), vi_mul16(odd, sc)), vi_set1(0x7f7f7f7f));
+    *hi = vi_or(vi_and(_mm512_mulhi_epi16(vi_shl16(q, 8), twice), low8),
+                vi_shl16(_mm512_mulhi_epi16(odd, twice), 8));
 }
 
 #endif
