@@ -84,10 +84,13 @@ SIMD_FN vi repeat(int first, int each) {
         x[i] = (int16_t)(first + i / each);
     return vi_load(x);
 }
+/* Words n in the lower half, m in the upper one. */
+SIMD_FN vi halves(int n, int m) {
+    return _mm512_inserti64x4(_mm512_set1_epi16((short)n), _mm256_set1_epi16((short)m), 1);
+}
 /* Words of the lower half n bits to the right, of the upper one m. */
 SIMD_FN vi shift_halves(vi x, int n, int m) {
-    return _mm512_srlv_epi16(
-        x, _mm512_inserti64x4(_mm512_set1_epi16((short)n), _mm256_set1_epi16((short)m), 1));
+    return _mm512_srlv_epi16(x, halves(n, m));
 }
 SIMD_FN vi twice(const uint8_t *p) {
     return _mm512_broadcast_i64x4(_mm256_loadu_si256((const __m256i *)p));
@@ -106,6 +109,10 @@ SIMD_FN void tame(factors *c) {
     c->is_tame = yes == 0xffff;
 }
 
+/* By how many bits words are shifted where 16 bytes of nibbles lie twice, one after the other. */
+static const int16_t nibble_shift[32] __attribute__((aligned(64))) = {
+    0, 0, 0, 0, 0, 0, 0, 0, 4, 4, 4, 4, 4, 4, 4, 4, 0, 0, 0, 0, 0, 0, 0, 0, 4, 4, 4, 4, 4, 4, 4, 4};
+
 /* Blocks first .. first + 3.  A register is two blocks: the bytes of each twice, the second time to
  * be shifted. */
 static void take_q4_0(const source *o, int first, weights *w, factors *c) {
@@ -115,12 +122,9 @@ static void take_q4_0(const source *o, int first, weights *w, factors *c) {
         {15, 16, 17, 18, 19, 20, 21, 22, 15, 16, 17, 18, 19, 20, 21, 22,
          24, 25, 26, 27, 28, 29, 30, 31, 24, 25, 26, 27, 28, 29, 30, 31}};
     static const int16_t of_d[32] __attribute__((aligned(64))) = {0, 9, 18, 27};
-    static const int16_t shift[32]
-        __attribute__((aligned(64))) = {0, 0, 0, 0, 0, 0, 0, 0, 4, 4, 4, 4, 4, 4, 4, 4,
-                                        0, 0, 0, 0, 0, 0, 0, 0, 4, 4, 4, 4, 4, 4, 4, 4};
     enum { BYTES = BLOCKS * Q4_0_BYTES, LAST = BYTES - 64 };
-    const vi order0 = vi_load(order[0]), order1 = vi_load(order[1]), by = vi_load(shift);
-    const vi low = vi_set1_8(15), halves = vi_load(of_d);
+    const vi order0 = vi_load(order[0]), order1 = vi_load(order[1]), by = vi_load(nibble_shift);
+    const vi low = vi_set1_8(15), scales = vi_load(of_d);
     const uint8_t *p = o->p + first * Q4_0_BYTES;
 #pragma GCC unroll 4
     for (int r = 0; r < LINEAR_ROWS; r++, p += o->stride) {
@@ -128,7 +132,7 @@ static void take_q4_0(const source *o, int first, weights *w, factors *c) {
         ask_ahead_of(o, r, BYTES);
         vi_store(w->v[0][r], vi_and(_mm512_srlv_epi16(words_at(order0, x), by), low));
         vi_store(w->v[1][r], vi_and(_mm512_srlv_epi16(words_at(order1, y), by), low));
-        _mm_store_ps(c->d + r * BLOCKS, _mm_cvtph_ps(_mm512_castsi512_si128(words_at(halves, x))));
+        _mm_store_ps(c->d + r * BLOCKS, _mm_cvtph_ps(_mm512_castsi512_si128(words_at(scales, x))));
     }
 }
 
@@ -156,12 +160,10 @@ SIMD_FN void store_planes(weights *w, int r, int i, vi q, vi scales, int sub, in
     vi_store(w->v[RUNS + i][r], lo);
 }
 
-/* Bits 2 i of the bytes of the lower half, and 2 i + 1 of the upper one, as bits `to`. */
+/* Bits 2 i of the bytes of the lower half, and 2 i + 1 of the upper one, as bits `to` of all. */
 SIMD_FN vi bit_pairs(vi x, int i, int to) {
     int left = to - 2 * i;
-    x = left > 0 ? _mm512_sllv_epi16(x, _mm512_inserti64x4(_mm512_set1_epi16((short)left),
-                                                           _mm256_set1_epi16((short)(left - 1)), 1))
-                 : shift_halves(x, -left, 1 - left);
+    x = left > 0 ? _mm512_sllv_epi16(x, halves(left, left - 1)) : shift_halves(x, -left, 1 - left);
     return vi_and(x, vi_set1_8((int8_t)(1 << to)));
 }
 
@@ -227,8 +229,7 @@ static void take_q3_k(const source *o, int first, weights *w, factors *c) {
 static void take_iq4_xs(const source *o, int first, weights *w, factors *c) {
     const vi low = vi_set1_8(15), code = vi_lane(_mm_loadu_si128((const __m128i *)cpu_code_iq4));
     const vi places = _mm512_setr_epi64(0, 1, 0, 1, 2, 3, 2, 3);
-    const vi by = _mm512_set_epi64(0x0004000400040004, 0x0004000400040004, 0, 0, 0x0004000400040004,
-                                   0x0004000400040004, 0, 0);
+    const vi by = vi_load(nibble_shift);
     const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
     const uint8_t *p = o->p;
     uint16_t d[LINEAR_ROWS];
