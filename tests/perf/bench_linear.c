@@ -30,9 +30,9 @@ static const size_t FOOTPRINT = (size_t)256 << 20;
 
 typedef struct bench {
     const cpu_isa *isa; /* NULL: plain read */
-    linear_in in;
-    int64_t n_copy; /* of the matrix, one behind the other */
-    int64_t window; /* groups of 16 rows that a thread goes over again and again; 0: all */
+    linear_in in;       /* of all copies: one matrix of so many rows */
+    int64_t n_copy;     /* of the matrix, one behind the other */
+    int64_t window;     /* groups of 16 rows that a thread goes over again and again; 0: all */
     uint32_t n_thread;
 } bench;
 
@@ -68,8 +68,7 @@ static uint64_t read_all(const uint8_t *p, size_t bytes) {
 
 static void compute(share *s) {
     const bench *b = s->b;
-    int64_t groups = (b->in.m + 15) / 16 * b->n_copy,
-            per = (groups + b->n_thread - 1) / b->n_thread;
+    int64_t groups = (b->in.m + 15) / 16, per = (groups + b->n_thread - 1) / b->n_thread;
     int64_t lo = s->thread * per, hi = lo + per < groups ? lo + per : groups;
     if (!b->isa) {
         s->sum = read_all(b->in.w + (size_t)lo * 16 * b->in.row_bytes,
@@ -165,6 +164,7 @@ static void bench_one(const options *o, const cpu_isa *isa, uint32_t dtype, int6
     b.n_copy = (int64_t)(FOOTPRINT / bytes);
     if (n_tok > 16) b.n_copy = b.n_copy * 16 / n_tok;
     if (b.n_copy < 1) b.n_copy = 1;
+    b.in.m = m * b.n_copy;
     if (o->is_cached) b.window = 1 + CACHED / (16 * (int64_t)b.in.row_bytes);
     float *x = malloc((size_t)(n_tok * n) * sizeof *x);
     int64_t columns = linear_act_columns(t);
