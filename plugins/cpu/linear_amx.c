@@ -335,13 +335,6 @@ SIMD_FN void slot256(const step *now, const step *before, const all *c, int i, i
     finish256(before, c, i * EACH, EACH, n_group, h);
 }
 
-/* Weights of types with minima are unsigned. */
-#define dot256(c, a, b, h)                                                                         \
-    if ((h).n_min)                                                                                 \
-        tile_dot_su(c, a, b);                                                                      \
-    else                                                                                           \
-        tile_dot(c, a, b)
-
 /* The high and the low plane of each group of `now`. */
 SIMD_FN void step256(const tiles *w, const step *now, const step *before, const all *c, int n_group,
                      scheme h) {
@@ -355,14 +348,14 @@ SIMD_FN void step256(const tiles *w, const step *now, const step *before, const 
         tile_load_at(4, now->tile->q, i * TILE_ROW_BYTES, sizeof(act8));
         tile_load(6, b, TILE_ROW_BYTES);
         tile_load_at(7, b, TILE_BYTES, TILE_ROW_BYTES);
-        dot256(0, 4, 6, h);
-        dot256(1, 4, 7, h);
+        dot256(0, 4, 6, h, su);
+        dot256(1, 4, 7, h, su);
         slot256(now, before, c, 2 * i, n_group, h);
         if (n_group == GROUPS) {
             tile_load_at(6, b, 2 * TILE_BYTES, TILE_ROW_BYTES);
             tile_load_at(7, b, 3 * TILE_BYTES, TILE_ROW_BYTES);
-            dot256(2, 4, 6, h);
-            dot256(3, 4, 7, h);
+            dot256(2, 4, 6, h, su);
+            dot256(3, 4, 7, h, su);
         }
         slot256(now, before, c, 2 * i + 1, n_group, h);
     }

@@ -16,12 +16,20 @@
 #ifndef PERI_CPU_LINEAR_AMX_H
 #define PERI_CPU_LINEAR_AMX_H
 
+#include "amx.h"
 #include "simd.h"
 
 enum {
     HI_SHIFT = 7,
     HI_SHIFT_MIN = 3 /* of types with minima */
 };
+
+/* A product of planes, unsigned those of types with minima: su as B, us as A. */
+#define dot256(c, a, b, h, which)                                                                  \
+    if ((h).n_min)                                                                                 \
+        tile_dot_##which(c, a, b);                                                                 \
+    else                                                                                           \
+        tile_dot(c, a, b)
 
 #define MAGIC 0x1.8p23f
 enum { MAGIC_BITS = 0x4b400000 };

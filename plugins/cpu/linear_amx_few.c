@@ -225,32 +225,24 @@ static void take_q3_k(const source *o, int first, weights *w, factors *c) {
     vf_store(c->d, vf_load_f16(d));
 }
 
-/* d, two bytes of the top bits of scales, four of their low ones; then blocks of 16 bytes. */
+/* d and scales, of which each comes four times; then blocks of 16 bytes. */
 static void take_iq4_xs(const source *o, int first, weights *w, factors *c) {
     const vi low = vi_set1_8(15), code = vi_lane(_mm_loadu_si128((const __m128i *)cpu_code_iq4));
     const vi places = _mm512_setr_epi64(0, 1, 0, 1, 2, 3, 2, 3);
     const vi by = vi_load(nibble_shift);
-    const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
     const uint8_t *p = o->p;
     uint16_t d[LINEAR_ROWS];
     (void)first;
     for (int r = 0; r < LINEAR_ROWS; r++, p += o->stride) {
-        uint16_t head[4];
-        memcpy(head, p, sizeof head);
+        vi scale = _mm512_castsi256_si512(_mm512_cvtepi32_epi16(iq4_xs_scales(p, 0)));
+        scale = _mm512_inserti64x4(scale, _mm512_cvtepi32_epi16(iq4_xs_scales(p, 1)), 1);
         ask_ahead_of(o, r, IQ4_XS_BYTES);
-        d[r] = head[0];
-        __m256i s = _mm256_set1_epi32((int32_t)(head[2] | (uint32_t)head[3] << 16));
-        __m256i top = _mm256_srlv_epi32(_mm256_set1_epi32(head[1]), _mm256_slli_epi32(lane, 1));
-        s = _mm256_and_si256(_mm256_srlv_epi32(s, _mm256_slli_epi32(lane, 2)),
-                             _mm256_set1_epi32(15));
-        top = _mm256_slli_epi32(_mm256_and_si256(top, _mm256_set1_epi32(3)), 4);
-        s = _mm256_sub_epi32(_mm256_or_si256(s, top), _mm256_set1_epi32(32));
-        vi scale = _mm512_castsi128_si512(_mm256_cvtepi32_epi16(s));
+        memcpy(&d[r], p, 2);
 #pragma GCC unroll 4
         for (int i = 0; i < RUNS; i++) {
             vi q = _mm512_permutexvar_epi64(places, twice(p + 8 + 32 * i));
             q = vi_shuffle8(code, vi_and(_mm512_srlv_epi16(q, by), low));
-            store_planes(w, r, i, q, scale, 32, 0);
+            store_planes(w, r, i, q, scale, 8, 0);
         }
     }
     vf_store(c->d, vf_load_f16(d));
@@ -367,20 +359,13 @@ SIMD_FN void unit32(const unit *now, const uint8_t *const a[BLOCKS], size_t stri
     if (before->acc) finish32(before, 3 * EACH, EACH, h);
 }
 
-/* Weights of types with minima are unsigned. */
-#define dot256(c, a, b, h)                                                                         \
-    if ((h).n_min)                                                                                 \
-        tile_dot_us(c, a, b);                                                                      \
-    else                                                                                           \
-        tile_dot(c, a, b)
-
 /* Columns 64 i .. of both planes, times tile b. */
 #define RUN256(i, b)                                                                               \
     tile_load(2, w->v[i], TILE_ROW_BYTES);                                                         \
-    dot256(0, 2, b, h);                                                                            \
+    dot256(0, 2, b, h, us);                                                                        \
     if (before->acc) finish256(before, 4 * (i), 2, h);                                             \
     tile_load(3, w->v[RUNS + (i)], TILE_ROW_BYTES);                                                \
-    dot256(1, 3, b, h);                                                                            \
+    dot256(1, 3, b, h, us);                                                                        \
     if (before->acc) finish256(before, 4 * (i) + 2, 2, h)
 SIMD_FN void unit256(const unit *now, const weights *w, const unit *before, manner h) {
     tile_zero(0);

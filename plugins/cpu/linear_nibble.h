@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
  * linear_nibble.h - weights of four bits for linear_token.c: Q4_0, IQ4_NL, MXFP4 and IQ4_XS, four
- * blocks of 32 columns at a time.
+ * blocks of 32 columns at a time; and scales, for linear_amx_few.c too.
  *
  * A block is 16 bytes, columns 0 to 15 in the low nibbles and 16 to 31 in the high ones.  With the
  * bytes of four blocks in the four 128-bit lanes of a register, the low nibbles of all are one

@@ -30,8 +30,7 @@ static const size_t FOOTPRINT = (size_t)256 << 20;
 
 typedef struct bench {
     const cpu_isa *isa; /* NULL: plain read */
-    linear_in in;       /* of all copies: one matrix of so many rows */
-    int64_t n_copy;     /* of the matrix, one behind the other */
+    linear_in in;       /* of all copies, one behind the other: a matrix of so many rows */
     int64_t window;     /* groups of 16 rows that a thread goes over again and again; 0: all */
     uint32_t n_thread;
 } bench;
@@ -161,10 +160,10 @@ static void bench_one(const options *o, const cpu_isa *isa, uint32_t dtype, int6
                        .by_row = n_tok <= LINEAR_FEW,
                        .row_bytes = (size_t)(n / t->block * t->block_bytes)};
     size_t bytes = b.in.row_bytes * (size_t)m;
-    b.n_copy = (int64_t)(FOOTPRINT / bytes);
-    if (n_tok > 16) b.n_copy = b.n_copy * 16 / n_tok;
-    if (b.n_copy < 1) b.n_copy = 1;
-    b.in.m = m * b.n_copy;
+    int64_t n_copy = (int64_t)(FOOTPRINT / bytes);
+    if (n_tok > 16) n_copy = n_copy * 16 / n_tok;
+    if (n_copy < 1) n_copy = 1;
+    b.in.m = m * n_copy;
     if (o->is_cached) b.window = 1 + CACHED / (16 * (int64_t)b.in.row_bytes);
     float *x = malloc((size_t)(n_tok * n) * sizeof *x);
     int64_t columns = linear_act_columns(t);
@@ -201,10 +200,10 @@ static void bench_one(const options *o, const cpu_isa *isa, uint32_t dtype, int6
         ratio[r] = p / time[r];
         read += p / o->repeats;
     }
-    double s = median(time, o->repeats), total = (double)b.n_copy * (double)bytes;
+    double s = median(time, o->repeats), total = (double)n_copy * (double)bytes;
     printf("%-7s %-7s %6lldx%-5lld M=%-4d %7.2f GB/s %8.1f GMAC/s", isa->name,
            peri_dtype_of(dtype).name, (long long)m, (long long)n, (int)n_tok, total / s * 1e-9,
-           (double)b.n_copy * (double)m * (double)n * n_tok / s * 1e-9);
+           (double)n_copy * (double)m * (double)n * n_tok / s * 1e-9);
     if (n_tok <= 16)
         printf("  %3.0f %% of a read at %.1f GB/s", 100 * median(ratio, o->repeats),
                total / read * 1e-9);

@@ -23,7 +23,8 @@ static void *must(void *p) {
 typedef enum kind { PLAIN, INFINITE_SCALES, LARGEST } kind;
 
 /* Every seventh block's f16 scale, its first two bytes or, of Q3_K and Q6_K, its last, is infinite;
- * or all bytes of Q8_0 are 0x80, the largest. */
+ * or weights and scales of their parts are the largest: all bits but those of the f16 are set, of
+ * Q8_0 and of Q6_K's scales only signs, and Q6_K's weights are -32. */
 static void change_weights(kind k, const linear_type *t, uint8_t *w, int64_t n_block) {
     static const uint8_t infinity[2] = {0x00, 0x7c};
     int is_last = t->dtype == PERI_CPU_Q3_K || t->dtype == PERI_CPU_Q6_K;
@@ -31,7 +32,12 @@ static void change_weights(kind k, const linear_type *t, uint8_t *w, int64_t n_b
     for (int64_t b = 0; b < n_block && k != PLAIN; b++) {
         uint8_t *p = w + b * t->block_bytes;
         if (k == INFINITE_SCALES && b % 7 == 3) memcpy(p + at, infinity, 2);
-        if (k == LARGEST && t->dtype == PERI_CPU_Q8_0) memset(p + 2, 0x80, 32);
+        if (k != LARGEST) continue;
+        int is_signed = t->dtype == PERI_CPU_Q8_0, n_f16 = t->min_sub ? 4 : 2;
+        memset(is_last ? p : p + n_f16, is_signed ? 0x80 : 0xff, (size_t)(t->block_bytes - n_f16));
+        if (t->dtype != PERI_CPU_Q6_K) continue;
+        memset(p, 0, 192);
+        memset(p + 192, 0x80, 16);
     }
 }
 
