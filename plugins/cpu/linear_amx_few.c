@@ -225,7 +225,7 @@ static void take_q3_k(const source *o, int first, weights *w, factors *c) {
     vf_store(c->d, vf_load_f16(d));
 }
 
-/* d and scales, of which each comes four times; then blocks of 16 bytes. */
+/* d and scales, then blocks of 16 bytes. */
 static void take_iq4_xs(const source *o, int first, weights *w, factors *c) {
     const vi low = vi_set1_8(15), code = vi_lane(_mm_loadu_si128((const __m128i *)cpu_code_iq4));
     const vi places = _mm512_setr_epi64(0, 1, 0, 1, 2, 3, 2, 3);
@@ -234,15 +234,14 @@ static void take_iq4_xs(const source *o, int first, weights *w, factors *c) {
     uint16_t d[LINEAR_ROWS];
     (void)first;
     for (int r = 0; r < LINEAR_ROWS; r++, p += o->stride) {
-        vi scale = _mm512_castsi256_si512(_mm512_cvtepi32_epi16(iq4_xs_scales(p, 0)));
-        scale = _mm512_inserti64x4(scale, _mm512_cvtepi32_epi16(iq4_xs_scales(p, 1)), 1);
+        vi scale = _mm512_castsi128_si512(_mm256_cvtepi32_epi16(iq4_xs_scales(p)));
         ask_ahead_of(o, r, IQ4_XS_BYTES);
         memcpy(&d[r], p, 2);
 #pragma GCC unroll 4
         for (int i = 0; i < RUNS; i++) {
             vi q = _mm512_permutexvar_epi64(places, twice(p + 8 + 32 * i));
             q = vi_shuffle8(code, vi_and(_mm512_srlv_epi16(q, by), low));
-            store_planes(w, r, i, q, scale, 8, 0);
+            store_planes(w, r, i, q, scale, 32, 0);
         }
     }
     vf_store(c->d, vf_load_f16(d));

@@ -107,24 +107,30 @@ SIMD_FN void nibble256_of(const act8 *a, nibble256 *out) {
     }
 }
 
-/* Scales of blocks 4 i .. 4 i + 3 of a superblock, four lanes each. */
-SIMD_FN vi iq4_xs_scales(const uint8_t *p, int i) {
-    uint32_t low, high = (uint32_t)p[2] | (uint32_t)p[3] << 8;
+/* Scales of the eight blocks of a superblock. */
+SIMD_FN __m256i iq4_xs_scales(const uint8_t *p) {
+    uint16_t high;
+    int32_t low;
+    memcpy(&high, p + 2, sizeof high);
     memcpy(&low, p + 4, sizeof low);
-    const vi by4 = _mm512_setr_epi32(0, 0, 0, 0, 4, 4, 4, 4, 8, 8, 8, 8, 12, 12, 12, 12);
-    const vi by2 = _mm512_setr_epi32(0, 0, 0, 0, 2, 2, 2, 2, 4, 4, 4, 4, 6, 6, 6, 6);
-    vi a = _mm512_srlv_epi32(vi_set1((int32_t)(low >> 16 * i)), by4);
-    vi b = _mm512_srlv_epi32(vi_set1((int32_t)(high << 4 >> 8 * i)), by2);
-    return _mm512_sub_epi32(vi_or(vi_and(a, vi_set1(15)), vi_and(b, vi_set1(48))), vi_set1(32));
+    const __m256i by4 = _mm256_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28);
+    const __m256i by2 = _mm256_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14);
+    __m256i a = _mm256_srlv_epi32(_mm256_set1_epi32(low), by4);
+    __m256i b = _mm256_srlv_epi32(_mm256_set1_epi32(high << 4), by2);
+    a = _mm256_or_si256(_mm256_and_si256(a, _mm256_set1_epi32(15)),
+                        _mm256_and_si256(b, _mm256_set1_epi32(48)));
+    return _mm256_sub_epi32(a, _mm256_set1_epi32(32));
 }
 
 /* sum_j sc_j sum_k q a as 16 partial sums. */
 SIMD_FN vi iq4_xs_sums(const uint8_t *p, const nibble256 *a) {
-    vi t = vi_set1(0);
+    const vi first = _mm512_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3);
+    vi t = vi_set1(0), scales = _mm512_castsi256_si512(iq4_xs_scales(p));
 #pragma GCC unroll 2
     for (int i = 0; i < 2; i++) {
         vi s = quad_dot(PERI_CPU_IQ4_XS, a->start[i], vi_load(p + 8 + 64 * i), a->x[i]);
-        t = vi_add32(t, vi_mul32(s, iq4_xs_scales(p, i)));
+        vi at = vi_add32(first, vi_set1(4 * i)); /* four lanes of each of four blocks */
+        t = vi_add32(t, vi_mul32(s, _mm512_permutexvar_epi32(at, scales)));
     }
     return t;
 }
