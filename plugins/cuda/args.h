@@ -17,11 +17,11 @@
  * their keys and values in a block, and how long these are at most.  CU_QUERIES, CU_QUERY_HEAD:
  * queries of many tokens that share them, and how long these are at most.  CU_EXPERTS: the most
  * experts.  Products with codes (product.cu): CU_GROUP elements have one scale of activations,
- * CU_SPAN are read at a time, the values of CU_SUM_SPANS spans are added by themselves; a warp of a
- * dot product takes CU_DOT_ROWS rows, a block keeps CU_DOT_SUMS sums; tiles have CU_TILE_ROWS rows
- * and CU_TILE_FEW or CU_TILE_MANY tokens.  CU_NORM_ROW: the longest row that a norm keeps.
- * CU_KEPT_HEAD: the longest head that a warp keeps.  TOPK: a block takes CU_CHUNK numbers or up to
- * CU_CHUNKS times as many, CU_TOPK is the longest list.
+ * CU_SPAN are read at a time, the values of CU_SUM_SPANS spans are added by themselves; a block
+ * of dot products keeps CU_DOT_SUMS of them, CU_DOT_BLOCKS run at a time in a multiprocessor; tiles
+ * have CU_TILE_ROWS rows and CU_TILE_FEW or CU_TILE_MANY tokens.  CU_NORM_ROW: the longest row that
+ * a norm keeps. CU_KEPT_HEAD: the longest head that a warp keeps.  TOPK: a block takes CU_CHUNK
+ * numbers or up to CU_CHUNKS times as many, CU_TOPK is the longest list.
  */
 enum {
     CU_WARP = 32,
@@ -40,10 +40,10 @@ enum {
     CU_SPAN = 256,
     CU_SUM_SPANS = 8,
     CU_DOT_SUMS = 1024,
+    CU_DOT_BLOCKS = 5,
     CU_TILE_ROWS = 64,
     CU_TILE_FEW = 8,
     CU_TILE_MANY = 32,
-    CU_DOT_ROWS = 4,
     CU_NORM_ROW = 8192,
     CU_CHUNK = 2048,
     CU_CHUNKS = 3,
@@ -92,6 +92,7 @@ typedef struct cu_matrix {
     uint64_t w, bias, scale;
     cu_rows y;
     int32_t m, first, column; /* number of its first tile of rows; its place among all m rows */
+    int32_t each, more;       /* dot: rows to a block, one more to the first `more` */
 } cu_matrix;
 
 /* LINEAR, LINEAR_QKV (three matrices), GATE_UP_GLU (gate and up, y of the first) and
@@ -104,7 +105,6 @@ typedef struct cu_product {
     int32_t n, n_tok, n_part, n_used;
     int32_t is_glu, is_scale_last, has_slots, n_expert; /* n_expert 0: no experts */
     int32_t n_unit;  /* of blocks that share rows of W: tokens, pairs or tiles of them */
-    int32_t n_set;   /* dot: sets of rows to a block */
     int32_t n_split; /* blocks to the sections of a row: 1, or one each, and sum_parts adds */
     int32_t width, n_chunk; /* rows of all matrices; blocks of sum_parts to a token */
     int32_t act;

@@ -25,6 +25,32 @@ DEVICE void copy_16(void *to, const void *from, int n) {
 #endif
 }
 
+/* Addresses in shared memory. */
+#ifdef __CUDACC__
+typedef uint32_t shared_at;
+DEVICE shared_at shared_of(void *p) {
+    return (uint32_t)__cvta_generic_to_shared(p);
+}
+#else
+typedef uint8_t *shared_at;
+DEVICE shared_at shared_of(void *p) {
+    return (uint8_t *)p;
+}
+#endif
+
+/* 16 bytes of what is read once in a step: they are the first to leave the L2 cache. */
+DEVICE void copy_16_once(shared_at to, const void *from) {
+#ifdef __CUDACC__
+    uint64_t once;
+    asm("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(once));
+    asm volatile("cp.async.cg.shared.global.L2::cache_hint [%0], [%1], 16, %2;" ::"r"(to),
+                 "l"(__cvta_generic_to_global(from)), "l"(once)
+                 : "memory");
+#else
+    shim_copy(to, from, 16, 16);
+#endif
+}
+
 /* 8 bytes, at multiples of 8. */
 DEVICE void copy_8(void *to, const void *from) {
 #ifdef __CUDACC__
@@ -53,14 +79,26 @@ template <int N> DEVICE void copy_wait() {
 #endif
 }
 
-/* ---- bytes with a sign ---- */
+/* ---- bytes ---- */
 
-/* sum + the four products. */
+/* sum + the four products of bytes with a sign. */
 DEVICE int dot_4(uint32_t a, uint32_t b, int sum) {
 #ifdef __CUDACC__
     return __dp4a((int)a, (int)b, sum);
 #else
     return shim_dot_4(a, b, sum);
+#endif
+}
+
+/* The same of bytes without a sign with such that have one. */
+DEVICE int dot_4_high(uint32_t a, uint32_t b, int sum) {
+#ifdef __CUDACC__
+    asm("dp4a.u32.s32 %0, %1, %2, %0;" : "+r"(sum) : "r"(a), "r"(b));
+    return sum;
+#else
+    for (int i = 0; i < 32; i += 8)
+        sum += (int)(a >> i & 255) * (int8_t)(b >> i);
+    return sum;
 #endif
 }
 

@@ -16,9 +16,8 @@
 enum { SPAN_COST = 300, TOKEN_COST = 24 };
 /* Pairs per expert, from where on sorting them pays, and from where on tiles have many tokens. */
 enum { SORT_FROM = 2, MANY_FROM = 16, SORT_LEAST = 8 };
-/* Blocks of dot that a multiprocessor has at a time, so that its warps get equal parts; blocks of
- * tiles below which those of a row are split. */
-enum { DOT_BLOCKS = 6, TILE_BLOCKS = 4 };
+/* Blocks of tiles to a multiprocessor, below which those of a row are split. */
+enum { TILE_BLOCKS = 4 };
 /* Tokens up to which rows are split: their sums are written and read once more. */
 enum { SPLIT_TOKENS = 64 };
 
@@ -187,8 +186,7 @@ static uint32_t kernel_of(const peri_dev *d, const product *o) {
     int64_t n_pair = (int64_t)o->n_tok * o->n_used;
     bool is_dot = o->n_expert ? n_pair <= SORT_LEAST || n_pair < (int64_t)SORT_FROM * o->n_expert
                               : o->n_tok == 1;
-    if (sections_of(o->n) > CU_DOT_SUMS / CU_DOT_ROWS)
-        return CU_K_many; /* longer than any model's */
+    if (sections_of(o->n) > CU_DOT_SUMS / 2) return CU_K_many; /* longer than any model's */
     return is_dot ? CU_K_dot : is_for_few(d, o) ? CU_K_few : CU_K_many;
 }
 
@@ -307,31 +305,41 @@ static cu_product arguments_of(const cu_job *j, const product *o, uint32_t k, ui
     return a;
 }
 
-/* Sets of rows that a block of dot takes: so many that all blocks run at once, and that its warps
- * have as many tasks each, where there are enough. */
-static int32_t sets_of(const cu_product *a, int32_t n_set, int32_t n_processor) {
-    int32_t n_section = sections_of(a->n), most = CU_DOT_SUMS / CU_DOT_ROWS / n_section, n;
-    int64_t n_block = (int64_t)DOT_BLOCKS * n_processor;
-    n = (int32_t)(((int64_t)n_set * a->n_unit + n_block - 1) / n_block);
-    while (n * n_section % CU_ROWS)
-        n++;
-    return n < most ? n : most;
+/* Rows of each matrix to blocks of dot, so that all blocks run at once, each warp has a row of a
+ * section, and a block's sums have room.  Gives the blocks to a unit. */
+static int32_t spread(cu_product *a, int32_t n_processor) {
+    int32_t n = 0, n_sum = sections_of(a->n) * (a->is_glu ? 2 : 1);
+    int64_t all = (int64_t)CU_DOT_BLOCKS * n_processor / a->n_unit;
+    for (int32_t i = 0; i < (a->is_glu ? 1 : a->n_part); i++) {
+        cu_matrix *m = &a->part[i];
+        int64_t block = all * m->m / (a->is_glu ? m->m : a->width);
+        int64_t most = ((int64_t)m->m * n_sum + CU_ROWS - 1) / CU_ROWS;
+        int64_t least = cu_chunks(m->m, CU_DOT_SUMS / n_sum);
+        if (block > most) block = most;
+        if (block < least) block = least;
+        m->first = n;
+        m->each = m->m / (int32_t)block;
+        m->more = m->m % (int32_t)block;
+        n += (int32_t)block;
+    }
+    return n;
+}
+
+/* Tiles of rows; where each matrix's begin. */
+static int32_t tile_rows(cu_product *a) {
+    int32_t n = 0;
+    for (int32_t i = 0; i < (a->is_glu ? 1 : a->n_part); i++) {
+        a->part[i].first = n;
+        n += cu_chunks(a->part[i].m, a->is_glu ? CU_TILE_ROWS / 2 : CU_TILE_ROWS);
+    }
+    return n;
 }
 
 /* The kernel for matrices of one type. */
 static int32_t launch_part(const cu_job *j, cu_product *a, uint32_t kernel, uint32_t dtype,
                            peri_error *e) {
-    int32_t n_part = a->is_glu ? 1 : a->n_part, n_set = 0, n_tile = 0;
-    int32_t rows = kernel == CU_K_dot ? CU_DOT_ROWS : CU_TILE_ROWS;
-    if (a->is_glu) rows /= 2;
-    for (int32_t i = 0; i < n_part; i++)
-        n_set += cu_chunks(a->part[i].m, rows);
-    a->n_set = kernel == CU_K_dot ? sets_of(a, n_set, j->d->n_processor) : 1;
-    for (int32_t i = 0; i < n_part; i++) {
-        a->part[i].first = n_tile;
-        n_tile += cu_chunks(a->part[i].m, rows * a->n_set);
-    }
-    int32_t st = cu_launch(j, kernel, dtype, a, (int64_t)n_tile * a->n_unit * a->n_split, e);
+    int32_t n = kernel == CU_K_dot ? spread(a, j->d->n_processor) : tile_rows(a);
+    int32_t st = cu_launch(j, kernel, dtype, a, (int64_t)n * a->n_unit * a->n_split, e);
     if (st || a->n_split == 1) return st;
     a->n_chunk = cu_chunks(a->width, CU_THREADS);
     return cu_launch(j, CU_K_sum_parts, 0, a, (int64_t)a->n_tok * a->n_chunk, e);
