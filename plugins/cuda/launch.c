@@ -30,7 +30,7 @@ static uint32_t kernel_of(const cu_job *j, uint32_t *dtype) {
         *dtype = j->t[0]->dtype;
         return CU_K_embed;
     case PERI_OP_NORM:
-        return CU_K_norm;
+        return j->dim[0][3] <= CU_NORM_SHORT ? CU_K_norm_short : CU_K_norm;
     case PERI_OP_ADD_NORM:
         return CU_K_add_norm;
     case PERI_OP_ROPE:
@@ -241,7 +241,7 @@ int32_t cu_launch(const cu_job *j, uint32_t kernel, uint32_t dtype, void *argume
         CUlaunchConfig c = {.grid_x = (unsigned)n_block,
                             .grid_y = 1,
                             .grid_z = 1,
-                            .block_x = CU_THREADS,
+                            .block_x = cu_n_thread(kernel),
                             .block_y = 1,
                             .block_z = 1,
                             .stream = j->d->stream,
@@ -249,8 +249,8 @@ int32_t cu_launch(const cu_job *j, uint32_t kernel, uint32_t dtype, void *argume
                             .n_attribute = 1};
         rc = cu->cuLaunchKernelEx(&c, f, &arguments, NULL);
     } else {
-        rc = cu->cuLaunchKernel(f, (unsigned)n_block, 1, 1, CU_THREADS, 1, 1, 0, j->d->stream,
-                                &arguments, NULL);
+        rc = cu->cuLaunchKernel(f, (unsigned)n_block, 1, 1, cu_n_thread(kernel), 1, 1, 0,
+                                j->d->stream, &arguments, NULL);
     }
     if (rc == CUDA_SUCCESS) return PERI_OK;
     return cu_fail(cu, e, j->d->has_ahead ? "cuLaunchKernelEx" : "cuLaunchKernel", rc);
