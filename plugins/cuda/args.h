@@ -164,6 +164,12 @@ typedef struct cu_expert_sum {
     int32_t n_used, n, n_chunk;
 } cu_expert_sum;
 
+/* EXPERT_SUM and ADD_NORM of `a` and what it gives, which is not written */
+typedef struct cu_sum_norm {
+    cu_add_norm norm;
+    cu_expert_sum sum;
+} cu_sum_norm;
+
 typedef struct cu_route {
     uint64_t bias;
     cu_rows l, ids, w;

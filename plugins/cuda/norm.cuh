@@ -42,11 +42,16 @@ DEVICE float normed(const norm_of &f, float x, float mean, float factor, float w
     return v;
 }
 
-/* Where a row comes from: x, or with OTHER x + other, which is kept in `sum`; and where it goes. */
-enum { ALONE, OTHER };
+/* Where a row comes from: x, or with OTHER x + other, which is kept in `sum`, where with EXPERTS
+ * `other` is the sum of n_used rows, `stride` bytes apart, times their weights; and where it goes.
+ */
+enum { ALONE, OTHER, EXPERTS };
 struct row_in {
     const float *x, *other;
     float *sum, *y;
+    const float *weight = nullptr;
+    int64_t stride = 0;
+    int n_used = 0;
 };
 
 /* Fours of a row that is whole ones and aligned, or of any. */
@@ -78,11 +83,31 @@ DEVICE float sum_four(const float *v, int i, int n, float mean, bool is_square, 
     return sum;
 }
 
+/* As kernel expert_sum, EIGHT rows on their way together. */
+template <bool IS_WHOLE> DEVICE void sum_experts(const row_in &in, int i, int n, float *sum) {
+    enum { EIGHT = 8 };
+    UNROLL_BY(1) for (int first = 0; first < in.n_used; first += EIGHT) {
+        float v[EIGHT][4], weight[EIGHT];
+        UNROLL for (int j = 0; j < EIGHT; j++) {
+            int at = first + j < in.n_used ? first + j : in.n_used - 1;
+            weight[j] = in.weight[at];
+            read_four<IS_WHOLE>((const float *)((const char *)in.other + at * in.stride), i, n,
+                                v[j]);
+        }
+        UNROLL for (int j = 0; j < EIGHT; j++)
+            UNROLL for (int k = 0; k < 4; k++) if (first + j < in.n_used) sum[k] =
+                fmaf(weight[j], v[j][k], sum[k]);
+    }
+}
+
 template <int FROM, bool IS_WHOLE> DEVICE void read_row(const row_in &in, int i, int n, float *v) {
     read_four<IS_WHOLE>(in.x, i, n, v);
     if (FROM == ALONE) return;
-    float more[4];
-    read_four<IS_WHOLE>(in.other, i, n, more);
+    float more[4] = {};
+    if (FROM == OTHER)
+        read_four<IS_WHOLE>(in.other, i, n, more);
+    else
+        sum_experts<IS_WHOLE>(in, i, n, more);
     UNROLL for (int k = 0; k < 4; k++) v[k] += more[k];
 }
 
@@ -204,7 +229,7 @@ template <int FROM, int WARPS> DEVICE void norm_row(const norm_of &f, const row_
     enum { ROUND = 4 * WARPS * CU_WARP };
     alignas(16) __shared__ float s[2][WARPS];
     bool is_whole = f.n % 4 == 0 && is_aligned(in.x) && is_aligned(in.y) && is_aligned(in.other) &&
-                    is_aligned(in.sum) && is_aligned(f.w) && is_aligned(f.b);
+                    is_aligned(in.sum) && is_aligned(f.w) && is_aligned(f.b) && in.stride % 16 == 0;
     if (!is_whole)
         norm_read<FROM, WARPS, false>(f, in, s);
     else if (WARPS == CU_ROWS || f.n <= ROUND) /* of CU_ROWS warps, rows up to CU_NORM_SHORT */

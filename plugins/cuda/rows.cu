@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * rows.cu - NORM, ADD_NORM, ACT, GLU, ADD, MUL, SCALE and ROWS.  References: ref_norm.c,
- * ref_elementwise.c.
+ * rows.cu - NORM, ADD_NORM (and EXPERT_SUM before it), ACT, GLU, ADD, MUL, SCALE and ROWS.
+ * References: ref_norm.c, ref_elementwise.c, ref_expert_sum.
  *
  * Norms: a block takes a row (norm.cuh).  The others: a thread takes an element. */
 #include "norm.cuh"
@@ -18,21 +18,35 @@ KERNEL_OF(norm, cu_norm, CU_NORM_THREADS, 2) {
     norm<CU_NORM_THREADS / CU_WARP>(a);
 }
 
-KERNEL_OF(add_norm, cu_add_norm, CU_NORM_THREADS, 2) {
+DEVICE norm_of norm_of_sum(const cu_add_norm &a) {
+    return {a.w ? floats_in(a.w) : nullptr,
+            a.bias ? floats_in(a.bias) : nullptr,
+            a.n,
+            a.kind,
+            a.eps,
+            a.q,
+            (int)blockIdx.x,
+            a.n_row};
+}
+DEVICE row_in row_of_sum(const cu_add_norm &a) {
     int t = (int)blockIdx.x;
-    norm_of f = {a.w ? floats_in(a.w) : nullptr,
-                 a.bias ? floats_in(a.bias) : nullptr,
-                 a.n,
-                 a.kind,
-                 a.eps,
-                 a.q,
-                 t,
-                 a.n_row};
-    norm_row<OTHER, CU_NORM_THREADS / CU_WARP>(
-        f, {floats_in(a.a.at + (uint64_t)(t * a.a.stride[2])),
+    return {floats_in(a.a.at + (uint64_t)(t * a.a.stride[2])),
             floats_in(a.b.at + (uint64_t)(t * a.b.stride[2])),
             floats_out(a.sum.at + (uint64_t)(t * a.sum.stride[2])),
-            floats_out(a.y.at + (uint64_t)(t * a.y.stride[2]))});
+            floats_out(a.y.at + (uint64_t)(t * a.y.stride[2]))};
+}
+KERNEL_OF(add_norm, cu_add_norm, CU_NORM_THREADS, 2) {
+    norm_row<OTHER, CU_NORM_THREADS / CU_WARP>(norm_of_sum(a), row_of_sum(a));
+}
+/* x [T][K][n], w [T][K]: as expert_sum (moe.cu). */
+KERNEL_OF(sum_norm, cu_sum_norm, CU_NORM_THREADS, 1) {
+    int t = (int)blockIdx.x;
+    row_in in = row_of_sum(a.norm);
+    in.other = floats_in(a.sum.x.at + (uint64_t)(t * a.sum.x.stride[1]));
+    in.weight = floats_in(a.sum.w.at + (uint64_t)(t * a.sum.w.stride[2]));
+    in.stride = a.sum.x.stride[2];
+    in.n_used = a.sum.n_used;
+    norm_row<EXPERTS, CU_NORM_THREADS / CU_WARP>(norm_of_sum(a.norm), in);
 }
 
 /* Row r and element i of this thread; false beyond the row. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * norm_test.cc - kernels add_norm, norm and norm_short: rows of every length that is a way of its
- * own, that begin at multiples of 16 bytes or do not.
+ * norm_test.cc - kernels add_norm, sum_norm, norm and norm_short: rows of every length that is a
+ * way of its own, that begin at multiples of 16 bytes or do not.
  *
  * The sum is that of the rows, the norm near one in doubles, and all ways give the same bits; bytes
  * are those of the norm that was written; what lies between rows stays. */
@@ -40,15 +40,16 @@ static uint64_t address(const void *p) {
     return (uint64_t)(uintptr_t)p;
 }
 
-/* N_ROW rows of n numbers and a gap behind each, the first `off` numbers behind a multiple of 16
+/* n_row rows of n numbers and a gap behind each, the first `off` numbers behind a multiple of 16
  * bytes. */
 struct rows {
-    int n, stride;
+    int n, stride, n_row;
     std::vector<float> room;
     size_t first;
 
-    rows(int n_, int off) : n(n_), stride((n_ + 3) / 4 * 4 + GAP + off) {
-        room.assign((size_t)(N_ROW * stride) + 8, POISON);
+    rows(int n_, int off, int n_row_ = N_ROW)
+        : n(n_), stride((n_ + 3) / 4 * 4 + GAP + off), n_row(n_row_) {
+        room.assign((size_t)(n_row * stride) + 8, POISON);
         first = (16 - address(room.data()) % 16) % 16 / 4 + (size_t)off;
     }
     rows(const rows &) = delete;
@@ -59,16 +60,16 @@ struct rows {
         return {address(at(0)), {0, 0, 4 * stride}};
     }
     void fill() {
-        for (int r = 0; r < N_ROW; r++)
+        for (int r = 0; r < n_row; r++)
             for (int i = 0; i < n; i++)
                 at(r)[i] = number();
     }
     void copy(rows &from) {
-        for (int r = 0; r < N_ROW; r++)
+        for (int r = 0; r < n_row; r++)
             memcpy(at(r), from.at(r), (size_t)n * sizeof(float));
     }
     bool is_same(rows &other) {
-        for (int r = 0; r < N_ROW; r++)
+        for (int r = 0; r < n_row; r++)
             if (memcmp(at(r), other.at(r), (size_t)n * sizeof(float)) != 0) return false;
         return true;
     }
@@ -76,7 +77,7 @@ struct rows {
     bool is_fenced() {
         for (size_t i = 0; i < room.size(); i++) {
             size_t behind = i - first; /* huge before the first row */
-            bool is_row = i >= first && behind / (size_t)stride < N_ROW &&
+            bool is_row = i >= first && behind / (size_t)stride < (size_t)n_row &&
                           behind % (size_t)stride < (size_t)n;
             if (!is_row && room[i] != POISON) return false;
         }
@@ -199,25 +200,60 @@ static void try_norm(const norm_case &c, told &t, const char *name) {
     m.check_bytes(c, t.y, "norm: other bytes");
 }
 
-static void try_add_norm(const norm_case &c, told &t) {
-    way m(c, t);
-    m.x.copy(t.x);
+static cu_add_norm add_norm_of(const norm_case &c, way *m) {
     cu_add_norm a = {};
-    a.w = c.has_vectors ? address(m.w.at(0)) : 0;
-    a.bias = c.has_vectors ? address(m.b.at(0)) : 0;
-    a.q = m.q.empty() ? 0 : address(m.q.data());
-    a.a = a.sum = m.x.as_rows();
-    a.b = m.other.as_rows();
-    a.y = m.y.as_rows();
+    a.w = c.has_vectors ? address(m->w.at(0)) : 0;
+    a.bias = c.has_vectors ? address(m->b.at(0)) : 0;
+    a.q = m->q.empty() ? 0 : address(m->q.data());
+    a.a = a.sum = m->x.as_rows();
+    a.b = m->other.as_rows();
+    a.y = m->y.as_rows();
     a.n = c.n;
     a.kind = c.kind;
     a.n_row = N_ROW;
     a.eps = EPS;
+    return a;
+}
+
+static void try_add_norm(const norm_case &c, told &t) {
+    way m(c, t);
+    m.x.copy(t.x);
+    cu_add_norm a = add_norm_of(c, &m);
     launch("peri_add_norm", &a, N_ROW);
     check(m.x.is_same(t.sum), c, "another sum");
     check(m.y.is_same(t.y), c, "add_norm: another norm");
     check(m.x.is_fenced() && m.y.is_fenced(), c, "add_norm wrote between rows");
     m.check_bytes(c, t.y, "add_norm: other bytes");
+}
+
+/* Against add_norm of what expert_sum gives. */
+static void try_sum_norm(const norm_case &c, told &t, int n_used) {
+    way m(c, t), apart(c, t);
+    rows experts(c.n, c.off, N_ROW * n_used), weights(n_used, c.off);
+    experts.fill();
+    weights.fill();
+    m.x.copy(t.x);
+    apart.x.copy(t.x);
+    for (int r = 0; r < N_ROW; r++)
+        for (int i = 0; i < c.n; i++) {
+            float sum = 0;
+            for (int j = 0; j < n_used; j++)
+                sum = fmaf(weights.at(r)[j], experts.at(r * n_used + j)[i], sum);
+            apart.other.at(r)[i] = sum;
+        }
+    cu_add_norm add = add_norm_of(c, &apart);
+    launch("peri_add_norm", &add, N_ROW);
+    cu_sum_norm a = {};
+    a.norm = add_norm_of(c, &m);
+    a.norm.b = {};
+    a.sum.x = experts.as_rows();
+    a.sum.x.stride[1] = n_used * a.sum.x.stride[2];
+    a.sum.w = weights.as_rows();
+    a.sum.n_used = n_used;
+    launch("peri_sum_norm", &a, N_ROW);
+    check(m.x.is_same(apart.x) && m.y.is_same(apart.y), c, "sum_norm: other bits");
+    check(m.x.is_fenced() && m.y.is_fenced(), c, "sum_norm wrote between rows");
+    check(m.q == apart.q, c, "sum_norm: other bytes");
 }
 
 static void try_length(int n, int kind, bool has_vectors) {
@@ -232,6 +268,8 @@ static void try_length(int n, int kind, bool has_vectors) {
         try_norm(c, t, "peri_norm");
         if (n <= CU_NORM_SHORT) try_norm(c, t, "peri_norm_short");
         try_add_norm(c, t);
+        for (int n_used : {1, 8, 11})
+            if (kind == RMS) try_sum_norm(c, t, n_used);
     }
 }
 
