@@ -122,7 +122,9 @@ template <bool IS_WHOLE> DEVICE void read_b(const norm_of &f, int i, float *b) {
 /* ---- a row that stays in registers -------------------------------------------------------------
  *
  * Of whole fours, EACH of them to a thread.  Without branches, so that all reads are under way
- * before the first is waited for: a thread beyond the row reads its last four and counts zeros. */
+ * before the first is waited for: a thread beyond the row reads its last four, whose values it
+ * drops.  Where a thread has four of them, w comes after the row: two blocks of a multiprocessor
+ * leave a thread 64 registers, and more of them spilled. */
 
 template <int WARPS> DEVICE int four_at(int k) {
     return (int)threadIdx.x + k * WARPS * CU_WARP;
@@ -141,11 +143,12 @@ DEVICE float sum_kept(const float (*v)[4], int n, float mean, bool is_square, fl
 
 template <int FROM, int WARPS, int EACH>
 DEVICE void norm_kept(const norm_of &f, const row_in &in, float (*s)[WARPS]) {
-    float v[EACH][4], w[EACH][4] = {}, mean = 0, share = share_of(f);
+    float v[EACH][4], w[EACH][4], mean = 0, share = share_of(f);
     int at[EACH];
     UNROLL for (int k = 0; k < EACH; k++) {
         int i = four_at<WARPS>(k);
         at[k] = 4 * i < f.n ? i : f.n / 4 - 1;
+        UNROLL for (int e = 0; e < 4; e++) w[k][e] = 1; /* a factor that changes no bits */
     }
     UNROLL for (int k = 0; k < EACH && EACH < 4; k++) read_w<true>(f, at[k], w[k]);
     ahead_wait();
@@ -155,18 +158,22 @@ DEVICE void norm_kept(const norm_of &f, const row_in &in, float (*s)[WARPS]) {
         write_four<true>(in.sum, at[k], f.n, v[k]);
     if (f.kind == 1) mean = sum_kept<WARPS, EACH>(v, f.n, 0, false, s[0]) * share;
     float factor = factor_of(f, sum_kept<WARPS, EACH>(v, f.n, mean, true, s[1]), share);
+    UNROLL for (int k = 0; k < EACH; k++) UNROLL for (int e = 0; e < 4; e++) v[k][e] =
+        (v[k][e] - mean) * factor * w[k][e];
+    if (f.kind == 1 && f.b) {
+        UNROLL for (int k = 0; k < EACH; k++) {
+            float b[4];
+            read_four<true>(f.b, at[k], f.n, b);
+            UNROLL for (int e = 0; e < 4; e++) v[k][e] += b[e];
+        }
+    }
     UNROLL for (int k = 0; k < EACH; k++) {
-        float b[4] = {};
         bool is_in = 4 * four_at<WARPS>(k) < f.n;
-        read_b<true>(f, at[k], b);
-        UNROLL for (int e = 0; e < 4; e++) v[k][e] =
-            is_in ? normed(f, v[k][e], mean, factor, w[k][e], b[e]) : 0;
         if (is_in) write_four<true>(in.y, at[k], f.n, v[k]);
+        UNROLL for (int e = 0; e < 4; e++) v[k][e] = is_in ? v[k][e] : 0;
     }
     if (!f.q) return;
-    UNROLL for (int k = 0; k < EACH;
-                k++) if (4 * four_at<WARPS>(k) < padded(f.n)) /* all of a warp */
-        store_codes(f.q, f.n_row, f.row, four_at<WARPS>(k), f.n, v[k]);
+    store_codes<EACH>(f.q, f.n_row, f.row, four_at<WARPS>(0), WARPS * CU_WARP, f.n, v);
 }
 
 /* ---- any row -----------------------------------------------------------------------------------
@@ -220,16 +227,20 @@ DEVICE void norm_read(const norm_of &f, const row_in &in, float (*s)[WARPS]) {
 /* ---- either ------------------------------------------------------------------------------------
  */
 
+DEVICE uint32_t low_of(const float *p) {
+    return (uint32_t)(uintptr_t)p;
+}
 DEVICE bool is_aligned(const float *p) {
-    return (uint64_t)(uintptr_t)p % 16 == 0;
+    return low_of(p) % 16 == 0;
 }
 
 /* Says ahead_wait.  With q, n is at most CU_NORM_ROW, and whole groups. */
 template <int FROM, int WARPS> DEVICE void norm_row(const norm_of &f, const row_in &in) {
     enum { ROUND = 4 * WARPS * CU_WARP };
     alignas(16) __shared__ float s[2][WARPS];
-    bool is_whole = f.n % 4 == 0 && is_aligned(in.x) && is_aligned(in.y) && is_aligned(in.other) &&
-                    is_aligned(in.sum) && is_aligned(f.w) && is_aligned(f.b) && in.stride % 16 == 0;
+    uint32_t odd = low_of(in.x) | low_of(in.y) | low_of(in.other) | low_of(in.sum) | low_of(f.w) |
+                   low_of(f.b) | (uint32_t)in.stride | 4 * (uint32_t)f.n;
+    bool is_whole = odd % 16 == 0;
     if (!is_whole)
         norm_read<FROM, WARPS, false>(f, in, s);
     else if (WARPS == CU_ROWS || f.n <= ROUND) /* of CU_ROWS warps, rows up to CU_NORM_SHORT */
