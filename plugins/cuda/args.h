@@ -11,7 +11,8 @@
 
 #include <stdint.h>
 
-/* CU_THREADS: of every block.  CU_ROWS: rows of weights of a block, one to a warp.  CU_TOKENS:
+/* CU_THREADS: of a block; CU_NORM_THREADS: of one that norms a row longer than CU_NORM_SHORT
+ * (norm.cuh says why).  CU_ROWS: rows of weights of a block, one to a warp.  CU_TOKENS:
  * tokens of a block of a product with many.  CU_PART: keys of a part of an attention's sum, CU_RUN
  * of a run of it.  CU_HEAD: the longest key or value.  CU_TILE, CU_TILE_HEAD: heads that share
  * their keys and values in a block, and how long these are at most.  CU_QUERIES, CU_QUERY_HEAD:
@@ -44,7 +45,9 @@ enum {
     CU_TILE_ROWS = 64,
     CU_TILE_FEW = 8,
     CU_TILE_MANY = 32,
-    CU_NORM_ROW = 8192,
+    CU_NORM_THREADS = 512,
+    CU_NORM_SHORT = 4 * CU_THREADS,
+    CU_NORM_ROW = 16 * CU_NORM_THREADS,
     CU_CHUNK = 2048,
     CU_CHUNKS = 3,
     CU_KEPT_HEAD = 256,
@@ -160,6 +163,12 @@ typedef struct cu_expert_sum {
     cu_rows x, w, y;
     int32_t n_used, n, n_chunk;
 } cu_expert_sum;
+
+/* EXPERT_SUM and ADD_NORM of `a` and what it gives, which is not written */
+typedef struct cu_sum_norm {
+    cu_add_norm norm;
+    cu_expert_sum sum;
+} cu_sum_norm;
 
 typedef struct cu_route {
     uint64_t bias;

@@ -73,6 +73,8 @@ typedef struct cu_modules {
 /* dtype: 0 for kernels without types.  Loads its module when it is the first of it. */
 int32_t cu_function_get(peri_dev *d, uint32_t kernel, uint32_t dtype, CUfunction *out,
                         peri_error *e);
+/* Threads of a block of it. */
+uint32_t cu_n_thread(uint32_t kernel);
 void cu_modules_unload(peri_dev *d);
 
 /* ---- an open device ---------------------------------------------------------------------------

@@ -4,11 +4,11 @@
  *
  * KERNEL(name, args) { .. } is kernel peri_name, given `const args &a`; KERNEL_AHEAD one that says
  * ahead_wait itself; KERNEL_DENSE one of which n_block blocks are to run in a multiprocessor, which
- * limits its registers.  The same text is compiled by nvcc and, for tests, as C++ for the
- * processor: then cuda_shim.h (tests/plugin/cuda) stands for the few words of CUDA that are used:
- * threadIdx.x, blockIdx.x, __shared__, __constant__, __device__, __syncthreads, __syncwarp,
- * __shfl_xor_sync, __reduce_max_sync, __reduce_min_sync, __popcll, atomicAdd.  Every block has
- * CU_THREADS threads.
+ * limits its registers; KERNEL_OF one of blocks of n_thread threads, which says ahead_wait itself.
+ * Every other block has CU_THREADS threads.  The same text is compiled by nvcc and, for tests, as
+ * C++ for the processor: then cuda_shim.h (tests/plugin/cuda) stands for the few words of CUDA that
+ * are used: threadIdx.x, blockIdx.x, __shared__, __constant__, __device__, __syncthreads,
+ * __syncwarp, __shfl_xor_sync, __reduce_max_sync, __reduce_min_sync, __popcll, atomicAdd.
  *
  * Every block may have all registers: left to choose, ptxas spills some for the sake of more
  * blocks.
@@ -21,8 +21,8 @@
 #include "args.h"
 
 #ifdef __CUDACC__
-#define KERNEL_ENTRY(name, args, n_block)                                                          \
-    extern "C" __global__ void __launch_bounds__(CU_THREADS, n_block)                              \
+#define KERNEL_OF(name, args, n_thread, n_block)                                                   \
+    extern "C" __global__ void __launch_bounds__(n_thread, n_block)                                \
         peri_##name(const __grid_constant__ args a)
 #define DEVICE       static __device__ __forceinline__
 #define UNROLL       _Pragma("unroll")
@@ -30,8 +30,8 @@
 #define CU_TEXT(x)   #x
 #else
 #include "cuda_shim.h"
-#define KERNEL_ENTRY(name, args, n_block) SHIM_KERNEL(peri_##name, args)
-#define DEVICE                            static inline
+#define KERNEL_OF(name, args, n_thread, n_block) SHIM_KERNEL(peri_##name, args, n_thread)
+#define DEVICE                                   static inline
 #define UNROLL
 #define UNROLL_BY(n)
 #endif
@@ -50,7 +50,8 @@ DEVICE void ahead_wait() {
 #endif
 }
 
-#define KERNEL_AHEAD(name, args) KERNEL_ENTRY(name, args, 1)
+#define KERNEL_ENTRY(name, args, n_block) KERNEL_OF(name, args, CU_THREADS, n_block)
+#define KERNEL_AHEAD(name, args)          KERNEL_ENTRY(name, args, 1)
 #define KERNEL_DENSE(name, args, n_block)                                                          \
     DEVICE void name##_kernel(const args &a);                                                      \
     KERNEL_ENTRY(name, args, n_block) {                                                            \
@@ -88,8 +89,9 @@ struct alignas(16) four_words {
     uint32_t w[4];
 };
 
-/* Row r of [d0][d1][d2][n], counted through. */
+/* Row r of [d0][d1][d2][n], counted through; without a division where d0 and d1 are 1. */
 DEVICE uint64_t row_at(const cu_rows &x, int r, int d1, int d2) {
+    if (r < d2) return x.at + (uint64_t)(r * x.stride[2]);
     return x.at +
            (uint64_t)(r / d2 / d1 * x.stride[0] + r / d2 % d1 * x.stride[1] + r % d2 * x.stride[2]);
 }
@@ -186,23 +188,17 @@ template <typename V> DEVICE V read_anew(const V *p) {
     return u.v;
 }
 
-/* Of the block; s: CU_ROWS numbers of shared memory. */
-DEVICE float block_sum(float v, float *s) {
+/* Of a block of WARPS warps, ((0 + 1) + (2 + 3)) + ..; s: as many numbers of shared memory, for
+ * this sum alone. */
+template <int WARPS> DEVICE float block_sum(float v, float *s) {
+    float part[WARPS];
     v = warp_sum(v);
     if (lane() == 0) s[warp()] = v;
     __syncthreads();
-    v = (s[0] + s[1]) + (s[2] + s[3]);
-    __syncthreads();
-    return v;
-}
-
-DEVICE float block_max(float v, float *s) {
-    v = warp_max(v);
-    if (lane() == 0) s[warp()] = v;
-    __syncthreads();
-    v = fmaxf(fmaxf(s[0], s[1]), fmaxf(s[2], s[3]));
-    __syncthreads();
-    return v;
+    UNROLL for (int i = 0; i < WARPS; i++) part[i] = s[i];
+    UNROLL for (int step = 1; step < WARPS; step *= 2)
+        UNROLL for (int i = 0; i < WARPS; i += 2 * step) part[i] += part[i + step];
+    return part[0];
 }
 
 /* ---- activations ---- */

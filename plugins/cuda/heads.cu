@@ -133,9 +133,9 @@ template <int K> DEVICE float head_sum(const float (*v)[4], int n, float mean, b
 }
 
 template <int K> DEVICE void norm_head(const norm_of &f, float (*v)[4]) {
-    float mean = 0;
-    if (f.kind == 1) mean = head_sum<K>(v, f.n, 0, false) / (float)f.n;
-    float factor = factor_of(f, head_sum<K>(v, f.n, mean, true));
+    float mean = 0, share = share_of(f);
+    if (f.kind == 1) mean = head_sum<K>(v, f.n, 0, false) * share;
+    float factor = factor_of(f, head_sum<K>(v, f.n, mean, true), share);
     UNROLL for (int k = 0; k < K; k++) {
         int i = lane() + k * CU_WARP;
         float w[4] = {}, b[4] = {};

@@ -41,8 +41,10 @@ uint64_t cu_extent(const cu_job *j, uint32_t k);
 int32_t cu_launch(const cu_job *j, uint32_t kernel, uint32_t dtype, void *arguments,
                   int64_t n_block, peri_error *e);
 
-/* Arguments of NORM, ROPE and KV_APPEND by themselves. */
+/* Arguments of ops by themselves; q of norms: 0. */
 cu_norm cu_norm_of(const cu_job *j);
+cu_add_norm cu_add_norm_of(const cu_job *j);
+cu_expert_sum cu_expert_sum_of(const cu_job *j);
 cu_rope cu_rope_of(const cu_job *j);
 cu_append cu_append_of(const cu_job *j);
 

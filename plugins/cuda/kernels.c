@@ -8,11 +8,12 @@
 
 typedef struct kernel {
     const char *name;
-    uint32_t image, has_types;
+    uint32_t image, has_types, n_thread;
 } kernel;
 
 static const kernel kernels[CU_N_KERNEL] = {
-#define CU_KERNEL(name, file, types) {#name, CU_I_##file, types},
+#define CU_KERNEL_OF(name, file, types, n_thread) {#name, CU_I_##file, types, n_thread},
+#define CU_KERNEL(name, file, types)              CU_KERNEL_OF(name, file, types, CU_THREADS)
 #include "kernels.def"
 };
 static const char *const image_names[CU_N_IMAGE] = {
@@ -53,6 +54,10 @@ int32_t cu_function_get(peri_dev *d, uint32_t k, uint32_t dtype, CUfunction *out
     }
     *out = d->modules.function[k][at];
     return PERI_OK;
+}
+
+uint32_t cu_n_thread(uint32_t k) {
+    return kernels[k].n_thread;
 }
 
 void cu_modules_unload(peri_dev *d) {

@@ -30,7 +30,7 @@ static uint32_t kernel_of(const cu_job *j, uint32_t *dtype) {
         *dtype = j->t[0]->dtype;
         return CU_K_embed;
     case PERI_OP_NORM:
-        return CU_K_norm;
+        return j->dim[0][3] <= CU_NORM_SHORT ? CU_K_norm_short : CU_K_norm;
     case PERI_OP_ADD_NORM:
         return CU_K_add_norm;
     case PERI_OP_ROPE:
@@ -165,6 +165,7 @@ int32_t cu_prepare(peri_dev *d, const peri_program *p, uint32_t op, const peri_b
     if (n == 0) {
         uint32_t kernel = kernel_of(&j, &dtype);
         if (j.op->code == PERI_OP_KV_APPEND) st = cu_function_get(d, CU_K_heads, dtype, &f, e);
+        if (j.op->code == PERI_OP_EXPERT_SUM) st = cu_function_get(d, CU_K_sum_norm, 0, &f, e);
         return st ? st : cu_function_get(d, kernel, dtype, &f, e);
     }
     for (uint32_t k = 1; k <= n && !st; k++) {
@@ -241,7 +242,7 @@ int32_t cu_launch(const cu_job *j, uint32_t kernel, uint32_t dtype, void *argume
         CUlaunchConfig c = {.grid_x = (unsigned)n_block,
                             .grid_y = 1,
                             .grid_z = 1,
-                            .block_x = CU_THREADS,
+                            .block_x = cu_n_thread(kernel),
                             .block_y = 1,
                             .block_z = 1,
                             .stream = j->d->stream,
@@ -249,8 +250,8 @@ int32_t cu_launch(const cu_job *j, uint32_t kernel, uint32_t dtype, void *argume
                             .n_attribute = 1};
         rc = cu->cuLaunchKernelEx(&c, f, &arguments, NULL);
     } else {
-        rc = cu->cuLaunchKernel(f, (unsigned)n_block, 1, 1, CU_THREADS, 1, 1, 0, j->d->stream,
-                                &arguments, NULL);
+        rc = cu->cuLaunchKernel(f, (unsigned)n_block, 1, 1, cu_n_thread(kernel), 1, 1, 0,
+                                j->d->stream, &arguments, NULL);
     }
     if (rc == CUDA_SUCCESS) return PERI_OK;
     return cu_fail(cu, e, j->d->has_ahead ? "cuLaunchKernelEx" : "cuLaunchKernel", rc);
@@ -369,7 +370,7 @@ static int32_t run_norm(const cu_job *j, peri_error *e) {
 }
 
 /* a, b, w?, bias?, sum, y */
-static int32_t run_add_norm(const cu_job *j, peri_error *e) {
+cu_add_norm cu_add_norm_of(const cu_job *j) {
     cu_add_norm a = {.w = cu_at(j, 2),
                      .bias = cu_at(j, 3),
                      .a = cu_rows_of(j, 0),
@@ -380,6 +381,11 @@ static int32_t run_add_norm(const cu_job *j, peri_error *e) {
                      .kind = (int32_t)j->attr.norm.kind,
                      .n_row = cu_n_row(j, 0),
                      .eps = j->attr.norm.eps};
+    return a;
+}
+
+static int32_t run_add_norm(const cu_job *j, peri_error *e) {
+    cu_add_norm a = cu_add_norm_of(j);
     a.q = cu_room_for_codes(j, 5);
     return launch(j, &a, a.n_row, e);
 }
@@ -415,13 +421,18 @@ static int32_t run_pick(const cu_job *j, peri_error *e) {
 }
 
 /* x [T][K][n], w, y */
-static int32_t run_expert_sum(const cu_job *j, peri_error *e) {
+cu_expert_sum cu_expert_sum_of(const cu_job *j) {
     cu_expert_sum a = {.x = cu_rows_of(j, 0),
                        .w = cu_rows_of(j, 1),
                        .y = cu_rows_of(j, 2),
                        .n_used = j->dim[0][2],
                        .n = j->dim[0][3],
                        .n_chunk = cu_chunks(j->dim[0][3], CU_THREADS)};
+    return a;
+}
+
+static int32_t run_expert_sum(const cu_job *j, peri_error *e) {
+    cu_expert_sum a = cu_expert_sum_of(j);
     return launch(j, &a, (int64_t)a.n_chunk * j->dim[0][1], e);
 }
 
@@ -661,7 +672,8 @@ int32_t cu_queue_ops(peri_dev *d, cu_ops o, const peri_bind *m, const peri_step 
         for (uint32_t k = 0; k < n_job; k++)
             forget_written(&j[k]);
         st = n_job > 1 ? cu_queue_together(j, n_job, e) : queue_job(&j[0], e);
-        if (n_job > 1) forget_written(&j[n_job - 1]); /* where its own input was */
+        if (n_job > 1 && j[0].op->code == PERI_OP_LINEAR_EXPERTS)
+            forget_written(&j[n_job - 1]); /* where its own input was */
     }
     return st;
 }

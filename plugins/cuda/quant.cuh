@@ -17,38 +17,51 @@ struct alignas(8) group_meta {
     float dx, sum;
 };
 
-/* By eight lanes that follow one another: four elements to a lane.  Gives the lane's four integers;
- * all eight have the scale and the sums, *halves those of 0 - 15 and 16 - 31, 16 bits each. */
-DEVICE uint32_t quantise_four(const float *v, group_meta *m, uint32_t *halves) {
-    uint32_t top = 0, q = 0;
-    UNROLL for (int k = 0; k < 4; k++) {
-        uint32_t b = bits_of(v[k]) & 0x7fffffffu;
-        top = b > top ? b : top;
+/* N groups at once, each by eight lanes that follow one another: four elements of each to a lane.
+ * Gives the lane's four integers; all eight have the scale and the sums, *halves those of 0 - 15
+ * and 16 - 31, 16 bits each. */
+template <int N>
+DEVICE void quantise_fours(const float (*v)[4], uint32_t *q, group_meta *m, uint32_t *halves) {
+    uint32_t top[N];
+    float inverse[N];
+    UNROLL for (int g = 0; g < N; g++) {
+        top[g] = 0;
+        UNROLL for (int k = 0; k < 4; k++) {
+            uint32_t b = bits_of(v[g][k]) & 0x7fffffffu;
+            top[g] = b > top[g] ? b : top[g];
+        }
     }
-    UNROLL for (int mask = 1; mask < DOT_LANES; mask *= 2) {
-        uint32_t b = __shfl_xor_sync(0xffffffffu, top, mask);
-        top = b > top ? b : top;
+    UNROLL for (int mask = 1; mask < DOT_LANES; mask *= 2) UNROLL for (int g = 0; g < N; g++) {
+        uint32_t b = __shfl_xor_sync(0xffffffffu, top[g], mask);
+        top[g] = b > top[g] ? b : top[g];
     }
-    float d = float_of(top) / 127.0f, inverse = 1.0f / d;
-    if (isinf(inverse)) d = inverse = 0;
-    if (top >= 0x7f800000u) {
-        d = float_of(0x7fc00000u);
-        inverse = 0;
+    UNROLL for (int g = 0; g < N; g++) {
+        m[g].dx = float_of(top[g]) / 127.0f;
+        inverse[g] = 1.0f / m[g].dx;
+        if (isinf(inverse[g])) m[g].dx = inverse[g] = 0;
+        if (top[g] >= 0x7f800000u) {
+            m[g].dx = float_of(0x7fc00000u);
+            inverse[g] = 0;
+        }
     }
-    UNROLL for (int k = 0; k < 4; k++) {
-        int i = inverse == 0 ? 0 : (int)rintf(v[k] * inverse);
-        q |= (uint32_t)(i & 255) << 8 * k;
+    UNROLL for (int g = 0; g < N; g++) {
+        q[g] = 0;
+        UNROLL for (int k = 0; k < 4;
+                    k++) { /* to nearest, ties to even: 1.5 * 2^23 has units of 1 */
+            uint32_t i = bits_of(v[g][k] * inverse[g] + 0x1.8p23f) & 255;
+            q[g] |= (inverse[g] == 0 ? 0 : i) << 8 * k;
+        }
     }
-    int sum = dot_4(q, 0x01010101u, 0);
-    sum += __shfl_xor_sync(0xffffffffu, sum, 1);
-    sum += __shfl_xor_sync(0xffffffffu, sum, 2);
-    int other = __shfl_xor_sync(0xffffffffu, sum, 4);
-    bool is_second = lane() & 4;
-    m->dx = d;
-    m->sum = (float)(sum + other);
-    *halves = ((uint32_t)(is_second ? other : sum) & 0xffffu) | (uint32_t)(is_second ? sum : other)
-                                                                    << 16;
-    return q;
+    UNROLL for (int g = 0; g < N; g++) {
+        int sum = dot_4(q[g], 0x01010101u, 0);
+        sum += __shfl_xor_sync(0xffffffffu, sum, 1);
+        sum += __shfl_xor_sync(0xffffffffu, sum, 2);
+        int other = __shfl_xor_sync(0xffffffffu, sum, 4);
+        bool is_second = lane() & 4;
+        m[g].sum = (float)(sum + other);
+        halves[g] = ((uint32_t)(is_second ? other : sum) & 0xffffu) |
+                    (uint32_t)(is_second ? sum : other) << 16;
+    }
 }
 
 /* Elements 4 i .. of a row of n, a multiple of CU_GROUP; 0 beyond. */
@@ -83,16 +96,28 @@ DEVICE int place_of_word(int w) {
     return w % 4 * 2 + w / 4;
 }
 
-/* By all lanes: elements 4 i .. of row r of n_row rows, i rising with the lane. */
+/* By all lanes: elements 4 i .. and N - 1 times more, `step` fours on, of row r of n_row rows; i
+ * rising with the lane. */
+template <int N>
+DEVICE void store_codes(uint64_t q, int n_row, int r, int i, int step, int n, const float (*v)[4]) {
+    group_meta m[N];
+    uint32_t halves[N], word[N];
+    int w = i % DOT_LANES; /* step: whole groups */
+    uint32_t *words = (uint32_t *)codes_at(q, r, n);
+    group_meta *metas = meta_at(q, n_row, r, n);
+    uint32_t *sums = halves_at(q, n_row, r, n);
+    quantise_fours<N>(v, word, m, halves);
+    UNROLL for (int g = 0; g < N; g++) {
+        int at = i + g * step;
+        if (4 * at >= padded(n)) return;
+        words[at - w + place_of_word(w)] = word[g];
+        if (w) continue;
+        metas[at / DOT_LANES] = m[g];
+        sums[at / DOT_LANES] = halves[g];
+    }
+}
 DEVICE void store_codes(uint64_t q, int n_row, int r, int i, int n, const float *v) {
-    group_meta m;
-    uint32_t halves, word = quantise_four(v, &m, &halves);
-    int w = i % DOT_LANES;
-    if (4 * i >= padded(n)) return;
-    ((uint32_t *)codes_at(q, r, n))[i - w + place_of_word(w)] = word;
-    if (w) return;
-    meta_at(q, n_row, r, n)[i / DOT_LANES] = m;
-    halves_at(q, n_row, r, n)[i / DOT_LANES] = halves;
+    store_codes<1>(q, n_row, r, i, 0, n, (const float(*)[4])v);
 }
 
 #endif

@@ -1,43 +1,52 @@
 /* SPDX-License-Identifier: MIT
  *
- * rows.cu - NORM, ADD_NORM, ACT, GLU, ADD, MUL, SCALE and ROWS.  References: ref_norm.c,
- * ref_elementwise.c.
+ * rows.cu - NORM, ADD_NORM (and EXPERT_SUM before it), ACT, GLU, ADD, MUL, SCALE and ROWS.
+ * References: ref_norm.c, ref_elementwise.c, ref_expert_sum.
  *
  * Norms: a block takes a row (norm.cuh).  The others: a thread takes an element. */
 #include "norm.cuh"
 
-struct norm_memory {
-    alignas(16) float kept[CU_NORM_ROW];
-    float s[CU_ROWS];
-};
-
-KERNEL(norm, cu_norm) {
-    __shared__ norm_memory m;
+template <int WARPS> DEVICE void norm(const cu_norm &a) {
     int r = (int)blockIdx.x;
-    norm_row(norm_of_row(a, r),
-             {floats_in(row_at(a.x, r, a.d1, a.d2)), nullptr, nullptr,
-              floats_out(row_at(a.y, r, a.d1, a.d2)), a.n <= CU_NORM_ROW ? m.kept : nullptr},
-             m.s);
+    norm_row<ALONE, WARPS>(norm_of_row(a, r), {floats_in(row_at(a.x, r, a.d1, a.d2)), nullptr,
+                                               nullptr, floats_out(row_at(a.y, r, a.d1, a.d2))});
+}
+KERNEL_AHEAD(norm_short, cu_norm) {
+    norm<CU_ROWS>(a);
+}
+KERNEL_OF(norm, cu_norm, CU_NORM_THREADS, 2) {
+    norm<CU_NORM_THREADS / CU_WARP>(a);
 }
 
-KERNEL(add_norm, cu_add_norm) {
-    __shared__ norm_memory m;
+DEVICE norm_of norm_of_sum(const cu_add_norm &a) {
+    return {a.w ? floats_in(a.w) : nullptr,
+            a.bias ? floats_in(a.bias) : nullptr,
+            a.n,
+            a.kind,
+            a.eps,
+            a.q,
+            (int)blockIdx.x,
+            a.n_row};
+}
+DEVICE row_in row_of_sum(const cu_add_norm &a) {
     int t = (int)blockIdx.x;
-    norm_of f = {a.w ? floats_in(a.w) : nullptr,
-                 a.bias ? floats_in(a.bias) : nullptr,
-                 a.n,
-                 a.kind,
-                 a.eps,
-                 a.q,
-                 t,
-                 a.n_row};
-    norm_row(f,
-             {floats_in(a.a.at + (uint64_t)(t * a.a.stride[2])),
-              floats_in(a.b.at + (uint64_t)(t * a.b.stride[2])),
-              floats_out(a.sum.at + (uint64_t)(t * a.sum.stride[2])),
-              floats_out(a.y.at + (uint64_t)(t * a.y.stride[2])),
-              a.n <= CU_NORM_ROW ? m.kept : nullptr},
-             m.s);
+    return {floats_in(a.a.at + (uint64_t)(t * a.a.stride[2])),
+            floats_in(a.b.at + (uint64_t)(t * a.b.stride[2])),
+            floats_out(a.sum.at + (uint64_t)(t * a.sum.stride[2])),
+            floats_out(a.y.at + (uint64_t)(t * a.y.stride[2]))};
+}
+KERNEL_OF(add_norm, cu_add_norm, CU_NORM_THREADS, 2) {
+    norm_row<OTHER, CU_NORM_THREADS / CU_WARP>(norm_of_sum(a), row_of_sum(a));
+}
+/* x [T][K][n], w [T][K]: as expert_sum (moe.cu). */
+KERNEL_OF(sum_norm, cu_sum_norm, CU_NORM_THREADS, 1) {
+    int t = (int)blockIdx.x;
+    row_in in = row_of_sum(a.norm);
+    in.other = floats_in(a.sum.x.at + (uint64_t)(t * a.sum.x.stride[1]));
+    in.weight = floats_in(a.sum.w.at + (uint64_t)(t * a.sum.w.stride[2]));
+    in.stride = a.sum.x.stride[2];
+    in.n_used = a.sum.n_used;
+    norm_row<EXPERTS, CU_NORM_THREADS / CU_WARP>(norm_of_sum(a.norm), in);
 }
 
 /* Row r and element i of this thread; false beyond the row. */

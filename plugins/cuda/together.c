@@ -57,6 +57,40 @@ static bool is_pair(cu_job *j) {
     return cu_can_pair(&j[gate], &j[!gate], &j[2]);
 }
 
+/* ---- a sum of experts and the norm behind it ---------------------------------------------------
+ */
+
+/* Which operand of ADD_NORM is the sum of experts. */
+static uint32_t sum_of(const cu_job *j) {
+    return arg(&j[1], 1) == arg(&j[0], 2) ? 1 : 0;
+}
+
+static bool is_clear(const cu_job *a, uint32_t k, const cu_job *b, uint32_t l) {
+    uint64_t from = cu_at(a, k), other = cu_at(b, l);
+    return from + cu_extent(a, k) <= other || other + cu_extent(b, l) <= from;
+}
+
+/* Rows are written while others of experts are still read.  Of the block's own all are read before
+ * the norm is, so that of a single row it may lie where they were. */
+static bool is_sum_norm(cu_job *j) {
+    if (!job_ahead(j, 1, &j[1]) || j[1].op->code != PERI_OP_ADD_NORM) return false;
+    uint32_t sum = sum_of(j);
+    if (arg(&j[1], sum) != arg(&j[0], 2) || arg(&j[1], 1 - sum) == arg(&j[0], 2)) return false;
+    if (is_read(j, 2, j[1].index)) return false;
+    for (uint32_t k = 0; k < 2; k++) {
+        if (!is_clear(j, k, &j[1], 4)) return false;
+        if (cu_n_row(&j[1], 5) > 1 && !is_clear(j, k, &j[1], 5)) return false;
+    }
+    return true;
+}
+
+static int32_t run_sum_norm(const cu_job *j, peri_error *e) {
+    cu_sum_norm a = {.norm = cu_add_norm_of(&j[1]), .sum = cu_expert_sum_of(&j[0])};
+    a.norm.a = cu_rows_of(&j[1], 1 - sum_of(j));
+    a.norm.q = cu_room_for_codes(&j[1], 5);
+    return cu_launch(j, CU_K_sum_norm, 0, &a, a.norm.n_row, e);
+}
+
 /* ---- heads ------------------------------------------------------------------------------------
  *
  * [NORM, NORM,] ROPE, ROPE, KV_APPEND, each in place, so that all that they write is written; q, k
@@ -167,6 +201,8 @@ uint32_t cu_match(cu_job j[CU_TOGETHER]) {
     switch (j[0].op->code) {
     case PERI_OP_LINEAR_EXPERTS:
         return is_pair(j) ? 3 : 1;
+    case PERI_OP_EXPERT_SUM:
+        return is_sum_norm(j) ? 2 : 1;
     case PERI_OP_ROPE:
         return is_heads(j, 0) ? 3 : 1;
     case PERI_OP_NORM:
@@ -178,5 +214,5 @@ uint32_t cu_match(cu_job j[CU_TOGETHER]) {
 int32_t cu_queue_together(const cu_job *j, uint32_t n, peri_error *e) {
     if (j[0].op->code == PERI_OP_LINEAR_EXPERTS)
         return cu_run_pair(&j[gate_of(j)], &j[!gate_of(j)], &j[2], e);
-    return run_heads(j, n, e);
+    return j[0].op->code == PERI_OP_EXPERT_SUM ? run_sum_norm(j, e) : run_heads(j, n, e);
 }

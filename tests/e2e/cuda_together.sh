@@ -38,4 +38,28 @@ for arch in llama qwen3 phi3 gemma3 qwen3moe; do # pairs of both kinds, norms of
     done
     same "$tmp/$arch.gguf" --chunk 4 --kv f32
 done
+
+# ---- a sum of experts and the norm behind it, but where that norm lies where rows of other tokens' experts are still read:
+# in a model whose experts are narrower than its rows, and only for several tokens ----
+narrow=$tmp/narrow.gguf
+python3 - "$SOURCE_DIR/tests/perf" "$narrow" <<'PYTHON' || fail "no model with narrow experts"
+import sys
+sys.path.insert(0, sys.argv[1])
+import cuda_shapes
+cuda_shapes.SHAPES["narrow"] = dict(cuda_shapes.SHAPES["toy-experts"], d=1024, ffe=32, used=1)
+cuda_shapes.write("narrow", sys.argv[2], "Q8_0")
+PYTHON
+# sums MODEL CHUNK APART: the same, and so many of EXPERT_SUM by themselves, of those with cuda.together=0
+sums() {
+    local all
+    same "$1" --chunk "$2"
+    n_sum=$(launches expert_sum) n_both=$(launches sum_norm)
+    run logits -m "$1" --tokens "$ids" -o "$tmp/single.bin" --device cuda:0 --set cuda.together=0 --chunk "$2"
+    all=$(launches expert_sum)
+    is "$((n_sum + n_both)) $((n_sum * 4 / all))" "$all $3"
+}
+sums "$tmp/qwen3moe.gguf" 1 2 # of two layers the last has no norm behind it
+sums "$tmp/qwen3moe.gguf" 5 2
+sums "$narrow" 1 2
+sums "$narrow" 5 3
 finish

@@ -97,9 +97,10 @@ void shim_ahead_wait();
 struct shim_kernel {
     const char *name;
     size_t n_args;
+    int n_thread; /* of a block */
     void (*run)(const void *args);
     const shim_kernel *next;
-    shim_kernel(const char *name, size_t n_args, void (*run)(const void *args));
+    shim_kernel(const char *name, size_t n_args, int n_thread, void (*run)(const void *args));
 };
 const shim_kernel *shim_find(const char *name);
 /* Run all threads of all blocks, from the first on or from the last. */
@@ -113,10 +114,11 @@ shim_begun *shim_begin(const shim_kernel *k, const void *args, unsigned n_block)
 void shim_end(shim_begun *block);
 void shim_drop(shim_begun *block); /* instead of shim_end */
 
-#define SHIM_KERNEL(name, args)                                                                    \
+#define SHIM_KERNEL(name, args, n_thread)                                                          \
     static void name##_body(const args &a);                                                        \
-    static const shim_kernel name##_entry(                                                         \
-        #name, sizeof(args), [](const void *p) { name##_body(*static_cast<const args *>(p)); });   \
+    static const shim_kernel name##_entry(#name, sizeof(args), n_thread, [](const void *p) {       \
+        name##_body(*static_cast<const args *>(p));                                                \
+    });                                                                                            \
     static void name##_body(const args &a)
 
 #endif

@@ -18,7 +18,11 @@
 #include "args.h"
 #include "cuda_shim.h"
 
-enum { STACK_BYTES = 256 * 1024 };
+enum {
+    STACK_BYTES = 256 * 1024,
+    MOST_THREADS = CU_NORM_THREADS,
+    MOST_WARPS = MOST_THREADS / CU_WARP
+};
 
 shim_index threadIdx, blockIdx;
 
@@ -76,14 +80,14 @@ struct copies {
 };
 
 struct shim_begun {
-    copies copy[CU_THREADS];
-    uint32_t tile[CU_ROWS][2][CU_WARP][6];
-    context main, thread[CU_THREADS];
-    bool is_done[CU_THREADS], has_waited[CU_THREADS]; /* for the kernel before */
+    copies copy[MOST_THREADS];
+    uint32_t tile[MOST_WARPS][2][CU_WARP][6];
+    context main, thread[MOST_THREADS];
+    bool is_done[MOST_THREADS], has_waited[MOST_THREADS]; /* for the kernel before */
     int now, n_live;
     int n_idle; /* turns since something happened */
-    barrier block, warp[CU_ROWS], ahead;
-    uint64_t lane[CU_ROWS][2][CU_WARP];
+    barrier block, warp[MOST_WARPS], ahead;
+    uint64_t lane[MOST_WARPS][2][CU_WARP];
     const shim_kernel *kernel;
     const void *args;
     unsigned index, n_block;
@@ -102,8 +106,8 @@ static shim_begun blocks[2], *b;
 /* To the next thread that lives; main when there is none. */
 static void hand_over() {
     context *from = &b->thread[b->now], *to = &b->main;
-    for (int i = 1; i <= CU_THREADS && to == &b->main; i++) {
-        int next = (b->now + i) % CU_THREADS;
+    for (int i = 1; i <= b->kernel->n_thread && to == &b->main; i++) {
+        int next = (b->now + i) % b->kernel->n_thread;
         if (b->is_done[next]) continue;
         b->now = next;
         to = &b->thread[next];
@@ -123,14 +127,14 @@ static void wait_for(barrier *at, int n) {
         return;
     }
     while (at->generation == generation) {
-        if (++b->n_idle > 4 * CU_THREADS) give_up("waits where others do not come");
+        if (++b->n_idle > 4 * b->kernel->n_thread) give_up("waits where others do not come");
         hand_over();
     }
     b->n_idle = 0;
 }
 
 void __syncthreads() {
-    wait_for(&b->block, CU_THREADS);
+    wait_for(&b->block, b->kernel->n_thread);
 }
 
 void __syncwarp() {
@@ -194,11 +198,11 @@ void shim_tile(int *c, const uint32_t *a, const uint32_t *b_in, int n) {
 void shim_ahead_wait() {
     if (b->has_waited[b->now]) give_up("says ahead_wait once more");
     b->has_waited[b->now] = true;
-    if (b->stops_ahead && b->ahead.n_arrived == CU_THREADS - 1) {
+    if (b->stops_ahead && b->ahead.n_arrived == b->kernel->n_thread - 1) {
         b->stops_ahead = false;
         shim_switch(&b->thread[b->now], &b->main);
     }
-    wait_for(&b->ahead, CU_THREADS);
+    wait_for(&b->ahead, b->kernel->n_thread);
 }
 
 static void run_thread() {
@@ -227,15 +231,15 @@ static void start(shim_begun *block, unsigned index) {
     b = block;
     b->index = index;
     b->block = b->ahead = barrier();
-    for (int i = 0; i < CU_ROWS; i++)
+    for (int i = 0; i < MOST_WARPS; i++)
         b->warp[i] = barrier();
-    for (int i = 0; i < CU_THREADS; i++) {
+    for (int i = 0; i < b->kernel->n_thread; i++) {
         b->is_done[i] = b->has_waited[i] = false;
         b->copy[i].all.clear();
         b->copy[i].n_closed = 0;
         make(&b->thread[i], b->stacks + (size_t)i * STACK_BYTES, run_thread);
     }
-    b->n_live = CU_THREADS;
+    b->n_live = b->kernel->n_thread;
     b->n_idle = b->now = 0;
     resume(b);
 }
@@ -243,7 +247,7 @@ static void start(shim_begun *block, unsigned index) {
 static shim_begun *take(const shim_kernel *k, const void *args, unsigned n_block) {
     shim_begun *block = blocks[0].is_used ? &blocks[1] : &blocks[0];
     if (!block->stacks)
-        block->stacks = (unsigned char *)aligned_alloc(64, (size_t)CU_THREADS * STACK_BYTES);
+        block->stacks = (unsigned char *)aligned_alloc(64, (size_t)MOST_THREADS * STACK_BYTES);
     if (block->is_used || !block->stacks) abort();
     block->is_used = true;
     block->stops_ahead = false;
@@ -282,8 +286,10 @@ void shim_launch(const shim_kernel *k, const void *args, unsigned n_block, bool 
 
 static const shim_kernel *first;
 
-shim_kernel::shim_kernel(const char *name_, size_t n_args_, void (*run_)(const void *args))
-    : name(name_), n_args(n_args_), run(run_), next(first) {
+shim_kernel::shim_kernel(const char *name_, size_t n_args_, int n_thread_,
+                         void (*run_)(const void *args))
+    : name(name_), n_args(n_args_), n_thread(n_thread_), run(run_), next(first) {
+    if (n_thread > MOST_THREADS || n_thread % CU_WARP) abort();
     first = this;
 }
 

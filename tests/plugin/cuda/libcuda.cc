@@ -415,7 +415,8 @@ static CUresult launch(CUfunction f, const CUlaunchConfig &c, void **arguments) 
     const shim_kernel *k = f->kernel;
     bool is_ahead = false;
     if (c.grid_x == 0 || c.grid_y != 1 || c.grid_z != 1) return INVALID_VALUE;
-    if (c.block_x != 128 || c.block_y != 1 || c.block_z != 1) return INVALID_VALUE;
+    if (c.block_x != (unsigned)k->n_thread || c.block_y != 1 || c.block_z != 1)
+        return INVALID_VALUE;
     for (unsigned i = 0; i < c.n_attribute; i++) {
         if (c.attributes[i].id != CU_LAUNCH_PROGRAMMATIC_STREAM_SERIALIZATION) return INVALID_VALUE;
         is_ahead = c.attributes[i].value.is_allowed != 0;
