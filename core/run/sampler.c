@@ -497,7 +497,7 @@ peri_status peri_sampler_pick_top(peri_sampler *s, const peri_top *t, const int3
     if (n < 1 || n > t->n)
         return peri_fail(err, PERI_E_INVALID, "%d of the likeliest tokens where %d decide", t->n,
                          n ? n : s->x->n_vocab);
-    for (int32_t i = 0; i < t->n; i++)
+    for (int32_t i = 0; i < n; i++) /* those behind would be cut */
         k.c[k.n++] = (peri_candidate){t->logit[i], 0, t->id[i]};
     k.is_sorted = true;
     return pick(&k, id, err);

@@ -19,6 +19,8 @@
 #include "perigee/op_check.h"
 
 enum { CU_OPERANDS = 16, CU_DEVICES = 32, CU_TYPES = 64 };
+/* Bytes of a short read: lists of the likeliest tokens of 256 sequences. */
+enum { CU_LANDING = 256 << 10 };
 
 /* Type numbers, from dtype.def. */
 enum {
@@ -110,6 +112,7 @@ struct peri_dev {
     cu_step step;        /* of ops that run one at a time */
     CUdeviceptr topk;    /* [CU_TOPK_ROOM] lists of TOPK; never moves, as graphs know where it is */
     CUdeviceptr counts;  /* i32 [CU_COUNTS] of ATTN, 0 between launches; never moves */
+    void *landing;       /* [CU_LANDING] pinned: where short reads arrive (memory.c) */
     uint64_t n_wait;     /* waits for the stream so far, and one */
     int32_t n_processor; /* its multiprocessors */
     int32_t tile;        /* tokens of a product's tiles; 0: what takes less */

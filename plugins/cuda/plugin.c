@@ -52,6 +52,7 @@ static void close_device(peri_dev *d) {
         if (d->scratch) d->cu->cuMemFree(d->scratch);
         if (d->topk) d->cu->cuMemFree(d->topk);
         if (d->counts) d->cu->cuMemFree(d->counts);
+        if (d->landing) d->cu->cuMemFreeHost(d->landing);
         cu_modules_unload(d);
         if (d->stream) d->cu->cuStreamDestroy(d->stream);
         d->cu->cuCtxSetCurrent(NULL);
@@ -73,9 +74,14 @@ static int32_t start(peri_dev *d, peri_error *e) {
     rc = d->cu->cuCtxSetCurrent(d->context);
     if (rc != CUDA_SUCCESS) return cu_fail(d->cu, e, "cuCtxSetCurrent", rc);
     rc = d->cu->cuStreamCreate(&d->stream, CU_STREAM_NON_BLOCKING);
+    if (rc != CUDA_SUCCESS) {
+        d->stream = NULL;
+        return cu_fail(d->cu, e, "cuStreamCreate", rc);
+    }
+    rc = d->cu->cuMemHostAlloc(&d->landing, CU_LANDING, 0);
     if (rc == CUDA_SUCCESS) return PERI_OK;
-    d->stream = NULL;
-    return cu_fail(d->cu, e, "cuStreamCreate", rc);
+    d->landing = NULL;
+    return cu_fail(d->cu, e, "pinned memory for reads", rc);
 }
 
 /* An option of two words; *second becomes whether it says the second one. */

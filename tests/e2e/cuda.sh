@@ -85,6 +85,9 @@ has "$err" "plugin cuda:0"
 with count run "${ask[@]}" --device cuda:0
 is "$out" "$cpu"
 has "$err" "1 graphs made, 23 launched"
+has "$err" " reads into pinned memory, 0 into other" # lists of the likeliest, one a step
+n_read=$(sed -n 's/.* \([0-9]*\) reads into pinned memory.*/\1/p' "$tmp/err")
+[ "$n_read" -ge 24 ] || fail "$n_read reads of 24 steps"
 with count run "${few[@]}" --device cuda:0 --set cuda.graphs=0
 is "$out" "$cpu_few"
 has "$err" "0 graphs made, 0 launched"

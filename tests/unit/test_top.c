@@ -185,17 +185,23 @@ static void close_world(world *w) {
     peri_runtime_free(w->rt);
 }
 
-static peri_session *begin(world *w, const chain *c) {
-    int32_t tok[N_PROMPT];
+static peri_session *open_session(world *w, const chain *c) {
     peri_arena *a = peri_arena_new();
     peri_sampling p = sampling_of(a, c);
     peri_session *s;
     peri_error err;
+    assert_ok(peri_session_open(w->m->engine, NULL, &p, &s, &err), err);
+    peri_arena_free(a);
+    return s;
+}
+
+static peri_session *begin(world *w, const chain *c) {
+    int32_t tok[N_PROMPT];
+    peri_session *s = open_session(w, c);
+    peri_error err;
     for (int i = 0; i < N_PROMPT; i++)
         tok[i] = (i * 31 + 7) % V;
-    assert_ok(peri_session_open(w->m->engine, NULL, &p, &s, &err), err);
     assert_ok(peri_session_feed(s, tok, N_PROMPT, &err), err);
-    peri_arena_free(a);
     return s;
 }
 
@@ -455,6 +461,30 @@ static void where_it_is_declined_rows_come_whole(void **state) {
     close_world(&w);
 }
 
+static void a_token_that_is_none_ends_the_step(void **state) {
+    (void)state;
+    static const char *const devices[] = {"name=a,own=1,token=-1", "name=a,own=1,token=300",
+                                          "name=a,own=1,token=299"};
+    for (int i = 0; i < 3; i++) {
+        world w;
+        peri_error err;
+        int32_t id = 0;
+        open_world(&w, devices[i], "a", true);
+        peri_session *s = open_session(&w, &chains[2]);
+        peri_status st = peri_session_feed(s, &id, 1, &err);
+        if (i == 2)
+            assert_ok(st, err);
+        else
+            assert_error(&err, PERI_E_OTHER,
+                         i ? "TOPK gave token 300, the vocabulary has 0 to 299"
+                           : "TOPK gave token -1, the vocabulary has 0 to 299");
+        assert_int_equal(st, i == 2 ? PERI_OK : PERI_E_OTHER);
+        assert_int_equal(peri_session_n_tok(s), i == 2);
+        peri_session_free(s);
+        close_world(&w);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_pick_from_the_list_is_the_pick_from_the_row),
@@ -466,6 +496,7 @@ int main(void) {
         cmocka_unit_test(sessions_beside_a_prompt_get_lists),
         cmocka_unit_test(explain_shows_the_plans_that_give_lists),
         cmocka_unit_test(where_it_is_declined_rows_come_whole),
+        cmocka_unit_test(a_token_that_is_none_ends_the_step),
     };
     int rc = peri_run_tests(tests);
     rig_end();

@@ -16,7 +16,8 @@
  *   mutant     kernels of mutants.cu in place of those they are named for
  *   kernels    stderr says, when the context goes, how many launches of each kernel were asked for
  *   count      stderr says, when the context goes, how many graphs were made and launched, how many
- *              kernels ran outside of one, and how many began before the one before had ended */
+ *              kernels ran outside of one, and how many began before the one before had ended; and
+ *              how many reads went to memory that is pinned and to memory that is not */
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -69,6 +70,8 @@ struct CUgraphExec_st {
 
 static std::recursive_mutex lock; /* guards all below but `current` */
 static std::map<CUdeviceptr, size_t> buffers;
+static std::map<void *, size_t> pinned;
+static int n_read_pinned, n_read_other;
 static std::map<const shim_kernel *, CUfunc_st> functions;
 static CUctx_st context;
 static CUresult lost; /* CUDA_SUCCESS while the device lives */
@@ -274,8 +277,9 @@ static CUresult cuDevicePrimaryCtxRelease(CUdevice) {
     if (--context.n_user > 0) return CUDA_SUCCESS;
     if (setting("count"))
         fprintf(stderr,
+                "stand-in libcuda: %d reads into pinned memory, %d into other\n"
                 "stand-in libcuda: %d graphs made, %d launched, %d kernels alone, %d began early\n",
-                n_graph, n_graph_launch, n_alone, n_early);
+                n_read_pinned, n_read_other, n_graph, n_graph_launch, n_alone, n_early);
     if (setting("kernels"))
         for (auto &k : n_of_kernel)
             fprintf(stderr, "stand-in libcuda: %d launches of %s\n", k.second, k.first.c_str());
@@ -378,11 +382,14 @@ static CUresult cuMemHostAlloc(void **out, size_t bytes, unsigned) {
     if (state() != CUDA_SUCCESS) return state();
     if (spoils_capture()) return CAPTURE_UNSUPPORTED;
     *out = malloc(bytes);
-    return *out ? CUDA_SUCCESS : CUDA_ERROR_OUT_OF_MEMORY;
+    if (!*out) return CUDA_ERROR_OUT_OF_MEMORY;
+    pinned[*out] = bytes;
+    return CUDA_SUCCESS;
 }
 
 static CUresult cuMemFreeHost(void *p) {
     drain();
+    if (!pinned.erase(p)) return INVALID_VALUE;
     free(p);
     return lost;
 }
@@ -401,6 +408,8 @@ static CUresult cuMemcpyHtoDAsync(CUdeviceptr dst, const void *src, size_t bytes
 
 static CUresult cuMemcpyDtoHAsync(void *dst, CUdeviceptr src, size_t bytes, CUstream s) {
     if (!is_inside(src, bytes)) return INVALID_VALUE;
+    auto p = pinned.find(dst);
+    ++(p != pinned.end() && bytes <= p->second ? n_read_pinned : n_read_other);
     return enqueue(s, {[=] { memcpy(dst, memory(src), bytes); }, NULL, {}, 0, false});
 }
 
