@@ -215,6 +215,7 @@ typedef struct cu_attn {
     uint64_t k_pool, v_pool, sink, pos, seq, ctx, table;
     uint64_t top, part; /* of split sums, f32: [T][H][n_part][2] and [T][H][n_part][dv] */
     uint64_t count;     /* i32 [T][G][n_tile]: parts that are there, 0 before and after */
+    uint64_t codes;     /* where y is to lie as bytes too, rows [T][H * dv]; 0: nowhere */
     cu_rows q, y;
     int32_t n_head, n_kv_head, dk, dv, max_blocks, block_tokens;
     int32_t n_tile, n_part; /* tiles of heads to a key head; parts to a token */
