@@ -54,15 +54,17 @@ template <int T, int HEADS> DEVICE void begin_sums(const cu_attn &a, attn_memory
 }
 
 template <int T, int HEADS> DEVICE void attn(const cu_attn &a, attn_memory<T, HEADS> &s) {
-    int n_group = a.n_kv_head * a.n_tile, t = (int)blockIdx.x / n_group;
-    cu_tile tile = tile_of<HEADS>(a, (int)blockIdx.x % n_group);
+    int t = quotient((int)blockIdx.x, a.by_group);
+    cu_tile tile = tile_of<HEADS>(a, (int)blockIdx.x - t * a.n_kv_head * a.n_tile);
     cu_view v = view_of(a, t);
     if (is_crowded(a, t)) return;
     load_queries(a, tile, t, s);
     begin_sums(a, s);
     for (int p = first_part(v); p < end_part(v); p++) {
         cu_part part = part_of(v, p);
-        load_rows(a, v, part, s);
+        int row[CU_ROWS_EACH];
+        find_rows(a, v.table, p, row);
+        put_rows(a, tile, part, row, s);
         part_logits(a, v, tile, part, s);
         part_values(a, tile, part, s, [&](int i, const float *o) {
             UNROLL for (int r = 0; r < HEADS; r++) {
@@ -170,18 +172,21 @@ DEVICE bool is_last(const cu_attn &a, int t, int group, int n, attn_memory<T, HE
 
 /* Blocks of one part follow one another, so that tiles over the same keys run together. */
 template <int T, int HEADS> DEVICE void attn_part(const cu_attn &a, attn_memory<T, HEADS> &s) {
-    int n_group = a.n_kv_head * a.n_tile, which = (int)blockIdx.x / n_group;
-    int t = which / a.n_part, p = which % a.n_part, group = (int)blockIdx.x % n_group;
+    int which = quotient((int)blockIdx.x, a.by_group), t = quotient(which, a.by_part);
+    int group = (int)blockIdx.x - which * a.n_kv_head * a.n_tile, p = which - t * a.n_part;
+    int row_of[CU_ROWS_EACH];
     cu_tile tile = tile_of<HEADS>(a, group);
+    load_queries(a, tile, t, s);
+    find_rows(a, table_of(a, seq_of(a, t)), p, row_of);
     cu_view v = view_of(a, t);
     int n = end_part(v) - first_part(v);
     int64_t row = ((int64_t)t * a.n_head + tile.h) * a.n_part + p;
     if (n == 0 ? p > 0 : p < first_part(v) || p >= end_part(v)) return;
-    begin_sums(a, s);
-    if (n > 0) {
+    if (n == 0) {
+        begin_sums(a, s);
+    } else {
         cu_part part = part_of(v, p);
-        load_queries(a, tile, t, s);
-        load_rows(a, v, part, s);
+        put_rows(a, tile, part, row_of, s);
         part_logits(a, v, tile, part, s);
         part_values(a, tile, part, s, [&](int i, const float *o) {
             UNROLL for (int r = 0; r < HEADS; r++) {

@@ -566,6 +566,9 @@ static int32_t launch_attn(const cu_job *j, cu_attn *a, peri_error *e) {
     uint64_t codes = codes_of(j, a->n_tok);
     a->n_tile = p.n_tile;
     a->n_part = p.n_part;
+    a->by_tile = cu_divisor_of(p.n_tile);
+    a->by_group = cu_divisor_of((int32_t)p.n_group);
+    a->by_part = cu_divisor_of(p.n_part > 0 ? p.n_part : 1);
     if (!p.is_split || codes + (uint64_t)n_tok * p.bytes > j->d->scratch_bytes)
         return launch_many(j, a, &p, e);
     if (p.bytes) j->d->kept.n = 0;
@@ -594,8 +597,11 @@ static int32_t run_attn(const cu_job *j, peri_error *e) {
                  .n_tok = j->dim[0][1],
                  .n_head = j->dim[0][2],
                  .n_kv_head = j->dim[1][2],
+                 .n_each = j->dim[0][2] / j->dim[1][2],
+                 .n_seq = s->n[PERI_SYM_S],
                  .dk = j->dim[1][3],
                  .dv = j->dim[2][3],
+                 .by_block = cu_divisor_of(j->dim[1][1]),
                  .max_blocks = s->n[PERI_SYM_B],
                  .block_tokens = j->dim[1][1],
                  .window = r->window,

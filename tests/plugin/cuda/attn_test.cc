@@ -29,7 +29,7 @@ static const attn_case cases[] = {
     {"f16, window, sinks", 1, 6, 2, 64, 64, 32, 70, 0, 0, 0, 0, true},
     {"f16, heads of 80, alibi", 1, 5, 1, 80, 80, 16, 0, 0, 0, 0, 8, false},
     {"f16, heads of 256, soft cap", 1, 4, 2, 256, 256, 16, 0, 0, 0, 20, 0, false},
-    {"f16, heads of 5", 1, 4, 2, 5, 3, 16, 0, 0, 0, 0, 0, false},
+    {"f16, heads of 5, blocks of 24", 1, 4, 2, 5, 3, 24, 0, 0, 0, 0, 0, false},
     {"f16, chunks", 1, 4, 1, 32, 32, 16, 0, 100, 0, 0, 0, false},
     {"f16, not causal", 1, 4, 1, 32, 64, 16, 0, 0, 1, 0, 0, false},
     {"f32", 0, 8, 2, 128, 96, 16, 0, 0, 0, 0, 0, false},
@@ -207,7 +207,11 @@ world::world(const attn_case *c_)
     a.dv = c->dv;
     a.max_blocks = max_blocks;
     a.block_tokens = c->block_tokens;
+    a.by_block = cu_divisor_of(c->block_tokens);
+    a.n_each = c->n_head / c->n_kv_head;
+    a.n_seq = N_SEQ;
     a.n_part = (max_blocks * c->block_tokens + CU_PART - 1) / CU_PART;
+    a.by_part = cu_divisor_of(a.n_part);
     a.window = c->window;
     a.chunk = c->chunk;
     a.is_not_causal = c->is_not_causal;
@@ -226,6 +230,8 @@ static cu_attn arguments(const world *w, int first, int n_tok, int heads) {
     a.y = {w->y.address() + (uint64_t)(first * y), {0, y, 4 * w->c->dv}};
     a.n_tok = n_tok;
     a.n_tile = (a.n_head / a.n_kv_head + heads - 1) / heads;
+    a.by_tile = cu_divisor_of(a.n_tile);
+    a.by_group = cu_divisor_of(a.n_tile * a.n_kv_head);
     a.tile_tokens = CU_QUERIES / heads;
     a.least = INT32_MAX;
     return a;
