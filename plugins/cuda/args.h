@@ -59,6 +59,22 @@ typedef struct cu_rows {
     int64_t stride[3];
 } cu_rows;
 
+/* Numbers from 0 to 2^31 - 1 divided by one that the host knows, with l = log2 n rounded up:
+ * x / n = x * mul >> 31 + l, mul = 2^(31 + l) / n rounded up, which is too large by less than n and
+ * so what it gives by less than 1 / n.  A division takes a device some 40 instructions. */
+typedef struct cu_divisor {
+    uint32_t mul, shift;
+} cu_divisor;
+
+static inline cu_divisor cu_divisor_of(int32_t n) {
+    uint32_t l = 0;
+    while (((uint32_t)1 << l) < (uint32_t)n)
+        l++;
+    cu_divisor d = {(uint32_t)((((uint64_t)1 << (31 + l)) + (uint32_t)n - 1) / (uint32_t)n),
+                    31 + l};
+    return d;
+}
+
 typedef struct cu_embed {
     uint64_t w, ids;
     cu_rows y;
@@ -224,9 +240,13 @@ typedef struct cu_attn {
     uint64_t k_pool, v_pool, sink, pos, seq, ctx, table;
     uint64_t top, part; /* of split sums, f32: [T][H][n_part][2] and [T][H][n_part][dv] */
     uint64_t count;     /* i32 [T][G][n_tile]: parts that are there, 0 before and after */
+    uint64_t codes;     /* where y is to lie as bytes too, rows [T][H * dv]; 0: nowhere */
     cu_rows q, y;
     int32_t n_head, n_kv_head, dk, dv, max_blocks, block_tokens;
     int32_t n_tile, n_part; /* tiles of heads to a key head; parts to a token */
+    int32_t n_each, n_seq;  /* heads to a key head; sequences */
+    /* n_tile, n_kv_head * n_tile, n_part and block_tokens */
+    cu_divisor by_tile, by_group, by_part, by_block;
     /* attn_many takes tiles of tile_tokens tokens, of these at least `least` of one sequence that
      * follow one another; attn takes the others */
     int32_t n_tok, tile_tokens, least;

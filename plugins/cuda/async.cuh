@@ -79,6 +79,15 @@ template <int N> DEVICE void copy_wait() {
 #endif
 }
 
+/* `from` comes nearer, as far as the cache of all multiprocessors. */
+DEVICE void fetch_ahead(const void *from) {
+#ifdef __CUDACC__
+    asm volatile("prefetch.global.L2 [%0];" ::"l"(__cvta_generic_to_global(from)));
+#else
+    (void)from;
+#endif
+}
+
 /* ---- bytes ---- */
 
 /* sum + the four products of bytes with a sign. */

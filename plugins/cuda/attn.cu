@@ -2,6 +2,7 @@
  *
  * attn.cu - ATTN.  Reference: ref_attn. */
 #include "attn.cuh"
+#include "quant.cuh"
 
 /* ---- ATTN ---------------------------------------------------------------------------------------
  *
@@ -10,18 +11,35 @@
  * the device idle.  Then the block that ends last merges, which saves a launch.  Where many tokens
  * of a sequence come together, attn_many.cu takes them. */
 
-/* The values in s.sum, of which s.m and s.l are the largest logit and the sum, by their factor. */
+/* Outputs of head h as bytes, beside those of the token's other heads, for the product that comes
+ * next: its own launch for them took 1.7 us of each layer.  The last head's are followed by zeros
+ * to the end of a span. */
+template <int STEP>
+DEVICE void put_codes(const cu_attn &a, int t, int h, int first, const float *sum, float factor) {
+    int n = a.n_head * a.dv, begin = h * (a.dv / 4), end = padded(n) / 4;
+    int n_four = h == a.n_head - 1 ? end - begin : a.dv / 4;
+    UNROLL_BY(1)
+    for (int i = first; i - lane() < n_four; i += STEP) {
+        float v[4] = {};
+        UNROLL for (int k = 0; k < 4 && 4 * i < a.dv; k++) v[k] = sum[4 * i + k] * factor;
+        store_codes(a.codes, a.n_tok, t, i < n_four ? begin + i : end, n, v);
+    }
+}
+
+/* The values in s.sum, of which s.m and s.l are the largest logit and the sum, by their factor.  A
+ * warp takes a head, or all warps the only one. */
 template <int T, int HEADS>
 DEVICE void put_outputs(const cu_attn &a, const cu_view &v, const cu_tile &tile, int t,
                         const attn_memory<T, HEADS> &s) {
+    enum { STEP = HEADS == 1 ? CU_THREADS : CU_WARP };
+    int r = HEADS == 1 ? 0 : warp(), first = HEADS == 1 ? (int)threadIdx.x : lane();
     __syncthreads();
-    UNROLL for (int r = 0; r < HEADS; r++) {
-        if (r >= tile.n) continue;
-        float *out = output_of(a, t, tile.h + r);
-        float factor = factor_of(a, v, tile.h + r, s.m[r], s.l[r]);
-        for (int i = (int)threadIdx.x; i < a.dv; i += CU_THREADS)
-            out[i] = s.sum[r][i] * factor;
-    }
+    if (r >= tile.n) return;
+    float *out = output_of(a, t, tile.h + r);
+    float factor = factor_of(a, v, tile.h + r, s.m[r], s.l[r]);
+    for (int i = first; i < a.dv; i += STEP)
+        out[i] = s.sum[r][i] * factor;
+    if (a.codes) put_codes<STEP>(a, t, tile.h + r, first, s.sum[r], factor);
 }
 
 template <int T, int HEADS> DEVICE void begin_sums(const cu_attn &a, attn_memory<T, HEADS> &s) {
@@ -36,15 +54,17 @@ template <int T, int HEADS> DEVICE void begin_sums(const cu_attn &a, attn_memory
 }
 
 template <int T, int HEADS> DEVICE void attn(const cu_attn &a, attn_memory<T, HEADS> &s) {
-    int n_group = a.n_kv_head * a.n_tile, t = (int)blockIdx.x / n_group;
-    cu_tile tile = tile_of<HEADS>(a, (int)blockIdx.x % n_group);
+    int t = quotient((int)blockIdx.x, a.by_group);
+    cu_tile tile = tile_of<HEADS>(a, (int)blockIdx.x - t * a.n_kv_head * a.n_tile);
     cu_view v = view_of(a, t);
     if (is_crowded(a, t)) return;
     load_queries(a, tile, t, s);
     begin_sums(a, s);
     for (int p = first_part(v); p < end_part(v); p++) {
         cu_part part = part_of(v, p);
-        load_rows(a, v, part, s);
+        int row[CU_ROWS_EACH];
+        find_rows(a, v.table, p, row);
+        put_rows(a, tile, part, row, s);
         part_logits(a, v, tile, part, s);
         part_values(a, tile, part, s, [&](int i, const float *o) {
             UNROLL for (int r = 0; r < HEADS; r++) {
@@ -152,18 +172,21 @@ DEVICE bool is_last(const cu_attn &a, int t, int group, int n, attn_memory<T, HE
 
 /* Blocks of one part follow one another, so that tiles over the same keys run together. */
 template <int T, int HEADS> DEVICE void attn_part(const cu_attn &a, attn_memory<T, HEADS> &s) {
-    int n_group = a.n_kv_head * a.n_tile, which = (int)blockIdx.x / n_group;
-    int t = which / a.n_part, p = which % a.n_part, group = (int)blockIdx.x % n_group;
+    int which = quotient((int)blockIdx.x, a.by_group), t = quotient(which, a.by_part);
+    int group = (int)blockIdx.x - which * a.n_kv_head * a.n_tile, p = which - t * a.n_part;
+    int row_of[CU_ROWS_EACH];
     cu_tile tile = tile_of<HEADS>(a, group);
+    load_queries(a, tile, t, s);
+    find_rows(a, table_of(a, seq_of(a, t)), p, row_of);
     cu_view v = view_of(a, t);
     int n = end_part(v) - first_part(v);
     int64_t row = ((int64_t)t * a.n_head + tile.h) * a.n_part + p;
     if (n == 0 ? p > 0 : p < first_part(v) || p >= end_part(v)) return;
-    begin_sums(a, s);
-    if (n > 0) {
+    if (n == 0) {
+        begin_sums(a, s);
+    } else {
         cu_part part = part_of(v, p);
-        load_queries(a, tile, t, s);
-        load_rows(a, v, part, s);
+        put_rows(a, tile, part, row_of, s);
         part_logits(a, v, tile, part, s);
         part_values(a, tile, part, s, [&](int i, const float *o) {
             UNROLL for (int r = 0; r < HEADS; r++) {

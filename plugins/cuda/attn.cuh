@@ -16,7 +16,9 @@
  * Ways.  Latency is what keys cost: memory answers after some 600 cycles, and 3 TB/s need 30 KB
  * under way in every multiprocessor.  So each warp copies its keys into a ring of its own in shared
  * memory, ahead of what it computes, waiting for nobody else: first the keys of its own logits, by
- * slices of 128 bytes, and then, for its own 32 elements, the values of all.
+ * slices of 128 bytes, and then, for its own 32 elements, the values of all.  Of a short context
+ * all is latency, and code that runs once comes from far, too: loads that need not wait for one
+ * another are asked for together, and what begins a loop is a loop.
  *
  * A tile is CU_TILE heads over one key head, read once for all of them, or one head (any length).
  */
@@ -33,10 +35,19 @@ struct cu_view {
     int pos, lo, hi;
 };
 
+/* Of the only sequence it is known without asking. */
+DEVICE int seq_of(const cu_attn &a, int t) {
+    return a.n_seq == 1 ? 0 : ints_in(a.seq)[t];
+}
+
+DEVICE const int32_t *table_of(const cu_attn &a, int seq) {
+    return ints_in(a.table) + (int64_t)seq * a.max_blocks;
+}
+
 DEVICE cu_view view_of(const cu_attn &a, int t) {
     cu_view v;
-    int seq = ints_in(a.seq)[t];
-    v.table = ints_in(a.table) + (int64_t)seq * a.max_blocks;
+    int seq = seq_of(a, t);
+    v.table = table_of(a, seq);
     v.pos = ints_in(a.pos)[t];
     v.lo = 0;
     v.hi = ints_in(a.ctx)[seq];
@@ -97,8 +108,8 @@ struct cu_tile {
 };
 
 template <int HEADS> DEVICE cu_tile tile_of(const cu_attn &a, int i) {
-    int all = a.n_head / a.n_kv_head, first = i % a.n_tile * HEADS;
-    cu_tile t = {i / a.n_tile * all + first, all - first, i / a.n_tile};
+    int g = quotient(i, a.by_tile), first = (i - g * a.n_tile) * HEADS;
+    cu_tile t = {g * a.n_each + first, a.n_each - first, g};
     if (t.n > HEADS) t.n = HEADS;
     return t;
 }
@@ -161,7 +172,7 @@ template <int T, int HEADS> struct attn_memory {
     alignas(16) uint8_t ring[CU_ROWS][shape::RING];
     alignas(16) float q[HEADS][shape::MAX + 4];
     alignas(16) float z[CU_PART][HEADS];
-    float sum[HEADS][shape::MAX];
+    alignas(16) float sum[HEADS][shape::MAX];
     float keep[shape::RUNS][HEADS];
     float top[HEADS], all[HEADS]; /* the part's largest logit, and its sum */
     float m[HEADS], l[HEADS];     /* those of the parts merged */
@@ -169,7 +180,7 @@ template <int T, int HEADS> struct attn_memory {
     int is_last;
 };
 
-/* They are there after load_rows. */
+/* They are there after put_rows. */
 template <int T, int HEADS>
 DEVICE void load_queries(const cu_attn &a, const cu_tile &tile, int t, attn_memory<T, HEADS> &s) {
     uint64_t at = a.q.at + (uint64_t)(t * a.q.stride[1]);
@@ -184,16 +195,18 @@ DEVICE void load_queries(const cu_attn &a, const cu_tile &tile, int t, attn_memo
     copy_commit();
 }
 
-/* Where the pool has the part's keys; of one that is not seen, the nearest that is. */
-template <int T, int HEADS>
-DEVICE void load_rows(const cu_attn &a, const cu_view &v, const cu_part &part,
-                      attn_memory<T, HEADS> &s) {
-    UNROLL for (int k = (int)threadIdx.x; k < CU_PART; k += CU_THREADS) {
-        int seen = k < part.lo ? part.lo : k < part.hi ? k : part.hi - 1, key = part.base + seen;
-        s.row[k] = v.table[key / a.block_tokens] * a.block_tokens + key % a.block_tokens;
+/* Where the pool has keys of part p, a thread CU_THREADS apart: the blocks are asked for before it
+ * is known which keys are seen, as each answer from memory takes as long as hundreds of sums. */
+enum { CU_ROWS_EACH = CU_PART / CU_THREADS };
+DEVICE void find_rows(const cu_attn &a, const int32_t *table, int p, int *row) {
+    UNROLL for (int j = 0; j < CU_ROWS_EACH; j++) {
+        int key = p * CU_PART + j * CU_THREADS + (int)threadIdx.x, b = quotient(key, a.by_block);
+        row[j] = b < a.max_blocks ? read_anew(table + b) : 0;
     }
-    copy_wait<0>();
-    __syncthreads();
+    UNROLL for (int j = 0; j < CU_ROWS_EACH; j++) {
+        int key = p * CU_PART + j * CU_THREADS + (int)threadIdx.x;
+        row[j] = (row[j] - quotient(key, a.by_block)) * a.block_tokens + key;
+    }
 }
 
 /* The bytes of a pool that a tile reads: `at` in row 0, rows `pitch` apart. */
@@ -220,6 +233,26 @@ DEVICE int skip_of(const cu_strip &strip, int row) {
 
 DEVICE uint64_t at_row(const cu_strip &strip, int row) {
     return strip.at + (uint64_t)((int64_t)row * strip.pitch);
+}
+
+/* Rows of the part's keys, for all threads; of one that is not seen, row 0, which every pool has.
+ * Where keys are few, time goes by waiting, and their values are fetched ahead. */
+template <int T, int HEADS>
+DEVICE void put_rows(const cu_attn &a, const cu_tile &tile, const cu_part &part, const int *row,
+                     attn_memory<T, HEADS> &s) {
+    enum { LINE = 64 };
+    bool is_short = part.hi - part.lo <= CU_RUN;
+    cu_strip strip = strip_of<T>(a, a.v_pool, tile.g, a.dv);
+    UNROLL for (int j = 0; j < CU_ROWS_EACH; j++) {
+        int k = j * CU_THREADS + (int)threadIdx.x, r = is_seen(part, k) ? row[j] : 0;
+        s.row[k] = r;
+        if (!is_short || !is_seen(part, k)) continue;
+        UNROLL_BY(1)
+        for (int i = 0; i < (int)head_bytes<T>(a.dv); i += LINE)
+            fetch_ahead(global<const uint8_t>(at_row(strip, r)) + i);
+    }
+    copy_wait<0>();
+    __syncthreads();
 }
 
 /* By a warp: n bytes of each of N rows of the pool, UNITS of 16 at most where all of them begin at
@@ -307,22 +340,20 @@ DEVICE void part_logits(const cu_attn &a, const cu_view &v, const cu_tile &tile,
     enum { KEYS = shape::KEYS, EACH = shape::EACH, AHEAD = shape::KEY_STAGES - 1 };
     cu_strip strip = strip_of<T>(a, a.k_pool, tile.g, a.dk);
     int first = part.lo / KEYS, end = (part.hi + KEYS - 1) / KEYS;
-    int in = lane() % KEYS, r0 = lane() / KEYS * EACH, stage = 0, ahead = AHEAD;
+    int in = lane() % KEYS, r0 = lane() / KEYS * EACH, stage = 0, ahead = 0;
     cu_slice now = {first + ((warp() - first) & (CU_ROWS - 1)), 0}, next = now;
     float sum[EACH], slope[EACH];
     UNROLL for (int r = 0; r < EACH; r++) slope[r] =
         slope_of(a.alibi_max, head_of(tile, r0 + r), a.n_head);
-    UNROLL for (int j = 0; j < AHEAD; j++) {
-        if (next.tile < end) copy_slice(a, strip, next, j, s);
-        next_slice<T, HEADS>(a, &next);
-        copy_commit();
-    }
-    for (; now.tile < end; next_slice<T, HEADS>(a, &now)) {
-        copy_wait<AHEAD - 1>();
-        __syncwarp();
+    UNROLL_BY(1) /* one place to copy and one to compute: the first AHEAD times only copy */
+    for (int n = 0; now.tile < end; n++) {
         if (next.tile < end) copy_slice(a, strip, next, ahead, s);
         next_slice<T, HEADS>(a, &next);
         copy_commit();
+        ahead = ahead < AHEAD ? ahead + 1 : 0;
+        if (n < AHEAD) continue;
+        copy_wait<AHEAD>();
+        __syncwarp();
         int k = now.tile * KEYS + in, left = a.dk - now.first;
         const uint8_t *key = s.ring[warp()] + (stage * KEYS + in) * shape::KEY_PITCH;
         if (now.first == 0) {
@@ -340,24 +371,23 @@ DEVICE void part_logits(const cu_attn &a, const cu_view &v, const cu_tile &tile,
                 logit_of(a, sum[r], slope[r], part.base + k - v.pos);
         }
         stage = stage < AHEAD ? stage + 1 : 0;
-        ahead = ahead < AHEAD ? ahead + 1 : 0;
+        next_slice<T, HEADS>(a, &now);
+        __syncwarp();
     }
-    __syncwarp();
 }
 
 /* ---- exponentials ---- */
 
-/* Logits become exponentials.  A warp takes a head. */
-template <int T, int HEADS>
-DEVICE void part_softmax(const cu_part &part, attn_memory<T, HEADS> &s) {
-    enum { RUNS = attn_shape<T, HEADS>::RUNS, EACH = CU_RUN / CU_WARP };
+/* Logits of RUNS runs, from number `first` on, become exponentials: all that have keys that are
+ * seen.  A warp takes a head. */
+template <int RUNS, int T, int HEADS>
+DEVICE void runs_softmax(const cu_part &part, int first, int r, attn_memory<T, HEADS> &s) {
+    enum { EACH = CU_RUN / CU_WARP };
     float z[RUNS][EACH], top[RUNS], sum[RUNS], m = -INFINITY, l = 0;
-    int r = warp();
-    if (r >= HEADS) return;
     UNROLL for (int i = 0; i < RUNS; i++) {
         top[i] = -INFINITY;
         UNROLL for (int j = 0; j < EACH; j++) {
-            int k = i * CU_RUN + j * CU_WARP + lane();
+            int k = (first + i) * CU_RUN + j * CU_WARP + lane();
             z[i][j] = is_seen(part, k) ? s.z[k][r] : -INFINITY;
             top[i] = fmaxf(top[i], z[i][j]);
         }
@@ -368,7 +398,7 @@ DEVICE void part_softmax(const cu_part &part, attn_memory<T, HEADS> &s) {
         top[i] = high;
         sum[i] = 0;
         UNROLL for (int j = 0; j < EACH; j++) {
-            int k = i * CU_RUN + j * CU_WARP + lane();
+            int k = (first + i) * CU_RUN + j * CU_WARP + lane();
             float e = is_seen(part, k) ? expf(z[i][j] - high) : 0.0f;
             s.z[k][r] = e;
             sum[i] += e;
@@ -376,16 +406,27 @@ DEVICE void part_softmax(const cu_part &part, attn_memory<T, HEADS> &s) {
     }
     UNROLL for (int i = 0; i < RUNS; i++) sum[i] = warp_sum(sum[i]);
     UNROLL for (int i = 0; i < RUNS; i++) {
-        if (i < part.lo / CU_RUN || i * CU_RUN >= part.hi) continue;
-        float keep = i == part.lo / CU_RUN ? 0.0f : expf(m - top[i]);
+        int run = first + i;
+        if (run < part.lo / CU_RUN || run * CU_RUN >= part.hi) continue;
+        float keep = run == part.lo / CU_RUN ? 0.0f : expf(m - top[i]);
         m = top[i];
         l = fmaf(l, keep, sum[i]);
-        if (lane() == 0) s.keep[i][r] = keep;
+        if (lane() == 0) s.keep[run][r] = keep;
     }
     if (lane() == 0) {
         s.top[r] = m;
         s.all[r] = l;
     }
+}
+
+template <int T, int HEADS>
+DEVICE void part_softmax(const cu_part &part, attn_memory<T, HEADS> &s) {
+    int first = part.lo / CU_RUN;
+    if (warp() >= HEADS) return;
+    if (part.hi <= (first + 1) * CU_RUN)
+        runs_softmax<1>(part, first, warp(), s);
+    else
+        runs_softmax<attn_shape<T, HEADS>::RUNS>(part, 0, warp(), s);
 }
 
 /* ---- values ---- */
@@ -407,7 +448,8 @@ DEVICE void begin_values(const cu_attn &a, const cu_strip &strip, const cu_part 
                          attn_memory<T, HEADS> &s) {
     enum { VALUES = attn_shape<T, HEADS>::VALUES, STAGES = attn_shape<T, HEADS>::VALUE_STAGES };
     int first = part.lo / VALUES;
-    UNROLL for (int j = 0; j < STAGES - 1; j++) {
+    UNROLL_BY(1)
+    for (int j = 0; j < STAGES - 1; j++) {
         if ((first + j) * VALUES < part.hi) copy_values(a, strip, b, first + j, s);
         copy_commit();
     }
@@ -430,7 +472,7 @@ DEVICE void add_values(const cu_strip &strip, const cu_part &part, const uint8_t
             add_value<T, HEADS, IS_EVEN>(strip, v + i * PITCH, k + i, s, o);
         return;
     }
-    UNROLL_BY(1)
+    UNROLL_BY(4)
     for (int i = 0; i < VALUES; i++) {
         if (is_seen(part, k + i)) add_value<T, HEADS, IS_EVEN>(strip, v + i * PITCH, k + i, s, o);
     }
@@ -443,15 +485,18 @@ DEVICE void part_values(const cu_attn &a, const cu_tile &tile, const cu_part &pa
     typedef attn_shape<T, HEADS> shape;
     enum { VALUES = shape::VALUES, AHEAD = shape::VALUE_STAGES - 1 };
     cu_strip strip = strip_of<T>(a, a.v_pool, tile.g, a.dv);
-    if (warp() * CU_WARP < a.dv) begin_values(a, strip, part, warp(), s);
-    __syncthreads();
-    part_softmax(part, s);
-    __syncthreads();
-    for (int b = warp(); b * CU_WARP < a.dv; b += CU_ROWS) {
+    for (int b = warp();; b += CU_ROWS) {
+        bool is_there = b * CU_WARP < a.dv;
+        if (is_there) begin_values(a, strip, part, b, s);
+        if (b == warp()) {
+            __syncthreads();
+            part_softmax(part, s);
+            __syncthreads();
+        }
+        if (!is_there) break;
         cu_strip mine = {strip.at + (uint64_t)(b * shape::VALUE_BYTES), strip.pitch};
         float o[HEADS];
         UNROLL for (int r = 0; r < HEADS; r++) o[r] = 0;
-        if (b != warp()) begin_values(a, strip, part, b, s);
         for (int i = part.lo / VALUES; i * VALUES < part.hi; i++) {
             copy_wait<AHEAD - 1>();
             __syncwarp();

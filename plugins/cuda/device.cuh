@@ -81,6 +81,10 @@ DEVICE const int32_t *ints_in(uint64_t at) {
     return global<const int32_t>(at);
 }
 
+DEVICE int quotient(int x, const cu_divisor &d) {
+    return (int)((uint64_t)(uint32_t)x * d.mul >> d.shift);
+}
+
 /* 16 bytes, read and written at once. */
 struct alignas(16) four_floats {
     float v[4];

@@ -67,8 +67,10 @@ uint32_t cu_n_code(const cu_job *j, bool *is_all);
 bool cu_has_codes(const cu_job *j);
 int32_t cu_prepare_codes(cu_job *j, const peri_bucket *b, peri_error *e);
 int32_t cu_run_codes(const cu_job *j, peri_error *e);
-/* Where the op can leave its output y, rows of dimension 2, as bytes for a product that comes soon;
- * 0: there is none, or no room.  They count as kept. */
+/* Of rows of n as bytes, with scales, sums and sums of halves: a multiple of 16. */
+uint64_t cu_code_bytes(int32_t n_row, int32_t n);
+/* Where the op can leave its output y, rows of dimension 2 (ATTN: tokens), as bytes for a product
+ * that comes soon; 0: there is none, or no room.  They count as kept. */
 uint64_t cu_room_for_codes(const cu_job *j, uint32_t y);
 
 #endif

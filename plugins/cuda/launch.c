@@ -89,7 +89,7 @@ typedef struct plan_attn {
     bool is_tiled, is_split;
     int32_t n_tile, n_part;
     int64_t n_group; /* of blocks over the same keys of a token */
-    uint64_t bytes;  /* of scratch, for one token */
+    uint64_t bytes;  /* of scratch, for one token's parts; 0: they are not split */
 } plan_attn;
 
 static plan_attn plan_of(const cu_job *j, int32_t n_tok, int32_t n_block) {
@@ -104,6 +104,11 @@ static plan_attn plan_of(const cu_job *j, int32_t n_tok, int32_t n_block) {
     p.is_split = n_tok <= SPLIT_TOKENS && n_tok * p.n_group <= CU_COUNTS;
     p.bytes = p.n_part < 2 ? 0 : (uint64_t)n_head * (uint64_t)p.n_part * (uint64_t)(dv + 2) * 4;
     return p;
+}
+
+/* Bytes of scratch for the outputs of so many tokens as a product takes them. */
+static uint64_t codes_of(const cu_job *j, int32_t n_tok) {
+    return cu_code_bytes(n_tok, j->dim[0][2] * j->dim[2][3]);
 }
 
 /* Counts of parts that are there: 0 between launches. */
@@ -131,11 +136,11 @@ static int32_t prepare_attn(cu_job *j, const peri_bucket *b, peri_error *e) {
         st = cu_function_get(j->d, kernels[k], j->t[1]->dtype, &f, e);
     if (n_tok > SPLIT_TOKENS) n_tok = SPLIT_TOKENS;
     plan_attn p = plan_of(j, n_tok, b->hi[PERI_SYM_B]);
-    uint64_t n = (uint64_t)n_tok;
+    uint64_t n = (uint64_t)n_tok, codes = codes_of(j, n_tok);
     if (p.bytes && n > CU_SCRATCH_BYTES / p.bytes) n = CU_SCRATCH_BYTES / p.bytes;
     peri_error why = {0};
-    if (!st && cu_scratch_grow(j->d, n * p.bytes, &why) != PERI_OK)
-        cu_scratch_warn(j->d, "attention over many keys is slower", n * p.bytes, &why);
+    if (!st && cu_scratch_grow(j->d, codes + n * p.bytes, &why) != PERI_OK)
+        cu_scratch_warn(j->d, "attention over many keys is slower", codes + n * p.bytes, &why);
     return st;
 }
 
@@ -553,27 +558,34 @@ static int32_t launch_many(const cu_job *j, cu_attn *a, const plan_attn *p, peri
         a->dk <= CU_QUERY_HEAD && a->dv <= CU_QUERY_HEAD && a->n_tok - n_seq >= LEAST_MANY;
     a->tile_tokens = CU_QUERIES / (p->is_tiled ? CU_TILE : 1);
     a->least = n_seq == 1 ? 1 : LEAST_MANY;
-    if (is_many)
+    if (is_many) {
         st = cu_launch(j, p->is_tiled ? CU_K_attn_tile_many : CU_K_attn_many, dtype, a,
                        cu_chunks(a->n_tok, a->tile_tokens) * p->n_group, e);
-    else
+    } else {
         a->least = INT32_MAX;
+        a->codes = cu_room_for_codes(j, 4);
+    }
     if (st || (is_many && n_seq == 1)) return st;
     return cu_launch(j, p->is_tiled ? CU_K_attn_tile : CU_K_attn, dtype, a, a->n_tok * p->n_group,
                      e);
 }
 
-/* The bits are the same, whatever the way. */
+/* The bits are the same, whatever the way.  Parts lie in scratch behind the outputs as bytes. */
 static int32_t launch_attn(const cu_job *j, cu_attn *a, peri_error *e) {
     int64_t n_tok = a->n_tok;
     plan_attn p = plan_of(j, a->n_tok, a->max_blocks);
+    uint64_t codes = codes_of(j, a->n_tok);
     a->n_tile = p.n_tile;
     a->n_part = p.n_part;
-    if (!p.is_split || (uint64_t)n_tok * p.bytes > j->d->scratch_bytes)
+    a->by_tile = cu_divisor_of(p.n_tile);
+    a->by_group = cu_divisor_of((int32_t)p.n_group);
+    a->by_part = cu_divisor_of(p.n_part > 0 ? p.n_part : 1);
+    if (!p.is_split || codes + (uint64_t)n_tok * p.bytes > j->d->scratch_bytes)
         return launch_many(j, a, &p, e);
     if (p.bytes) j->d->kept.n = 0;
+    a->codes = cu_room_for_codes(j, 4);
     a->count = j->d->counts;
-    a->part = j->d->scratch;
+    a->part = j->d->scratch + codes;
     a->top =
         a->part + (uint64_t)n_tok * (uint64_t)a->n_head * (uint64_t)p.n_part * (uint64_t)a->dv * 4;
     return cu_launch(j, p.is_tiled ? CU_K_attn_tile_part : CU_K_attn_part, j->t[1]->dtype, a,
@@ -596,8 +608,11 @@ static int32_t run_attn(const cu_job *j, peri_error *e) {
                  .n_tok = j->dim[0][1],
                  .n_head = j->dim[0][2],
                  .n_kv_head = j->dim[1][2],
+                 .n_each = j->dim[0][2] / j->dim[1][2],
+                 .n_seq = s->n[PERI_SYM_S],
                  .dk = j->dim[1][3],
                  .dv = j->dim[2][3],
+                 .by_block = cu_divisor_of(j->dim[1][1]),
                  .max_blocks = s->n[PERI_SYM_B],
                  .block_tokens = j->dim[1][1],
                  .window = r->window,

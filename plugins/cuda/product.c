@@ -127,8 +127,8 @@ bool cu_has_codes(const cu_job *j) {
 static int32_t sections_of(int32_t n) {
     return cu_chunks(n, CU_SPAN * CU_SUM_SPANS);
 }
-/* Of rows of n as bytes, with scales, sums and sums of halves. */
-static uint64_t code_bytes(int32_t n_row, int32_t n) {
+
+uint64_t cu_code_bytes(int32_t n_row, int32_t n) {
     uint64_t padded = (uint64_t)cu_chunks(n, CU_SPAN) * CU_SPAN;
     return (uint64_t)n_row * (padded + padded / CU_GROUP * 12);
 }
@@ -201,7 +201,7 @@ static uint64_t aligned(uint64_t n) {
 
 static room room_of(const product *o, uint32_t kernel, int32_t n_processor) {
     int32_t n_split = split_of(o, kernel, n_processor);
-    room r = {.order = code_bytes(o->n_tok * (o->has_slots ? o->n_used : 1), o->n)};
+    room r = {.order = cu_code_bytes(o->n_tok * (o->has_slots ? o->n_used : 1), o->n)};
     r.tiles = r.order;
     if (o->n_expert) r.tiles += (uint64_t)o->n_tok * (uint64_t)o->n_used * 4;
     r.sums = r.tiles;
@@ -345,30 +345,46 @@ static int32_t launch_part(const cu_job *j, cu_product *a, uint32_t kernel, uint
     return cu_launch(j, CU_K_sum_parts, 0, a, (int64_t)a->n_tok * a->n_chunk, e);
 }
 
+/* Steps of stride[1] lie only between rows that are not all of dimension 2. */
 static bool is_kept(const cu_kept *k, const cu_kept *now) {
     return k->n == now->n && k->n_row == now->n_row && k->d2 == now->d2 &&
-           k->rows.at == now->rows.at && k->rows.stride[1] == now->rows.stride[1] &&
-           k->rows.stride[2] == now->rows.stride[2];
+           k->rows.at == now->rows.at && k->rows.stride[2] == now->rows.stride[2] &&
+           (k->n_row <= k->d2 || k->rows.stride[1] == now->rows.stride[1]);
 }
 
-/* Is there a product with codes among the next ops that takes tensor number x? */
-static bool is_wanted(const cu_job *j, uint32_t x) {
+/* Is there a product with codes among the next ops that takes these rows? */
+static bool is_wanted(const cu_job *j, const cu_kept *rows) {
     enum { FAR = 4 };
     for (uint32_t i = j->index + 1; i < j->end && i <= j->index + FAR; i++) {
-        cu_job next = {.d = j->d, .p = j->p, .op = peri_op_at(j->p, i)};
-        if (next.op->n_in == 0 || peri_arg(j->p, next.op, 0) != x) continue;
+        cu_job next = {.d = j->d, .p = j->p, .op = peri_op_at(j->p, i), .bind = j->bind};
+        product o;
         cu_resolve(&next, j->step->n);
-        if (cu_has_codes(&next)) return true;
+        if (!cu_has_codes(&next) || !describe(&next, &o)) continue;
+        cu_kept x = {.rows = cu_rows_of(&next, 0),
+                     .n = o.n,
+                     .n_row = o.n_tok * (o.has_slots ? o.n_used : 1),
+                     .d2 = o.has_slots ? o.n_used : o.n_tok};
+        if (is_kept(rows, &x)) return true;
     }
     return false;
 }
 
+/* Operand y as rows of a product: heads of a token that follow one another are one. */
+static cu_kept rows_of(const cu_job *j, uint32_t y) {
+    cu_kept k = {cu_rows_of(j, y), cu_at(j, y) + cu_extent(j, y), j->dim[y][3], j->dim[y][2],
+                 j->dim[y][2]};
+    if (j->op->code != PERI_OP_ATTN) return k;
+    if (k.rows.stride[2] != (int64_t)k.n * 4) return (cu_kept){0};
+    k.rows.stride[2] = k.rows.stride[1];
+    k.n *= k.n_row;
+    k.n_row = k.d2 = j->dim[y][1];
+    return k;
+}
+
 uint64_t cu_room_for_codes(const cu_job *j, uint32_t y) {
-    cu_kept now = {cu_rows_of(j, y), cu_at(j, y) + cu_extent(j, y), j->dim[y][3], j->dim[y][2],
-                   j->dim[y][2]};
-    if (now.n % CU_GROUP || now.n > CU_NORM_ROW || now.n_row == 0) return 0;
-    if (code_bytes(now.n_row, now.n) > j->d->scratch_bytes) return 0;
-    if (!is_wanted(j, peri_arg(j->p, j->op, y))) return 0;
+    cu_kept now = rows_of(j, y);
+    if (j->dim[y][3] % CU_GROUP || j->dim[y][3] > CU_NORM_ROW || now.n_row == 0) return 0;
+    if (cu_code_bytes(now.n_row, now.n) > j->d->scratch_bytes || !is_wanted(j, &now)) return 0;
     j->d->kept = now;
     return j->d->scratch;
 }

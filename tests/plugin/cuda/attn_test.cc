@@ -2,7 +2,8 @@
  *
  * attn_test.cc - the kernels of ATTN against plain loops in f64, and against each other bit by bit:
  * one block for all parts of a token, a block for each in rising and in falling order, many tokens
- * together; one head and tiles of heads.
+ * together; one head and tiles of heads.  The same for the outputs as bytes, where products can
+ * take them so.
  *
  * A case is a cache type, a shape and the rules of what is seen.  Its batch has tokens of four
  * sequences, of contexts below a run, a part and beyond two, whose blocks lie in the pool in no
@@ -28,7 +29,7 @@ static const attn_case cases[] = {
     {"f16, window, sinks", 1, 6, 2, 64, 64, 32, 70, 0, 0, 0, 0, true},
     {"f16, heads of 80, alibi", 1, 5, 1, 80, 80, 16, 0, 0, 0, 0, 8, false},
     {"f16, heads of 256, soft cap", 1, 4, 2, 256, 256, 16, 0, 0, 0, 20, 0, false},
-    {"f16, heads of 5", 1, 4, 2, 5, 3, 16, 0, 0, 0, 0, 0, false},
+    {"f16, heads of 5, blocks of 24", 1, 4, 2, 5, 3, 24, 0, 0, 0, 0, 0, false},
     {"f16, chunks", 1, 4, 1, 32, 32, 16, 0, 100, 0, 0, 0, false},
     {"f16, not causal", 1, 4, 1, 32, 64, 16, 0, 0, 1, 0, 0, false},
     {"f32", 0, 8, 2, 128, 96, 16, 0, 0, 0, 0, 0, false},
@@ -110,7 +111,7 @@ struct memory {
 struct world {
     const attn_case *c;
     int max_blocks, n_block;
-    memory k_pool, v_pool, q, y, part, top;
+    memory k_pool, v_pool, q, y, part, top, codes;
     std::vector<int32_t> pos, seq, ctx, table, count;
     std::vector<float> sink;
     cu_attn a;
@@ -159,6 +160,10 @@ static int blocks_of(const attn_case *c) {
 static size_t pool_bytes(const attn_case *c, int n) {
     return (size_t)(N_SEQ * blocks_of(c) * c->block_tokens * c->n_kv_head * bytes_of(c->type, n));
 }
+/* Elements of a token as bytes: whole spans. */
+static int padded(const attn_case *c) {
+    return (c->n_head * c->dv + CU_SPAN - 1) / CU_SPAN * CU_SPAN;
+}
 static size_t parts_bytes(const attn_case *c, int n) {
     return 4 * (size_t)(N_TOK * c->n_head * n * ((blocks_of(c) * c->block_tokens) / CU_PART + 1));
 }
@@ -167,8 +172,9 @@ world::world(const attn_case *c_)
     : c(c_), max_blocks(blocks_of(c_)), n_block(N_SEQ * blocks_of(c_)),
       k_pool(pool_bytes(c_, c_->dk)), v_pool(pool_bytes(c_, c_->dv)),
       q(4 * (size_t)(N_TOK * c_->n_head * c_->dk)), y(4 * (size_t)(N_TOK * c_->n_head * c_->dv)),
-      part(parts_bytes(c_, c_->dv)), top(parts_bytes(c_, 2)), ctx(contexts, contexts + N_SEQ),
-      count((size_t)(N_TOK * c_->n_head)) {
+      part(parts_bytes(c_, c_->dv)), top(parts_bytes(c_, 2)),
+      codes((size_t)(N_TOK * (padded(c_) + padded(c_) / CU_GROUP * 12))),
+      ctx(contexts, contexts + N_SEQ), count((size_t)(N_TOK * c_->n_head)) {
     for (int i = 0; i < n_block; i++)
         table.push_back(i * 5 % n_block);
     if (n_block % 5 == 0) {
@@ -201,7 +207,11 @@ world::world(const attn_case *c_)
     a.dv = c->dv;
     a.max_blocks = max_blocks;
     a.block_tokens = c->block_tokens;
+    a.by_block = cu_divisor_of(c->block_tokens);
+    a.n_each = c->n_head / c->n_kv_head;
+    a.n_seq = N_SEQ;
     a.n_part = (max_blocks * c->block_tokens + CU_PART - 1) / CU_PART;
+    a.by_part = cu_divisor_of(a.n_part);
     a.window = c->window;
     a.chunk = c->chunk;
     a.is_not_causal = c->is_not_causal;
@@ -220,6 +230,8 @@ static cu_attn arguments(const world *w, int first, int n_tok, int heads) {
     a.y = {w->y.address() + (uint64_t)(first * y), {0, y, 4 * w->c->dv}};
     a.n_tok = n_tok;
     a.n_tile = (a.n_head / a.n_kv_head + heads - 1) / heads;
+    a.by_tile = cu_divisor_of(a.n_tile);
+    a.by_group = cu_divisor_of(a.n_tile * a.n_kv_head);
     a.tile_tokens = CU_QUERIES / heads;
     a.least = INT32_MAX;
     return a;
@@ -304,6 +316,49 @@ static void expect_same(const world *w, const char *way, const std::vector<float
     }
 }
 
+/* y as bytes: rows of whole spans, a group's words in the order 0 4 1 5 2 6 3 7; then of each group
+ * its scale and sum; then the sums of its halves. */
+static std::vector<uint8_t> codes_of(const attn_case *c, const std::vector<float> &y) {
+    int n = c->n_head * c->dv, n_group = padded(c) / CU_GROUP;
+    std::vector<uint8_t> bytes, sums, halves;
+    for (int g = 0; g < N_TOK * n_group; g++) {
+        const float *v = &y[(size_t)(g / n_group * n + g % n_group * CU_GROUP)];
+        bool is_there = g % n_group * CU_GROUP < n;
+        float top = 0;
+        int half[2] = {};
+        for (int i = 0; i < CU_GROUP && is_there; i++)
+            top = fmaxf(top, fabsf(v[i]));
+        for (int i = 0; i < CU_GROUP; i++) { /* byte i is of word i / 8 or, odd words, 4 more */
+            int k = (i / 8 + i / 4 % 2 * 4) * 4 + i % 4;
+            int code = top > 0 ? (int)rintf(v[k] * (1.0f / (top / 127.0f))) : 0;
+            half[k / 16] += code;
+            bytes.push_back((uint8_t)code);
+        }
+        float meta[2] = {top / 127.0f, (float)(half[0] + half[1])};
+        uint32_t both = ((uint32_t)half[0] & 0xffffu) | (uint32_t)half[1] << 16;
+        sums.insert(sums.end(), (const uint8_t *)meta, (const uint8_t *)(meta + 2));
+        halves.insert(halves.end(), (const uint8_t *)&both, (const uint8_t *)(&both + 1));
+    }
+    bytes.insert(bytes.end(), sums.begin(), sums.end());
+    bytes.insert(bytes.end(), halves.begin(), halves.end());
+    return bytes;
+}
+
+/* They are then forgotten. */
+static void expect_codes(const world *w, const char *way, const std::vector<float> &y) {
+    if (w->c->dv % CU_GROUP) return;
+    std::vector<uint8_t> expected = codes_of(w->c, y);
+    n_check++;
+    for (size_t i = 0; i < expected.size(); i++) {
+        if (w->codes.at[i] == expected[i]) continue;
+        printf("FAILED: %s, %s, as bytes: byte %d of %d: found %d, expected %d\n", w->c->name, way,
+               (int)i, (int)expected.size(), w->codes.at[i], expected[i]);
+        n_failed++;
+        break;
+    }
+    memset(w->codes.at, 0xff, expected.size());
+}
+
 /* f32 throughout, some hundred terms: 2e-5 of the largest is some ten times what is seen. */
 static void expect_near(const world *w, const std::vector<float> &found) {
     size_t at = 0;
@@ -324,6 +379,7 @@ static void expect_near(const world *w, const std::vector<float> &found) {
 
 static void run(world *w, const char *kernel, int heads, int per_token, bool is_reversed = false) {
     cu_attn a = arguments(w, 0, N_TOK, heads);
+    if (a.dv % CU_GROUP == 0) a.codes = w->codes.address();
     launch("peri_" + std::string(kernel) + "_" + std::to_string(w->c->type), &a,
            (int64_t)N_TOK * per_token * a.n_kv_head * a.n_tile, is_reversed);
 }
@@ -348,15 +404,20 @@ static void try_case(const attn_case *c) {
     run(&w, "attn", 1, 1);
     std::vector<float> expected = take(&w);
     expect_near(&w, expected);
+    expect_codes(&w, "one block", expected);
     run(&w, "attn_part", 1, w.a.n_part);
     expect_same(&w, "a block a part", take(&w), expected);
+    expect_codes(&w, "a block a part", expected);
     run(&w, "attn_part", 1, w.a.n_part, true);
     expect_same(&w, "a block a part, from the last on", take(&w), expected);
+    expect_codes(&w, "a block a part, from the last on", expected);
     if (is_tiled) {
         run(&w, "attn_tile", CU_TILE, 1);
         expect_same(&w, "tiles", take(&w), expected);
+        expect_codes(&w, "tiles", expected);
         run(&w, "attn_tile_part", CU_TILE, w.a.n_part, true);
         expect_same(&w, "tiles, a block a part, from the last on", take(&w), expected);
+        expect_codes(&w, "tiles, a block a part, from the last on", expected);
     }
     for (int heads = 1; is_short && heads <= (is_tiled ? CU_TILE : 1); heads += CU_TILE - 1) {
         for (int least = 1; least <= 3; least += 2) {
