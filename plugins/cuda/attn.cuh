@@ -221,7 +221,8 @@ template <int T> DEVICE cu_strip strip_of(const cu_attn &a, uint64_t pool, int g
     return strip;
 }
 
-/* Do all heads of n elements begin at a multiple of 16? */
+/* Do all heads of n elements begin at a multiple of 16?  Then code is short, and has nothing of
+ * what other heads take. */
 template <int T> DEVICE bool is_even(int n) {
     return cache<T>::N == 1 && n % cache<T>::RUN == 0;
 }
@@ -257,10 +258,10 @@ DEVICE void put_rows(const cu_attn &a, const cu_tile &tile, const cu_part &part,
 
 /* By a warp: n bytes of each of N rows of the pool, UNITS of 16 at most where all of them begin at
  * a multiple of 16 (is_even), else as many as a row of PITCH has room for. */
-template <int N, int UNITS, int PITCH>
-DEVICE void copy_rows(const cu_strip &strip, int n, bool is_even, const int *row, uint8_t *to) {
+template <int N, int UNITS, int PITCH, bool IS_EVEN>
+DEVICE void copy_rows(const cu_strip &strip, int n, const int *row, uint8_t *to) {
     enum { ODD = PITCH / 16 };
-    if (is_even) {
+    if constexpr (IS_EVEN) {
         int begin = lane() % UNITS * 16;
         cu_strip mine = {strip.at + (uint64_t)begin, strip.pitch};
         to += begin;
@@ -269,26 +270,26 @@ DEVICE void copy_rows(const cu_strip &strip, int n, bool is_even, const int *row
             int k = j + lane() / UNITS;
             copy_16(to + k * PITCH, global<const uint8_t>(at_row(mine, row[k])), 16);
         }
-        return;
-    }
-    UNROLL for (int j = 0; j < N * ODD; j += CU_WARP) {
-        int i = j + lane(), k = i / ODD, begin = i % ODD * 16;
-        if (i >= N * ODD) continue;
-        uint64_t at = at_row(strip, row[k]);
-        int left = (int)(at & 15) + n - begin;
-        if (left > 0)
-            copy_16(to + k * PITCH + begin, global<const uint8_t>((at & ~(uint64_t)15) + begin),
-                    left < 16 ? left : 16);
+    } else {
+        UNROLL for (int j = 0; j < N * ODD; j += CU_WARP) {
+            int i = j + lane(), k = i / ODD, begin = i % ODD * 16;
+            if (i >= N * ODD) continue;
+            uint64_t at = at_row(strip, row[k]);
+            int left = (int)(at & 15) + n - begin;
+            if (left > 0)
+                copy_16(to + k * PITCH + begin, global<const uint8_t>((at & ~(uint64_t)15) + begin),
+                        left < 16 ? left : 16);
+        }
     }
 }
 
 /* ---- logits ---- */
 
 /* Products of n elements of a key, added to the sums of EACH queries. */
-template <int T, int EACH, int PITCH>
-DEVICE void dot(const uint8_t *k, const float *q, int n, bool has_runs, float *sum) {
+template <int T, int EACH, int PITCH, bool IS_EVEN>
+DEVICE void dot(const uint8_t *k, const float *q, int n, float *sum) {
     enum { RUN = cache<T>::RUN };
-    if (has_runs) {
+    if constexpr (IS_EVEN || cache<T>::N > 1) { /* whole runs */
         UNROLL_BY(4)
         for (int i = 0; i < n; i += RUN) {
             float v[RUN];
@@ -300,12 +301,12 @@ DEVICE void dot(const uint8_t *k, const float *q, int n, bool has_runs, float *s
                 }
             }
         }
-        return;
-    }
-    UNROLL_BY(1)
-    for (int i = 0; i < n; i++) {
-        float v = cache<T>::one(k, i);
-        UNROLL for (int r = 0; r < EACH; r++) sum[r] = fmaf(v, q[r * PITCH + i], sum[r]);
+    } else {
+        UNROLL_BY(1)
+        for (int i = 0; i < n; i++) {
+            float v = cache<T>::one(k, i);
+            UNROLL for (int r = 0; r < EACH; r++) sum[r] = fmaf(v, q[r * PITCH + i], sum[r]);
+        }
     }
 }
 
@@ -321,21 +322,21 @@ template <int T, int HEADS> DEVICE void next_slice(const cu_attn &a, cu_slice *a
     at->tile += CU_ROWS;
 }
 
-template <int T, int HEADS>
+template <bool IS_EVEN, int T, int HEADS>
 DEVICE void copy_slice(const cu_attn &a, const cu_strip &strip, const cu_slice &at, int stage,
                        attn_memory<T, HEADS> &s) {
     typedef attn_shape<T, HEADS> shape;
     cu_strip slice = {strip.at + (uint64_t)head_bytes<T>(at.first), strip.pitch};
     int n = a.dk - at.first < shape::SLICE ? a.dk - at.first : shape::SLICE;
-    copy_rows<shape::KEYS, shape::KEY_UNITS, shape::KEY_PITCH>(
-        slice, (int)head_bytes<T>(n), is_even<T>(a.dk), s.row + at.tile * shape::KEYS,
+    copy_rows<shape::KEYS, shape::KEY_UNITS, shape::KEY_PITCH, IS_EVEN>(
+        slice, (int)head_bytes<T>(n), s.row + at.tile * shape::KEYS,
         s.ring[warp()] + stage * shape::KEYS * shape::KEY_PITCH);
 }
 
 /* The logits of a part.  A warp takes a tile of KEYS keys, a lane one of them for EACH heads. */
-template <int T, int HEADS>
-DEVICE void part_logits(const cu_attn &a, const cu_view &v, const cu_tile &tile,
-                        const cu_part &part, attn_memory<T, HEADS> &s) {
+template <bool IS_EVEN, int T, int HEADS>
+DEVICE void logits_of(const cu_attn &a, const cu_view &v, const cu_tile &tile, const cu_part &part,
+                      attn_memory<T, HEADS> &s) {
     typedef attn_shape<T, HEADS> shape;
     enum { KEYS = shape::KEYS, EACH = shape::EACH, AHEAD = shape::KEY_STAGES - 1 };
     cu_strip strip = strip_of<T>(a, a.k_pool, tile.g, a.dk);
@@ -347,7 +348,7 @@ DEVICE void part_logits(const cu_attn &a, const cu_view &v, const cu_tile &tile,
         slope_of(a.alibi_max, head_of(tile, r0 + r), a.n_head);
     UNROLL_BY(1) /* one place to copy and one to compute: the first AHEAD times only copy */
     for (int n = 0; now.tile < end; n++) {
-        if (next.tile < end) copy_slice(a, strip, next, ahead, s);
+        if (next.tile < end) copy_slice<IS_EVEN>(a, strip, next, ahead, s);
         next_slice<T, HEADS>(a, &next);
         copy_commit();
         ahead = ahead < AHEAD ? ahead + 1 : 0;
@@ -359,13 +360,12 @@ DEVICE void part_logits(const cu_attn &a, const cu_view &v, const cu_tile &tile,
         if (now.first == 0) {
             UNROLL for (int r = 0; r < EACH; r++) sum[r] = 0;
         }
-        if (!is_even<T>(a.dk)) {
+        if constexpr (!IS_EVEN) {
             cu_strip slice = {strip.at + (uint64_t)head_bytes<T>(now.first), strip.pitch};
             key += skip_of(slice, s.row[k]);
         }
-        dot<T, EACH, shape::MAX + 4>(key, s.q[r0] + now.first,
-                                     left < shape::SLICE ? left : shape::SLICE,
-                                     a.dk % cache<T>::RUN == 0, sum);
+        dot<T, EACH, shape::MAX + 4, IS_EVEN>(key, s.q[r0] + now.first,
+                                              left < shape::SLICE ? left : shape::SLICE, sum);
         if (left <= shape::SLICE) {
             UNROLL for (int r = 0; r < EACH; r++) s.z[k][r0 + r] =
                 logit_of(a, sum[r], slope[r], part.base + k - v.pos);
@@ -374,6 +374,15 @@ DEVICE void part_logits(const cu_attn &a, const cu_view &v, const cu_tile &tile,
         next_slice<T, HEADS>(a, &now);
         __syncwarp();
     }
+}
+
+template <int T, int HEADS>
+DEVICE void part_logits(const cu_attn &a, const cu_view &v, const cu_tile &tile,
+                        const cu_part &part, attn_memory<T, HEADS> &s) {
+    if (is_even<T>(a.dk))
+        logits_of<cache<T>::N == 1>(a, v, tile, part, s);
+    else
+        logits_of<false>(a, v, tile, part, s);
 }
 
 /* ---- exponentials ---- */
@@ -432,25 +441,25 @@ DEVICE void part_softmax(const cu_part &part, attn_memory<T, HEADS> &s) {
 /* ---- values ---- */
 
 /* The warp's elements are 32 from number 32 b on. */
-template <int T, int HEADS>
+template <bool IS_EVEN, int T, int HEADS>
 DEVICE void copy_values(const cu_attn &a, const cu_strip &strip, int b, int i,
                         attn_memory<T, HEADS> &s) {
     typedef attn_shape<T, HEADS> shape;
     cu_strip part = {strip.at + (uint64_t)(b * shape::VALUE_BYTES), strip.pitch};
     int n = a.dv - b * CU_WARP < CU_WARP ? a.dv - b * CU_WARP : CU_WARP;
-    copy_rows<shape::VALUES, shape::VALUE_UNITS, shape::VALUE_PITCH>(
-        part, (int)head_bytes<T>(n), is_even<T>(a.dv), s.row + i * shape::VALUES,
+    copy_rows<shape::VALUES, shape::VALUE_UNITS, shape::VALUE_PITCH, IS_EVEN>(
+        part, (int)head_bytes<T>(n), s.row + i * shape::VALUES,
         s.ring[warp()] + i % shape::VALUE_STAGES * shape::VALUES * shape::VALUE_PITCH);
 }
 
-template <int T, int HEADS>
+template <bool IS_EVEN, int T, int HEADS>
 DEVICE void begin_values(const cu_attn &a, const cu_strip &strip, const cu_part &part, int b,
                          attn_memory<T, HEADS> &s) {
     enum { VALUES = attn_shape<T, HEADS>::VALUES, STAGES = attn_shape<T, HEADS>::VALUE_STAGES };
     int first = part.lo / VALUES;
     UNROLL_BY(1)
     for (int j = 0; j < STAGES - 1; j++) {
-        if ((first + j) * VALUES < part.hi) copy_values(a, strip, b, first + j, s);
+        if ((first + j) * VALUES < part.hi) copy_values<IS_EVEN>(a, strip, b, first + j, s);
         copy_commit();
     }
 }
@@ -479,15 +488,15 @@ DEVICE void add_values(const cu_strip &strip, const cu_part &part, const uint8_t
 }
 
 /* The part's exponentials and weighted values: done(i, o) is given element i, of each head. */
-template <int T, int HEADS, typename F>
-DEVICE void part_values(const cu_attn &a, const cu_tile &tile, const cu_part &part,
-                        attn_memory<T, HEADS> &s, F done) {
+template <bool IS_EVEN, int T, int HEADS, typename F>
+DEVICE void values_of(const cu_attn &a, const cu_tile &tile, const cu_part &part,
+                      attn_memory<T, HEADS> &s, F done) {
     typedef attn_shape<T, HEADS> shape;
     enum { VALUES = shape::VALUES, AHEAD = shape::VALUE_STAGES - 1 };
     cu_strip strip = strip_of<T>(a, a.v_pool, tile.g, a.dv);
     for (int b = warp();; b += CU_ROWS) {
         bool is_there = b * CU_WARP < a.dv;
-        if (is_there) begin_values(a, strip, part, b, s);
+        if (is_there) begin_values<IS_EVEN>(a, strip, part, b, s);
         if (b == warp()) {
             __syncthreads();
             part_softmax(part, s);
@@ -500,21 +509,27 @@ DEVICE void part_values(const cu_attn &a, const cu_tile &tile, const cu_part &pa
         for (int i = part.lo / VALUES; i * VALUES < part.hi; i++) {
             copy_wait<AHEAD - 1>();
             __syncwarp();
-            if ((i + AHEAD) * VALUES < part.hi) copy_values(a, strip, b, i + AHEAD, s);
+            if ((i + AHEAD) * VALUES < part.hi) copy_values<IS_EVEN>(a, strip, b, i + AHEAD, s);
             copy_commit();
             if (i * VALUES % CU_RUN == 0 || i == part.lo / VALUES) {
                 UNROLL for (int r = 0; r < HEADS; r++) o[r] *= s.keep[i * VALUES / CU_RUN][r];
             }
             const uint8_t *v =
                 s.ring[warp()] + i % shape::VALUE_STAGES * VALUES * shape::VALUE_PITCH;
-            if (is_even<T>(a.dv))
-                add_values<T, HEADS, true>(mine, part, v, i * VALUES, s, o);
-            else
-                add_values<T, HEADS, false>(mine, part, v, i * VALUES, s, o);
+            add_values<T, HEADS, IS_EVEN>(mine, part, v, i * VALUES, s, o);
         }
         __syncwarp();
         if (b * CU_WARP + lane() < a.dv) done(b * CU_WARP + lane(), o);
     }
+}
+
+template <int T, int HEADS, typename F>
+DEVICE void part_values(const cu_attn &a, const cu_tile &tile, const cu_part &part,
+                        attn_memory<T, HEADS> &s, F done) {
+    if (is_even<T>(a.dv))
+        values_of<cache<T>::N == 1>(a, tile, part, s, done);
+    else
+        values_of<false>(a, tile, part, s, done);
 }
 
 /* ---- parts ---- */

@@ -74,7 +74,8 @@ KERNEL(expert_sum, cu_expert_sum) {
  * l f32 [T][E], bias f32 [E], ids i32 [T][K], w f32 [T][K].  Block t takes token t: each thread
  * computes its own experts, then the first warp chooses.  In doubles, so that two different logits
  * do not become equal; doubles are slow to compare, so what is compared are numbers of 64 bits that
- * rise with them. */
+ * rise with them, keys.  A token is one block's, and takes nothing but waiting: for memory, then
+ * for one choice after the other. */
 
 /* Never 0; 0 and -0 are one, and so are all NaN, which lie below -infinity. */
 DEVICE uint64_t rising_of(double v) {
@@ -109,14 +110,16 @@ DEVICE double sum_of(const double *p, int n) {
     return warp_sum_double(sum);
 }
 
-/* By the first warp: the n_used largest of rank[n], in falling order, the lowest of equals first.
- * Lane l has numbers l, l + 32, .. in registers, 0 for those that are chosen or not open. */
+/* By the first warp: the n_used largest of keys[n], in falling order, the lowest of equals first.
+ * Lane l has numbers l, l + 32, .. in registers, 0 for those that are chosen or not open.  As a
+ * rule the upper halves of keys tell which lane's is the largest. */
 template <int PER>
-DEVICE void choose(const double *rank, const uint8_t *is_open, int32_t *chosen, const cu_route &a) {
+DEVICE void choose(const uint64_t *keys, const uint8_t *is_open, int32_t *chosen,
+                   const cu_route &a) {
     uint64_t key[PER];
     UNROLL for (int s = 0; s < PER; s++) {
         int i = lane() + s * CU_WARP;
-        key[s] = i < a.n && (!is_open || is_open[i / (a.n / a.n_group)]) ? rising_of(rank[i]) : 0;
+        key[s] = i < a.n && (!is_open || is_open[i / (a.n / a.n_group)]) ? keys[i] : 0;
     }
     UNROLL_BY(1) for (int k = 0; k < a.n_used; k++) {
         uint64_t best[PER];
@@ -131,22 +134,26 @@ DEVICE void choose(const double *rank, const uint8_t *is_open, int32_t *chosen, 
             slot[s] = slot[s + step];
         }
         uint32_t high = (uint32_t)(best[0] >> 32), low = (uint32_t)best[0];
-        bool is_best = high == __reduce_max_sync(0xffffffffu, high);
-        is_best = low == __reduce_max_sync(0xffffffffu, is_best ? low : 0) && is_best;
         uint32_t own = (uint32_t)(lane() + slot[0] * CU_WARP);
-        int id = (int)__reduce_min_sync(0xffffffffu, is_best ? own : ~0u);
-        UNROLL for (int s = 0; s < PER; s++) if (id == lane() + s * CU_WARP) key[s] = 0;
-        if (lane() == 0) chosen[k] = id;
+        bool is_best = high == __reduce_max_sync(0xffffffffu, high);
+        uint32_t all = __ballot_sync(0xffffffffu, is_best);
+        if (all & (all - 1)) {
+            is_best = low == __reduce_max_sync(0xffffffffu, is_best ? low : 0) && is_best;
+            is_best = own == __reduce_min_sync(0xffffffffu, is_best ? own : ~0u);
+        }
+        int gone = is_best ? (int)own : -1;
+        UNROLL for (int s = 0; s < PER; s++) if (gone == lane() + s * CU_WARP) key[s] = 0;
+        if (is_best) chosen[k] = (int32_t)own;
     }
 }
 
 /* Groups are open that are among the n_group_used with the best two.  By the block; score: room. */
-DEVICE void open_groups(const double *rank, uint8_t *is_open, double *score, const cu_route &a) {
+DEVICE void open_groups(const uint64_t *keys, uint8_t *is_open, double *score, const cu_route &a) {
     int size = a.n / a.n_group;
     for (int g = (int)threadIdx.x; g < a.n_group; g += CU_THREADS) {
         uint64_t first = 0, second = 0;
         for (int i = 0, at = g % size; i < size; i++, at = at + 1 == size ? 0 : at + 1) {
-            uint64_t key = rising_of(rank[g * size + at]); /* of each group at another bank */
+            uint64_t key = keys[g * size + at]; /* of each group at another bank */
             uint64_t less = key < first ? key : first;
             first = key < first ? first : key;
             second = second < less ? less : second;
@@ -195,44 +202,78 @@ DEVICE void weigh(const double *p, const int32_t *chosen, double *w, float *out,
         out[k] = (float)(w[k] * factor);
 }
 
+/* kind 0: what is to be divided by the sum of all; else p. */
+DEVICE double score_of(const cu_route &a, float logit, float top) {
+    double x = logit;
+    if (a.kind == 2) return x;
+    x = exp(a.kind == 0 ? x - top : -x);
+    return a.kind == 0 ? x : 1 / (1 + x);
+}
+
+/* Of all experts p and keys; part: room.  Up to CU_THREADS of them: a thread has one, and what is
+ * read is asked for at once. */
+DEVICE void rank_few(const cu_route &a, const float *in, double *p, uint64_t *keys, double *part) {
+    int i = (int)threadIdx.x, own = i < a.n ? i : 0;
+    float logit = in[own], bias = a.bias ? floats_in(a.bias)[own] : 0.0f, top = -INFINITY;
+    if (a.kind == 0) { /* every warp finds it for itself */
+        float all[CU_ROWS];
+        UNROLL for (int s = 0; s < CU_ROWS; s++) all[s] =
+            lane() + s * CU_WARP < a.n ? in[lane() + s * CU_WARP] : -INFINITY;
+        UNROLL for (int s = 0; s < CU_ROWS; s++) top = fmaxf(top, all[s]);
+        top = warp_max(top);
+    }
+    double x = score_of(a, logit, top);
+    if (a.kind == 0) {
+        part[i] = x;
+        __syncthreads();
+        x /= sum_of(part, a.n);
+    }
+    p[i] = x;
+    keys[i] = rising_of((double)bias + x);
+}
+
+DEVICE void rank_many(const cu_route &a, const float *in, double *p, uint64_t *keys, double *part) {
+    float top = -INFINITY;
+    double sum = 1;
+    if (a.kind == 0) {
+        UNROLL_BY(4) for (int i = lane(); i < a.n; i += CU_WARP) top = fmaxf(top, in[i]);
+        top = warp_max(top);
+    }
+    UNROLL_BY(1)
+    for (int i = (int)threadIdx.x; i < a.n; i += CU_THREADS)
+        part[i] = score_of(a, in[i], top);
+    __syncthreads();
+    if (a.kind == 0) sum = sum_of(part, a.n);
+    UNROLL_BY(1)
+    for (int i = (int)threadIdx.x; i < a.n; i += CU_THREADS) {
+        p[i] = a.kind == 0 ? part[i] / sum : part[i];
+        keys[i] = rising_of((a.bias ? (double)floats_in(a.bias)[i] : 0) + p[i]);
+    }
+}
+
 KERNEL(route, cu_route) {
-    __shared__ double p[CU_EXPERTS], rank[CU_EXPERTS], part[CU_EXPERTS];
+    __shared__ double p[CU_EXPERTS], part[CU_EXPERTS];
+    __shared__ uint64_t keys[CU_EXPERTS];
     __shared__ int32_t chosen[CU_EXPERTS];
     __shared__ uint8_t is_open[CU_EXPERTS];
     int t = (int)blockIdx.x;
     const float *in = floats_in(a.l.at + (uint64_t)(t * a.l.stride[2]));
-    float top = -INFINITY;
-    if (a.kind == 0) { /* every warp finds it for itself */
-        UNROLL_BY(4) for (int i = lane(); i < a.n; i += CU_WARP) top = fmaxf(top, in[i]);
-        top = warp_max(top);
-    }
-    for (int i = (int)threadIdx.x; i < a.n; i += CU_THREADS) {
-        double x = in[i];
-        rank[i] = a.bias ? (double)floats_in(a.bias)[i] : 0;
-        if (a.kind < 2) {
-            x = exp(a.kind == 0 ? x - top : -x);
-            if (a.kind == 1) x = 1 / (1 + x);
-        }
-        (a.kind == 0 ? part : p)[i] = x;
-    }
+    if (a.n <= CU_THREADS)
+        rank_few(a, in, p, keys, part);
+    else
+        rank_many(a, in, p, keys, part);
     __syncthreads();
-    double sum = a.kind == 0 ? sum_of(part, a.n) : 1;
-    for (int i = (int)threadIdx.x; i < a.n; i += CU_THREADS) {
-        if (a.kind == 0) p[i] = part[i] / sum;
-        rank[i] += p[i];
-    }
-    __syncthreads();
-    if (a.n_group > 1) open_groups(rank, is_open, part, a);
+    if (a.n_group > 1) open_groups(keys, is_open, part, a);
     if (warp() > 0) return;
     const uint8_t *groups = a.n_group > 1 ? is_open : nullptr;
     if (a.n <= 4 * CU_WARP)
-        choose<4>(rank, groups, chosen, a);
+        choose<4>(keys, groups, chosen, a);
     else if (a.n <= 8 * CU_WARP)
-        choose<8>(rank, groups, chosen, a);
+        choose<8>(keys, groups, chosen, a);
     else if (a.n <= 16 * CU_WARP)
-        choose<16>(rank, groups, chosen, a);
+        choose<16>(keys, groups, chosen, a);
     else
-        choose<CU_EXPERTS / CU_WARP>(rank, groups, chosen, a);
+        choose<CU_EXPERTS / CU_WARP>(keys, groups, chosen, a);
     __syncwarp();
     int32_t *id = (int32_t *)(uintptr_t)(a.ids.at + (uint64_t)(t * a.ids.stride[2]));
     for (int k = lane(); k < a.n_used; k += CU_WARP)

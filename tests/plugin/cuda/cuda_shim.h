@@ -49,6 +49,13 @@ static inline uint32_t __reduce_min_sync(unsigned all, uint32_t v) {
     return ~__reduce_max_sync(all, ~v);
 }
 
+static inline uint32_t __ballot_sync(unsigned all, bool is_so) {
+    uint32_t v = is_so ? 1u << threadIdx.x % 32 : 0;
+    for (int mask = 16; mask; mask /= 2)
+        v |= __shfl_xor_sync(all, v, mask);
+    return v;
+}
+
 static inline int __popcll(uint64_t v) {
     return __builtin_popcountll(v);
 }
