@@ -19,7 +19,8 @@
  * queries of many tokens that share them, and how long these are at most.  CU_EXPERTS: the most
  * experts.  Products with codes (product.cu): CU_GROUP elements have one scale of activations,
  * CU_SPAN are read at a time, the values of CU_SUM_SPANS spans are added by themselves; a block
- * of dot products keeps CU_DOT_SUMS of them, CU_DOT_BLOCKS run at a time in a multiprocessor; tiles
+ * of dot products keeps CU_DOT_SUMS of them, CU_DOT_BLOCKS run at a time in a multiprocessor
+ * and make bytes of rows of up to CU_DOT_ROW themselves; tiles
  * have CU_TILE_ROWS rows and CU_TILE_FEW or CU_TILE_MANY tokens.  CU_NORM_ROW: the longest row that
  * a norm keeps. CU_KEPT_HEAD: the longest head that a warp keeps.  TOPK: a block takes CU_CHUNK
  * numbers or up to CU_CHUNKS times as many, CU_TOPK is the longest list.
@@ -42,6 +43,7 @@ enum {
     CU_SUM_SPANS = 8,
     CU_DOT_SUMS = 1024,
     CU_DOT_BLOCKS = 5,
+    CU_DOT_ROW = 2048,
     CU_TILE_ROWS = 64,
     CU_TILE_FEW = 8,
     CU_TILE_MANY = 32,
@@ -119,7 +121,7 @@ typedef struct cu_matrix {
 typedef struct cu_product {
     cu_matrix part[3];
     cu_rows x, ids;           /* x is f32; of experts [T][n] or [T][K][n], ids [T][K] */
-    uint64_t q, order, tiles; /* made by quantise and by group */
+    uint64_t q, order, tiles; /* made by quantise and by group; q 0: dot makes the bytes itself */
     uint64_t sums;            /* f32 [n_split][n_tok][width] */
     int32_t n, n_tok, n_part, n_used;
     int32_t is_glu, is_scale_last, has_slots, n_expert; /* n_expert 0: no experts */

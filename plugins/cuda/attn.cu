@@ -22,7 +22,7 @@ DEVICE void put_codes(const cu_attn &a, int t, int h, int first, const float *su
     for (int i = first; i - lane() < n_four; i += STEP) {
         float v[4] = {};
         UNROLL for (int k = 0; k < 4 && 4 * i < a.dv; k++) v[k] = sum[4 * i + k] * factor;
-        store_codes(a.codes, a.n_tok, t, i < n_four ? begin + i : end, n, v);
+        store_codes(global<uint8_t>(a.codes), a.n_tok, t, i < n_four ? begin + i : end, n, v);
     }
 }
 

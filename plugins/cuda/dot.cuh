@@ -33,6 +33,7 @@ template <int T> struct dot_memory {
     alignas(16) uint8_t w[CU_ROWS][STAGES][UNITS * UNIT];
     float value[CU_ROWS][KEPT][SLOTS + 1];
     float sum[CU_DOT_SUMS]; /* [matrix of the GLU][row][section] */
+    alignas(16) uint8_t x[CU_DOT_ROW + 12 * CU_DOT_ROW / CU_GROUP];
 };
 
 /* A block's rows: n from number `first` on, of one matrix, or with a GLU of gate and up; of one
@@ -117,22 +118,42 @@ template <int T> DEVICE float sum_groups(const float *v) {
     return sum + __shfl_xor_sync(0xffffffffu, sum, 2);
 }
 
+/* x as bytes: of all rows as other kernels have left them, or, short ones, of this row alone, made
+ * by the block itself.  All threads come here. */
+struct x_codes {
+    uint8_t *q;
+    int row, n_row;
+};
+template <int T>
+DEVICE x_codes codes_of_x(const cu_product &a, const dot_rows &d, dot_memory<T> &s) {
+    int row = row_of_q(a, d.unit);
+    if (a.q) return {global<uint8_t>(a.q), row, rows_of_q(a)};
+    const float *x = row_of_x(a.x, row, a.has_slots ? a.n_used : a.n_tok);
+    UNROLL_BY(1)
+    for (int i = 0; i < padded(a.n) / 4; i += CU_THREADS) {
+        float v[4];
+        load_four(x, i + (int)threadIdx.x, a.n, v);
+        store_codes(s.x, 1, 0, i + (int)threadIdx.x, a.n, v);
+    }
+    __syncthreads();
+    return {s.x, 0, 1};
+}
+
 /* What a lane has of x: its two groups of a run's span. */
 struct dot_x {
     four_words q[2][2];
     group_meta meta[2];
     uint32_t halves[2];
 };
-template <int T> DEVICE void load_x(const cu_product &a, const dot_rows &d, int k, dot_x *x) {
-    int row = row_of_q(a, d.unit), n_row = rows_of_q(a);
-    const four_words *q = (const four_words *)codes_at(a.q, row, a.n);
-    if (k >= spans_of(a.n)) k = spans_of(a.n) - 1;
+template <int T> DEVICE void load_x(const x_codes &c, int n, int k, dot_x *x) {
+    const four_words *q = (const four_words *)codes_at(c.q, c.row, n);
+    if (k >= spans_of(n)) k = spans_of(n) - 1;
     UNROLL for (int h = 0; h < 2; h++) {
         int g = k * GROUPS + group_of_lane<T>(h);
         x->q[h][0] = q[2 * g];
         x->q[h][1] = q[2 * g + 1];
-        x->meta[h] = meta_at(a.q, n_row, row, a.n)[g];
-        if (codes<T>::HALVES) x->halves[h] = halves_at(a.q, n_row, row, a.n)[g];
+        x->meta[h] = meta_at(c.q, c.n_row, c.row, n)[g];
+        if (codes<T>::HALVES) x->halves[h] = halves_at(c.q, c.n_row, c.row, n)[g];
     }
 }
 
@@ -307,26 +328,28 @@ template <int T> DEVICE void dot(const cu_product &a, dot_memory<T> &s) {
     int next_run = run, to = 0, at = 0, n_kept = 0, kept = pass, ahead = left;
     uint32_t shifts = 0; /* of the passes on their way, four bits each */
     shared_at w = shared_of(s.w[warp()][0]);
-    dot_x x = {};
-    slot_of slot = {};
-    for (int n = -AHEAD; n < left; n++, shifts <<= 4) {
-        if (n == 0 && !a.n_expert) ahead_wait();
-        if (n >= 0) {
-            if (n == 0 || pass == 0) {
-                slot = slot_in<T>(a, d, run);
-                load_x<T>(a, d, slot.k, &x);
-            }
-            copy_wait<AHEAD - 1>();
-            __syncwarp(); /* the pass is there, and nobody reads the one before */
-        }
-        if (ahead > 0) {
+    auto copy_next = [&]() {
+        shifts <<= 4;
+        if (ahead-- > 0) {
             if (next.n == 0) next = run_at<T>(a, d, ++next_run, 0);
             shifts |= copy_pass<T>(d, &next, w + (uint32_t)(to * STAGE));
-            ahead--;
         }
         copy_commit();
         to = to < AHEAD ? to + 1 : 0;
-        if (n < 0) continue;
+    };
+    UNROLL_BY(1) for (int n = 0; n < AHEAD; n++) copy_next();
+    if (!a.n_expert) ahead_wait();
+    x_codes c = codes_of_x<T>(a, d, s);
+    dot_x x = {};
+    slot_of slot = {};
+    UNROLL_BY(1) for (int n = 0; n < left; n++) {
+        if (n == 0 || pass == 0) {
+            slot = slot_in<T>(a, d, run);
+            load_x<T>(c, a.n, slot.k, &x);
+        }
+        copy_wait<AHEAD - 1>();
+        __syncwarp(); /* the pass is there, and nobody reads the one before */
+        copy_next();
         const uint8_t *span = s.w[warp()][at] + (shifts >> 4 * AHEAD & 15) + slot.off;
         float v = dot_span<T>(x, span, slot.n_group);
         if (lane() % SLOT_LANES == 0) s.value[warp()][n_kept][lane() / SLOT_LANES] = v;
@@ -342,7 +365,6 @@ template <int T> DEVICE void dot(const cu_product &a, dot_memory<T> &s) {
         kept = pass;
         n_kept = 0;
     }
-    if (left == 0 && !a.n_expert) ahead_wait();
     __syncthreads();
     dot_outputs(a, d, s.sum);
 }

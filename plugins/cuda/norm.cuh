@@ -173,7 +173,8 @@ DEVICE void norm_kept(const norm_of &f, const row_in &in, float (*s)[WARPS]) {
         UNROLL for (int e = 0; e < 4; e++) v[k][e] = is_in ? v[k][e] : 0;
     }
     if (!f.q) return;
-    store_codes<EACH>(f.q, f.n_row, f.row, four_at<WARPS>(0), WARPS * CU_WARP, f.n, v);
+    store_codes<EACH>(global<uint8_t>(f.q), f.n_row, f.row, four_at<WARPS>(0), WARPS * CU_WARP, f.n,
+                      v);
 }
 
 /* ---- any row -----------------------------------------------------------------------------------
@@ -220,7 +221,7 @@ DEVICE void norm_read(const norm_of &f, const row_in &in, float (*s)[WARPS]) {
             UNROLL for (int e = 0; e < 4; e++) v[e] = normed(f, v[e], mean, factor, w[e], b[e]);
             write_four<IS_WHOLE>(in.y, i, f.n, v);
         }
-        if (f.q) store_codes(f.q, f.n_row, f.row, i, f.n, v);
+        if (f.q) store_codes(global<uint8_t>(f.q), f.n_row, f.row, i, f.n, v);
     }
 }
 

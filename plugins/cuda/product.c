@@ -389,9 +389,9 @@ uint64_t cu_room_for_codes(const cu_job *j, uint32_t y) {
     return j->d->scratch;
 }
 
-/* Activations as bytes and pairs by expert, in scratch. */
-static int32_t launch_before(const cu_job *j, const product *o, const cu_product *a,
-                             uint32_t kernel, peri_error *e) {
+/* Activations as bytes and pairs by expert, in scratch; q becomes 0 where dot makes the bytes. */
+static int32_t launch_before(const cu_job *j, const product *o, cu_product *a, uint32_t kernel,
+                             peri_error *e) {
     cu_quantise q = {.q = a->q,
                      .x = a->x,
                      .n = o->n,
@@ -400,7 +400,10 @@ static int32_t launch_before(const cu_job *j, const product *o, const cu_product
                      .n_chunk = cu_chunks(cu_chunks(o->n, CU_SPAN) * CU_SPAN, 4 * CU_THREADS)};
     cu_kept now = {q.x, a->x.at + cu_extent(j, 0), o->n, q.n_row, q.d2};
     int32_t st = PERI_OK;
-    if (!is_kept(&j->d->kept, &now)) {
+    bool is_there = is_kept(&j->d->kept, &now);
+    if (!is_there && kernel == CU_K_dot && o->n <= CU_DOT_ROW) {
+        a->q = 0;
+    } else if (!is_there) {
         st = cu_launch(j, CU_K_quantise, 0, &q, (int64_t)q.n_row * q.n_chunk, e);
         j->d->kept = now;
     }
@@ -432,7 +435,7 @@ static int32_t run_tokens(const cu_job *j, const product *o, uint32_t kernel, in
         a.sums = a.q + r.sums;
         a.n_unit = unit_of(o, kernel);
         a.n_split = split_of(o, kernel, n_processor);
-        if (k == 0) st = launch_before(j, o, &a, kernel, e);
+        st = launch_before(j, o, &a, kernel, e);
         if (!st) st = launch_part(j, &a, kernel, dtype, e);
     }
     return st;

@@ -91,12 +91,14 @@ DEVICE void copy_tokens(const cu_product &a, tile_x<N> &x, const int *q_row, int
     UNROLL_BY(1)
     for (int i = (int)threadIdx.x; i < N * OF_Q; i += CU_THREADS) {
         int t = i / OF_Q, u = i % OF_Q;
-        copy_16(x.q[t] + u * UNIT, codes_at(a.q, q_row[t], a.n) + k * CU_SPAN + u * UNIT, UNIT);
+        copy_16(x.q[t] + u * UNIT,
+                codes_at(global<uint8_t>(a.q), q_row[t], a.n) + k * CU_SPAN + u * UNIT, UNIT);
     }
     UNROLL_BY(1)
     for (int i = (int)threadIdx.x; i < N * GROUPS; i += CU_THREADS) {
         int t = i / GROUPS, g = i % GROUPS;
-        copy_8(&x.meta[g][t], meta_at(a.q, rows_of_q(a), q_row[t], a.n) + k * GROUPS + g);
+        copy_8(&x.meta[g][t],
+               meta_at(global<uint8_t>(a.q), rows_of_q(a), q_row[t], a.n) + k * GROUPS + g);
     }
 }
 
@@ -137,7 +139,8 @@ DEVICE void tile_values(const cu_product &a, const tile_memory<T, N> &s, int sta
         if (codes<T>::HALVES) s1 = float_of((uint32_t)c1[i]) - 0x1.8p23f;
         uint32_t halves = 0;
         if (codes<T>::HALVES && codes<T>::HAS_MIN)
-            halves = halves_at(a.q, rows_of_q(a), s.row[token], a.n)[k * GROUPS + g];
+            halves =
+                halves_at(global<uint8_t>(a.q), rows_of_q(a), s.row[token], a.n)[k * GROUPS + g];
         v[i] = kept_scales<T>::value(scales[i / 2], s0, s1, m.sum, halves, m.dx);
     }
 }

@@ -96,14 +96,17 @@ template <int T> DEVICE int group_in(int g) {
 
 /* ---- activations ---- */
 
+/* Row r; d2: rows to a step of stride[1]. */
+DEVICE const float *row_of_x(const cu_rows &x, int r, int d2) {
+    return floats_in(x.at + (uint64_t)(r / d2 * x.stride[1] + r % d2 * x.stride[2]));
+}
+
 KERNEL(quantise, cu_quantise) {
     int r = (int)blockIdx.x / a.n_chunk;
     int i = (int)blockIdx.x % a.n_chunk * CU_THREADS + (int)threadIdx.x;
     float v[4];
-    const float *x =
-        floats_in(a.x.at + (uint64_t)(r / a.d2 * a.x.stride[1] + r % a.d2 * a.x.stride[2]));
-    load_four(x, i, a.n, v);
-    store_codes(a.q, a.n_row, r, i, a.n, v);
+    load_four(row_of_x(a.x, r, a.d2), i, a.n, v);
+    store_codes(global<uint8_t>(a.q), a.n_row, r, i, a.n, v);
 }
 
 /* ---- outputs ---- */

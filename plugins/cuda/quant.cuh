@@ -77,17 +77,17 @@ DEVICE void load_four(const float *x, int i, int n, float *v) {
 }
 
 /* Of a row of n: its bytes, its groups and the halves' sums, all of whole spans, in this order of
- * all n_row rows. */
+ * all n_row rows; q: where the first row's bytes are. */
 DEVICE int padded(int n) {
     return spans_of(n) * CU_SPAN;
 }
-DEVICE uint8_t *codes_at(uint64_t q, int row, int n) {
-    return global<uint8_t>(q) + (int64_t)row * padded(n);
+DEVICE uint8_t *codes_at(uint8_t *q, int row, int n) {
+    return q + (int64_t)row * padded(n);
 }
-DEVICE group_meta *meta_at(uint64_t q, int n_row, int row, int n) {
+DEVICE group_meta *meta_at(uint8_t *q, int n_row, int row, int n) {
     return (group_meta *)codes_at(q, n_row, n) + (int64_t)row * (padded(n) / CU_GROUP);
 }
-DEVICE uint32_t *halves_at(uint64_t q, int n_row, int row, int n) {
+DEVICE uint32_t *halves_at(uint8_t *q, int n_row, int row, int n) {
     return (uint32_t *)meta_at(q, n_row, n_row, n) + (int64_t)row * (padded(n) / CU_GROUP);
 }
 
@@ -99,7 +99,7 @@ DEVICE int place_of_word(int w) {
 /* By all lanes: elements 4 i .. and N - 1 times more, `step` fours on, of row r of n_row rows; i
  * rising with the lane. */
 template <int N>
-DEVICE void store_codes(uint64_t q, int n_row, int r, int i, int step, int n, const float (*v)[4]) {
+DEVICE void store_codes(uint8_t *q, int n_row, int r, int i, int step, int n, const float (*v)[4]) {
     group_meta m[N];
     uint32_t halves[N], word[N];
     int w = i % DOT_LANES; /* step: whole groups */
@@ -116,7 +116,7 @@ DEVICE void store_codes(uint64_t q, int n_row, int r, int i, int step, int n, co
         sums[at / DOT_LANES] = halves[g];
     }
 }
-DEVICE void store_codes(uint64_t q, int n_row, int r, int i, int n, const float *v) {
+DEVICE void store_codes(uint8_t *q, int n_row, int r, int i, int n, const float *v) {
     store_codes<1>(q, n_row, r, i, 0, n, (const float(*)[4])v);
 }
 

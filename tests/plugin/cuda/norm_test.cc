@@ -33,7 +33,7 @@ KERNEL(test_quantise, cu_quantise) {
     int i = (int)blockIdx.x % a.n_chunk * CU_THREADS + (int)threadIdx.x;
     float v[4];
     load_four(floats_in(a.x.at + (uint64_t)(r * a.x.stride[2])), i, a.n, v);
-    store_codes(a.q, a.n_row, r, i, a.n, v);
+    store_codes(global<uint8_t>(a.q), a.n_row, r, i, a.n, v);
 }
 
 static uint64_t address(const void *p) {
