@@ -65,7 +65,7 @@ template <int T, int N> struct tile_memory {
     };
     enum {
         FIXED = GROUPS * CU_TILE_ROWS * (int)sizeof(typename kept_scales<T>::type) +
-                8 * CU_TILE_ROWS + 4 * N,
+                12 * CU_TILE_ROWS + 4 * N,
         ROOM = (48 * 1024 - FIXED) / (int)sizeof(stage),
         STAGES = ROOM < 1   ? 1
                  : ROOM < 3 ? ROOM
@@ -74,14 +74,26 @@ template <int T, int N> struct tile_memory {
     stage at[STAGES];
     typename kept_scales<T>::type scales[GROUPS][CU_TILE_ROWS];
     const uint8_t *from[CU_TILE_ROWS];
+    int begin[CU_TILE_ROWS]; /* begin_of the first span */
     int row[N];
     static_assert(sizeof(stage) >= sizeof(float) * N * CU_TILE_ROWS, "sums");
 };
 
+/* Where row r, span k of it, begins in its slot.  Where spans are whole units of 16 bytes, rows of
+ * four others begin a unit on, if there is room: that keeps eight rows out of each other's banks.
+ */
+template <int T> DEVICE int begin_of(const uint8_t *row, int r, int k) {
+    enum { IS_EVEN = span_of<T>::BYTES % UNIT == 0, HAS_ROOM = span_of<T>::UNITS % 2 == 0 };
+    int shift = shift_of(row);
+    if (!IS_EVEN) return shift_at<T>(shift, k);
+    return HAS_ROOM && shift == 0 ? r / 4 % 2 * UNIT : shift;
+}
+
 /* Span k of row r of the tile. */
 template <int T, int N>
 DEVICE const uint8_t *span_in(const tile_memory<T, N> &s, int stage, int r, int k) {
-    return s.at[stage].w[r] + shift_at<T>(shift_of(s.from[r]), k);
+    enum { IS_EVEN = span_of<T>::BYTES % UNIT == 0 };
+    return s.at[stage].w[r] + (IS_EVEN ? s.begin[r] : begin_of<T>(s.from[r], r, k));
 }
 
 /* Loops over copies are kept as they are: unrolled, their addresses take the registers. */
@@ -112,26 +124,39 @@ template <int T> DEVICE void load_group(const uint8_t *const *span, int g, uint3
     }
 }
 
+/* Does a warp take group by group, all tokens of each, or eight tokens after the other?  The first
+ * asks shared memory for less, and takes more registers than some types have. */
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 1200
+#define HAS_FEW_REGISTERS(T) ((T) == 2 || (T) == 12) /* Q4_0, Q4_K */
+#else
+#define HAS_FEW_REGISTERS(T) false
+#endif
+template <int T> struct by_group {
+    enum { IS = T != 10 && T != 11 && T != 13 && T != 14 && !HAS_FEW_REGISTERS(T) };
+};
+
+template <int T, typename V> DEVICE V seen(const V *p) {
+    return by_group<T>::IS ? *p : read_anew(p);
+}
+
 /* Values of group g of span k with eight tokens: columns 2 j, 2 j + 1 of the lane's first row, and
  * second.  Tiles add to a number whose bits are those of 1.5 * 2^23, so that an integer is a float
  * at once; it is smaller than 2^22. */
 template <int T, int N>
 DEVICE void tile_values(const cu_product &a, const tile_memory<T, N> &s, int stage,
-                        const uint32_t *w, int first, int k, int g, float *v) {
+                        const uint32_t *w, const typename kept_scales<T>::type *scales, int first,
+                        int k, int g, float *v) {
     const tile_x<N> &x = s.at[stage].x;
-    typename kept_scales<T>::type scales[2];
-    UNROLL for (int h = 0; h < 2; h++) scales[h] =
-        read_anew(&s.scales[g][warp() * TILE_ROWS + lane() / 4 + 8 * h]);
     const int ZERO = 0x4b400000, j = lane() % 4;
     int c0[4] = {ZERO, ZERO, ZERO, ZERO}, c1[4] = {ZERO, ZERO, ZERO, ZERO};
-    two_words b = read_anew((const two_words *)(x.q[first + lane() / 4] + g * CU_GROUP + j * 8));
+    two_words b = seen<T>((const two_words *)(x.q[first + lane() / 4] + g * CU_GROUP + j * 8));
     if (codes<T>::HALVES) {
         tile_16(c0, w, b.w[0]);
         tile_16(c1, w + 2, b.w[1]);
     } else {
         tile_32(c0, w, b.w);
     }
-    two_metas both = read_anew((const two_metas *)&x.meta[g][first + 2 * j]);
+    two_metas both = seen<T>((const two_metas *)&x.meta[g][first + 2 * j]);
     UNROLL for (int i = 0; i < 4; i++) {
         int token = first + 2 * j + i % 2;
         group_meta m = both.m[i % 2];
@@ -179,9 +204,9 @@ template <int T, int N>
 DEVICE void copy_rows(const cu_product &a, tile_memory<T, N> &s, int stage, const uint8_t *row,
                       int k) {
     enum { BYTES = span_of<T>::BYTES, COPIES = (span_of<T>::UNITS + 1) / THREADS_EACH };
-    int i = (int)threadIdx.x;
-    copy_units<T, COPIES>(s.at[stage].w[i / THREADS_EACH], row, k, bytes_at<T>(k, BYTES, a.n),
-                          i % THREADS_EACH, THREADS_EACH);
+    int i = (int)threadIdx.x, r = i / THREADS_EACH;
+    copy_units<T, COPIES>(s.at[stage].w[r] + begin_of<T>(row, r, k), row, k,
+                          bytes_at<T>(k, BYTES, a.n), i % THREADS_EACH, THREADS_EACH);
 }
 
 /* Scales of span k, which is there; of groups beyond n they are 0. */
@@ -199,26 +224,57 @@ DEVICE void keep_scales(const cu_product &a, tile_memory<T, N> &s, int stage, in
 }
 
 /* Adds span k of a warp's rows with all tokens to sum. */
+template <int T, int N, bool IS_BY_GROUP> struct tile_order {
+    DEVICE void add(const cu_product &a, const tile_memory<T, N> &s, int stage, int k,
+                    const uint8_t *const *span, int row, float (*sum)[4]) {
+        float two[N / 8][4], four[2][N / 8][4];
+        UNROLL for (int g = 0; g < GROUPS; g++) {
+            uint32_t w[4];
+            typename kept_scales<T>::type scales[2] = {s.scales[g][row], s.scales[g][row + 8]};
+            load_group<T>(span, g, w);
+            UNROLL for (int c = 0; c < N / 8; c++) {
+                float v[4];
+                tile_values<T, N>(a, s, stage, w, scales, 8 * c, k, g, v);
+                UNROLL for (int i = 0; i < 4; i++) {
+                    two[c][i] = g % 2 ? two[c][i] + v[i] : v[i];
+                    if (g % 4 == 1) four[g / 4][c][i] = two[c][i];
+                    if (g % 4 == 3) four[g / 4][c][i] += two[c][i];
+                }
+            }
+        }
+        UNROLL for (int c = 0; c < N / 8; c++) UNROLL for (int i = 0; i < 4; i++) sum[c][i] +=
+            four[0][c][i] + four[1][c][i];
+    }
+};
+template <int T, int N> struct tile_order<T, N, false> {
+    DEVICE void add(const cu_product &a, const tile_memory<T, N> &s, int stage, int k,
+                    const uint8_t *const *span, int row, float (*sum)[4]) {
+        enum { HALF = GROUPS / 2 };
+        uint32_t w[GROUPS][4];
+        UNROLL for (int g = 0; g < GROUPS; g++) load_group<T>(span, g, w[g]);
+        UNROLL for (int c = 0; c < N / 8; c++) {
+            float four[2][4];
+            UNROLL for (int h = 0; h < 2; h++) {
+                float v[HALF][4];
+                UNROLL for (int g = h * HALF; g < (h + 1) * HALF; g++) {
+                    typename kept_scales<T>::type scales[2] = {read_anew(&s.scales[g][row]),
+                                                               read_anew(&s.scales[g][row + 8])};
+                    tile_values<T, N>(a, s, stage, w[g], scales, 8 * c, k, g, v[g % HALF]);
+                }
+                UNROLL for (int i = 0; i < 4; i++) four[h][i] =
+                    (v[0][i] + v[1][i]) + (v[2][i] + v[3][i]);
+            }
+            UNROLL for (int i = 0; i < 4; i++) sum[c][i] += four[0][i] + four[1][i];
+        }
+    }
+};
 template <int T, int N>
 DEVICE void tile_span(const cu_product &a, const tile_memory<T, N> &s, int stage, int k,
                       float (*sum)[4]) {
-    enum { HALF = GROUPS / 2 };
     const uint8_t *span[2];
-    uint32_t w[GROUPS][4];
-    UNROLL for (int h = 0; h < 2; h++) span[h] =
-        span_in<T, N>(s, stage, warp() * TILE_ROWS + lane() / 4 + 8 * h, k);
-    UNROLL for (int g = 0; g < GROUPS; g++) load_group<T>(span, g, w[g]);
-    UNROLL for (int c = 0; c < N / 8; c++) {
-        float four[2][4];
-        UNROLL for (int h = 0; h < 2; h++) {
-            float v[HALF][4];
-            UNROLL for (int g = h * HALF; g < (h + 1) * HALF; g++)
-                tile_values<T, N>(a, s, stage, w[g], 8 * c, k, g, v[g % HALF]);
-            UNROLL for (int i = 0; i < 4; i++) four[h][i] =
-                (v[0][i] + v[1][i]) + (v[2][i] + v[3][i]);
-        }
-        UNROLL for (int i = 0; i < 4; i++) sum[c][i] += four[0][i] + four[1][i];
-    }
+    int row = warp() * TILE_ROWS + lane() / 4;
+    UNROLL for (int h = 0; h < 2; h++) span[h] = span_in<T, N>(s, stage, row + 8 * h, k);
+    tile_order<T, N, by_group<T>::IS>::add(a, s, stage, k, span, row, sum);
 }
 
 /* Sums of a block, through memory of [N][CU_TILE_ROWS], so that rows follow one another and the
@@ -261,7 +317,10 @@ template <int T, int N> DEVICE void tile(const cu_product &a, tile_memory<T, N> 
         copy_rows<T, N>(a, s, k, tile_row<T>(a, p, i / THREADS_EACH, u.expert), first + k);
     if (!a.n_expert) ahead_wait();
     if (i < N) s.row[i] = row_of_q(a, row_in(a, u, i));
-    if (i < CU_TILE_ROWS) s.from[i] = tile_row<T>(a, p, i, u.expert);
+    if (i < CU_TILE_ROWS) {
+        s.from[i] = tile_row<T>(a, p, i, u.expert);
+        s.begin[i] = begin_of<T>(s.from[i], i, first);
+    }
     __syncthreads();
     for (int k = 0; k < AHEAD; k++) {
         if (first + k < end_of(a, first)) copy_tokens<N>(a, s.at[k].x, s.row, first + k);
@@ -314,9 +373,10 @@ KERNEL(sum_parts, cu_product) {
  * types that have most to keep. */
 constexpr int many_blocks(int t) {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 1200
-    if (t == 13 || t == 14) return 3; /* Q5_K, Q6_K */
+    if (t == 11 || t == 13) return 2; /* Q3_K, Q5_K */
+    if (t == 14) return 3;            /* Q6_K */
 #endif
-    return t == 3 || t == 7 || t == 10 || t == 11 ? 3 : 4; /* Q4_1, Q5_1, Q2_K, Q3_K */
+    return t == 3 || t == 7 || t == 10 || t == 11 || t == 13 ? 3 : 4; /* Q4_1, Q5_1, Q2_K .. */
 }
 
 #define KERNELS(T)                                                                                 \
