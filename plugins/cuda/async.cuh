@@ -38,6 +38,17 @@ DEVICE shared_at shared_of(void *p) {
 }
 #endif
 
+/* 16 bytes, at multiples of 16. */
+DEVICE void copy_unit(shared_at to, const void *from) {
+#ifdef __CUDACC__
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to),
+                 "l"(__cvta_generic_to_global(from))
+                 : "memory");
+#else
+    shim_copy(to, from, 16, 16);
+#endif
+}
+
 /* 16 bytes of what is read once in a step: they are the first to leave the L2 cache. */
 DEVICE void copy_16_once(shared_at to, const void *from) {
 #ifdef __CUDACC__
@@ -52,12 +63,11 @@ DEVICE void copy_16_once(shared_at to, const void *from) {
 }
 
 /* 8 bytes, at multiples of 8. */
-DEVICE void copy_8(void *to, const void *from) {
+DEVICE void copy_8(shared_at to, const void *from) {
 #ifdef __CUDACC__
-    asm volatile(
-        "cp.async.ca.shared.global [%0], [%1], 8;" ::"r"((uint32_t)__cvta_generic_to_shared(to)),
-        "l"(__cvta_generic_to_global(from))
-        : "memory");
+    asm volatile("cp.async.ca.shared.global [%0], [%1], 8;" ::"r"(to),
+                 "l"(__cvta_generic_to_global(from))
+                 : "memory");
 #else
     shim_copy(to, from, 8, 8);
 #endif

@@ -232,6 +232,24 @@ template <> struct codes<23> : code_form<0, 0, 0> { /* IQ4_XS */
     }
 };
 
+/* Scales and minima of groups 0 - 3 or 4 - 7 of a block of Q4_K or Q5_K: a byte each, and what they
+ * are multiplied by. */
+struct four_scales {
+    uint32_t scale, least;
+    float d, m;
+};
+DEVICE code_scales scales_in(const four_scales &f, int i) {
+    return {(float)(f.scale >> 8 * i & 255) * f.d, -((float)(f.least >> 8 * i & 255) * f.m), 0};
+}
+DEVICE four_scales four_scales_at(const uint8_t *b, bool is_high) {
+    uint32_t v[4]; /* both factors, and scale_min's 12 bytes */
+    words_by_two<4>(b, v);
+    uint32_t scale = (v[3] & 0x0f0f0f0fu) | (v[1] >> 2 & 0x30303030u);
+    uint32_t least = (v[3] >> 4 & 0x0f0f0f0fu) | (v[2] >> 2 & 0x30303030u);
+    return {is_high ? scale : v[1] & 0x3f3f3f3fu, is_high ? least : v[2] & 0x3f3f3f3fu,
+            widen_f16(v[0] & 0xffff), widen_f16(v[0] >> 16)};
+}
+
 /* ---- all words of a group ---- */
 
 template <int T> struct code_words {

@@ -174,17 +174,9 @@ template <int T> struct code_pair {
     }
 };
 struct pair_of_k {
-    /* Q4_K's and Q5_K's scales, as codes<12> has them. */
     DEVICE void scales(const uint8_t *span, int j, code_scales *c) {
-        uint32_t v[4];
-        words_by_two<4>(span, v);
-        uint32_t high = (v[3] & 0x0f0f0f0fu) | (v[1] >> 2 & 0x30303030u);
-        uint32_t low = (v[3] >> 4 & 0x0f0f0f0fu) | (v[2] >> 2 & 0x30303030u);
-        uint32_t s = (j < 2 ? v[1] & 0x3f3f3f3fu : high) >> j % 2 * 16;
-        uint32_t m = (j < 2 ? v[2] & 0x3f3f3f3fu : low) >> j % 2 * 16;
-        float scale = widen_f16(v[0] & 0xffff), least = widen_f16(v[0] >> 16);
-        UNROLL for (int h = 0; h < 2; h++)
-            c[h] = {(float)(s >> 8 * h & 255) * scale, -((float)(m >> 8 * h & 255) * least), 0};
+        four_scales f = four_scales_at(span, j >= 2);
+        UNROLL for (int h = 0; h < 2; h++) c[h] = scales_in(f, j % 2 * 2 + h);
     }
 };
 template <> struct code_pair<12> : pair_of_k {

@@ -69,13 +69,16 @@ template <int T, int N> struct tile_memory {
         ROOM = (48 * 1024 - FIXED) / (int)sizeof(stage),
         STAGES = ROOM < 1   ? 1
                  : ROOM < 3 ? ROOM
-                            : 3
+                            : 3,
+        SUMS = N / 8 * 4, /* of a thread */
+        HAS_SUMS = FIXED + STAGES * (int)sizeof(stage) + 4 * SUMS * CU_THREADS <= 48 * 1024
     };
     stage at[STAGES];
     typename kept_scales<T>::type scales[GROUPS][CU_TILE_ROWS];
     const uint8_t *from[CU_TILE_ROWS];
     int begin[CU_TILE_ROWS]; /* begin_of the first span */
     int row[N];
+    float sum[HAS_SUMS ? SUMS : 1][HAS_SUMS ? CU_THREADS : 1]; /* of sections */
     static_assert(sizeof(stage) >= sizeof(float) * N * CU_TILE_ROWS, "sums");
 };
 
@@ -96,21 +99,23 @@ DEVICE const uint8_t *span_in(const tile_memory<T, N> &s, int stage, int r, int 
     return s.at[stage].w[r] + (IS_EVEN ? s.begin[r] : begin_of<T>(s.from[r], r, k));
 }
 
-/* Loops over copies are kept as they are: unrolled, their addresses take the registers. */
+/* Span k of the tokens whose rows of q are q_row[N]. */
 template <int N>
 DEVICE void copy_tokens(const cu_product &a, tile_x<N> &x, const int *q_row, int k) {
-    enum { OF_Q = CU_SPAN / UNIT };
+    enum { OF_Q = CU_SPAN / UNIT, TOKENS = CU_THREADS / OF_Q, METAS = CU_THREADS / GROUPS };
+    int i = (int)threadIdx.x, u = i % OF_Q * UNIT, t = i / OF_Q, g = i % GROUPS;
+    uint8_t *q = global<uint8_t>(a.q);
+    const uint8_t *from = q + k * CU_SPAN + u;
+    shared_at to = shared_of(x.q[t] + u);
+    UNROLL for (int m = 0; m < N; m += TOKENS) copy_unit(
+        to + (uint32_t)(m * tile_x<N>::PITCH), codes_at((uint8_t *)from, q_row[t + m], a.n));
+    t = i / GROUPS;
+    to = shared_of(&x.meta[g][t]);
     UNROLL_BY(1)
-    for (int i = (int)threadIdx.x; i < N * OF_Q; i += CU_THREADS) {
-        int t = i / OF_Q, u = i % OF_Q;
-        copy_16(x.q[t] + u * UNIT,
-                codes_at(global<uint8_t>(a.q), q_row[t], a.n) + k * CU_SPAN + u * UNIT, UNIT);
-    }
-    UNROLL_BY(1)
-    for (int i = (int)threadIdx.x; i < N * GROUPS; i += CU_THREADS) {
-        int t = i / GROUPS, g = i % GROUPS;
-        copy_8(&x.meta[g][t],
-               meta_at(global<uint8_t>(a.q), rows_of_q(a), q_row[t], a.n) + k * GROUPS + g);
+    for (int m = 0; m < N; m += METAS) {
+        if (t + m < N)
+            copy_8(to + (uint32_t)(m * sizeof(group_meta)),
+                   meta_at(q, rows_of_q(a), q_row[t + m], a.n) + k * GROUPS + g);
     }
 }
 
@@ -124,21 +129,6 @@ template <int T> DEVICE void load_group(const uint8_t *const *span, int g, uint3
     }
 }
 
-/* Does a warp take group by group, all tokens of each, or eight tokens after the other?  The first
- * asks shared memory for less, and takes more registers than some types have. */
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 1200
-#define HAS_FEW_REGISTERS(T) ((T) == 2 || (T) == 12) /* Q4_0, Q4_K */
-#else
-#define HAS_FEW_REGISTERS(T) false
-#endif
-template <int T> struct by_group {
-    enum { IS = T != 10 && T != 11 && T != 13 && T != 14 && !HAS_FEW_REGISTERS(T) };
-};
-
-template <int T, typename V> DEVICE V seen(const V *p) {
-    return by_group<T>::IS ? *p : read_anew(p);
-}
-
 /* Values of group g of span k with eight tokens: columns 2 j, 2 j + 1 of the lane's first row, and
  * second.  Tiles add to a number whose bits are those of 1.5 * 2^23, so that an integer is a float
  * at once; it is smaller than 2^22. */
@@ -149,14 +139,14 @@ DEVICE void tile_values(const cu_product &a, const tile_memory<T, N> &s, int sta
     const tile_x<N> &x = s.at[stage].x;
     const int ZERO = 0x4b400000, j = lane() % 4;
     int c0[4] = {ZERO, ZERO, ZERO, ZERO}, c1[4] = {ZERO, ZERO, ZERO, ZERO};
-    two_words b = seen<T>((const two_words *)(x.q[first + lane() / 4] + g * CU_GROUP + j * 8));
+    two_words b = *(const two_words *)(x.q[first + lane() / 4] + g * CU_GROUP + j * 8);
     if (codes<T>::HALVES) {
         tile_16(c0, w, b.w[0]);
         tile_16(c1, w + 2, b.w[1]);
     } else {
         tile_32(c0, w, b.w);
     }
-    two_metas both = seen<T>((const two_metas *)&x.meta[g][first + 2 * j]);
+    two_metas both = *(const two_metas *)&x.meta[g][first + 2 * j];
     UNROLL for (int i = 0; i < 4; i++) {
         int token = first + 2 * j + i % 2;
         group_meta m = both.m[i % 2];
@@ -204,77 +194,75 @@ template <int T, int N>
 DEVICE void copy_rows(const cu_product &a, tile_memory<T, N> &s, int stage, const uint8_t *row,
                       int k) {
     enum { BYTES = span_of<T>::BYTES, COPIES = (span_of<T>::UNITS + 1) / THREADS_EACH };
-    int i = (int)threadIdx.x, r = i / THREADS_EACH;
-    copy_units<T, COPIES>(s.at[stage].w[r] + begin_of<T>(row, r, k), row, k,
-                          bytes_at<T>(k, BYTES, a.n), i % THREADS_EACH, THREADS_EACH);
+    int i = (int)threadIdx.x, r = i / THREADS_EACH, first = i % THREADS_EACH * UNIT;
+    int shift = shift_at<T>(shift_of(row), k), end = shift + bytes_at<T>(k, BYTES, a.n);
+    const uint8_t *from = row + (int64_t)k * BYTES - shift + first;
+    shared_at to = shared_of(s.at[stage].w[r]) + (uint32_t)(begin_of<T>(row, r, k) - shift + first);
+    UNROLL for (int c = 0; c < COPIES; c++) {
+        enum { STEP = THREADS_EACH * UNIT };
+        if (first + c * STEP < end) copy_16_once(to + (uint32_t)(c * STEP), from + c * STEP);
+    }
 }
+
+/* Scales of groups 0 - 3 or 4 - 7 of a span. */
+enum { HALF = GROUPS / 2 };
+template <int T> struct half_span {
+    DEVICE void scales(const uint8_t *span, bool is_high, code_scales *c) {
+        UNROLL for (int i = 0; i < HALF; i++) {
+            int g = (is_high ? HALF : 0) + i;
+            c[i] = codes<T>::scales(block_at<T>(span, g), group_in<T>(g));
+        }
+    }
+};
+struct half_of_k {
+    DEVICE void scales(const uint8_t *span, bool is_high, code_scales *c) {
+        four_scales f = four_scales_at(span, is_high);
+        UNROLL for (int i = 0; i < HALF; i++) c[i] = scales_in(f, i);
+    }
+};
+template <> struct half_span<12> : half_of_k {};
+template <> struct half_span<13> : half_of_k {};
 
 /* Scales of span k, which is there; of groups beyond n they are 0. */
 template <int T, int N>
 DEVICE void keep_scales(const cu_product &a, tile_memory<T, N> &s, int stage, int k) {
-    int r = (int)threadIdx.x % CU_TILE_ROWS;
-    const uint8_t *span = span_in<T, N>(s, stage, r, k);
-    UNROLL for (int i = 0; i < GROUPS; i += THREADS_EACH) {
-        int g = i + (int)threadIdx.x / CU_TILE_ROWS;
-        bool is_there = k * GROUPS + g < a.n / CU_GROUP;
-        code_scales c =
-            is_there ? codes<T>::scales(block_at<T>(span, g), group_in<T>(g)) : code_scales();
-        s.scales[g][r] = kept_scales<T>::of(c);
+    int r = (int)threadIdx.x % CU_TILE_ROWS, first = (int)threadIdx.x / CU_TILE_ROWS * HALF;
+    code_scales c[HALF];
+    half_span<T>::scales(span_in<T, N>(s, stage, r, k), first > 0, c);
+    UNROLL for (int i = 0; i < HALF; i++) {
+        bool is_there =
+            (int)weights<T>::N == (int)CU_SPAN || k * GROUPS + first + i < a.n / CU_GROUP;
+        s.scales[first + i][r] = kept_scales<T>::of(is_there ? c[i] : code_scales());
     }
 }
+static_assert((int)THREADS_EACH * (int)HALF == (int)GROUPS, "a thread takes half a span's scales");
 
-/* Adds span k of a warp's rows with all tokens to sum. */
-template <int T, int N, bool IS_BY_GROUP> struct tile_order {
-    DEVICE void add(const cu_product &a, const tile_memory<T, N> &s, int stage, int k,
-                    const uint8_t *const *span, int row, float (*sum)[4]) {
-        float two[N / 8][4], four[2][N / 8][4];
-        UNROLL for (int g = 0; g < GROUPS; g++) {
-            uint32_t w[4];
-            typename kept_scales<T>::type scales[2] = {s.scales[g][row], s.scales[g][row + 8]};
-            load_group<T>(span, g, w);
-            UNROLL for (int c = 0; c < N / 8; c++) {
-                float v[4];
-                tile_values<T, N>(a, s, stage, w, scales, 8 * c, k, g, v);
-                UNROLL for (int i = 0; i < 4; i++) {
-                    two[c][i] = g % 2 ? two[c][i] + v[i] : v[i];
-                    if (g % 4 == 1) four[g / 4][c][i] = two[c][i];
-                    if (g % 4 == 3) four[g / 4][c][i] += two[c][i];
-                }
-            }
-        }
-        UNROLL for (int c = 0; c < N / 8; c++) UNROLL for (int i = 0; i < 4; i++) sum[c][i] +=
-            four[0][c][i] + four[1][c][i];
-    }
-};
-template <int T, int N> struct tile_order<T, N, false> {
-    DEVICE void add(const cu_product &a, const tile_memory<T, N> &s, int stage, int k,
-                    const uint8_t *const *span, int row, float (*sum)[4]) {
-        enum { HALF = GROUPS / 2 };
-        uint32_t w[GROUPS][4];
-        UNROLL for (int g = 0; g < GROUPS; g++) load_group<T>(span, g, w[g]);
-        UNROLL for (int c = 0; c < N / 8; c++) {
-            float four[2][4];
-            UNROLL for (int h = 0; h < 2; h++) {
-                float v[HALF][4];
-                UNROLL for (int g = h * HALF; g < (h + 1) * HALF; g++) {
-                    typename kept_scales<T>::type scales[2] = {read_anew(&s.scales[g][row]),
-                                                               read_anew(&s.scales[g][row + 8])};
-                    tile_values<T, N>(a, s, stage, w[g], scales, 8 * c, k, g, v[g % HALF]);
-                }
-                UNROLL for (int i = 0; i < 4; i++) four[h][i] =
-                    (v[0][i] + v[1][i]) + (v[2][i] + v[3][i]);
-            }
-            UNROLL for (int i = 0; i < 4; i++) sum[c][i] += four[0][i] + four[1][i];
-        }
-    }
-};
+/* Adds span k of a warp's rows with all tokens to sum: two groups after two, so that what they need
+ * of the rows is there once for all tokens. */
 template <int T, int N>
 DEVICE void tile_span(const cu_product &a, const tile_memory<T, N> &s, int stage, int k,
                       float (*sum)[4]) {
     const uint8_t *span[2];
+    float four[2][N / 8][4];
     int row = warp() * TILE_ROWS + lane() / 4;
     UNROLL for (int h = 0; h < 2; h++) span[h] = span_in<T, N>(s, stage, row + 8 * h, k);
-    tile_order<T, N, by_group<T>::IS>::add(a, s, stage, k, span, row, sum);
+    UNROLL for (int g = 0; g < GROUPS; g += 2) {
+        uint32_t w[2][4];
+        typename kept_scales<T>::type scales[2][2];
+        UNROLL for (int h = 0; h < 2; h++) {
+            UNROLL for (int i = 0; i < 2; i++) scales[h][i] = s.scales[g + h][row + 8 * i];
+            load_group<T>(span, g + h, w[h]);
+        }
+        UNROLL for (int c = 0; c < N / 8; c++) {
+            float v[2][4], *all = four[g / 4][c];
+            UNROLL for (int h = 0; h < 2; h++)
+                tile_values<T, N>(a, s, stage, w[h], scales[h], 8 * c, k, g + h, v[h]);
+            UNROLL for (int i = 0; i < 4; i++) all[i] =
+                g % 4 ? all[i] + (v[0][i] + v[1][i]) : v[0][i] + v[1][i];
+        }
+    }
+    UNROLL for (int c = 0; c < N / 8; c++) UNROLL for (int i = 0; i < 4; i++) sum[c][i] +=
+        four[0][c][i] + four[1][c][i];
 }
 
 /* Sums of a block, through memory of [N][CU_TILE_ROWS], so that rows follow one another and the
@@ -296,6 +284,18 @@ template <int N> DEVICE void store_tiles(const cu_product &a, float *all, float 
         if (r < set)
             store_tile(a, p, u, (p.tile * CU_ROWS + w) * set, r, i / CU_TILE_ROWS, all[i],
                        a.is_glu ? all[i + set] : 0);
+    }
+}
+
+/* Adds a section to a thread's sums, which are in shared memory where there is room. */
+template <int T, int N>
+DEVICE void add_section(tile_memory<T, N> &s, float (*sum)[4], float (*section)[4], bool is_first) {
+    enum { HAS_SUMS = tile_memory<T, N>::HAS_SUMS };
+    UNROLL for (int c = 0; c < N / 8; c++) UNROLL for (int j = 0; j < 4; j++) {
+        float *at =
+            HAS_SUMS ? &s.sum[HAS_SUMS ? 4 * c + j : 0][HAS_SUMS ? threadIdx.x : 0] : &sum[c][j];
+        *at = (is_first ? 0 : *at) + section[c][j];
+        section[c][j] = 0;
     }
 }
 
@@ -346,13 +346,10 @@ template <int T, int N> DEVICE void tile(const cu_product &a, tile_memory<T, N> 
         __syncthreads();
         tile_span<T, N>(a, s, stage, k, section);
         if (k % CU_SUM_SPANS + 1 < CU_SUM_SPANS && k + 1 < end) continue;
-        UNROLL for (int c = 0; c < N / 8; c++) {
-            UNROLL for (int j = 0; j < 4; j++) {
-                sum[c][j] += section[c][j];
-                section[c][j] = 0;
-            }
-        }
+        add_section<T, N>(s, sum, section, k < first + CU_SUM_SPANS);
     }
+    UNROLL for (int c = 0; c < N / 8 && tile_memory<T, N>::HAS_SUMS; c++)
+        UNROLL for (int j = 0; j < 4; j++) sum[c][j] = s.sum[4 * c + j][threadIdx.x];
     store_tiles<N>(a, (float *)(void *)s.at[0].w, sum);
 }
 
@@ -369,12 +366,11 @@ KERNEL(sum_parts, cu_product) {
     store_sum(a, part, t, c - a.part[part].column, 0, sum);
 }
 
-/* Blocks of `many` to a multiprocessor, as registers allow without any in memory: fewer with the
- * types that have most to keep. */
+/* Blocks of `many` to a multiprocessor, as its shared memory allows, and registers without any in
+ * memory: fewer with the types that have most to keep. */
 constexpr int many_blocks(int t) {
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 1200
-    if (t == 11 || t == 13) return 2; /* Q3_K, Q5_K */
-    if (t == 14) return 3;            /* Q6_K */
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ != 900
+    return __CUDA_ARCH__ < 900 ? 3 : 2;
 #endif
     return t == 3 || t == 7 || t == 10 || t == 11 || t == 13 ? 3 : 4; /* Q4_1, Q5_1, Q2_K .. */
 }

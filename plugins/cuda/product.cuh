@@ -74,18 +74,6 @@ template <int T> DEVICE int shift_at(int shift, int k) {
     return (shift + k * span_of<T>::BYTES) % UNIT;
 }
 
-/* Of `bytes` of the row from span k on, units first, first + step, ..: COPIES of them at most, to
- * where the span begins in its slot. */
-template <int T, int COPIES>
-DEVICE void copy_units(uint8_t *begin, const uint8_t *row, int k, int bytes, int first, int step) {
-    int shift = shift_at<T>(shift_of(row), k), end = bytes > 0 ? shift + bytes : 0;
-    const uint8_t *from = row + (int64_t)k * span_of<T>::BYTES - shift;
-    UNROLL for (int i = 0; i < COPIES; i++) {
-        int at = (first + i * step) * UNIT;
-        if (at < end) copy_16(begin - shift + at, from + at, end - at < UNIT ? end - at : UNIT);
-    }
-}
-
 /* The block of group g of a span, and the group's number in it. */
 template <int T> DEVICE const uint8_t *block_at(const uint8_t *span, int g) {
     return span + g * CU_GROUP / weights<T>::N * weights<T>::BYTES;
