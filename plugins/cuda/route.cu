@@ -4,10 +4,10 @@
  * ref_linear.
  *
  * l f32 [T][E], bias f32 [E], ids i32 [T][K], w f32 [T][K].  A block takes a token: each thread
- * computes its own experts, then the first warp chooses.  In doubles, so that two different logits
- * do not become equal; doubles are slow to compare, so what is compared are numbers of 64 bits that
- * rise with them, keys.  A token is one block's, and takes nothing but waiting: for memory, then
- * for one choice after the other. */
+ * computes its own experts, then the first warp chooses; where logits alone decide, it does so at
+ * once.  In doubles, so that two different logits do not become equal; doubles are slow to compare,
+ * so what is compared are numbers of 64 bits that rise with them, keys.  A token is one block's,
+ * and takes nothing but waiting: for memory, then for one choice after the other. */
 #include "linear.cuh"
 
 struct route_memory {
@@ -50,19 +50,20 @@ DEVICE double sum_of(const double *p, int n) {
     return warp_sum_double(sum);
 }
 
-/* By the first warp: the n_used largest of keys[n], in falling order, the lowest of equals first.
- * Lane l has numbers l, l + 32, .. in registers, 0 for those that are chosen or not open.  As a
- * rule the upper halves of keys tell which lane's is the largest. */
-template <int PER>
-DEVICE void choose(const uint64_t *keys, const uint8_t *is_open, int32_t *chosen,
-                   const cu_route &a) {
-    uint64_t key[PER];
-    UNROLL for (int s = 0; s < PER; s++) {
-        int i = lane() + s * CU_WARP;
-        key[s] = i < a.n && (!is_open || is_open[i / (a.n / a.n_group)]) ? keys[i] : 0;
-    }
-    UNROLL_BY(1) for (int k = 0; k < a.n_used; k++) {
-        uint64_t best[PER];
+/* By a warp: the n_used largest keys, in falling order, the lowest number of equal ones first. Lane
+ * l has numbers l, l + 32, .. in registers, 0 for those that are chosen or not open.  As a rule the
+ * upper halves of keys tell which lane's is the largest.  put(k, i, key), by one lane: number i is
+ * choice k. */
+DEVICE uint32_t upper_of(uint64_t key) {
+    return (uint32_t)(key >> 32);
+}
+DEVICE uint32_t upper_of(uint32_t key) {
+    return key;
+}
+template <typename KEY, int PER, typename PUT>
+DEVICE void choose(KEY (&key)[PER], int n_used, PUT put) {
+    UNROLL_BY(1) for (int k = 0; k < n_used; k++) {
+        KEY best[PER];
         int slot[PER];
         UNROLL for (int s = 0; s < PER; s++) {
             best[s] = key[s];
@@ -73,18 +74,30 @@ DEVICE void choose(const uint64_t *keys, const uint8_t *is_open, int32_t *chosen
             best[s] = best[s + step];
             slot[s] = slot[s + step];
         }
-        uint32_t high = (uint32_t)(best[0] >> 32), low = (uint32_t)best[0];
+        uint32_t high = upper_of(best[0]), low = (uint32_t)best[0];
         uint32_t own = (uint32_t)(lane() + slot[0] * CU_WARP);
         bool is_best = high == __reduce_max_sync(0xffffffffu, high);
         uint32_t all = __ballot_sync(0xffffffffu, is_best);
         if (all & (all - 1)) {
-            is_best = low == __reduce_max_sync(0xffffffffu, is_best ? low : 0) && is_best;
+            if (sizeof(KEY) > 4)
+                is_best = low == __reduce_max_sync(0xffffffffu, is_best ? low : 0) && is_best;
             is_best = own == __reduce_min_sync(0xffffffffu, is_best ? own : ~0u);
         }
         int gone = is_best ? (int)own : -1;
         UNROLL for (int s = 0; s < PER; s++) if (gone == lane() + s * CU_WARP) key[s] = 0;
-        if (is_best) chosen[k] = (int32_t)own;
+        if (is_best) put(k, (int)own, best[0]);
     }
+}
+
+/* By the first warp, of s.keys those in open groups; is_open: NULL where all are. */
+template <int PER>
+DEVICE void choose_open(const cu_route &a, const uint8_t *is_open, route_memory &s) {
+    uint64_t key[PER];
+    UNROLL for (int r = 0; r < PER; r++) {
+        int i = lane() + r * CU_WARP;
+        key[r] = i < a.n && (!is_open || is_open[i / (a.n / a.n_group)]) ? s.keys[i] : 0;
+    }
+    choose(key, a.n_used, [&](int k, int i, uint64_t) { s.chosen[k] = i; });
 }
 
 /* Groups are open that are among the n_group_used with the best two.  By the block; score: room. */
@@ -191,9 +204,77 @@ DEVICE void rank_many(const cu_route &a, const float *in, double *p, uint64_t *k
     }
 }
 
+/* ---- by logits alone ----------------------------------------------------------------------------
+ *
+ * Nothing but the logits decides where there are no bias and no groups and the weights are a
+ * softmax over the chosen: for SOFTMAX_CHOSEN, and for SOFTMAX with renorm, where the sum over all
+ * experts cancels (the K largest of n sum up to K / n at least, so it is never 2^-14 that is
+ * divided by).  p rises with the logit - doubles of it would be equal where logits differ by less
+ * than some 2^-52 or lie 745 below the largest, which they need not be for op.def.  So the keys are
+ * numbers of 32 bits, a warp does it all, and exponentials are the chosen's alone. */
+
+/* As of a double; v is no NaN. */
+DEVICE uint32_t rising_of(float v) {
+    uint32_t u = bits_of(v + 0.0f);
+    return u >> 31 ? ~u : u | 0x80000000u;
+}
+DEVICE float float_of_rising(uint32_t key) {
+    return float_of(key >> 31 ? key ^ 0x80000000u : ~key);
+}
+
+DEVICE bool is_by_logits(const cu_route &a) {
+    return (a.kind == 2 || (a.kind == 0 && a.renorm)) && !a.bias && a.n_group <= 1;
+}
+
+/* All warps: false where a logit is NaN or infinite, so that none of p need be a number.  Else the
+ * first warp does it. */
+template <int PER>
+DEVICE bool route_logits(const cu_route &a, const float *in, int32_t *ids, float *out,
+                         route_memory &s) {
+    float l[PER];
+    uint32_t key[PER];
+    bool is_finite = true;
+    UNROLL for (int r = 0; r < PER; r++) {
+        int i = lane() + r * CU_WARP;
+        l[r] = i < a.n ? in[i] : -INFINITY;
+    }
+    UNROLL for (int r = 0; r < PER; r++) {
+        is_finite = is_finite && l[r] < INFINITY;
+        key[r] = lane() + r * CU_WARP < a.n ? rising_of(l[r]) : 0;
+    }
+    if (__ballot_sync(0xffffffffu, is_finite) != 0xffffffffu) return false;
+    if (warp() > 0) return true;
+    choose(key, a.n_used, [&](int k, int i, uint32_t its) {
+        ids[k] = i;
+        s.keys[k] = its;
+    });
+    __syncwarp();
+    double top = float_of_rising((uint32_t)s.keys[0]), sum = 0;
+    UNROLL_BY(1)
+    for (int k = lane(); k < a.n_used; k += CU_WARP)
+        s.part[k] = exp(float_of_rising((uint32_t)s.keys[k]) - top);
+    __syncwarp();
+    UNROLL_BY(8) for (int k = 0; k < a.n_used; k++) sum += s.part[k];
+    double factor = a.weight_scale / sum;
+    UNROLL_BY(1)
+    for (int k = lane(); k < a.n_used; k += CU_WARP)
+        out[k] = (float)(s.part[k] * factor);
+    return true;
+}
+
+/* ---- all ----------------------------------------------------------------------------------------
+ */
+
 /* Of token t, by the block. */
 DEVICE void route(const cu_route &a, int t, route_memory &s) {
     const float *in = floats_in(a.l.at + (uint64_t)(t * a.l.stride[2]));
+    float *out = floats_out(a.w.at + (uint64_t)(t * a.w.stride[2]));
+    int32_t *ids = global<int32_t>(a.ids.at + (uint64_t)(t * a.ids.stride[2]));
+    if (is_by_logits(a)) {
+        if (a.n <= 4 * CU_WARP && route_logits<4>(a, in, ids, out, s)) return;
+        if (a.n > 4 * CU_WARP && a.n <= 16 * CU_WARP && route_logits<16>(a, in, ids, out, s))
+            return;
+    }
     if (a.n <= CU_THREADS)
         rank_few(a, in, s.p, s.keys, s.part);
     else
@@ -203,18 +284,17 @@ DEVICE void route(const cu_route &a, int t, route_memory &s) {
     if (warp() > 0) return;
     const uint8_t *groups = a.n_group > 1 ? s.is_open : nullptr;
     if (a.n <= 4 * CU_WARP)
-        choose<4>(s.keys, groups, s.chosen, a);
+        choose_open<4>(a, groups, s);
     else if (a.n <= 8 * CU_WARP)
-        choose<8>(s.keys, groups, s.chosen, a);
+        choose_open<8>(a, groups, s);
     else if (a.n <= 16 * CU_WARP)
-        choose<16>(s.keys, groups, s.chosen, a);
+        choose_open<16>(a, groups, s);
     else
-        choose<CU_EXPERTS / CU_WARP>(s.keys, groups, s.chosen, a);
+        choose_open<CU_EXPERTS / CU_WARP>(a, groups, s);
     __syncwarp();
-    int32_t *id = (int32_t *)(uintptr_t)(a.ids.at + (uint64_t)(t * a.ids.stride[2]));
     for (int k = lane(); k < a.n_used; k += CU_WARP)
-        id[k] = s.chosen[k];
-    weigh(s.p, s.chosen, s.part, floats_out(a.w.at + (uint64_t)(t * a.w.stride[2])), a);
+        ids[k] = s.chosen[k];
+    weigh(s.p, s.chosen, s.part, out, a);
 }
 
 KERNEL(route, cu_route) {
