@@ -90,6 +90,7 @@ typedef struct cu_linear {
     cu_rows x, y;
     int32_t n, m, n_tok, n_group; /* n_group: blocks to CU_ROWS rows, CU_TOKENS or one token each */
     int32_t is_scale_last;
+    cu_divisor by_group; /* n_group */
 } cu_linear;
 
 typedef struct cu_gate_up {
@@ -98,6 +99,7 @@ typedef struct cu_gate_up {
     int32_t n, m, n_tok, n_group;
     int32_t act;
     float param;
+    cu_divisor by_group;
 } cu_gate_up;
 
 typedef struct cu_experts {
@@ -194,6 +196,14 @@ typedef struct cu_route {
     int32_t n, n_used, kind, renorm, n_group, n_group_used;
     float weight_scale;
 } cu_route;
+
+/* LINEAR of few tokens and ROUTE of what it gives */
+typedef struct cu_linear_route {
+    cu_linear linear;
+    cu_route route;
+    uint64_t count;  /* i32 [T]: blocks that are there, 0 before and after */
+    int32_t n_block; /* of a token */
+} cu_linear_route;
 
 typedef struct cu_topk_sort {
     uint64_t lists;

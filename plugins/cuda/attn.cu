@@ -154,22 +154,6 @@ DEVICE void merge_parts(const cu_attn &a, const cu_view &v, const cu_tile &tile,
     }
 }
 
-/* A part's sums are there; true for the block that finds those of all others there, too.  The
- * count is 0 again then, for the next launch. */
-template <int T, int HEADS>
-DEVICE bool is_last(const cu_attn &a, int t, int group, int n, attn_memory<T, HEADS> &s) {
-    __threadfence();
-    __syncthreads();
-    if (threadIdx.x == 0) {
-        int *count = global<int>(a.count) + t * a.n_kv_head * a.n_tile + group;
-        s.is_last = atomicAdd(count, 1) == n - 1;
-        if (s.is_last) *count = 0;
-        __threadfence();
-    }
-    __syncthreads();
-    return s.is_last != 0;
-}
-
 /* Blocks of one part follow one another, so that tiles over the same keys run together. */
 template <int T, int HEADS> DEVICE void attn_part(const cu_attn &a, attn_memory<T, HEADS> &s) {
     int which = quotient((int)blockIdx.x, a.by_group), t = quotient(which, a.by_part);
@@ -210,7 +194,8 @@ template <int T, int HEADS> DEVICE void attn_part(const cu_attn &a, attn_memory<
             top[0] = s.top[threadIdx.x];
             top[1] = s.all[threadIdx.x];
         }
-        if (!is_last(a, t, group, n, s)) return;
+        int all = t * a.n_kv_head * a.n_tile + group;
+        if (!is_last(a.count, all, n, &s.is_last)) return;
         merge_parts(a, v, tile, t, s);
     }
     put_outputs(a, v, tile, t, s);

@@ -111,7 +111,7 @@ struct peri_dev {
     cu_modules modules;
     cu_step step;        /* of ops that run one at a time */
     CUdeviceptr topk;    /* [CU_TOPK_ROOM] lists of TOPK; never moves, as graphs know where it is */
-    CUdeviceptr counts;  /* i32 [CU_COUNTS] of ATTN, 0 between launches; never moves */
+    CUdeviceptr counts;  /* i32 [CU_COUNTS] of blocks, 0 between launches; never moves */
     void *landing;       /* [CU_LANDING] pinned: where short reads arrive (memory.c) */
     uint64_t n_wait;     /* waits for the stream so far, and one */
     int32_t n_processor; /* its multiprocessors */

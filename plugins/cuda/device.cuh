@@ -8,7 +8,8 @@
  * Every other block has CU_THREADS threads.  The same text is compiled by nvcc and, for tests, as
  * C++ for the processor: then cuda_shim.h (tests/plugin/cuda) stands for the few words of CUDA that
  * are used: threadIdx.x, blockIdx.x, __shared__, __constant__, __device__, __syncthreads,
- * __syncwarp, __shfl_xor_sync, __reduce_max_sync, __reduce_min_sync, __ballot_sync, __popcll, atomicAdd.
+ * __syncwarp, __shfl_xor_sync, __reduce_max_sync, __reduce_min_sync, __ballot_sync, __popcll,
+ * atomicAdd.
  *
  * Every block may have all registers: left to choose, ptxas spills some for the sake of more
  * blocks.
@@ -203,6 +204,24 @@ template <int WARPS> DEVICE float block_sum(float v, float *s) {
     UNROLL for (int step = 1; step < WARPS; step *= 2)
         UNROLL for (int i = 0; i < WARPS; i += 2 * step) part[i] += part[i + step];
     return part[0];
+}
+
+/* ---- the last of several blocks ---- */
+
+/* What this block has to write is written; true for the one of n that finds that of all others
+ * there, too.  counts: i32, 0 before; that of number i is 0 again then, for the next launch.
+ * is: of shared memory. */
+DEVICE bool is_last(uint64_t counts, int i, int n, int *is) {
+    __threadfence();
+    __syncthreads();
+    if (threadIdx.x == 0) {
+        int *count = global<int>(counts) + i;
+        *is = atomicAdd(count, 1) == n - 1;
+        if (*is) *count = 0;
+        __threadfence();
+    }
+    __syncthreads();
+    return *is != 0;
 }
 
 /* ---- activations ---- */

@@ -22,6 +22,10 @@ typedef struct cu_job {
 /* Up to so much scratch is taken for an op. */
 enum { CU_SCRATCH_BYTES = 128 << 20 };
 
+/* From so many tokens on, a product of activations as they are takes CU_TOKENS of them with each
+ * row of weights. */
+enum { CU_MANY_FROM = 3 };
+
 static inline int32_t cu_chunks(int32_t n, int32_t per) {
     return (n + per - 1) / per;
 }
@@ -42,6 +46,8 @@ int32_t cu_launch(const cu_job *j, uint32_t kernel, uint32_t dtype, void *argume
                   int64_t n_block, peri_error *e);
 
 /* Arguments of ops by themselves; q of norms: 0. */
+cu_linear cu_linear_of(const cu_job *j);
+cu_route cu_route_of(const cu_job *j);
 cu_norm cu_norm_of(const cu_job *j);
 cu_add_norm cu_add_norm_of(const cu_job *j);
 cu_expert_sum cu_expert_sum_of(const cu_job *j);
@@ -52,6 +58,8 @@ cu_append cu_append_of(const cu_job *j);
 
 /* Of j[0] and the ops behind it, how many can be one launch; j[1] .. become these.  1: itself. */
 enum { CU_TOGETHER = 5 };
+/* Is this a LINEAR that can be one launch with the ROUTE behind it? */
+bool cu_can_route(const cu_job *j);
 uint32_t cu_match(cu_job j[CU_TOGETHER]);
 int32_t cu_queue_together(const cu_job *j, uint32_t n, peri_error *e);
 

@@ -7,9 +7,6 @@
 
 #include "job.h"
 
-/* From so many tokens on, a product takes CU_TOKENS of them with each row of weights. */
-enum { MANY_FROM = 3 };
-
 void cu_resolve(cu_job *j, const int32_t *n) {
     j->attr = peri_op_attr_get(j->p, j->op);
     for (uint32_t k = 0; k < (uint32_t)j->op->n_in + j->op->n_out; k++) {
@@ -111,17 +108,17 @@ static uint64_t codes_of(const cu_job *j, int32_t n_tok) {
     return cu_code_bytes(n_tok, j->dim[0][2] * j->dim[2][3]);
 }
 
-/* Counts of parts that are there: 0 between launches. */
+/* Counts of blocks that are done: 0 between launches. */
 static int32_t prepare_counts(peri_dev *d, peri_error *e) {
     static const int32_t zero[CU_COUNTS];
     if (d->counts) return PERI_OK;
     CUresult rc = d->cu->cuMemAlloc(&d->counts, sizeof zero);
     if (rc != CUDA_SUCCESS) {
         d->counts = 0;
-        return cu_fail(d->cu, e, "device memory for counts of ATTN", rc);
+        return cu_fail(d->cu, e, "device memory for counts of blocks", rc);
     }
     rc = d->cu->cuMemcpyHtoDAsync(d->counts, zero, sizeof zero, d->stream);
-    if (rc == CUDA_SUCCESS) return cu_wait(d, "writing counts of ATTN", e);
+    if (rc == CUDA_SUCCESS) return cu_wait(d, "writing counts of blocks", e);
     d->cu->cuMemFree(d->counts);
     d->counts = 0;
     return cu_fail(d->cu, e, "cuMemcpyHtoDAsync", rc);
@@ -155,6 +152,22 @@ static int32_t prepare_topk(peri_dev *d, peri_error *e) {
     return cu_fail(d->cu, e, "device memory for lists of TOPK", rc);
 }
 
+/* A product of any number of tokens, with n weights; ROUTE behind it may be the same launch. */
+static int32_t prepare_product(const cu_job *j, uint32_t n, uint32_t op, peri_error *e) {
+    CUfunction f;
+    int32_t st = PERI_OK;
+    for (uint32_t k = 1; k <= n && !st; k++) {
+        st = cu_function_get(j->d, product_kernel(j, false), j->t[k]->dtype, &f, e);
+        if (!st && j->dim[0][2] >= CU_MANY_FROM)
+            st = cu_function_get(j->d, product_kernel(j, true), j->t[k]->dtype, &f, e);
+    }
+    if (st || !cu_can_route(j) || op + 1 == j->p->n_ops ||
+        peri_op_at(j->p, op + 1)->code != PERI_OP_ROUTE)
+        return st;
+    st = cu_function_get(j->d, CU_K_linear_route, j->t[1]->dtype, &f, e);
+    return st ? st : prepare_counts(j->d, e);
+}
+
 int32_t cu_prepare(peri_dev *d, const peri_program *p, uint32_t op, const peri_bucket *b,
                    peri_error *e) {
     cu_job j = {.d = d, .p = p, .op = peri_op_at(p, op)};
@@ -173,12 +186,7 @@ int32_t cu_prepare(peri_dev *d, const peri_program *p, uint32_t op, const peri_b
         if (j.op->code == PERI_OP_EXPERT_SUM) st = cu_function_get(d, CU_K_sum_norm, 0, &f, e);
         return st ? st : cu_function_get(d, kernel, dtype, &f, e);
     }
-    for (uint32_t k = 1; k <= n && !st; k++) {
-        st = cu_function_get(d, product_kernel(&j, false), j.t[k]->dtype, &f, e);
-        if (!st && j.dim[0][2] >= MANY_FROM)
-            st = cu_function_get(d, product_kernel(&j, true), j.t[k]->dtype, &f, e);
-    }
-    return st;
+    return prepare_product(&j, n, op, e);
 }
 
 const char *cu_numerics(peri_dev *d, const peri_program *p, uint32_t op) {
@@ -276,33 +284,42 @@ typedef struct product {
     uint32_t w, bias, scale, y;
 } product;
 
-static int32_t run_product(const cu_job *j, product o, uint32_t flags, peri_error *e) {
-    int32_t n_tok = cu_n_row(j, o.y), m = j->dim[o.w][2];
-    bool is_many = n_tok >= MANY_FROM;
+static cu_linear linear_of(const cu_job *j, product o, uint32_t flags) {
+    int32_t n_tok = cu_n_row(j, o.y);
     cu_linear a = {.w = cu_at(j, o.w),
                    .bias = cu_at(j, o.bias),
                    .scale = cu_at(j, o.scale),
                    .x = cu_rows_of(j, 0),
                    .y = cu_rows_of(j, o.y),
                    .n = j->dim[o.w][3],
-                   .m = m,
+                   .m = j->dim[o.w][2],
                    .n_tok = n_tok,
-                   .n_group = cu_chunks(n_tok, is_many ? CU_TOKENS : 1),
+                   .n_group = cu_chunks(n_tok, n_tok >= CU_MANY_FROM ? CU_TOKENS : 1),
                    .is_scale_last = (flags & PERI_LINEAR_SCALE_LAST) != 0};
-    return cu_launch(j, product_kernel(j, is_many), j->t[o.w]->dtype, &a,
-                     (int64_t)cu_chunks(m, CU_ROWS) * a.n_group, e);
+    a.by_group = cu_divisor_of(a.n_group > 0 ? a.n_group : 1);
+    return a;
+}
+
+/* Of LINEAR. */
+cu_linear cu_linear_of(const cu_job *j) {
+    return linear_of(j, (product){1, 2, 3, 4}, j->attr.linear.flags);
+}
+
+static int32_t run_product(const cu_job *j, cu_linear a, uint32_t w, peri_error *e) {
+    return cu_launch(j, product_kernel(j, a.n_tok >= CU_MANY_FROM), j->t[w]->dtype, &a,
+                     (int64_t)cu_chunks(a.m, CU_ROWS) * a.n_group, e);
 }
 
 static int32_t run_qkv(const cu_job *j, peri_error *e) {
     int32_t st = PERI_OK;
     for (uint32_t k = 0; k < 3 && !st; k++)
-        st = run_product(j, (product){1 + k, 4 + k, 7 + k, 10 + k}, 0, e);
+        st = run_product(j, linear_of(j, (product){1 + k, 4 + k, 7 + k, 10 + k}, 0), 1 + k, e);
     return st;
 }
 
 static int32_t run_gate_up(const cu_job *j, peri_error *e) {
     int32_t n_tok = j->dim[3][2], m = j->dim[1][2];
-    bool is_many = n_tok >= MANY_FROM;
+    bool is_many = n_tok >= CU_MANY_FROM;
     cu_gate_up a = {.gate = cu_at(j, 1),
                     .up = cu_at(j, 2),
                     .x = cu_rows_of(j, 0),
@@ -313,6 +330,7 @@ static int32_t run_gate_up(const cu_job *j, peri_error *e) {
                     .n_group = cu_chunks(n_tok, is_many ? CU_TOKENS : 1),
                     .act = (int32_t)j->attr.act.act,
                     .param = j->attr.act.param};
+    a.by_group = cu_divisor_of(a.n_group > 0 ? a.n_group : 1);
     return cu_launch(j, product_kernel(j, is_many), j->t[1]->dtype, &a,
                      (int64_t)cu_chunks(m, CU_ROWS) * a.n_group, e);
 }
@@ -442,7 +460,7 @@ static int32_t run_expert_sum(const cu_job *j, peri_error *e) {
 }
 
 /* l, bias?, ids, w */
-static int32_t run_route(const cu_job *j, peri_error *e) {
+cu_route cu_route_of(const cu_job *j) {
     const peri_route_attr *r = &j->attr.route;
     cu_route a = {.bias = cu_at(j, 1),
                   .l = cu_rows_of(j, 0),
@@ -455,6 +473,11 @@ static int32_t run_route(const cu_job *j, peri_error *e) {
                   .n_group = (int32_t)r->n_group,
                   .n_group_used = (int32_t)r->n_group_used,
                   .weight_scale = r->weight_scale};
+    return a;
+}
+
+static int32_t run_route(const cu_job *j, peri_error *e) {
+    cu_route a = cu_route_of(j);
     return launch(j, &a, j->dim[0][2], e);
 }
 
@@ -638,7 +661,7 @@ static int32_t queue_job(const cu_job *j, peri_error *e) {
     if (cu_has_codes(j)) return cu_run_codes(j, e);
     switch (j->op->code) {
     case PERI_OP_LINEAR:
-        return run_product(j, (product){1, 2, 3, 4}, j->attr.linear.flags, e);
+        return run_product(j, cu_linear_of(j), 1, e);
     case PERI_OP_LINEAR_QKV:
         return run_qkv(j, e);
     case PERI_OP_GATE_UP_GLU:

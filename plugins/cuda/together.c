@@ -91,6 +91,34 @@ static int32_t run_sum_norm(const cu_job *j, peri_error *e) {
     return cu_launch(j, CU_K_sum_norm, 0, &a, a.norm.n_row, e);
 }
 
+/* ---- a product and ROUTE of what it gives -------------------------------------------------------
+ *
+ * The logits are written, whoever reads them. */
+
+/* Types of which route.cu has the kernel. */
+bool cu_can_route(const cu_job *j) {
+    if (j->op->code != PERI_OP_LINEAR) return false;
+    uint32_t dtype = j->t[1]->dtype;
+    return dtype == CU_F32 || dtype == CU_F16 || dtype == CU_BF16;
+}
+
+/* One token's experts are written while another's row may still be read. */
+static bool is_route(cu_job *j) {
+    int32_t n_tok = cu_n_row(j, 4);
+    if (!cu_can_route(j) || n_tok >= CU_MANY_FROM || !job_ahead(j, 1, &j[1]) ||
+        j[1].op->code != PERI_OP_ROUTE || arg(&j[1], 0) != arg(j, 4))
+        return false;
+    return n_tok < 2 || (is_clear(j, 0, &j[1], 2) && is_clear(j, 0, &j[1], 3));
+}
+
+static int32_t run_route(const cu_job *j, peri_error *e) {
+    cu_linear_route a = {
+        .linear = cu_linear_of(&j[0]), .route = cu_route_of(&j[1]), .count = j->d->counts};
+    a.n_block = cu_chunks(a.linear.m, CU_ROWS);
+    return cu_launch(j, CU_K_linear_route, j->t[1]->dtype, &a,
+                     (int64_t)a.n_block * a.linear.n_group, e);
+}
+
 /* ---- heads ------------------------------------------------------------------------------------
  *
  * [NORM, NORM,] ROPE, ROPE, KV_APPEND, each in place, so that all that they write is written; q, k
@@ -199,6 +227,8 @@ static int32_t run_heads(const cu_job *j, uint32_t n, peri_error *e) {
 
 uint32_t cu_match(cu_job j[CU_TOGETHER]) {
     switch (j[0].op->code) {
+    case PERI_OP_LINEAR:
+        return is_route(j) ? 2 : 1;
     case PERI_OP_LINEAR_EXPERTS:
         return is_pair(j) ? 3 : 1;
     case PERI_OP_EXPERT_SUM:
@@ -212,7 +242,13 @@ uint32_t cu_match(cu_job j[CU_TOGETHER]) {
 }
 
 int32_t cu_queue_together(const cu_job *j, uint32_t n, peri_error *e) {
-    if (j[0].op->code == PERI_OP_LINEAR_EXPERTS)
+    switch (j[0].op->code) {
+    case PERI_OP_LINEAR:
+        return run_route(j, e);
+    case PERI_OP_LINEAR_EXPERTS:
         return cu_run_pair(&j[gate_of(j)], &j[!gate_of(j)], &j[2], e);
-    return j[0].op->code == PERI_OP_EXPERT_SUM ? run_sum_norm(j, e) : run_heads(j, n, e);
+    case PERI_OP_EXPERT_SUM:
+        return run_sum_norm(j, e);
+    }
+    return run_heads(j, n, e);
 }

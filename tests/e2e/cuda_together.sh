@@ -62,4 +62,38 @@ sums "$tmp/qwen3moe.gguf" 1 2 # of two layers the last has no norm behind it
 sums "$tmp/qwen3moe.gguf" 5 2
 sums "$narrow" 1 2
 sums "$narrow" 5 3
+
+# ---- a router and ROUTE, for up to two tokens at a time, with weights of each type that there is a kernel for, and rows
+# that are no multiple of a block's ----
+for type in F32 F16 BF16; do
+    python3 - "$SOURCE_DIR/tests/perf" "$tmp/$type.gguf" "$type" <<'PYTHON' || fail "no model with a router of $type"
+import struct, sys
+sys.path.insert(0, sys.argv[1])
+import cuda_shapes
+tensors, run_of = cuda_shapes.tensors, cuda_shapes.run_of
+cuda_shapes.TYPES["F16"] = (1, 1, 2, (), 0)
+cuda_shapes.tensors = lambda s, mix: [(name, shape, sys.argv[3] if "gate_inp" in name else kind)
+                                      for name, shape, kind in tensors(s, mix)]
+cuda_shapes.run_of = lambda kind, width, rng: (
+    b"".join(struct.pack("<e", rng.gauss(0, width ** -0.5)) for _ in range(65537)) if kind == "F16"
+    else run_of(kind, width, rng))
+cuda_shapes.SHAPES["router"] = dict(cuda_shapes.SHAPES["toy-experts"], experts=10, used=3)
+cuda_shapes.write("router", sys.argv[2], "Q8_0")
+PYTHON
+done
+# routes MODEL BOTH ALONE OPTION...: the same, in so many launches of LINEAR with ROUTE and of ROUTE by itself, but for those
+# that a graph replays
+routes() {
+    local model=$1 both=$2 alone=$3
+    shift 3
+    same "$model" "$@"
+    is "$(launches 'linear_route_.*') $(launches route)" "$both $alone"
+    is "$(launches 'linear_few_\(0\|1\|30\)')" 0
+}
+for type in F32 F16 BF16; do # two layers, in steps that are run and recorded; 13 tokens leave a last step of one
+    routes "$tmp/$type.gguf" 4 0 --chunk 1
+    routes "$tmp/$type.gguf" 6 0 --chunk 2
+    routes "$tmp/$type.gguf" 2 4 --chunk 3
+    routes "$tmp/$type.gguf" 4 0 --chunk 1 --set cuda.act=f32
+done
 finish
