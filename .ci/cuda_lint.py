@@ -22,7 +22,7 @@ import sys
 SLACK = 8
 LOCAL = {0x983: "LDL", 0x387: "STL"}
 WORDS = {0x226: "IDP", 0x237: "IMMA", 0xfae: "LDGSTS", 0x82e: "ACQBULK"}
-WANTED = {"peri_dot_": ("IDP", "LDGSTS"), "peri_few_": ("IMMA", "LDGSTS"), "peri_many_": ("IMMA", "LDGSTS"),
+WANTED = {"peri_dot_": ("IDP", "LDGSTS"), "peri_mixed_": ("IDP", "LDGSTS"), "peri_few_": ("IMMA", "LDGSTS"), "peri_many_": ("IMMA", "LDGSTS"),
           "peri_attn_part_": ("LDGSTS",), "peri_attn_tile_part_": ("LDGSTS",)}
 WAITS_FROM = 90
 FRAME_SIZE, REGISTERS = 0x11, 0x2f

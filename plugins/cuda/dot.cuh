@@ -130,10 +130,10 @@ DEVICE x_codes codes_of_x(const cu_product &a, const dot_rows &d, dot_memory<T> 
     if (a.q) return {global<uint8_t>(a.q), row, rows_of_q(a)};
     const float *x = row_of_x(a.x, row, a.has_slots ? a.n_used : a.n_tok);
     UNROLL_BY(1)
-    for (int i = 0; i < padded(a.n) / 4; i += CU_THREADS) {
-        float v[4];
-        load_four(x, i + (int)threadIdx.x, a.n, v);
-        store_codes(s.x, 1, 0, i + (int)threadIdx.x, a.n, v);
+    for (int i = (int)threadIdx.x; i - (int)threadIdx.x < padded(a.n) / 4; i += 2 * CU_THREADS) {
+        float v[2][4];
+        UNROLL for (int k = 0; k < 2; k++) load_four(x, i + k * CU_THREADS, a.n, v[k]);
+        store_codes<2>(s.x, 1, 0, i, CU_THREADS, a.n, v);
     }
     __syncthreads();
     return {s.x, 0, 1};

@@ -220,6 +220,14 @@ static int32_t fitting(const peri_dev *d, const product *o, uint32_t kernel, uin
     return part.n_tok;
 }
 
+/* Two matrices of one type and one of Q6_K, for which there is a kernel (product.cu, MIXED)? */
+static bool is_mixed(const cu_job *j, const product *o) {
+    if (o->n_part != N_PART) return false;
+    uint32_t first = j->t[o->w[0]]->dtype, second = j->t[o->w[1]]->dtype;
+    return (first == CU_Q4_K || first == CU_Q5_K) && first == second &&
+           j->t[o->w[2]]->dtype == CU_Q6_K;
+}
+
 static int32_t prepare_kernel(cu_job *j, const product *o, uint32_t kernel, peri_error *e) {
     CUfunction f;
     int32_t st = PERI_OK;
@@ -252,6 +260,7 @@ int32_t cu_prepare_codes(cu_job *j, const peri_bucket *b, peri_error *e) {
     int32_t st = cu_function_get(j->d, CU_K_quantise, 0, &f, e);
     if (!st) st = cu_function_get(j->d, CU_K_sum_parts, 0, &f, e);
     if (!st && o.n_expert) st = cu_function_get(j->d, CU_K_group, 0, &f, e);
+    if (!st && is_mixed(j, &o)) st = cu_function_get(j->d, CU_K_mixed, j->t[o.w[0]]->dtype, &f, e);
     for (int32_t k = 0; k < n && !st; k++) {
         st = prepare_kernel(j, &o, kernels[k], e);
         if (!st) st = prepare_scratch(j->d, &few, kernels[k], e);
@@ -305,14 +314,27 @@ static cu_product arguments_of(const cu_job *j, const product *o, uint32_t k, ui
     return a;
 }
 
+/* Passes of dot that a warp is to have: what it does once, before and after, is as long as these.
+ */
+enum { WARP_PASSES = 3 };
+
+/* Blocks of dot for passes of all units: whole rounds of the multiprocessors, as many as can run at
+ * once. */
+static int64_t dot_blocks(int64_t n_pass, int32_t n_processor) {
+    int64_t round = (int64_t)WARP_PASSES * CU_ROWS * n_processor, n = (n_pass + round / 2) / round;
+    return (n < 1 ? 1 : n > CU_DOT_BLOCKS ? CU_DOT_BLOCKS : n) * n_processor;
+}
+
 /* Rows of each matrix to blocks of dot, so that all blocks run at once, each warp has a row of a
  * section, and a block's sums have room.  Gives the blocks to a unit. */
 static int32_t spread(cu_product *a, int32_t n_processor) {
     int32_t n = 0, n_sum = sections_of(a->n) * (a->is_glu ? 2 : 1);
-    int64_t all = (int64_t)CU_DOT_BLOCKS * n_processor / a->n_unit;
+    int32_t rows = a->is_glu ? a->part[0].m : a->width, n_span = cu_chunks(a->n, CU_SPAN);
+    int32_t at_once = n_span > 4 ? 1 : n_span > 2 ? 2 : n_span > 1 ? 4 : 8; /* rows to a pass */
+    int64_t all = dot_blocks((int64_t)rows * n_sum * a->n_unit / at_once, n_processor) / a->n_unit;
     for (int32_t i = 0; i < (a->is_glu ? 1 : a->n_part); i++) {
         cu_matrix *m = &a->part[i];
-        int64_t block = all * m->m / (a->is_glu ? m->m : a->width);
+        int64_t block = all * m->m / rows;
         int64_t most = ((int64_t)m->m * n_sum + CU_ROWS - 1) / CU_ROWS;
         int64_t least = cu_chunks(m->m, CU_DOT_SUMS / n_sum);
         if (block > most) block = most;
@@ -338,7 +360,8 @@ static int32_t tile_rows(cu_product *a) {
 /* The kernel for matrices of one type. */
 static int32_t launch_part(const cu_job *j, cu_product *a, uint32_t kernel, uint32_t dtype,
                            peri_error *e) {
-    int32_t n = kernel == CU_K_dot ? spread(a, j->d->n_processor) : tile_rows(a);
+    bool is_dot = kernel == CU_K_dot || kernel == CU_K_mixed;
+    int32_t n = is_dot ? spread(a, j->d->n_processor) : tile_rows(a);
     int32_t st = cu_launch(j, kernel, dtype, a, (int64_t)n * a->n_unit * a->n_split, e);
     if (st || a->n_split == 1) return st;
     a->n_chunk = cu_chunks(a->width, CU_THREADS);
@@ -428,6 +451,8 @@ static int32_t run_tokens(const cu_job *j, const product *o, uint32_t kernel, in
         uint32_t dtype = j->t[o->w[k]]->dtype;
         for (end = k + 1; end < o->n_part && j->t[o->w[end]]->dtype == dtype;)
             end++;
+        uint32_t way = k == 0 && kernel == CU_K_dot && is_mixed(j, o) ? CU_K_mixed : kernel;
+        if (way == CU_K_mixed) end = o->n_part;
         cu_product a = arguments_of(j, o, k, end, first);
         a.q = j->d->scratch;
         a.order = a.q + r.order;
@@ -436,7 +461,7 @@ static int32_t run_tokens(const cu_job *j, const product *o, uint32_t kernel, in
         a.n_unit = unit_of(o, kernel);
         a.n_split = split_of(o, kernel, n_processor);
         st = launch_before(j, o, &a, kernel, e);
-        if (!st) st = launch_part(j, &a, kernel, dtype, e);
+        if (!st) st = launch_part(j, &a, way, dtype, e);
     }
     return st;
 }

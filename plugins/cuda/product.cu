@@ -390,6 +390,22 @@ constexpr int many_blocks(int t) {
     }
 FOR_CODE_TYPES(KERNELS)
 
+/* dot, where the last matrix has Q6_K and the others another type: V of LINEAR_QKV in files that
+ * are called Q4_K_M and Q5_K_M, as a launch of its own would take as long as Q and K. */
+#define MIXED(T)                                                                                   \
+    KERNEL_ENTRY(mixed_##T, cu_product, CU_DOT_BLOCKS) {                                           \
+        __shared__ union {                                                                         \
+            dot_memory<T> one;                                                                     \
+            dot_memory<14> last;                                                                   \
+        } s;                                                                                       \
+        if ((int)blockIdx.x < a.part[a.n_part - 1].first)                                          \
+            dot<T>(a, s.one);                                                                      \
+        else                                                                                       \
+            dot<14>(a, s.last);                                                                    \
+    }
+MIXED(12)
+MIXED(13)
+
 /* ---- pairs by expert ----------------------------------------------------------------------------
  *
  * One block.  order i32 [T K]: pairs, those of one expert together, those of none last.  tiles i32

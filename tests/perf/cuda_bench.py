@@ -165,7 +165,8 @@ class Bench:
             shapes.write(toy, model, "Q4_K_M")
             plain = self.logits(model, "plain", *device, "--set", "cuda.graphs=0", "--set", "cuda.together=0")
             early = ["--set", "cuda.pdl=1"]
-            for what, how in (("in pieces, as graphs", ["--chunk", "5"]), ("begun early", ["--chunk", "5", *early]),
+            for what, how in (("in pieces, as graphs", ["--chunk", "5"]), ("one by one", ["--chunk", "1", *early]),
+                              ("begun early", ["--chunk", "5", *early]),
                               ("by tiles of 8 tokens", ["--set", "cuda.tile=8"]), ("by tiles of 32", ["--set", "cuda.tile=32"]),
                               ("beside another", ["--chunk", "9", "--batch", "2", *early])):
                 if self.logits(model, "other", *device, *how) != plain:
