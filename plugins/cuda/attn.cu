@@ -160,9 +160,11 @@ template <int T, int HEADS> DEVICE void attn_part(const cu_attn &a, attn_memory<
     int group = (int)blockIdx.x - which * a.n_kv_head * a.n_tile, p = which - t * a.n_part;
     int row_of[CU_ROWS_EACH];
     cu_tile tile = tile_of<HEADS>(a, group);
-    load_queries(a, tile, t, s);
+    ahead_go();
     find_rows(a, table_of(a, seq_of(a, t)), p, row_of);
     cu_view v = view_of(a, t);
+    ahead_wait();
+    load_queries(a, tile, t, s);
     int n = end_part(v) - first_part(v);
     int64_t row = ((int64_t)t * a.n_head + tile.h) * a.n_part + p;
     if (n == 0 ? p > 0 : p < first_part(v) || p >= end_part(v)) return;
@@ -206,7 +208,7 @@ template <int T, int HEADS> DEVICE void attn_part(const cu_attn &a, attn_memory<
         __shared__ attn_memory<T, HEADS> s;                                                        \
         attn<T, HEADS>(a, s);                                                                      \
     }                                                                                              \
-    KERNEL_DENSE(attn##suffix##_part_##T, cu_attn, 4) {                                            \
+    KERNEL_ENTRY(attn##suffix##_part_##T, cu_attn, 4) {                                            \
         __shared__ attn_memory<T, HEADS> s;                                                        \
         attn_part<T, HEADS>(a, s);                                                                 \
     }

@@ -40,11 +40,20 @@
 /* ---- before and after the kernel before ----
  *
  * Where plugin.c lets them, kernels begin before the one before them has ended (launch.c).
- * Until ahead_wait returns they may read nothing but weights, which no kernel writes, and write
- * nothing.  Every kernel says it, so that one that has ended tells that all before it have. */
-DEVICE void ahead_wait() {
+ * Until ahead_wait returns they may read nothing but weights and the step's arrays, which no kernel
+ * writes, and write nothing.  Every kernel says it, so that one that has ended tells that all
+ * before it have.
+ *
+ * The next kernel begins when all blocks have said ahead_go or ended.  Small kernels say it first:
+ * what comes next has weights to fetch meanwhile.  Large ones say it when nothing is left to be
+ * fetched: what comes next would be in their way. */
+DEVICE void ahead_go() {
 #if defined(__CUDACC__) && __CUDA_ARCH__ >= 900
     asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
+DEVICE void ahead_wait() {
+#if defined(__CUDACC__) && __CUDA_ARCH__ >= 900
     asm volatile("griddepcontrol.wait;" ::: "memory");
 #elif !defined(__CUDACC__)
     shim_ahead_wait();
@@ -56,6 +65,7 @@ DEVICE void ahead_wait() {
 #define KERNEL_DENSE(name, args, n_block)                                                          \
     DEVICE void name##_kernel(const args &a);                                                      \
     KERNEL_ENTRY(name, args, n_block) {                                                            \
+        ahead_go();                                                                                \
         ahead_wait();                                                                              \
         name##_kernel(a);                                                                          \
     }                                                                                              \

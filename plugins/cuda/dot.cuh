@@ -357,6 +357,7 @@ template <int T> DEVICE void dot(const cu_product &a, dot_memory<T> &s) {
         kept = pass;
         n_kept = 0;
     }
+    ahead_go();
     __syncthreads();
     dot_outputs(a, d, s.sum);
 }

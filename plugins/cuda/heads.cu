@@ -190,13 +190,18 @@ template <int T, int K> DEVICE void heads(const cu_heads &a, float *s) {
     int n_turned = a.part[0].n_head + a.part[1].n_head, n_unit = n_turned + a.part[2].n_head;
     cu_turn r[2 * K] = {};
     float v[K][4];
+    int64_t slot = -1;
+    ahead_go();
+    if (t < a.n_tok) {
+        slot = ints_in(a.slot)[t];
+        if (first < n_turned) turns_of<2 * K>(a.rope, t, r);
+    }
+    ahead_wait();
     if (t >= a.n_tok) return;
-    int64_t slot = ints_in(a.slot)[t];
     for (int u = first; u < n_unit; u += a.n_warp) {
         head_of h = head_at(a, t, u);
         const cu_heads_part &p = a.part[h.part];
         UNROLL for (int k = 0; k < K; k++) load_four(h.x, lane() + k * CU_WARP, h.n, v[k]);
-        if (u == first && first < n_turned) turns_of<2 * K>(a.rope, t, r);
         if (p.n_vector) {
             int64_t at_w = (int64_t)(h.head % p.n_vector) * a.d;
             norm_head<K>({p.w ? floats_in(p.w) + at_w : nullptr,
@@ -225,7 +230,7 @@ template <int T, int K> DEVICE void heads(const cu_heads &a, float *s) {
     KERNEL(kv_append_##T, cu_append) {                                                             \
         kv_append<T>(a);                                                                           \
     }                                                                                              \
-    KERNEL(heads_##T, cu_heads) {                                                                  \
+    KERNEL_AHEAD(heads_##T, cu_heads) {                                                            \
         __shared__ four_floats s[CU_ROWS][CU_KEPT_HEAD / 4];                                       \
         if (a.d <= CU_KEPT_HEAD / 2 && a.dv <= CU_KEPT_HEAD / 2)                                   \
             heads<T, 1>(a, (float *)s[warp()]);                                                    \

@@ -16,6 +16,7 @@ template <int T, int TOKENS> DEVICE void gate_up(const cu_gate_up &a) {
         begin_row(&gate_ahead, gate_row, x, a.n);
         begin_row(&up_ahead, up_row, x, a.n);
     }
+    ahead_go();
     ahead_wait();
     if (!is_row) return;
     row_product<T, TOKENS>(&gate_ahead, gate_row, x, a.x.stride[2], a.n_tok - t0, a.n, gate);

@@ -30,6 +30,7 @@ template <int T, int TOKENS> DEVICE int linear(const cu_linear &a) {
         if (a.bias) bias = floats_in(a.bias)[o];
         if (a.scale) scale = *floats_in(a.scale);
     }
+    ahead_go();
     ahead_wait();
     if (!is_row) return t0;
     row_product<T, TOKENS>(&ahead, row, x, a.x.stride[2], a.n_tok - t0, a.n, sum);

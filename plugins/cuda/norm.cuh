@@ -151,6 +151,7 @@ DEVICE void norm_kept(const norm_of &f, const row_in &in, float (*s)[WARPS]) {
         UNROLL for (int e = 0; e < 4; e++) w[k][e] = 1; /* a factor that changes no bits */
     }
     UNROLL for (int k = 0; k < EACH && EACH < 4; k++) read_w<true>(f, at[k], w[k]);
+    ahead_go();
     ahead_wait();
     UNROLL for (int k = 0; k < EACH; k++) read_row<FROM, true>(in, at[k], f.n, v[k]);
     UNROLL for (int k = 0; k < EACH && EACH >= 4; k++) read_w<true>(f, at[k], w[k]);
@@ -203,6 +204,7 @@ template <int FROM, int WARPS, bool IS_WHOLE>
 DEVICE void norm_read(const norm_of &f, const row_in &in, float (*s)[WARPS]) {
     bool has_mean = f.kind == 1;
     float share = share_of(f), mean = 0;
+    ahead_go();
     ahead_wait();
     float sum = sum_read<FROM, WARPS, IS_WHOLE>(f, in, true, 0, !has_mean, s[0]);
     if (has_mean) {

@@ -112,9 +112,8 @@ static bool can_begin_early(const peri_dev *d) {
 }
 
 /* cuda.graphs: 0 launches compiled ops one by one.  cuda.together: 0 gives each op a launch of its
- * own, however they follow one another (together.c).  cuda.pdl: 1 lets a kernel begin before the
- * one before has ended; it was slower where that was measured (H100, driver 580: 191 tokens/s with,
- * 219 without).  cuda.act: products with activations as they are (f32), or of 8 bits (q8) where
+ * own, however they follow one another (together.c).  cuda.pdl: 0 lets no kernel begin before the
+ * one before has ended.  cuda.act: products with activations as they are (f32), or of 8 bits (q8) where
  * there are kernels for that.  cuda.tile: so many tokens are a tile of products; without it, what
  * is reckoned to take less. */
 static int32_t read_options(peri_dev *d, peri_error *e) {
@@ -124,8 +123,10 @@ static int32_t read_options(peri_dev *d, peri_error *e) {
     d->has_graphs = d->has_codes = d->is_together = true;
     int32_t st = read_option(d, "cuda.graphs", switches, &d->has_graphs, e);
     if (!st) st = read_option(d, "cuda.together", switches, &d->is_together, e);
+    bool can_begin = can_begin_early(d);
+    d->has_ahead = can_begin;
     if (!st) st = read_option(d, "cuda.pdl", switches, &d->has_ahead, e);
-    if (!st && d->has_ahead && !can_begin_early(d)) {
+    if (!st && d->has_ahead && !can_begin) {
         d->has_ahead = false;
         d->host->log(2, "cuda: cuda.pdl needs compute capability 9.0 or 12 and CUDA 12.3: kernels "
                         "begin one after the other");

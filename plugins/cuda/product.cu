@@ -348,6 +348,7 @@ template <int T, int N> DEVICE void tile(const cu_product &a, tile_memory<T, N> 
         if (k % CU_SUM_SPANS + 1 < CU_SUM_SPANS && k + 1 < end) continue;
         add_section<T, N>(s, sum, section, k < first + CU_SUM_SPANS);
     }
+    ahead_go();
     UNROLL for (int c = 0; c < N / 8 && tile_memory<T, N>::HAS_SUMS; c++)
         UNROLL for (int j = 0; j < 4; j++) sum[c][j] = s.sum[4 * c + j][threadIdx.x];
     store_tiles<N>(a, (float *)(void *)s.at[0].w, sum);

@@ -111,6 +111,8 @@ for on in 1 0; do
     n_early=$(sed -n 's/.* \([0-9]*\) began early$/\1/p' "$tmp/err")
     [ "$((n_early > 0))" = $on ] || fail "cuda.pdl=$on: $n_early kernels began early"
 done
+with count run "${few[@]}" --device cuda:0
+[ "$(sed -n 's/.* \([0-9]*\) began early$/\1/p' "$tmp/err")" -gt 0 ] || fail "no kernel began early of itself"
 for fake in cc=86 cc=100 missing=cuLaunchKernelEx; do
     with $fake,count run "${few[@]}" --device cuda:0 --set cuda.pdl=1
     is "$out" "$cpu_few"
@@ -153,9 +155,9 @@ for chunk in 6 302; do
     is "$n_quantise" "$((chunk == 6 ? n_attn : 2 * n_attn))"
 done
 cmp -s "$tmp/bytes6.bin" "$tmp/bytes302.bin" || fail "other logits where attention leaves its output as bytes"
-with mutant logits -m "$demo" --tokens "$ids,$ids" -o "$tmp/early.bin" --device cuda:0 --chunk 5 --set cuda.pdl=1 # a kernel that reads too early is seen
+with mutant logits -m "$demo" --tokens "$ids,$ids" -o "$tmp/early.bin" --device cuda:0 --chunk 5 # a kernel that reads too early is seen
 cmp -s "$tmp/early.bin" "$tmp/single.bin" && fail "a kernel that reads what is not there yet changed nothing"
-with mutant logits -m "$demo" --tokens "$ids,$ids" -o "$tmp/early.bin" --device cuda:0 --chunk 5
+with mutant logits -m "$demo" --tokens "$ids,$ids" -o "$tmp/early.bin" --device cuda:0 --chunk 5 --set cuda.pdl=0
 cmp -s "$tmp/early.bin" "$tmp/single.bin" || fail "the same kernel is wrong where it cannot begin early"
 cat >"$tmp/near.py" <<'PYTHON'
 # near.py A B IDS ERROR MISSES [MEDIAN]: rows at most so far apart, the median row too, and so many of another best token

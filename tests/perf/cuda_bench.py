@@ -163,12 +163,12 @@ class Bench:
         for toy in ("toy-dense", "toy-experts"):
             model, device = os.path.join(self.folder, toy + ".gguf"), ["--device", self.o.device]
             shapes.write(toy, model, "Q4_K_M")
-            plain = self.logits(model, "plain", *device, "--set", "cuda.graphs=0", "--set", "cuda.together=0")
-            early = ["--set", "cuda.pdl=1"]
-            for what, how in (("in pieces, as graphs", ["--chunk", "5"]), ("one by one", ["--chunk", "1", *early]),
-                              ("begun early", ["--chunk", "5", *early]),
+            plain = self.logits(model, "plain", *device, "--set", "cuda.graphs=0", "--set", "cuda.together=0", *late)
+            late = ["--set", "cuda.pdl=0"]
+            for what, how in (("in pieces, as graphs", ["--chunk", "5"]), ("one by one", ["--chunk", "1"]),
+                              ("none begun early", ["--chunk", "5", *late]),
                               ("by tiles of 8 tokens", ["--set", "cuda.tile=8"]), ("by tiles of 32", ["--set", "cuda.tile=32"]),
-                              ("beside another", ["--chunk", "9", "--batch", "2", *early])):
+                              ("beside another", ["--chunk", "9", "--batch", "2"])):
                 if self.logits(model, "other", *device, *how) != plain:
                     raise Failed(f"{toy}, {what}: other bits than at once, kernel by kernel")
             truth = self.logits(model, "truth", "--device", "cpu", env={"PERIGEE_CPU_ISA": "reference"})
