@@ -159,12 +159,11 @@ class Bench:
         return [sum((x - y) ** 2 for x, y in p) / sum(y * y for y in b[i * n:i * n + n]) for i, p in enumerate(pairs)]
 
     def same(self):
-        found = {}
+        found, late = {}, ["--set", "cuda.pdl=0"]
         for toy in ("toy-dense", "toy-experts"):
             model, device = os.path.join(self.folder, toy + ".gguf"), ["--device", self.o.device]
             shapes.write(toy, model, "Q4_K_M")
             plain = self.logits(model, "plain", *device, "--set", "cuda.graphs=0", "--set", "cuda.together=0", *late)
-            late = ["--set", "cuda.pdl=0"]
             for what, how in (("in pieces, as graphs", ["--chunk", "5"]), ("one by one", ["--chunk", "1"]),
                               ("none begun early", ["--chunk", "5", *late]),
                               ("by tiles of 8 tokens", ["--set", "cuda.tile=8"]), ("by tiles of 32", ["--set", "cuda.tile=32"]),
