@@ -113,9 +113,9 @@ static bool can_begin_early(const peri_dev *d) {
 
 /* cuda.graphs: 0 launches compiled ops one by one.  cuda.together: 0 gives each op a launch of its
  * own, however they follow one another (together.c).  cuda.pdl: 0 lets no kernel begin before the
- * one before has ended.  cuda.act: products with activations as they are (f32), or of 8 bits (q8) where
- * there are kernels for that.  cuda.tile: so many tokens are a tile of products; without it, what
- * is reckoned to take less. */
+ * one before has ended.  cuda.act: products with activations as they are (f32), or of 8 bits (q8)
+ * where there are kernels for that.  cuda.tile: so many tokens are a tile of products; without it,
+ * what is reckoned to take less. */
 static int32_t read_options(peri_dev *d, peri_error *e) {
     static const char *const switches[2] = {"0", "1"}, *const forms[2] = {"f32", "q8"},
                              *const tiles[2] = {"8", "32"};
