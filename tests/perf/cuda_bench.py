@@ -35,7 +35,7 @@ import cuda_shapes as shapes
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 STAGES = ("machine", "ceilings", "check", "same", "sanitizer", "kernels", "models")
-LIMIT = {"machine": 20, "ceilings": 30, "check": 120, "same": 40, "sanitizer": 60, "kernels": 75}  # s; models: the rest
+LIMIT = {"machine": 20, "ceilings": 30, "check": 180, "same": 40, "sanitizer": 60, "kernels": 75}  # s; models: the rest
 RESERVE = 10  # s, for the report
 TOKENS = [str(7 * i * i % 250) for i in range(70)]  # more than a block of keys
 
@@ -133,17 +133,22 @@ class Bench:
         return j
 
     def check(self):
-        stages = ["load", "describe", "supports", "ops", "invariance", "model"]
-        some = ["--op", "ADD"] if self.o.tiny else []
-        only = [w for s in stages for w in ("--only", s)]
-        left = str(max(1, int(self.deadline - time.monotonic())))
-        j = json.loads(self.perigee(["plugin-check", self.report["machine"]["plugin"]["path"], "--json", "--timeout", left,
-                                     "--index", str(self.report["machine"]["device"]["index"]), *only, *some], 600,
-                                    expected=(0, 1)))
-        if not j["passed"]:
-            bad = [f for s in j["stages"] for f in s.get("findings", [])]
-            raise Failed(f"{j['findings']} findings, the first: {json.dumps(bad[:1])}")
-        return {s["name"]: s.get("checks") for s in j["stages"] if s["state"] == "passed"}
+        some, found = ["--op", "ADD"] if self.o.tiny else [], {}
+        for stages in (("load", "describe", "supports", "ops", "model"), ("invariance",)):
+            only = [w for s in stages for w in ("--only", s)]
+            left = str(max(1, int(self.deadline - time.monotonic())))
+            try:
+                j = json.loads(self.perigee(["plugin-check", self.report["machine"]["plugin"]["path"], "--json", "--timeout", left,
+                                             "--index", str(self.report["machine"]["device"]["index"]), *only, *some], 600,
+                                            expected=(0, 1)))
+            except Skip as e:
+                self.skip("check: " + ", ".join(stages), str(e))
+                continue
+            if not j["passed"]:
+                bad = [f for s in j["stages"] for f in s.get("findings", [])]
+                raise Failed(f"{j['findings']} findings, the first: {json.dumps(bad[:1])}")
+            found.update({s["name"]: s.get("checks") for s in j["stages"] if s["state"] == "passed"})
+        return found
 
     def logits(self, model, name, *more, env=None):
         out, tokens = os.path.join(self.folder, name), TOKENS[:12] if self.o.tiny else TOKENS
