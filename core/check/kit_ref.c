@@ -46,7 +46,7 @@ static void load_row(const kit_op *o, uint32_t k, int64_t r, double *out) {
     }
 }
 
-enum { ROW_MAX = 4096 }; /* more than any row of kit_shapes.c */
+enum { ROW_MAX = 8448 }; /* more than any row of kit_shapes.c */
 
 static double dot(const double *a, const double *b, int64_t n) {
     double sum = 0;

@@ -40,6 +40,7 @@ static const kit_shape shapes[] = {
     {PERI_OP_LINEAR, LINEAR, "n513 m5", ATTR(peri_linear_attr, .flags = PERI_LINEAR_SCALE_LAST), 3,
      0, false},
     {PERI_OP_LINEAR, LINEAR, "n2304 m3", ATTR(peri_linear_attr, .flags = 0), 11, 0, false},
+    {PERI_OP_LINEAR, LINEAR, "n8448 m3", ATTR(peri_linear_attr, .flags = 0), 1, 0, false},
     {PERI_OP_LINEAR, LINEAR, "n1 m1", ATTR(peri_linear_attr, .flags = 0), 1, 0, false},
     {PERI_OP_LINEAR, LINEAR, "n32 m5", ATTR(peri_linear_attr, .flags = 0), 131, 0, false},
     {PERI_OP_LINEAR, LINEAR, "n32 m149", ATTR(peri_linear_attr, .flags = 0), 2, 0, false},

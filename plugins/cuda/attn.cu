@@ -164,13 +164,13 @@ template <int T, int HEADS> DEVICE void attn_part(const cu_attn &a, attn_memory<
     find_rows(a, table_of(a, seq_of(a, t)), p, row_of);
     cu_view v = view_of(a, t);
     ahead_wait();
-    load_queries(a, tile, t, s);
     int n = end_part(v) - first_part(v);
     int64_t row = ((int64_t)t * a.n_head + tile.h) * a.n_part + p;
     if (n == 0 ? p > 0 : p < first_part(v) || p >= end_part(v)) return;
     if (n == 0) {
         begin_sums(a, s);
     } else {
+        load_queries(a, tile, t, s);
         cu_part part = part_of(v, p);
         put_rows(a, tile, part, row_of, s);
         part_logits(a, v, tile, part, s);

@@ -13,8 +13,8 @@
  *   codes<T>::OFF, HALVES, HAS_MIN      HAS_MIN: there is an m
  *   codes<T>::word(b, g, w)             q of elements 4 w .. 4 w + 3 of group g of the block at b,
  *                                       a byte each, with a sign
- *   codes<T>::scales(b, g)              d, m, s, n
- *   code_words<T>::of(b, g, w)          all eight words
+ *   codes<T>::scales(b, g)              d, m, s, n; of Q4_K and Q5_K four_scales_at has them
+ *   code_words<T>::of(b, g, w)          all eight words, for dot products
  *   group_value<T>, sum_halves<T>       for dot products: from sums of q a
  *   kept_scales<T>, signed_word<T>      for tiles: from sums of (q - OFF) a
  *   FOR_CODE_TYPES(M)                   M(T) for each
@@ -193,23 +193,11 @@ template <> struct codes<12> : code_form<0, 0, 1> { /* Q4_K */
     DEVICE uint32_t word(const uint8_t *b, int g, int w) {
         return word_at<4>(b + 16 + g / 2 * 32 + 4 * w) >> g % 2 * 4 & 0x0f0f0f0fu;
     }
-    DEVICE code_scales scales(const uint8_t *b, int g) {
-        uint32_t v[4]; /* both scales, and scale_min's 12 bytes */
-        words_by_two<4>(b, v);
-        uint32_t s = v[1] >> g % 4 * 8, m = v[2] >> g % 4 * 8, both = v[3] >> g % 4 * 8;
-        uint32_t scale = g < 4 ? s & 63 : (both & 15) | (s >> 2 & 48);
-        uint32_t least = g < 4 ? m & 63 : (both >> 4 & 15) | (m >> 2 & 48);
-        return {(float)scale * widen_f16(v[0] & 0xffff), -((float)least * widen_f16(v[0] >> 16)),
-                0};
-    }
 };
 template <> struct codes<13> : code_form<0, 0, 1> { /* Q5_K */
     DEVICE uint32_t word(const uint8_t *b, int g, int w) {
         return (word_at<4>(b + 48 + g / 2 * 32 + 4 * w) >> g % 2 * 4 & 0x0f0f0f0fu) |
                (word_at<4>(b + 16 + 4 * w) >> g & 0x01010101u) << 4;
-    }
-    DEVICE code_scales scales(const uint8_t *b, int g) {
-        return codes<12>::scales(b, g);
     }
 };
 template <> struct codes<14> : code_form<32, 1, 0> { /* Q6_K */
@@ -271,31 +259,6 @@ template <> struct code_words<8> {
         words_anywhere<8>(b + 2, w);
     }
 };
-template <> struct code_words<12> {
-    DEVICE void of(const uint8_t *b, int g, uint32_t *w) {
-        words_by_two<8>(b + 16 + g / 2 * 32, w);
-        UNROLL for (int i = 0; i < 8; i++) w[i] = w[i] >> g % 2 * 4 & 0x0f0f0f0fu;
-    }
-};
-template <> struct code_words<13> {
-    DEVICE void of(const uint8_t *b, int g, uint32_t *w) {
-        uint32_t fifth[8];
-        words_by_two<8>(b + 48 + g / 2 * 32, w);
-        words_by_two<8>(b + 16, fifth);
-        UNROLL for (int i = 0; i < 8; i++) w[i] =
-            (w[i] >> g % 2 * 4 & 0x0f0f0f0fu) | (fifth[i] >> g & 0x01010101u) << 4;
-    }
-};
-template <> struct code_words<14> {
-    DEVICE void of(const uint8_t *b, int g, uint32_t *w) {
-        uint32_t top[8];
-        words_anywhere<8>(b + g / 4 * 64 + g % 2 * 32, w);
-        words_anywhere<8>(b + 128 + g / 4 * 32, top);
-        UNROLL for (int i = 0; i < 8; i++) w[i] =
-            (w[i] >> g % 4 / 2 * 4 & 0x0f0f0f0fu) | (top[i] >> g % 4 * 2 & 0x03030303u) << 4;
-    }
-};
-
 /* ---- a group's value ----
  *
  * All integers here are smaller than 2^24, so that sums and products of them are exact as floats

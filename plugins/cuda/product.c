@@ -3,10 +3,10 @@
  * product.c - products with weights of the types of codes.cuh: which of the ways of product.cu, and
  * what it needs beforehand.
  *
- * The activations are made bytes once, in scratch.  One token, or few pairs of token and expert:
- * dot.  More: pairs are sorted by expert, and then tiles of tokens are taken.  All ways give the
- * same bits, so the numbers below are a matter of speed alone; where there is not enough scratch
- * for all tokens, they are taken a part at a time. */
+ * The activations are made bytes once, in scratch, but short rows by each block of dot itself.  One
+ * token, or few pairs of token and expert: dot.  More: pairs are sorted by expert, and then tiles
+ * of tokens are taken.  All ways give the same bits, so the numbers below are a matter of speed
+ * alone; where there is not enough scratch for all tokens, they are taken a part at a time. */
 #include <string.h>
 
 #include "job.h"
@@ -320,7 +320,7 @@ static cu_product arguments_of(const cu_job *j, const product *o, uint32_t k, ui
 enum { WARP_PASSES = 3 };
 
 /* Blocks of dot for passes of all units: whole rounds of the multiprocessors, as many as can run at
- * once. */
+ * once on compute capability 9.0; others have less shared memory, and more than one round. */
 static int64_t dot_blocks(int64_t n_pass, int32_t n_processor) {
     int64_t round = (int64_t)WARP_PASSES * CU_ROWS * n_processor, n = (n_pass + round / 2) / round;
     return (n < 1 ? 1 : n > CU_DOT_BLOCKS ? CU_DOT_BLOCKS : n) * n_processor;
@@ -339,6 +339,7 @@ static int32_t spread(cu_product *a, int32_t n_processor) {
         int64_t most = ((int64_t)m->m * n_sum + CU_ROWS - 1) / CU_ROWS;
         int64_t least = cu_chunks(m->m, CU_DOT_SUMS / n_sum);
         if (block > most) block = most;
+        if (block > m->m) block = m->m;
         if (block < least) block = least;
         m->first = n;
         m->each = m->m / (int32_t)block;

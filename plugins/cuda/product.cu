@@ -4,24 +4,26 @@
  * codes.cuh and activations of 8 bits: numerics "act=q8/32 acc=i32".
  *
  * Activations.  32 elements of x have a scale dx = max |x| / 127 and integers a = x * (1 / dx), to
- * the nearest; a NaN or an infinity makes dx a NaN; where 1 / dx is infinite all count as 0.  The
- * kernel quantise makes of each row its bytes, and per group dx and the sums of a.
+ * the nearest; a NaN or an infinity makes dx a NaN; where 1 / dx is infinite all count as 0.  Of a
+ * row its bytes, and per group dx and the sums of a, are made by quantise, by what wrote the row,
+ * or by dot.
  *
  * Order of a sum.  A group's value v is rounded from exact integers (codes.cuh).  A span is eight
  * groups, 256 elements: ((v0 + v1) + (v2 + v3)) + ((v4 + v5) + (v6 + v7)).  Up to CU_SUM_SPANS
  * spans are added, rising, to the sum of a section; sections are added, rising.  So nothing but n
  * decides it, and the two ways give the same bits:
  *
- * - dot, one token or one pair of token and expert: a warp takes a section of a row at a time, two
- *   groups to a lane, and leaves its sum in shared memory.
+ * - dot, one token or one pair of token and expert: a warp takes a section of a row at a time, or
+ *   short rows together, two groups to a lane, and leaves sums in shared memory (dot.cuh).
  * - few and many, CU_TILE_FEW or CU_TILE_MANY tokens and 64 rows to a block, 16 rows to a warp, by
  *   tiles of integers.  Where that makes too few blocks, a block takes one section, and sum_parts
  *   adds.
  *
  * Weights come by copies that run by themselves, as they lie in the file, several spans of a row on
- * the way, and begin before x is there.  With a GLU rows are taken from both matrices in turn, so
- * that a gate and its up meet in one warp.  Tiles of experts are of pairs with one expert, which
- * `group` has sorted.  Experts outside 0 .. n_expert - 1 are not followed: their rows are NaN. */
+ * the way, and begin before x is there.  With a GLU a block has rows of both matrices, tiles in
+ * turn, so that a gate and its up meet in one warp.  Tiles of experts are of pairs with one expert,
+ * which `group` has sorted.  Experts outside 0 .. n_expert - 1 are not followed: their rows are
+ * NaN. */
 #include "dot.cuh"
 
 /* ---- tiles ---- */
@@ -195,7 +197,8 @@ DEVICE void copy_rows(const cu_product &a, tile_memory<T, N> &s, int stage, cons
                       int k) {
     enum { BYTES = span_of<T>::BYTES, COPIES = (span_of<T>::UNITS + 1) / THREADS_EACH };
     int i = (int)threadIdx.x, r = i / THREADS_EACH, first = i % THREADS_EACH * UNIT;
-    int shift = shift_at<T>(shift_of(row), k), end = shift + bytes_at<T>(k, BYTES, a.n);
+    int shift = shift_at<T>(shift_of(row), k), bytes = bytes_at<T>(k, BYTES, a.n);
+    int end = bytes > 0 ? shift + bytes : 0;
     const uint8_t *from = row + (int64_t)k * BYTES - shift + first;
     shared_at to = shared_of(s.at[stage].w[r]) + (uint32_t)(begin_of<T>(row, r, k) - shift + first);
     UNROLL for (int c = 0; c < COPIES; c++) {

@@ -226,7 +226,7 @@ DEVICE bool is_by_logits(const cu_route &a) {
     return (a.kind == 2 || (a.kind == 0 && a.renorm)) && !a.bias && a.n_group <= 1;
 }
 
-/* All warps: false where a logit is NaN or infinite, so that none of p need be a number.  Else the
+/* All warps: false where a logit is NaN or +infinite, so that none of p need be a number.  Else the
  * first warp does it. */
 template <int PER>
 DEVICE bool route_logits(const cu_route &a, const float *in, int32_t *ids, float *out,
