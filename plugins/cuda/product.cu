@@ -26,6 +26,16 @@
  * NaN. */
 #include "dot.cuh"
 
+/* ---- activations ---- */
+
+KERNEL(quantise, cu_quantise) {
+    int r = (int)blockIdx.x / a.n_chunk;
+    int i = (int)blockIdx.x % a.n_chunk * CU_THREADS + (int)threadIdx.x;
+    float v[4];
+    load_four(row_of_x(a.x, r, a.d2), i, a.n, v);
+    store_codes(global<uint8_t>(a.q), a.n_row, r, i, a.n, v);
+}
+
 /* ---- tiles ---- */
 
 /* Which pairs or tokens a tile has: from `first` on, n of them, of one expert (-1: of none). */

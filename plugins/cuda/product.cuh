@@ -89,14 +89,6 @@ DEVICE const float *row_of_x(const cu_rows &x, int r, int d2) {
     return floats_in(x.at + (uint64_t)(r / d2 * x.stride[1] + r % d2 * x.stride[2]));
 }
 
-KERNEL(quantise, cu_quantise) {
-    int r = (int)blockIdx.x / a.n_chunk;
-    int i = (int)blockIdx.x % a.n_chunk * CU_THREADS + (int)threadIdx.x;
-    float v[4];
-    load_four(row_of_x(a.x, r, a.d2), i, a.n, v);
-    store_codes(global<uint8_t>(a.q), a.n_row, r, i, a.n, v);
-}
-
 /* ---- outputs ---- */
 
 DEVICE float output_value(const cu_matrix &m, int o, int expert, bool is_scale_last, float sum,
