@@ -122,7 +122,7 @@ DEVICE void copy_tokens(const cu_product &a, tile_x<N> &x, const int *q_row, int
     UNROLL for (int m = 0; m < N; m += TOKENS) copy_unit(
         to + (uint32_t)(m * tile_x<N>::PITCH), codes_at((uint8_t *)from, q_row[t + m], a.n));
     t = i / GROUPS;
-    to = shared_of(&x.meta[g][t]);
+    to = shared_of(x.meta) + (uint32_t)(g * sizeof x.meta[0] + t * sizeof(group_meta));
     UNROLL_BY(1)
     for (int m = 0; m < N; m += METAS) {
         if (t + m < N)
