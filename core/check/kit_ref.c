@@ -5,6 +5,8 @@
  * Written from op.def and from nothing else, so that a mistake shared with a backend is unlikely.
  * Clarity before speed: cases are small.  Attention and the KV pools are in kit_ref_attn.c. */
 #include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "check/kit.h"
@@ -35,9 +37,16 @@ static void quantise(double *x, int64_t n, int span, double levels) {
     }
 }
 
-/* Row r of operand k as the products see it. */
+enum { ROW_MAX = 8448 }; /* the longest row of kit_shapes.c */
+
+/* Row r of operand k as the products see it; out: of ROW_MAX. */
 static void load_row(const kit_op *o, uint32_t k, int64_t r, double *out) {
     int64_t n = o->dim[k][3];
+    if (n > ROW_MAX) {
+        fprintf(stderr, "perigee-check: a row of %lld, the reference has room for %d\n",
+                (long long)n, ROW_MAX);
+        exit(2);
+    }
     memcpy(out, o->v[k] + r * n, (size_t)n * sizeof *out);
     if (o->num.act == 8) quantise(out, n, o->num.act_span, 127);
     for (int64_t i = 0; i < n; i++) {
@@ -45,8 +54,6 @@ static void load_row(const kit_op *o, uint32_t k, int64_t r, double *out) {
         if (o->num.act == -16) out[i] = kit_round_bf16(out[i]);
     }
 }
-
-enum { ROW_MAX = 8448 }; /* more than any row of kit_shapes.c */
 
 static double dot(const double *a, const double *b, int64_t n) {
     double sum = 0;

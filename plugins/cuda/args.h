@@ -18,12 +18,12 @@
  * their keys and values in a block, and how long these are at most.  CU_QUERIES, CU_QUERY_HEAD:
  * queries of many tokens that share them, and how long these are at most.  CU_EXPERTS: the most
  * experts.  Products with codes (product.cu): CU_GROUP elements have one scale of activations,
- * CU_SPAN are read at a time, the values of CU_SUM_SPANS spans are added by themselves; a block
- * of dot products keeps CU_DOT_SUMS of them, CU_DOT_BLOCKS run at a time in a multiprocessor
- * and make bytes of rows of up to CU_DOT_ROW themselves; tiles
- * have CU_TILE_ROWS rows and CU_TILE_FEW or CU_TILE_MANY tokens.  CU_NORM_ROW: the longest row that
- * a norm keeps. CU_KEPT_HEAD: the longest head that a warp keeps.  TOPK: a block takes CU_CHUNK
- * numbers or up to CU_CHUNKS times as many, CU_TOPK is the longest list.
+ * CU_SPAN are a tile's step, the values of CU_SUM_SPANS spans are added by themselves; a block of
+ * dot products keeps CU_DOT_SUMS of these sums, CU_DOT_BLOCKS run at a time in a multiprocessor and
+ * make bytes of rows of up to CU_DOT_ROW themselves; tiles have CU_TILE_ROWS rows and CU_TILE_FEW
+ * or CU_TILE_MANY tokens.  CU_NORM_ROW: the longest row that a norm keeps.  CU_KEPT_HEAD: the
+ * longest head that a warp keeps.  TOPK: a block takes CU_CHUNK numbers or up to CU_CHUNKS times as
+ * many, CU_TOPK is the longest list.
  */
 enum {
     CU_WARP = 32,

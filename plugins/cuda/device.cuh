@@ -8,8 +8,8 @@
  * Every other block has CU_THREADS threads.  The same text is compiled by nvcc and, for tests, as
  * C++ for the processor: then cuda_shim.h (tests/plugin/cuda) stands for the few words of CUDA that
  * are used: threadIdx.x, blockIdx.x, __shared__, __constant__, __device__, __syncthreads,
- * __syncwarp, __shfl_xor_sync, __reduce_max_sync, __reduce_min_sync, __ballot_sync, __popcll,
- * atomicAdd.
+ * __syncwarp, __threadfence, __shfl_xor_sync, __reduce_max_sync, __reduce_min_sync, __ballot_sync,
+ * __popcll, atomicAdd.
  *
  * Every block may have all registers: left to choose, ptxas spills some for the sake of more
  * blocks.

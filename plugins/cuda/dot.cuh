@@ -70,6 +70,14 @@ template <int T> DEVICE dot_rows rows_of(const cu_product &a) {
     return d;
 }
 
+/* Of a run: its section, and its matrix of the GLU's two. */
+DEVICE int section_of(const cu_product &a, int run) {
+    return a.is_glu ? run / 2 : run;
+}
+DEVICE int half_of(const cu_product &a, int run) {
+    return a.is_glu ? run % 2 : 0;
+}
+
 /* Passes of a run from one on: where that begins, how many are left, and how many bytes from there
  * to the end of the block's rows. */
 struct dot_run {
@@ -78,11 +86,11 @@ struct dot_run {
 };
 
 template <int T> DEVICE dot_run run_at(const cu_product &a, const dot_rows &d, int run, int pass) {
-    int part = a.is_glu ? run % 2 : d.part, section = a.is_glu ? run / 2 : run;
+    int section = section_of(a, run);
     int off = pass * d.each * d.bytes + section * dot_memory<T>::BYTES;
     int rest = d.each * d.bytes - section * dot_memory<T>::BYTES;
-    dot_run r = {bytes_of_row<T>(a, {part, d.first}, d.expert) + off, d.n_pass - pass,
-                 d.n * d.bytes - off,
+    dot_run r = {bytes_of_row<T>(a, {d.part + half_of(a, run), d.first}, d.expert) + off,
+                 d.n_pass - pass, d.n * d.bytes - off,
                  rest < dot_memory<T>::BYTES ? rest : (int)dot_memory<T>::BYTES};
     return r;
 }
@@ -129,7 +137,7 @@ template <int T>
 DEVICE x_codes codes_of_x(const cu_product &a, const dot_rows &d, dot_memory<T> &s) {
     int row = row_of_q(a, d.unit);
     if (a.q) return {global<uint8_t>(a.q), row, rows_of_q(a)};
-    const float *x = row_of_x(a.x, row, a.has_slots ? a.n_used : a.n_tok);
+    const float *x = floats_in(at_row_of(a.x, row, a.has_slots ? a.n_used : a.n_tok));
     UNROLL_BY(1)
     for (int i = (int)threadIdx.x; i - (int)threadIdx.x < padded(a.n) / 4; i += 2 * CU_THREADS) {
         float v[2][4];
@@ -256,7 +264,7 @@ template <int T> DEVICE float dot_span(const dot_x &x, const uint8_t *span, int 
 template <int T>
 DEVICE void keep_sums(const cu_product &a, const dot_rows &d, int run, int first, int n,
                       dot_memory<T> &s) {
-    int part = a.is_glu ? run % 2 : 0, section = a.is_glu ? run / 2 : run;
+    int part = half_of(a, run), section = section_of(a, run);
     int n_section = sections_of(a.n), w = spans_of(a.n) - section * SLOTS;
     __syncwarp();
     for (int j = 0; j < d.each && lane() < n; j++) {
@@ -296,7 +304,7 @@ struct slot_of {
     int off, k, n_group;
 };
 template <int T> DEVICE slot_of slot_in(const cu_product &a, const dot_rows &d, int run) {
-    int slot = lane() / SLOT_LANES, w = d.width, section = a.is_glu ? run / 2 : run;
+    int slot = lane() / SLOT_LANES, w = d.width, section = section_of(a, run);
     int r = w > 4 ? 0 : w == 3 ? slot / 3 : slot >> (3 - shift_each(w));
     int k = slot - r * w, g = (section * SLOTS + k) * GROUPS + group_of_lane<T>(0);
     slot_of s = {r * d.bytes + k * span_of<T>::BYTES, section * SLOTS + k, a.n / CU_GROUP - g};

@@ -10,7 +10,8 @@
  * us behind 8 KB and 140 us behind 32 KB, and the core's share of it does not grow like that (3, 6
  * and 25 us on a processor of that family).  A driver copies to memory it has not pinned by way of
  * memory of its own, as it sees fit.  So short reads arrive in pinned memory of ours; longer ones,
- * where bandwidth counts, are left to the driver. */
+ * where bandwidth counts, are left to the driver.  What that gains by itself was not measured;
+ * with it, and without a tracer, 33 us pass between two steps of one sequence and 35 of 32. */
 #include <stdio.h>
 #include <string.h>
 

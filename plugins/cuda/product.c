@@ -12,8 +12,7 @@
 #include "job.h"
 
 /* Instructions of a warp to a span of 16 rows, and to a token more: what they have to each other
- * counts.  With these, neither tile for all products is faster than the choice
- * (tests/perf/README.md). */
+ * counts.  What was measured of the choice: tests/perf/README.md. */
 enum { SPAN_COST = 300, TOKEN_COST = 24 };
 /* Pairs per expert, from where on sorting them pays, and from where on tiles have many tokens. */
 enum { SORT_FROM = 2, MANY_FROM = 16, SORT_LEAST = 8 };

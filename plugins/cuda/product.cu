@@ -32,7 +32,7 @@ KERNEL(quantise, cu_quantise) {
     int r = (int)blockIdx.x / a.n_chunk;
     int i = (int)blockIdx.x % a.n_chunk * CU_THREADS + (int)threadIdx.x;
     float v[4];
-    load_four(row_of_x(a.x, r, a.d2), i, a.n, v);
+    load_four(floats_in(at_row_of(a.x, r, a.d2)), i, a.n, v);
     store_codes(global<uint8_t>(a.q), a.n_row, r, i, a.n, v);
 }
 

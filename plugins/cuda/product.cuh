@@ -82,11 +82,9 @@ template <int T> DEVICE int group_in(int g) {
     return g % (weights<T>::N / CU_GROUP);
 }
 
-/* ---- activations ---- */
-
-/* Row r; d2: rows to a step of stride[1]. */
-DEVICE const float *row_of_x(const cu_rows &x, int r, int d2) {
-    return floats_in(x.at + (uint64_t)(r / d2 * x.stride[1] + r % d2 * x.stride[2]));
+/* Where row r is; d2: rows to a step of stride[1]. */
+DEVICE uint64_t at_row_of(const cu_rows &x, int r, int d2) {
+    return x.at + (uint64_t)(r / d2 * x.stride[1] + r % d2 * x.stride[2]);
 }
 
 /* ---- outputs ---- */
@@ -102,8 +100,7 @@ DEVICE float output_value(const cu_matrix &m, int o, int expert, bool is_scale_l
 DEVICE float *output_row(const cu_product &a, int part, int row) {
     const cu_rows &y = a.part[part].y;
     if (a.n_expert == 0) return floats_out(y.at + (uint64_t)(row * y.stride[2]));
-    return floats_out(y.at +
-                      (uint64_t)(row / a.n_used * y.stride[1] + row % a.n_used * y.stride[2]));
+    return floats_out(at_row_of(y, row, a.n_used));
 }
 
 DEVICE void store_sum(const cu_product &a, int part, int row, int o, int expert, float sum) {

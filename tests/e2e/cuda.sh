@@ -147,6 +147,9 @@ for model in "$demo" "$toy"; do
         cmp -s "$tmp/tile.bin" "$tmp/together1.bin" || fail "$model: other logits with cuda.tile=$tile"
     done
 done
+# Q, K and V of one token are one launch where V alone has another type
+with kernels logits -m "$toy" --tokens 1,2 -o "$tmp/mixed.bin" --device cuda:0 --chunk 1
+has "$err" "launches of peri_mixed_12"
 # attention of few tokens leaves its output as bytes, of keys in several parts too, and dot products of few pairs make theirs: no launch for bytes,
 # where many tokens take two a layer; the same bits
 for chunk in 6 302; do
