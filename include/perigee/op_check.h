@@ -250,7 +250,7 @@ static inline int peri_op_check_pool_(peri_op_check *c, uint32_t k, const peri_t
 
 static inline int peri_op_check_vector_(peri_op_check *c, uint32_t k, const peri_tensor *t) {
     if (t->dtype != 0) return peri_op_no(c, "operand %u: type number %u, not F32", k, t->dtype);
-    if (t->kind == PERI_T_POOL) return peri_op_no(c, "operand %u: a pool", k);
+    if (t->kind != PERI_T_WEIGHT) return peri_op_no(c, "operand %u: not a weight", k);
     if (!(t->off % 4) && peri_op_is_dense_(c, t, 4)) return 1;
     return peri_op_no(c, "operand %u: numbers with gaps", k);
 }

@@ -93,6 +93,17 @@ static void supports_refuses_operations_and_attributes_it_does_not_know(void **s
     close_cpu(d);
 }
 
+static prog *new_rope(peri_dev *d, peri_rope_attr a) {
+    prog *p = prog_new(d, 2);
+    a.size = sizeof a;
+    p->code = PERI_OP_ROPE;
+    prog_in(p, DIMS(1, -PERI_SYM_T, 2, 32), values, 0);
+    prog_weight(p, F32, DIMS(1, 1, 1, 8), values);
+    prog_out_in_place(p, 0);
+    prog_attr(p, &a, sizeof a);
+    return p;
+}
+
 static void supports_refuses_operands_of_other_shapes(void **state) {
     (void)state;
     peri_dev *d = open_cpu(NULL, 1);
@@ -120,6 +131,9 @@ static void supports_refuses_operands_of_other_shapes(void **state) {
     p = new_linear(d, F32);
     p->tensor[0].dtype = PERI_CPU_F16;
     refused(p, "operand 0: type number 1, not F32");
+    p = new_rope(d, (peri_rope_attr){.n_rot = 16});
+    p->tensor[1].kind = PERI_T_ACT; /* factors: a vector, which devices may read before a step */
+    refused(p, "operand 1: not a weight");
     p = new_linear(d, F32);
     p->operand[0] = PERI_NONE;
     refused(p, "operand 0 is missing");
@@ -133,17 +147,6 @@ static void supports_refuses_operands_of_other_shapes(void **state) {
     p->n_in--;
     refused(p, "3 inputs and 1 outputs, 4 and 1 expected");
     close_cpu(d);
-}
-
-static prog *new_rope(peri_dev *d, peri_rope_attr a) {
-    prog *p = prog_new(d, 2);
-    a.size = sizeof a;
-    p->code = PERI_OP_ROPE;
-    prog_in(p, DIMS(1, -PERI_SYM_T, 2, 32), values, 0);
-    prog_weight(p, F32, DIMS(1, 1, 1, 8), values);
-    prog_out_in_place(p, 0);
-    prog_attr(p, &a, sizeof a);
-    return p;
 }
 
 static prog *new_attn(peri_dev *d, peri_attn_attr a, int64_t heads, uint32_t pool) {
