@@ -245,8 +245,9 @@ static int64_t rows_of(const product *o) {
     return o->is_tiled ? (o->n_tok + LINEAR_ROWS - 1) / LINEAR_ROWS * LINEAR_ROWS : o->n_tok;
 }
 
-/* Tile i of all of a form: 256 columns of 16 tokens. */
-static void arrange_tile(void *arg, uint32_t i, uint32_t worker) {
+/* Tile i of all of a form, 256 columns of 16 tokens: they become bytes and are arranged at once,
+ * while they are near. */
+static void quantize_tile(void *arg, uint32_t i, uint32_t worker) {
     const product *o = arg;
     int64_t n_tile = rows_of(o) / LINEAR_ROWS, per_form = n_tile * (o->n / LINEAR_K);
     const form *f = &o->form[i / per_form];
@@ -255,13 +256,16 @@ static void arrange_tile(void *arg, uint32_t i, uint32_t worker) {
     uint8_t *at = (uint8_t *)cpu_shared(o->d) + f->off + (size_t)kb * f->kb_stride +
                   (size_t)first * sizeof(act8);
     (void)worker;
+    for (int64_t r = 0; r < n; r++)
+        o->isa->quantize(f->type, x_row(o, (int32_t)(first + r)) + kb * LINEAR_K, LINEAR_K,
+                         at + (size_t)r * sizeof(act8), f->kb_stride);
     memset(at + (size_t)n * sizeof(act8), 0, (size_t)(LINEAR_ROWS - n) * sizeof(act8));
     o->isa->tiled->arrange(at);
 }
 
-static void arrange(product *o) {
+static void quantize_tiles(product *o) {
     int64_t n = o->n_form * (rows_of(o) / LINEAR_ROWS) * (o->n / LINEAR_K);
-    cpu_parallel(o->d, (uint32_t)n, arrange_tile, o);
+    cpu_parallel(o->d, (uint32_t)n, quantize_tile, o);
 }
 
 /* ---- products ---- */
@@ -334,10 +338,7 @@ static int sums(const product *o, const part *p, const block *b, uint32_t worker
         in.by_row = is_by_row(o);
         in.y = y_of(o, p, b);
         in.y_stride = (size_t)p->y_stride / sizeof(float);
-        if (o->is_tiled) {
-            o->isa->tiled->rows(&in, b->row0, b->rows, acc);
-            return 0;
-        }
+        if (o->is_tiled) return o->isa->tiled->rows(&in, b->row0, b->rows, acc) == LINEAR_STORED;
         if (in.type->span != LINEAR_SPAN_BF16) return sums_int(o, &in, b, acc);
         o->isa->bf16->rows(&in, b->row0, b->rows, acc, scratch);
         return 0;
@@ -519,8 +520,10 @@ static int32_t run_dense(product *o, int64_t n_tok, peri_error *e) {
         o->is_tiled = is_tiled(o);
         int32_t rc = reserve(o, place_forms(o, rows_of(o), 0), e);
         if (rc) return rc;
-        quantize(o);
-        if (o->is_tiled) arrange(o);
+        if (o->is_tiled)
+            quantize_tiles(o);
+        else
+            quantize(o);
         o->chunk = chunk_of(o);
         cpu_parallel(o->d, (uint32_t)((o->n_group + o->chunk - 1) / o->chunk), run_chunk, o);
     }

@@ -45,7 +45,7 @@ enum {
     LINEAR_FEW = 8,
     LINEAR_VECTORS = 24, /* tokens left to vectors by avx512amx, but for BF16 and tiled_isa */
     LINEAR_PAIR = 8,     /* tokens of pair_int, at least */
-    LINEAR_STORED = 2,   /* of pair_int */
+    LINEAR_STORED = 2,   /* of pair_int and tiled->rows */
     LINEAR_TILED = 48,   /* tokens of tiled_isa, at most */
     LINEAR_TILED_GROUPS = 8,
     LINEAR_SPAN_F32 = 0,
@@ -112,7 +112,7 @@ typedef struct linear_in {
     size_t kb_stride;
     int32_t n_tok;   /* at most LINEAR_M */
     int by_row;      /* BF16: packed so; at most LINEAR_FEW tokens */
-    float *y;        /* where plain sums are the results, token 0's row 0, for pair_int; or NULL */
+    float *y;        /* where plain sums are the results, token 0's row 0, or NULL */
     size_t y_stride; /* floats from token to token */
 } linear_in;
 
@@ -138,8 +138,8 @@ typedef struct tiled_isa {
     /* 16 act8 to an act8_tile, in place.  Tokens past the last one are zeros. */
     void (*arrange)(void *act);
     /* As rows_int, for up to LINEAR_TILED_GROUPS groups, to acc[group][n_tok][16]; n is a multiple
-     * of LINEAR_K. */
-    void (*rows)(const linear_in *in, int64_t row0, int32_t rows, float *acc);
+     * of LINEAR_K.  LINEAR_STORED: the sums are in in->y, or 0. */
+    int (*rows)(const linear_in *in, int64_t row0, int32_t rows, float *acc);
 } tiled_isa;
 
 /* What an instruction set provides.  All functions are pure, but for enter and leave. */

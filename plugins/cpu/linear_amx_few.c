@@ -503,17 +503,17 @@ static source source_of(const linear_in *in, const uint8_t *w, int32_t left, siz
     return (source){.p = o->edge, .stride = bytes};
 }
 
-/* [row][token] to [token][row]. */
-static void deliver(const float *from, int32_t n_tok, float *acc) {
+/* [row][token] to [token][row], whose tokens are `stride` floats apart. */
+static void deliver(const float *from, int32_t n_tok, float *to, size_t stride) {
     for (int32_t t = 0; t < n_tok; t += 4) {
         vi v[4];
         transpose_rows((const uint8_t *)(from + t), TILE_ROW_BYTES, v);
         for (int32_t i = 0; i < 4 && t + i < n_tok; i++)
-            vi_store(acc + (size_t)(t + i) * LINEAR_ROWS, v[i]);
+            vi_store(to + (size_t)(t + i) * stride, v[i]);
     }
 }
 
-static void rows(const linear_in *in, int64_t row0, int32_t n_row, float *acc) {
+static int rows(const linear_in *in, int64_t row0, int32_t n_row, float *acc) {
     task o;
     const type *t = type_of(in->type);
     int n_tile = (in->n_tok + TILE_TOKENS - 1) / TILE_TOKENS;
@@ -521,7 +521,12 @@ static void rows(const linear_in *in, int64_t row0, int32_t n_row, float *acc) {
     size_t kb_bytes = (size_t)(LINEAR_K / in->type->block * in->type->block_bytes);
     const uint8_t *w = in->w + (size_t)row0 * in->row_bytes;
     uintptr_t ahead = (uintptr_t)w + (size_t)n_row * in->row_bytes;
-    memset(o.acc, 0, (size_t)n_group * sizeof o.acc[0]);
+    int is_stored = in->y && n_row % LINEAR_ROWS == 0;
+    size_t group_stride = is_stored ? LINEAR_ROWS : (size_t)in->n_tok * LINEAR_ROWS;
+    size_t stride = is_stored ? in->y_stride : LINEAR_ROWS;
+    float *to = is_stored ? in->y + row0 : acc;
+    for (int g = 0; g < n_group; g++)
+        memset(o.acc[g], 0, (size_t)n_tile * sizeof o.acc[g][0]);
     o.before = (unit){.c = &o.c[1]};
     o.c[1].is_tame = 1;
     o.n_taken = o.n_unit = 0;
@@ -540,8 +545,9 @@ static void rows(const linear_in *in, int64_t row0, int32_t n_row, float *acc) {
         for (int i = 0; i < n_tile; i++) {
             int32_t done = i * TILE_TOKENS, left = in->n_tok - done;
             deliver(o.acc[g][i], left < TILE_TOKENS ? left : TILE_TOKENS,
-                    acc + ((size_t)g * (size_t)in->n_tok + (size_t)done) * LINEAR_ROWS);
+                    to + (size_t)g * group_stride + (size_t)done * stride, stride);
         }
+    return is_stored ? LINEAR_STORED : 0;
 }
 
 static void arrange(void *act) {

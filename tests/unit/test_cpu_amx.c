@@ -158,9 +158,10 @@ static int pair_broken(const linear_in *in, int64_t row0, float *acc) {
     return done;
 }
 
-static void tiled_broken(const linear_in *in, int64_t row0, int32_t rows, float *acc) {
-    cpu_isa_avx512amx.tiled->rows(in, row0, rows, acc);
+static int tiled_broken(const linear_in *in, int64_t row0, int32_t rows, float *acc) {
+    int done = cpu_isa_avx512amx.tiled->rows(in, row0, rows, acc);
     if (in->type->dtype == broken_type) acc[(in->n_tok + 17) * LINEAR_ROWS + 2] += 1;
+    return done;
 }
 
 static void the_self_test_finds_one_wrong_bit_of_one_type(void **state) {

@@ -45,6 +45,35 @@ static int32_t same_float(float a, float b) {
     return (isnan(a) && isnan(b)) || !memcmp(&a, &b, sizeof a);
 }
 
+/* Where sums are results, whole groups are the same numbers there, and nothing else is written. */
+static void check_stored(linear_in in, const float *sums) {
+    enum { GAP = 3, FIRST = LINEAR_ROWS };
+    int32_t m = (int32_t)in.m - FIRST, whole = m > 0 && m % LINEAR_ROWS == 0;
+    size_t stride = (size_t)in.m + GAP, n = stride * (size_t)in.n_tok;
+    float *y = must(malloc(n * sizeof *y)), untouched = 7;
+    float *acc = must(malloc((size_t)((in.m + 15) / 16 * in.n_tok) * LINEAR_ROWS * sizeof *acc));
+    for (size_t i = 0; i < n; i++)
+        y[i] = untouched;
+    in.y = y;
+    in.y_stride = stride;
+    cpu_isa_avx512amx.enter(in.type);
+    if (m > 0)
+        assert_int_equal(cpu_isa_avx512amx.tiled->rows(&in, FIRST, m, acc),
+                         whole ? LINEAR_STORED : 0);
+    cpu_isa_avx512amx.leave();
+    for (size_t i = 0; i < n; i++) {
+        size_t tok = i / stride, row = i % stride;
+        int is_result = whole && row >= FIRST && row < (size_t)in.m;
+        const float *sum =
+            &sums[(row / LINEAR_ROWS * (size_t)in.n_tok + tok) * LINEAR_ROWS + row % LINEAR_ROWS];
+        if (!same_float(y[i], is_result ? *sum : untouched))
+            fail_msg("type %u, %d rows, token %zu, row %zu: %a", in.type->dtype, (int)in.m, tok,
+                     row, (double)y[i]);
+    }
+    free(acc);
+    free(y);
+}
+
 static void check(const linear_type *t, int32_t m, int64_t n, int32_t n_tok, kind k) {
     const cpu_isa *set = &cpu_isa_avx512amx, *plain = &cpu_isa_avx512vnni;
     int64_t n_block = m * n / t->block, n_kb = n / LINEAR_K;
@@ -93,6 +122,7 @@ static void check(const linear_type *t, int32_t m, int64_t n, int32_t n_tok, kin
                              (double)want[i * LINEAR_ROWS + r]);
             }
     }
+    check_stored(in, got);
     free(got);
     free(x);
     free(rows);
