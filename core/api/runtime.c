@@ -48,11 +48,16 @@ static char *find_library_dir(void) {
 
 /* "cpu.isa" from the settings, else $PERIGEE_CPU_ISA. */
 static const char *setting(void *user, const char *key) {
-    const peri_runtime *rt = user;
+    peri_runtime *rt = user;
+    const char *value = NULL; /* the last one given */
     size_t n = strlen(key);
-    for (size_t i = rt->n_setting; i-- > 0;)
-        if (!strncmp(rt->setting[i], key, n) && rt->setting[i][n] == '=')
-            return rt->setting[i] + n + 1;
+    for (size_t i = 0; i < rt->n_setting; i++) {
+        const char *s = rt->setting[i];
+        if (strncmp(s, key, n) != 0 || s[n] != '=') continue;
+        atomic_store(&rt->is_settled[i], true);
+        value = s + n + 1;
+    }
+    if (value) return value;
     char name[64] = "PERIGEE_";
     size_t at = strlen(name);
     for (size_t i = 0; i < n && at + 1 < sizeof name; i++, at++) {
@@ -65,7 +70,8 @@ static const char *setting(void *user, const char *key) {
 
 static peri_status copy_settings(peri_runtime *rt, const peri_runtime_options *o, peri_error *err) {
     rt->setting = peri_calloc(o->n_setting + 1, sizeof *rt->setting);
-    if (!rt->setting) return peri_fail(err, PERI_E_NOMEM, "out of memory");
+    rt->is_settled = peri_calloc(o->n_setting + 1, sizeof *rt->is_settled);
+    if (!rt->setting || !rt->is_settled) return peri_fail(err, PERI_E_NOMEM, "out of memory");
     for (size_t i = 0; i < o->n_setting; i++) {
         const char *eq = strchr(o->settings[i], '=');
         if (!eq || eq == o->settings[i])
@@ -74,6 +80,22 @@ static peri_status copy_settings(peri_runtime *rt, const peri_runtime_options *o
         rt->setting[i] = peri_str_dup(peri_str_of(o->settings[i]));
         if (!rt->setting[i]) return peri_fail(err, PERI_E_NOMEM, "out of memory");
         rt->n_setting++;
+    }
+    return PERI_OK;
+}
+
+/* Once the devices of a model are open; each setting is told once. */
+static peri_status check_settings(void *user, peri_error *err) {
+    peri_runtime *rt = user;
+    for (size_t i = 0; i < rt->n_setting; i++) {
+        const char *s = rt->setting[i];
+        int n = (int)(strchr(s, '=') - s);
+        if (atomic_load(&rt->is_settled[i])) continue;
+        if (rt->is_strict)
+            return peri_fail(err, PERI_E_INVALID,
+                             "--strict: setting %.*s: no plugin in use asks for it", n, s);
+        atomic_store(&rt->is_settled[i], true);
+        peri_log(PERI_LOG_WARN, "setting %.*s has no effect: no plugin in use asks for it", n, s);
     }
     return PERI_OK;
 }
@@ -144,6 +166,7 @@ void peri_runtime_free(peri_runtime *rt) {
     for (size_t i = 0; i < rt->n_setting; i++)
         peri_free(rt->setting[i]);
     peri_free(rt->setting);
+    peri_free(rt->is_settled);
     peri_free(rt->script_dir);
     peri_free(rt->check_program);
     peri_free(rt);
@@ -155,6 +178,8 @@ peri_load_env peri_runtime_load_env(peri_runtime *rt, peri_spec_source *source) 
                            .registry = rt->registry,
                            .load_arch = peri_lua_arch_load,
                            .load_arch_user = source,
+                           .check_settings = check_settings,
+                           .check_settings_user = rt,
                            .is_strict = rt->is_strict};
 }
 

@@ -3,6 +3,8 @@
  * load.c - see load.h. */
 #include "run/load.h"
 
+#include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/io.h"
@@ -12,17 +14,27 @@
 
 #include "base/compiler.h"
 
-static uint64_t free_memory(const peri_topology *topology) {
-    uint64_t free_bytes = 0, limit = peri_topology_mem_limit(topology);
-    for (uint32_t i = 0; i < peri_topology_n_node(topology); i++)
-        free_bytes += peri_topology_node(topology, i)->mem_free;
-    return limit && limit < free_bytes ? limit : free_bytes;
+/* Bytes of memory that this process may have, of all nodes together. */
+typedef struct memory {
+    uint64_t total, free;
+} memory;
+
+static memory memory_of(const peri_topology *topology) {
+    memory m = {0, 0};
+    uint64_t limit = peri_topology_mem_limit(topology);
+    for (uint32_t i = 0; i < peri_topology_n_node(topology); i++) {
+        m.total += peri_topology_node(topology, i)->mem_total;
+        m.free += peri_topology_node(topology, i)->mem_free;
+    }
+    if (limit && limit < m.total) m.total = limit;
+    if (limit && limit < m.free) m.free = limit;
+    return m;
 }
 
 /* Memory for keys and values when the user names no context: half of what is free after the
  * weights. */
 static uint64_t kv_budget(const peri_topology *topology, const peri_loaded *m) {
-    uint64_t free_bytes = free_memory(topology), weights = peri_gguf_file_bytes(m->g);
+    uint64_t free_bytes = memory_of(topology).free, weights = peri_gguf_file_bytes(m->g);
     return free_bytes > weights ? (free_bytes - weights) / 2 : 0;
 }
 
@@ -51,11 +63,9 @@ static peri_pool *reading_pool(const peri_engine *e) {
 
 /* Room for the weights beside keys and values, with a sixteenth of the memory left to others. */
 static bool has_room(const peri_topology *topology, const peri_loaded *m) {
-    uint64_t total = 0, free_bytes = free_memory(topology);
-    for (uint32_t i = 0; i < peri_topology_n_node(topology); i++)
-        total += peri_topology_node(topology, i)->mem_total;
-    uint64_t kept = m->engine->kv.bytes + total / 16, bytes = peri_gguf_file_bytes(m->g);
-    return free_bytes > kept && free_bytes - kept >= bytes;
+    memory all = memory_of(topology);
+    uint64_t kept = m->engine->kv.bytes + all.total / 16, bytes = peri_gguf_file_bytes(m->g);
+    return all.free > kept && all.free - kept >= bytes;
 }
 
 /* Processors read weights from large pages 5 to 18 % faster than from a mapped file, whose pages
@@ -133,6 +143,26 @@ static peri_status engine_options(const peri_load_env *env, const peri_loaded *m
     return PERI_OK;
 }
 
+/* Can the context that was asked for be filled?  Memory of the host is taken when it is first
+ * written, so nothing else would tell before it runs out. */
+static peri_status check_context(const peri_load_env *env, const peri_loaded *m,
+                                 const peri_load_options *o, peri_error *err) {
+    const peri_engine *e = m->engine;
+    memory all = memory_of(env->topology);
+    uint64_t kv = 0;
+    for (uint32_t d = 0; d < e->n_device; d++)
+        if (e->backend[d]->info.flags & PERI_DEV_HOST_MEM) kv += e->device[d].kv_bytes;
+    if (!o->n_ctx || kv <= (all.free ? all.free : all.total)) return PERI_OK;
+    char text[160];
+    snprintf(text, sizeof text,
+             "keys and values of %d x %d tokens need %" PRIu64 " MiB; %" PRIu64 " of %" PRIu64
+             " MiB of memory are free",
+             e->o.n_session, e->o.n_ctx, kv >> 20, all.free >> 20, all.total >> 20);
+    if (kv > all.total || env->is_strict) return peri_fail(err, PERI_E_NOMEM, "%s", text);
+    peri_log(PERI_LOG_WARN, "%s", text);
+    return PERI_OK;
+}
+
 /* A file without a tokenizer we know still runs on token ids; a damaged tokenizer does not open. */
 static peri_status open_tokenizer(peri_loaded *m, peri_error *err) {
     peri_status st = peri_tokenizer_new(m->g, &m->tokenizer, &m->tokenizer_error);
@@ -173,6 +203,8 @@ static peri_status open_parts(peri_loaded *m, const peri_load_env *env, const ch
     peri_engine_options eo;
     st = engine_options(env, m, o, &eo, err);
     if (!st) st = peri_engine_new(env->registry, m->g, m->a, &eo, &m->engine, err);
+    if (!st) st = check_context(env, m, o, err);
+    if (!st && env->check_settings) st = env->check_settings(env->check_settings_user, err);
     if (!st) st = copy_weights(m, env, o, err);
     if (!st) st = peri_gguf_check(m->g, err);
     if (!st && o->progress) {

@@ -13,6 +13,9 @@ typedef struct peri_load_env {
     peri_registry *registry;
     peri_arch_load_fn load_arch;
     void *load_arch_user;
+    /* Once the devices are open: tell of settings that nobody asks for.  May be NULL. */
+    peri_status (*check_settings)(void *user, peri_error *err);
+    void *check_settings_user;
     bool is_strict; /* warnings and fallbacks become errors */
 } peri_load_env;
 

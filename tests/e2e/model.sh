@@ -108,6 +108,24 @@ has "$err" "plugin ${PERI_TEST_DEVICE:-cpu}"
 has "$err" "tokens/s"
 run 1 run "$demo" --raw --ctx 4 "a prompt of more than four tokens"
 has "$err" "the context holds 4"
+# A context for which there is memory, but not all of it is free, and twice as much.
+if [ -z "${PERI_TEST_DEVICE:-}" ]; then
+    "$PERIGEE" devices --json >"$tmp/devices" 2>/dev/null
+    "$PERIGEE" explain "$demo" --json >"$tmp/explained" 2>/dev/null
+    all=$(python3 - "$tmp/devices" "$tmp/explained" <<'EOF'
+import json, sys
+devices, explained = (json.load(open(p)) for p in sys.argv[1:])
+total = sum(n["mem_total"] for n in devices["memory_nodes"])
+total = min(total, devices["cpu"]["mem_limit"] or total)
+print(total // explained["kv_bytes_per_token"] // 64 * 64)
+EOF
+    )
+    run run "$demo" --raw --greedy -n 1 --device cpu --ctx "$all" Hello
+    has "$err" "warning: keys and values of 1 x $all tokens need"
+    has "$err" "MiB of memory are free"
+    run 1 run "$demo" --raw --greedy -n 1 --device cpu --ctx $((2 * all)) Hello
+    has "$err" "perigee: keys and values of 1 x $((2 * all)) tokens need"
+fi
 run 1 run "$demo" --raw --device nosuch Hello
 has "$err" nosuch
 
