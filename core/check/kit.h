@@ -56,6 +56,7 @@ typedef struct kit_op {
     double *v[KIT_OPERANDS]; /* dense, slowest first; pools whole */
     const kit_step *step;
     kit_numerics num;
+    double *margin; /* ROUTE, or NULL: [T], see route_row */
 } kit_op;
 
 /* Fill the outputs, or the pools of KV_APPEND.  False for a code the kit has no formula for. */

@@ -268,8 +268,9 @@ static int64_t largest(const double *rank, const bool *taken, int64_t lo, int64_
     return best;
 }
 
-static void close_groups(const peri_route_attr *a, const double *rank, bool *taken, int64_t n) {
-    double score[EXPERT_MAX];
+/* Returns by how much the last group that is open is before the first that is not. */
+static double close_groups(const peri_route_attr *a, const double *rank, bool *taken, int64_t n) {
+    double score[EXPERT_MAX], least = INFINITY, most = -INFINITY;
     bool is_open[EXPERT_MAX] = {false};
     int64_t size = n / a->n_group;
     for (int64_t g = 0; g < a->n_group; g++) {
@@ -283,12 +284,21 @@ static void close_groups(const peri_route_attr *a, const double *rank, bool *tak
         is_open[largest(score, is_open, 0, a->n_group)] = true;
     for (int64_t i = 0; i < n; i++)
         taken[i] = !is_open[i / size];
+    for (int64_t g = 0; g < a->n_group; g++)
+        if (is_open[g])
+            least = fmin(least, score[g]);
+        else
+            most = fmax(most, score[g]);
+    return least - most;
 }
 
-static void route_row(const kit_op *o, int64_t t) {
+/* Returns the margin of the choice: no expert or group would be another if no rank, nor sum of two,
+ * were wrong by half of it. */
+static double route_row(const kit_op *o, int64_t t) {
     const peri_route_attr *a = o->attr;
     int64_t n = o->dim[0][3], n_used = o->dim[2][3];
     double p[EXPERT_MAX], rank[EXPERT_MAX], sum = 0, *w = o->v[3] + t * n_used;
+    double margin = INFINITY, last = 0;
     bool taken[EXPERT_MAX] = {false};
     memcpy(p, o->v[0] + t * n, (size_t)n * sizeof *p);
     if (a->kind == PERI_ROUTE_SOFTMAX) softmax(p, n);
@@ -296,18 +306,22 @@ static void route_row(const kit_op *o, int64_t t) {
         if (a->kind == PERI_ROUTE_SIGMOID) p[i] = 1 / (1 + exp(-p[i]));
         rank[i] = p[i] + (o->v[1] ? o->v[1][i] : 0);
     }
-    if (a->n_group > 1) close_groups(a, rank, taken, n);
+    if (a->n_group > 1) margin = close_groups(a, rank, taken, n);
     for (int64_t k = 0; k < n_used; k++) {
         int64_t best = largest(rank, taken, 0, n);
         taken[best] = true;
+        last = rank[best];
         o->v[2][t * n_used + k] = (double)best;
         w[k] = p[best];
     }
+    int64_t left = largest(rank, taken, 0, n);
+    if (left >= 0) margin = fmin(margin, last - rank[left]);
     if (a->kind == PERI_ROUTE_SOFTMAX_CHOSEN) softmax(w, n_used);
     for (int64_t k = 0; k < n_used; k++)
         sum += w[k];
     for (int64_t k = 0; k < n_used; k++)
         w[k] = (a->renorm ? w[k] / fmax(sum, 0x1p-14) : w[k]) * (double)a->weight_scale;
+    return margin;
 }
 
 enum { VOCAB_MAX = 150016 }; /* more than any row of TOPK */
@@ -334,8 +348,10 @@ static void topk(const kit_op *o) {
 }
 
 static void route(const kit_op *o) {
-    for (int64_t t = 0; t < rows(o, 0); t++)
-        route_row(o, t);
+    for (int64_t t = 0; t < rows(o, 0); t++) {
+        double margin = route_row(o, t);
+        if (o->margin) o->margin[t] = margin;
+    }
 }
 
 static bool run_element(const kit_op *o) {

@@ -37,6 +37,7 @@ no_window ops ATTN:F16
 no_chunk ops ATTN:F16
 no_slopes ops ATTN:F16
 no_groups ops ROUTE
+no_groups model,ops -ROUTE
 no_renorm ops ROUTE
 no_ramp ops ROPE
 no_magnitude ops ROPE
@@ -50,6 +51,6 @@ hang supports LINEAR:F32
 crash_in_list describe SCALE
 unstable_list describe SCALE
 BUGS
-is "$n_bug" 45
+is "$n_bug" 46
 run plugin-check "$mutant" --set "mutant.base=$base" --op LINEAR
 finish
