@@ -16,8 +16,8 @@ struct peri_runtime {
     peri_topology *topology;
     peri_registry *registry;
     char *script_dir, *check_program;
-    char **setting;          /* [n_setting] "key=value" copies */
-    atomic_bool *is_settled; /* [n_setting] asked for, or told that it is not */
+    char **setting;       /* [n_setting] "key=value" copies */
+    atomic_bool *is_done; /* [n_setting] asked for, or told that it is not */
     size_t n_setting;
     bool is_strict;
     _Atomic(peri_signal *) interrupt; /* made with the first script */

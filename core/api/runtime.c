@@ -54,7 +54,7 @@ static const char *setting(void *user, const char *key) {
     for (size_t i = 0; i < rt->n_setting; i++) {
         const char *s = rt->setting[i];
         if (strncmp(s, key, n) != 0 || s[n] != '=') continue;
-        atomic_store(&rt->is_settled[i], true);
+        atomic_store(&rt->is_done[i], true);
         value = s + n + 1;
     }
     if (value) return value;
@@ -70,8 +70,8 @@ static const char *setting(void *user, const char *key) {
 
 static peri_status copy_settings(peri_runtime *rt, const peri_runtime_options *o, peri_error *err) {
     rt->setting = peri_calloc(o->n_setting + 1, sizeof *rt->setting);
-    rt->is_settled = peri_calloc(o->n_setting + 1, sizeof *rt->is_settled);
-    if (!rt->setting || !rt->is_settled) return peri_fail(err, PERI_E_NOMEM, "out of memory");
+    rt->is_done = peri_calloc(o->n_setting + 1, sizeof *rt->is_done);
+    if (!rt->setting || !rt->is_done) return peri_fail(err, PERI_E_NOMEM, "out of memory");
     for (size_t i = 0; i < o->n_setting; i++) {
         const char *eq = strchr(o->settings[i], '=');
         if (!eq || eq == o->settings[i])
@@ -90,12 +90,12 @@ static peri_status check_settings(void *user, peri_error *err) {
     for (size_t i = 0; i < rt->n_setting; i++) {
         const char *s = rt->setting[i];
         int n = (int)(strchr(s, '=') - s);
-        if (atomic_load(&rt->is_settled[i])) continue;
-        if (rt->is_strict)
+        if (rt->is_strict && !atomic_load(&rt->is_done[i]))
             return peri_fail(err, PERI_E_INVALID,
-                             "--strict: setting %.*s: no plugin in use asks for it", n, s);
-        atomic_store(&rt->is_settled[i], true);
-        peri_log(PERI_LOG_WARN, "setting %.*s has no effect: no plugin in use asks for it", n, s);
+                             "--strict: setting %.*s: no plugin has asked for it", n, s);
+        if (!atomic_exchange(&rt->is_done[i], true))
+            peri_log(PERI_LOG_WARN, "setting %.*s has no effect so far: no plugin has asked for it",
+                     n, s);
     }
     return PERI_OK;
 }
@@ -166,7 +166,7 @@ void peri_runtime_free(peri_runtime *rt) {
     for (size_t i = 0; i < rt->n_setting; i++)
         peri_free(rt->setting[i]);
     peri_free(rt->setting);
-    peri_free(rt->is_settled);
+    peri_free(rt->is_done);
     peri_free(rt->script_dir);
     peri_free(rt->check_program);
     peri_free(rt);

@@ -22,7 +22,7 @@ static const peri_opt plugin_opts[] = {
      "Also look at this plugin file. May be given several times."},
     {"set", 0, PERI_OPT_LIST, "KEY=VALUE", COMMON(settings), 0, 0,
      "A setting for a plugin, such as cpu.isa=avx2. May be given several times. One that no "
-     "plugin in use asks for is warned of."},
+     "plugin has asked for when a model is loaded is warned of."},
     {"threads", 't', PERI_OPT_INT, "N", COMMON(n_thread), 1, 4096,
      "CPU threads. Without it: the cores that affinity and cgroup quota leave to this process."},
     {"strict", 0, PERI_OPT_FLAG, NULL, COMMON(is_strict), 0, 0,

@@ -143,22 +143,22 @@ static peri_status engine_options(const peri_load_env *env, const peri_loaded *m
     return PERI_OK;
 }
 
-/* Can the context that was asked for be filled?  Memory of the host is taken when it is first
- * written, so nothing else would tell before it runs out. */
-static peri_status check_context(const peri_load_env *env, const peri_loaded *m,
-                                 const peri_load_options *o, peri_error *err) {
+/* Can the whole context be filled?  Memory of the host is taken when it is first written, so
+ * nothing else would tell before it runs out.  What is free is what was when the program began. */
+static peri_status check_context(const peri_load_env *env, const peri_loaded *m, peri_error *err) {
     const peri_engine *e = m->engine;
     memory all = memory_of(env->topology);
     uint64_t kv = 0;
     for (uint32_t d = 0; d < e->n_device; d++)
-        if (e->backend[d]->info.flags & PERI_DEV_HOST_MEM) kv += e->device[d].kv_bytes;
-    if (!o->n_ctx || kv <= (all.free ? all.free : all.total)) return PERI_OK;
+        if (e->backend[d]->info.flags & (PERI_DEV_HOST_MEM | PERI_DEV_EMULATED))
+            kv += e->device[d].kv_bytes;
+    if (!all.total || kv <= (all.free ? all.free : all.total)) return PERI_OK;
     char text[160];
     snprintf(text, sizeof text,
              "keys and values of %d x %d tokens need %" PRIu64 " MiB; %" PRIu64 " of %" PRIu64
-             " MiB of memory are free",
+             " MiB of memory were free",
              e->o.n_session, e->o.n_ctx, kv >> 20, all.free >> 20, all.total >> 20);
-    if (kv > all.total || env->is_strict) return peri_fail(err, PERI_E_NOMEM, "%s", text);
+    if (env->is_strict) return peri_fail(err, PERI_E_NOMEM, "--strict: %s", text);
     peri_log(PERI_LOG_WARN, "%s", text);
     return PERI_OK;
 }
@@ -203,7 +203,7 @@ static peri_status open_parts(peri_loaded *m, const peri_load_env *env, const ch
     peri_engine_options eo;
     st = engine_options(env, m, o, &eo, err);
     if (!st) st = peri_engine_new(env->registry, m->g, m->a, &eo, &m->engine, err);
-    if (!st) st = check_context(env, m, o, err);
+    if (!st) st = check_context(env, m, err);
     if (!st && env->check_settings) st = env->check_settings(env->check_settings_user, err);
     if (!st) st = copy_weights(m, env, o, err);
     if (!st) st = peri_gguf_check(m->g, err);

@@ -115,7 +115,7 @@ static inline int peri_op_no(peri_op_check *c, const char *fmt, ...) {
 
 /* Shapes of an op's operands, inputs then outputs: for each a class and four dimensions, slowest
  * first, and `?` where it may be absent.  Classes: a  activation f32, i  activation i32, v  f32
- * numbers without gaps, w  weight, p  pool.  A dimension is 1 or a letter, which stands for one
+ * weights without gaps, w  weight, p  pool.  A dimension is 1 or a letter, which stands for one
  * extent throughout the op.  variant 0, 1, ..: NULL when there are no more; the first that fits
  * counts. */
 static inline const char *peri_op_shape(uint32_t code, int variant) {
@@ -252,7 +252,7 @@ static inline int peri_op_check_vector_(peri_op_check *c, uint32_t k, const peri
     if (t->dtype != 0) return peri_op_no(c, "operand %u: type number %u, not F32", k, t->dtype);
     if (t->kind != PERI_T_WEIGHT) return peri_op_no(c, "operand %u: not a weight", k);
     if (!(t->off % 4) && peri_op_is_dense_(c, t, 4)) return 1;
-    return peri_op_no(c, "operand %u: numbers with gaps", k);
+    return peri_op_no(c, "operand %u: a vector with gaps", k);
 }
 
 static inline int peri_op_check_operand_(peri_op_check *c, uint32_t k, const peri_tensor *t,

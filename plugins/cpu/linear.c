@@ -4,7 +4,8 @@
  * GATE_UP_GLU, LINEAR_EXPERTS.
  *
  * An op is a list of products (parts) over the same tokens.  Per block of at most LINEAR_M tokens:
- * the rows of activations are quantised once per form that the parts want, into shared scratch;
+ * the rows of activations are quantised once per form that the parts want (for tiles 256 columns of
+ * 16 tokens at a time), into shared scratch;
  * then workers take chunks of 16-row groups, compute plain sums into their own scratch and store
  * them with scale, bias or GLU.
  *

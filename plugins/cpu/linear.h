@@ -138,7 +138,8 @@ typedef struct tiled_isa {
     /* 16 act8 to an act8_tile, in place.  Tokens past the last one are zeros. */
     void (*arrange)(void *act);
     /* As rows_int, for up to LINEAR_TILED_GROUPS groups, to acc[group][n_tok][16]; n is a multiple
-     * of LINEAR_K.  LINEAR_STORED: the sums are in in->y, or 0. */
+     * of LINEAR_K.  LINEAR_STORED: the sums are in in->y, which is given, and groups are whole;
+     * else 0. */
     int (*rows)(const linear_in *in, int64_t row0, int32_t rows, float *acc);
 } tiled_isa;
 

@@ -314,7 +314,7 @@ def arguments():
     p.add_argument("--perigee", help="the program; default BUILD/bin/perigee")
     p.add_argument("--ceiling", help="the program of the ceilings; default BUILD/tests/cuda_ceiling")
     p.add_argument("--device", default="cuda:0")
-    p.add_argument("--minutes", type=float, default=10, help="for everything; default 10")
+    p.add_argument("--minutes", type=float, default=10, help="for everything; default 10, six times as many with --tiny")
     p.add_argument("--out", default="cuda_bench.json")
     p.add_argument("--dir", help="where model files lie meanwhile; default /dev/shm")
     p.add_argument("--models", help="comma-separated, of " + ", ".join(shapes.SHAPES))
