@@ -51,7 +51,8 @@ enum {
 static const double GATE_F32 = 1e-10, GATE_F16 = 1e-7, GATE_ROUGH = 1e-3;
 
 /* Of the choice of experts, below which a row is not compared: some numerics of other operations
- * are not copied (kit_gate.c), and what their gates allow moves a rank by some 0.01. */
+ * are not copied (kit_gate.c), and what their gates allow may move a rank by some 0.01, as
+ * reckoned. */
 static const double MARGIN = 0.05;
 
 typedef struct weight {
