@@ -46,7 +46,7 @@ static char *find_library_dir(void) {
     return dir;
 }
 
-/* "cpu.isa" from the settings, else $PERIGEE_CPU_ISA. */
+/* "cpu.isa" from the settings; the registry looks into the environment. */
 static const char *setting(void *user, const char *key) {
     peri_runtime *rt = user;
     const char *value = NULL; /* the last one given */
@@ -57,15 +57,7 @@ static const char *setting(void *user, const char *key) {
         atomic_store(&rt->is_done[i], true);
         value = s + n + 1;
     }
-    if (value) return value;
-    char name[64] = "PERIGEE_";
-    size_t at = strlen(name);
-    for (size_t i = 0; i < n && at + 1 < sizeof name; i++, at++) {
-        char c = key[i];
-        name[at] = c >= 'a' && c <= 'z' ? (char)(c - 'a' + 'A') : c == '.' || c == '-' ? '_' : c;
-    }
-    name[at] = '\0';
-    return secure_getenv(name);
+    return value;
 }
 
 static peri_status copy_settings(peri_runtime *rt, const peri_runtime_options *o, peri_error *err) {
@@ -191,8 +183,7 @@ peri_status peri_runtime_devices(const peri_runtime *rt, char **json, peri_error
 peri_status peri_runtime_calibrate(peri_runtime *rt, peri_error *err) {
     static const uint32_t common[] = {PERI_DT_Q4_0, PERI_DT_Q4_K, PERI_DT_Q8_0, PERI_DT_F16};
     enum { N_COMMON = sizeof common / sizeof *common };
-    const char *how = setting(rt, "place.figures");
-    if (how && !strcmp(how, "declared"))
+    if (peri_registry_is_declared(rt->registry))
         return peri_fail(err, PERI_E_INVALID,
                          "nothing is measured: setting place.figures is \"declared\"");
     for (size_t i = 0; i < peri_registry_n_device(rt->registry); i++) {

@@ -248,6 +248,10 @@ const peri_figures *peri_registry_figures(const peri_registry *r, size_t i) {
     return &r->figures[i];
 }
 
+bool peri_registry_is_declared(const peri_registry *r) {
+    return r->is_declared;
+}
+
 peri_status peri_figures_setting(peri_registry *r, peri_error *err) {
     const char *value = peri_registry_option(r, "place.figures");
     r->is_declared = value && strcmp(value, "declared") == 0;

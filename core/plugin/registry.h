@@ -112,6 +112,8 @@ void peri_registry_measure(peri_registry *r, size_t i, peri_backend *open, const
                            uint32_t n, bool is_again);
 /* What was measured of device i, now or in an earlier process. */
 const peri_figures *peri_registry_figures(const peri_registry *r, size_t i);
+/* The setting place.figures is "declared": nothing is measured. */
+bool peri_registry_is_declared(const peri_registry *r);
 /* Append to a JSON array what is known of device i, an object per figure: {device, figure, type,
  * value, unit, from}, from being "measured 2026-11-26", "declared by the plugin" or "assumed".
  * False when out of memory. */
