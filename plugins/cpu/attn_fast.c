@@ -295,8 +295,8 @@ static void value_block_few(const attn_chunk *c, const attn_row *row, int32_t j,
     for (int32_t g = 0; g < c->n_head; g++) {
         int32_t first = g * c->n_row;
         ahead next = ahead_of(c->v, c, c->v_bytes, g, j + SUB);
-        few f = {c, g, row + first, a->s + first * ATTN_CHUNK, o + first * dvp, NULL};
-        ahead_step(&next, lines_each(&next, 1));
+        few f = {c, g, row + first, a->s + first * ATTN_CHUNK, o + first * dvp, &next};
+        if (!PERI_HALVES) ahead_step(&next, lines_each(&next, 1));
         few_values_of(&f, (few_keys){larger(j, c->lo), smaller(j + SUB, c->hi)});
     }
 }

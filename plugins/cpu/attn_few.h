@@ -11,10 +11,15 @@
 
 #include "attn_widen.h"
 
-/* Rows; and vectors of a value that n_row rows hold at a time: at most half of the registers. */
-enum { FEW_ROWS = 4 };
+/* Rows; chains of a step that are summed at a time; and vectors of a value that n_row rows hold at
+ * a time: at most half of the registers.  With halves one chain after the other, so that two rows
+ * take a whole line of a value (64 bytes), which lies in the same set of the first cache as those
+ * of other keys: with half a line and both chains, lines were fetched twice. */
+enum { FEW_ROWS = 4, FEW_CHAINS = PERI_HALVES ? 1 : 2 };
 #if defined(PERI_AVX512)
 #define FEW_VECS(is_half, n_row) (((n_row) <= 2 ? 8 : 4) / chains_of(is_half))
+#elif PERI_HALVES
+#define FEW_VECS(is_half, n_row) ((n_row) > 2 ? 1 : 4 / (n_row))
 #elif PERI_SIMD
 #define FEW_VECS(is_half, n_row) ((n_row) > 2 || (is_half) ? 1 + ((n_row) == 1) : 4 / (n_row))
 #else
@@ -51,9 +56,72 @@ SIMD_FN void few_add_keys(uint16_t dtype, const uint8_t *const key[16], const at
         }
 }
 
+#if PERI_HALVES
+/* Elements i .. i + 7 of a key, i a multiple of 8. */
+SIMD_FN __m256 load_key8(uint16_t dtype, const uint8_t *row, int32_t i) {
+    const uint8_t *b = row + i / 32 * (dtype == PERI_CPU_Q8_0 ? 34 : 18);
+    if (dtype == PERI_CPU_F16)
+        return _mm256_cvtph_ps(round_f16x8(_mm_loadu_si128((const __m128i *)row + i / 8)));
+    uint16_t half;
+    memcpy(&half, b, sizeof half);
+    __m256 d = _mm256_set1_ps(_mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(half))));
+    const uint8_t *at = b + 2 + (dtype == PERI_CPU_Q8_0 ? i % 32 : i % 16);
+    __m128i x = _mm_loadl_epi64((const __m128i *)at);
+    if (dtype == PERI_CPU_Q4_0) x = signed_nibbles(x, i % 32 / 16);
+    return _mm256_mul_ps(d, _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(x)));
+}
+
+/* STEP elements of eight keys join c, a half of the sums of n_row rows: 8 x 8 elements at a time
+ * are transposed in registers, of which 16 keys would want twice as many as there are. */
+SIMD_FN void few_add_half(uint16_t dtype, const uint8_t *const key[8], const attn_row *row,
+                          int32_t i, int n_row, __m256 c[FEW_ROWS]) {
+    __m256 sum[2][FEW_ROWS];
+#pragma GCC unroll 4
+    for (int m = 0; m < n_row; m++) {
+        sum[0][m] = is_half(dtype) ? _mm256_setzero_ps() : c[m];
+        sum[1][m] = _mm256_setzero_ps();
+    }
+#pragma GCC unroll 1
+    for (int32_t end = i + STEP; i < end; i += 8) {
+        __m256 r[8];
+#pragma GCC unroll 8
+        for (int k = 0; k < 8; k++)
+            r[k] = load_key8(dtype, key[k], i);
+        transpose8(r);
+#pragma GCC unroll 8
+        for (int k = 0; k < 8; k++)
+#pragma GCC unroll 4
+            for (int m = 0; m < n_row; m++) {
+                __m256 *s = &sum[k % chains_of(is_half(dtype))][m];
+                *s = _mm256_fmadd_ps(_mm256_set1_ps(row[m].q[i + k]), r[k], *s);
+            }
+    }
+#pragma GCC unroll 4
+    for (int m = 0; m < n_row; m++)
+        c[m] =
+            is_half(dtype) ? _mm256_add_ps(c[m], _mm256_add_ps(sum[0][m], sum[1][m])) : sum[0][m];
+}
+#endif
+
 /* n <= STEP of them join the sums. */
 SIMD_FN void few_add_step(uint16_t dtype, const uint8_t *const key[16], const attn_row *row,
                           int32_t i, int32_t n, int n_row, v16 *c) {
+#if PERI_HALVES
+    if (n == STEP) {
+        __m256 half[2][FEW_ROWS];
+#pragma GCC unroll 4
+        for (int m = 0; m < n_row; m++) {
+            half[0][m] = c[m].a;
+            half[1][m] = c[m].b;
+        }
+        few_add_half(dtype, key, row, i, n_row, half[0]);
+        few_add_half(dtype, key + 8, row, i, n_row, half[1]);
+#pragma GCC unroll 4
+        for (int m = 0; m < n_row; m++)
+            c[m] = (v16){half[0][m], half[1][m]};
+        return;
+    }
+#endif
     v16 sum[2][FEW_ROWS];
     int32_t first = n < KEY_STEP(dtype) ? n : KEY_STEP(dtype);
 #pragma GCC unroll 4
@@ -150,28 +218,32 @@ SIMD_FN void few_add_lane(uint16_t dtype, const few *f, int32_t lane, few_elemen
 
 /* o += p_j V_j for elements i .. i + 16 n_vec - 1 (n of the last vector); n_row and n_vec
  * literals. */
-SIMD_FN void few_add_values(uint16_t dtype, const few *f, few_keys r, int32_t i, int32_t n,
-                            int n_row, int n_vec) {
+SIMD_FN void few_add_values(uint16_t dtype, const few *f, few_keys r, few_elements e, int n_row,
+                            int n_vec, int n_line) {
     v16 c[FEW_ROWS][8], sum[2][FEW_ROWS][8];
     int32_t stride = pad16(f->c->dv), n_chain = chains_of(is_half(dtype));
 #define FEW_SUMS                                                                                   \
     _Pragma("GCC unroll 4") for (int m = 0; m < n_row; m++)                                        \
         _Pragma("GCC unroll 8") for (int v = 0; v < n_vec; v++)
-    FEW_SUMS c[m][v] = v16_load(f->o + m * stride + i + v * 16);
+    FEW_SUMS c[m][v] = v16_load(f->o + m * stride + e.i + v * 16);
     for (int32_t j = step_of(is_half(dtype), r.lo), end; j < r.hi; j = end) {
         end = is_half(dtype) && j + STEP < r.hi ? j + STEP : r.hi;
         FEW_SUMS {
             sum[0][m][v] = is_half(dtype) ? v16_zero() : c[m][v];
             sum[1][m][v] = v16_zero();
         }
-        for (int32_t l = lanes_of(dtype, j); l < lanes_of(dtype, end); l += n_chain)
 #pragma GCC unroll 2
-            for (int k = 0; k < n_chain; k++)
-                few_add_lane(dtype, f, l + k, (few_elements){i, n}, n_row, n_vec, sum[k]);
+        for (int first = 0; first < n_chain; first += FEW_CHAINS)
+            for (int32_t l = lanes_of(dtype, j) + first; l < lanes_of(dtype, end); l += n_chain) {
+                ahead_step(f->p, n_line);
+                few_add_lane(dtype, f, l, e, n_row, n_vec, sum[first]);
+                if (n_chain == 2 && FEW_CHAINS == 2)
+                    few_add_lane(dtype, f, l + 1, e, n_row, n_vec, sum[1]);
+            }
         FEW_SUMS c[m][v] =
             is_half(dtype) ? v16_add(c[m][v], v16_add(sum[0][m][v], sum[1][m][v])) : sum[0][m][v];
     }
-    FEW_SUMS v16_store(f->o + m * stride + i + v * 16, c[m][v]);
+    FEW_SUMS v16_store(f->o + m * stride + e.i + v * 16, c[m][v]);
 #undef FEW_SUMS
 }
 
@@ -179,11 +251,12 @@ SIMD_FN void few_add_values(uint16_t dtype, const few *f, few_keys r, int32_t i,
 SIMD_FN void few_values(uint16_t dtype, const few *f, few_keys r, int n_row) {
     int32_t i = 0, dv = f->c->dv;
     const int n_vec = FEW_VECS(is_half(dtype), n_row);
+    int n_line = lines_each(f->p, (r.hi - r.lo) * dv / (16 * n_vec));
     for (; i + 16 * n_vec <= dv; i += 16 * n_vec)
-        few_add_values(dtype, f, r, i, 16, n_row, n_vec);
+        few_add_values(dtype, f, r, (few_elements){i, 16}, n_row, n_vec, n_line);
     for (; i + 16 <= dv; i += 16)
-        few_add_values(dtype, f, r, i, 16, n_row, 1);
-    if (i < dv) few_add_values(dtype, f, r, i, dv - i, n_row, 1);
+        few_add_values(dtype, f, r, (few_elements){i, 16}, n_row, 1, n_line);
+    if (i < dv) few_add_values(dtype, f, r, (few_elements){i, dv - i}, n_row, 1, n_line);
 }
 
 #endif

@@ -61,8 +61,12 @@ static inline const uint8_t *value_at(const attn_chunk *c, int32_t g, int32_t j)
 #if defined(PERI_NEON)
 #include "attn_neon.h" /* transpose too */
 #elif PERI_SIMD
+/* The low nibbles of bytes of Q4_0, or the high ones, less 8. */
+SIMD_FN __m128i signed_nibbles(__m128i x, int is_high) {
+    x = _mm_and_si128(is_high ? _mm_srli_epi16(x, 4) : x, _mm_set1_epi8(15));
+    return _mm_sub_epi8(x, _mm_set1_epi8(8));
+}
 SIMD_FN v16 load_block(uint16_t dtype, const uint8_t *row, int32_t i) {
-    const __m128i nibble = _mm_set1_epi8(15);
     const uint8_t *b = row + i / 32 * (dtype == PERI_CPU_Q8_0 ? 34 : 18);
     uint16_t half;
     __m128i x;
@@ -71,9 +75,7 @@ SIMD_FN v16 load_block(uint16_t dtype, const uint8_t *row, int32_t i) {
     if (dtype == PERI_CPU_Q8_0) {
         x = _mm_loadu_si128((const __m128i *)(b + 2 + i % 32));
     } else {
-        x = _mm_loadu_si128((const __m128i *)(b + 2));
-        x = _mm_and_si128(i % 32 ? _mm_srli_epi16(x, 4) : x, nibble);
-        x = _mm_sub_epi8(x, _mm_set1_epi8(8));
+        x = signed_nibbles(_mm_loadu_si128((const __m128i *)(b + 2)), i % 32 / 16);
     }
     return v16_mul(d, v16_from_i8(x));
 }

@@ -110,6 +110,10 @@ extern const bf16_isa bf16_avx512amx; /* on tiles */
 /* linear_token.c, avx512vnni: rows_int for one token, of some types; 0: not of this one. */
 int linear_token(const linear_in *in, int64_t row0, int32_t rows, float *acc);
 
+/* linear_token_avx2.c: the same on 256-bit registers; has_dot: of the set whose activations these
+ * are. */
+int linear_token_avx2(const linear_in *in, int has_dot, int64_t row0, int32_t rows, float *acc);
+
 /* linear_pair.c, avx512vnni: cpu_isa.pair_int. */
 int linear_pair(const linear_in *in, int64_t row0, float *acc);
 

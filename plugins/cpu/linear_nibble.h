@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
  * linear_nibble.h - weights of four bits for linear_token.c: Q4_0, IQ4_NL, MXFP4 and IQ4_XS, four
- * blocks of 32 columns at a time; and scales, for linear_amx_few.c too.
+ * blocks of 32 columns at a time.
  *
  * A block is 16 bytes, columns 0 to 15 in the low nibbles and 16 to 31 in the high ones.  With the
  * bytes of four blocks in the four 128-bit lanes of a register, the low nibbles of all are one
@@ -11,6 +11,7 @@
 #ifndef PERI_CPU_LINEAR_NIBBLE_H
 #define PERI_CPU_LINEAR_NIBBLE_H
 
+#include "linear_scales.h"
 #include "linear_unpack.h"
 
 #define IS_NIBBLE(dtype)                                                                           \
@@ -107,21 +108,6 @@ SIMD_FN void nibble256_of(const act8 *a, nibble256 *out) {
     }
 }
 
-/* Scales of the eight blocks of a superblock. */
-SIMD_FN __m256i iq4_xs_scales(const uint8_t *p) {
-    uint16_t high;
-    int32_t low;
-    memcpy(&high, p + 2, sizeof high);
-    memcpy(&low, p + 4, sizeof low);
-    const __m256i by4 = _mm256_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28);
-    const __m256i by2 = _mm256_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14);
-    __m256i a = _mm256_srlv_epi32(_mm256_set1_epi32(low), by4);
-    __m256i b = _mm256_srlv_epi32(_mm256_set1_epi32(high << 4), by2);
-    a = _mm256_or_si256(_mm256_and_si256(a, _mm256_set1_epi32(15)),
-                        _mm256_and_si256(b, _mm256_set1_epi32(48)));
-    return _mm256_sub_epi32(a, _mm256_set1_epi32(32));
-}
-
 /* sum_j sc_j sum_k q a as 16 partial sums. */
 SIMD_FN vi iq4_xs_sums(const uint8_t *p, const nibble256 *a) {
     const vi first = _mm512_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3);
@@ -133,19 +119,6 @@ SIMD_FN vi iq4_xs_sums(const uint8_t *p, const nibble256 *a) {
         t = vi_add32(t, vi_mul32(s, _mm512_permutexvar_epi32(at, scales)));
     }
     return t;
-}
-
-/* ---- Q3_K: here for its scales of two parts ---- */
-
-/* Sixteen scales as signed bytes (ref_dequant.c). */
-SIMD_FN __m128i q3_k_scales(const uint8_t *p) {
-    int32_t top;
-    memcpy(&top, p + 8, sizeof top);
-    __m128i low = _mm_loadl_epi64((const __m128i *)p);
-    low = _mm_and_si128(_mm_unpacklo_epi64(low, _mm_srli_epi16(low, 4)), _mm_set1_epi8(15));
-    __m128i high = _mm_srlv_epi32(_mm_set1_epi32(top), _mm_setr_epi32(0, 2, 4, 6));
-    high = _mm_slli_epi16(_mm_and_si128(high, _mm_set1_epi8(3)), 4);
-    return _mm_sub_epi8(_mm_or_si128(low, high), _mm_set1_epi8(32));
 }
 
 #endif

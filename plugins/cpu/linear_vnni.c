@@ -250,6 +250,8 @@ static void block(const group *g) {
 static void rows_int(const linear_in *in, int64_t row0, int32_t rows, float *acc) {
 #if defined(PERI_AVX512)
     if (in->n_tok == 1 && linear_token(in, row0, rows, acc)) return;
+#elif !defined(PERI_NEON)
+    if (in->n_tok == 1 && linear_token_avx2(in, 1, row0, rows, acc)) return;
 #endif
     each_block(in, kernel_of(in->type), row0, rows, acc, block);
 }

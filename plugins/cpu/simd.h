@@ -42,6 +42,12 @@
 #else
 #define PERI_SIMD 0
 #endif
+/* Is a v16 two registers of eight? */
+#if defined(__AVX2__) && !defined(__AVX512BW__)
+#define PERI_HALVES 1
+#else
+#define PERI_HALVES 0
+#endif
 #if defined(__AVX512VNNI__) || defined(__AVXVNNI__) || defined(PERI_NEON)
 #define PERI_VNNI 1
 #else

@@ -22,7 +22,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "amx.h"
 #include "base/pool.h"
 #include "fast.h"
 #include "prog.h"
@@ -217,15 +216,7 @@ static int parse(int argc, char **argv, options *o) {
 }
 
 int main(int argc, char **argv) {
-    cpu_isa bf16 = cpu_isa_avx512vnni;
-    bf16.name = "avx512bf16";
-    bf16.attn = &attn_avx512bf16;
-    cpu_isa amx = bf16;
-    amx.name = "avx512amx";
-    amx.attn = &attn_avx512amx;
-    const cpu_isa *const sets[] = {&amx, &bf16, &cpu_isa_avx512, &cpu_isa_avx2, &cpu_isa_scalar};
     options o = {.n_thread = 2,
-                 .isa = "avx512bf16",
                  .n_head = 16,
                  .n_kv_head = 8,
                  .d = 128,
@@ -236,13 +227,13 @@ int main(int argc, char **argv) {
                  .dtype = PERI_CPU_F16};
     peri_error e;
     if (!parse(argc, argv, &o)) return 2;
-    const cpu_isa *isa = NULL;
-    for (size_t i = 0; i < sizeof sets / sizeof *sets; i++)
-        if (!strcmp(sets[i]->name, o.isa)) isa = sets[i];
+    const cpu_isa *isa = NULL; /* without -i: of the best level here */
+    for (uint32_t i = 0; cpu_level_at(i) && !isa; i++)
+        if (!o.isa || !strcmp(cpu_level_at(i)->name, o.isa)) isa = cpu_isa_of(cpu_level_at(i));
     int32_t cpu[THREADS_MAX];
     for (int32_t i = 0; i < THREADS_MAX; i++)
         cpu[i] = i;
-    if (isa == &amx && amx_missing()) return 2;
+    if (!isa) fprintf(stderr, "no level %s on this processor\n", o.isa ? o.isa : "of attention");
     if (!isa || o.n_thread > THREADS_MAX || peri_pool_new(o.n_thread, cpu, &pool, &e)) return 2;
     cpu_set_t first;
     CPU_ZERO(&first);

@@ -7,7 +7,7 @@
  *
  * Each thread computes every n-th group of 16 rows; the weights of one shape are repeated until
  * they exceed the caches (256 MB together), so decode figures are those of memory, on large pages
- * where there are some, as the engine keeps weights.  With -c each thread goes over 512 KB (16 rows
+ * where there are some, as the engine keeps weights.  With -c each thread goes over 192 KB (16 rows
  * at least) again and again: what its instructions take.  GB/s counts weight bytes, GMAC/s
  * multiplications; the median of the repeats is printed, and for few tokens the fraction of the
  * bandwidth of a read of the same bytes with memory asked for ahead, measured in between.  Time is
@@ -25,7 +25,7 @@
 #include "fast.h"
 #include "prog.h"
 
-enum { THREADS_MAX = 64, REPEATS_MAX = 64, AHEAD = 4096, HUGE_PAGE = 2 << 20, CACHED = 512 << 10 };
+enum { THREADS_MAX = 64, REPEATS_MAX = 64, AHEAD = 4096, HUGE_PAGE = 2 << 20, CACHED = 192 << 10 };
 static const size_t FOOTPRINT = (size_t)256 << 20;
 
 typedef struct bench {

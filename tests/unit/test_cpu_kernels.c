@@ -171,6 +171,90 @@ static void sums_are_the_same_bits_on_every_set_and_for_every_number_of_tokens(v
         }
 }
 
+/* Kernels that take rows in pieces (linear_token.c: 8192 columns, linear_token_avx2.c: 16384) go on
+ * where the last one ended. */
+static void sums_of_long_rows_are_the_same_bits_on_every_set(void **state) {
+    enum { M = 17, N_TOKEN = 2 };
+    const cpu_isa *set[ISA_MAX];
+    int n_set = isas(set);
+    (void)state;
+    for (int k = 3; k < N_TYPE; k++) {
+        int64_t n = 16384 + (linear_type_of(types[k])->block > 64 ? 512 : 320);
+        product p = new_product(types[k], M, n, N_TOKEN);
+        float want[M * N_TOKEN], got[M * N_TOKEN];
+        compute(&p, set[0], 0, N_TOKEN, want);
+        for (int i = 1; i < n_set; i++) {
+            for (int32_t t = 0; t < N_TOKEN; t++)
+                compute(&p, set[i], t, 1, got);
+            assert_same(&p, set[i]->name, "long rows", want, got);
+        }
+        free_product(&p);
+    }
+}
+
+#if defined(__x86_64__)
+/* 256 activations as sets without a dot product instruction have them, in the form of the others.
+ */
+static void to_dot_form(const linear_type *t, const void *from, act8 *to) {
+    static const uint8_t order[4] = {0, 2, 1, 3};
+    const act16 *wide = from;
+    const act8 *a = from;
+    if (!t->is_wide) {
+        *to = *a;
+        for (int i = 0; i < 16; i++)
+            to->off[i] = (int16_t)(a->off[i] & 0xffff) + (a->off[i] >> 16);
+        return;
+    }
+    memset(to, 0, sizeof *to);
+    memcpy(to->dx, wide->dx, sizeof to->dx);
+    for (int i = 0; i < LINEAR_K; i++) {
+        int k = i / 4 * 4 + order[i % 4];
+        to->q[i] = (int8_t)wide->q[k];
+        to->off[i / (t->span == 32 ? 32 : 16)] -= 128 * wide->q[k];
+    }
+}
+
+/* Levels with a dot product instruction call it with their own form of activations, and few
+ * processors have one on 256 bits alone. */
+static void one_token_on_256_bits_takes_both_forms_of_activations(void **state) {
+    enum { M = 21 };
+    int n_type = 0;
+    (void)state;
+    if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma")) skip();
+    for (int k = 3; k < N_TYPE; k++) {
+        product p = new_product(types[k], M, awkward(types[k], 1), 1);
+        size_t n_kb = (size_t)((p.n + LINEAR_K - 1) / LINEAR_K), bytes = sizeof(act16) * n_kb;
+        float want[M], got[M + LINEAR_ROWS], acc[LINEAR_ROWS];
+        uint8_t *plain = must(aligned_alloc(64, (bytes + 63) & ~(size_t)63));
+        act8 *dot = must(aligned_alloc(64, (sizeof *dot * n_kb + 63) & ~(size_t)63));
+        linear_in in = {.type = p.type,
+                        .w = p.w,
+                        .row_bytes = p.row_bytes,
+                        .m = M,
+                        .n = p.n,
+                        .n_tok = 1,
+                        .act = (const uint8_t *)dot,
+                        .kb_stride = sizeof *dot};
+        compute(&p, &cpu_isa_scalar, 0, 1, want);
+        cpu_isa_scalar.quantize(p.type, p.x, p.n, plain, sizeof(act16));
+        for (size_t i = 0; i < n_kb; i++)
+            to_dot_form(p.type, plain + i * sizeof(act16), &dot[i]);
+        int is_done = 1;
+        for (int32_t row = 0; row < M && is_done; row += LINEAR_ROWS) {
+            int32_t rows = M - row < LINEAR_ROWS ? M - row : LINEAR_ROWS;
+            is_done = linear_token_avx2(&in, 1, row, rows, acc);
+            memcpy(got + row, acc, sizeof acc);
+        }
+        if (is_done) assert_same(&p, "avx2", "form with dot products", want, got);
+        n_type += is_done;
+        free(dot);
+        free(plain);
+        free_product(&p);
+    }
+    assert_int_equal(n_type, 10);
+}
+#endif
+
 /* To the nearest of eight bits, ties to even; below 2^-50 to 0. */
 static double rounded(float x) {
     int e;
@@ -294,6 +378,9 @@ static void sums_do_not_wrap_at_the_extremes(void **state) {
             for (int i = 1; i < n_set; i++) {
                 compute(&p, set[i], 0, p.n_tok, got);
                 assert_same(&p, set[i]->name, "extremes", want, got);
+                for (int32_t t = 0; t < p.n_tok; t++)
+                    compute(&p, set[i], t, 1, got);
+                assert_same(&p, set[i]->name, "extremes, one by one", want, got);
             }
             free_product(&p);
         }
@@ -547,6 +634,10 @@ static void attention_is_the_same_bits_whole_in_pieces_and_on_other_blocks(void 
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(sums_are_the_same_bits_on_every_set_and_for_every_number_of_tokens),
+#if defined(__x86_64__)
+        cmocka_unit_test(one_token_on_256_bits_takes_both_forms_of_activations),
+#endif
+        cmocka_unit_test(sums_of_long_rows_are_the_same_bits_on_every_set),
         cmocka_unit_test(sums_follow_the_declared_numerics),
         cmocka_unit_test(sums_do_not_wrap_at_the_extremes),
         cmocka_unit_test(a_span_with_a_nan_or_infinity_gives_nan_everywhere),
