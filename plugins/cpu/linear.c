@@ -305,8 +305,13 @@ static void begin_stream(const product *o, const part *p, const block *b, const 
     *end = first + (size_t)b->rows * p->in.row_bytes;
 }
 
-/* One or two groups of rows: acc[2][n_tok][16].  1: the sums are where they belong already. */
+/* One or two groups of rows, acc[2][n_tok][16]; of one token as many as the set takes.  1: the sums
+ * are where they belong already. */
 static int sums_int(const product *o, const linear_in *in, const block *b, float *acc) {
+    if (b->n_tok == 1 && o->isa->token_groups) {
+        o->isa->rows_int(in, b->row0, b->rows, acc);
+        return 0;
+    }
     int is_pair = b->rows == 2 * LINEAR_ROWS && b->n_tok >= LINEAR_PAIR && o->isa->pair_int;
     int done = is_pair ? o->isa->pair_int(in, b->row0, acc) : 0;
     if (done) return done == LINEAR_STORED;
@@ -377,12 +382,13 @@ static void store(const product *o, const part *p, const block *b, const float *
     }
 }
 
-/* Groups of 16 rows that one call computes for many tokens. */
-static int32_t groups_per_call(const product *o, const part *p) {
+/* Groups of 16 rows that one call computes for n_tok tokens: of an expert, or all. */
+static int32_t groups_per_call(const product *o, const part *p, int32_t n_tok) {
     int16_t span = p->in.type->span;
     if (o->is_tiled) return LINEAR_TILED_GROUPS;
     if (span == LINEAR_SPAN_F32) return 1;
     if (span == LINEAR_SPAN_BF16) return is_by_row(o) ? 1 : o->isa->bf16->n_group;
+    if (n_tok == 1 && o->isa->token_groups) return o->isa->token_groups;
     return o->isa->pair_int && o->n_tok >= LINEAR_PAIR ? LINEAR_GROUPS : 1;
 }
 
@@ -436,7 +442,7 @@ static int32_t run_groups(const product *o, int64_t g, int64_t end, uint32_t wor
     }
     while (!o->is_glu && g >= p->n_group)
         g -= p++->n_group;
-    int32_t n = groups_per_call(o, p);
+    int32_t n = groups_per_call(o, p, b.n_tok);
     if (n > end) n = (int32_t)end;
     if (n > p->n_group - g) n = (int32_t)(p->n_group - g);
     b.row0 = g * LINEAR_ROWS;
@@ -476,7 +482,8 @@ static int64_t chunk_of(const product *o) {
         if (most > LINEAR_TILED_GROUPS) most = LINEAR_TILED_GROUPS;
         return chunk > most ? chunk : most;
     }
-    return groups_per_call(o, o->part) == 1 ? chunk : chunk + chunk % LINEAR_GROUPS;
+    return groups_per_call(o, o->part, o->n_tok) == LINEAR_GROUPS ? chunk + chunk % LINEAR_GROUPS
+                                                                  : chunk;
 }
 
 /* Lay out shared scratch for `rows` rows of activations, after `used` bytes; returns its size. */
@@ -498,10 +505,14 @@ static size_t place_forms(product *o, int64_t rows, size_t used) {
 static int32_t reserve(product *o, size_t shared, peri_error *e) {
     size_t scratch = 0;
     int64_t most = o->n_tok < LINEAR_M ? o->n_tok : LINEAR_M;
-    int32_t n_group = 1;
-    for (uint32_t k = 0; k < o->n_part; k++)
-        if (groups_per_call(o, &o->part[k]) > n_group) n_group = groups_per_call(o, &o->part[k]);
-    o->acc_floats = (size_t)(most * n_group) * LINEAR_ROWS * (o->is_glu ? 2 : 1);
+    int64_t groups = most; /* times tokens */
+    for (uint32_t k = 0; k < o->n_part; k++) {
+        int32_t alone = groups_per_call(o, &o->part[k], 1);
+        int64_t all = most * groups_per_call(o, &o->part[k], o->n_tok);
+        if (all > groups) groups = all;
+        if (alone > groups) groups = alone; /* an expert's only token */
+    }
+    o->acc_floats = (size_t)groups * LINEAR_ROWS * (o->is_glu ? 2 : 1);
     for (uint32_t f = 0; f < o->n_form; f++) {
         int16_t span = o->form[f].type->span;
         size_t floats = span == LINEAR_SPAN_F32    ? (size_t)o->n * LINEAR_ROWS

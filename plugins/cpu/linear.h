@@ -39,7 +39,8 @@
 
 enum {
     LINEAR_ROWS = 16,
-    LINEAR_GROUPS = 2, /* bf16_isa, pair_int */
+    LINEAR_GROUPS = 2,       /* bf16_isa, pair_int */
+    LINEAR_TOKEN_GROUPS = 4, /* linear_token_avx2.c: token_groups */
     LINEAR_K = 256,
     LINEAR_M = 512,
     LINEAR_FEW = 8,
@@ -150,7 +151,9 @@ typedef struct cpu_isa {
     /* One row of n activations into the form of t (span 32 or 256). */
     void (*quantize)(const linear_type *t, const float *x, int64_t n, uint8_t *out,
                      size_t kb_stride);
-    /* acc[i][r] = sums of row row0 + r, r < rows <= 16, token i.  scratch: f32 [n][16]. */
+    int32_t token_groups; /* groups of 16 rows that rows_int takes for one token; 0: one */
+    /* acc[i][r] = sums of row row0 + r, r < rows <= 16, token i; of one token rows <= 16 *
+     * token_groups, and acc has room for whole groups.  scratch: f32 [n][16]. */
     void (*rows_int)(const linear_in *in, int64_t row0, int32_t rows, float *acc);
     /* The same for 32 rows, to acc[2][n_tok][16], and LINEAR_PAIR tokens or more.  0: not for this
      * type or width, nothing was done; LINEAR_STORED: the sums are in in->y.  NULL: never. */

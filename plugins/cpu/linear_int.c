@@ -287,7 +287,7 @@ static void rows_int(const linear_in *in, int64_t row0, int32_t rows, float *acc
     if (in->n_tok == 1 && linear_token_avx2(in, 0, row0, rows, acc)) return;
     while (k->dtype != in->type->dtype)
         k++;
-    each_block(in, k, row0, rows, acc, block);
+    each_group(in, k, row0, rows, acc, block);
 }
 
 #define ISA_TEXT2(x) #x
@@ -296,6 +296,7 @@ static void rows_int(const linear_in *in, int64_t row0, int32_t rows, float *acc
 const cpu_isa PERI_ISA_FN(cpu_isa) = {
     .name = ISA_TEXT(PERI_ISA),
     .quantize = PERI_ISA_FN(quantize_row),
+    .token_groups = LINEAR_TOKEN_GROUPS,
     .rows_int = rows_int,
     .rows_f32 = PERI_ISA_FN(rows_f32),
     .bf16 = &PERI_ISA_FN(bf16),

@@ -410,7 +410,7 @@ SIMD_FN vf chains256(uint16_t dtype, const kept *k, int n_kb, const shared *a, v
 
 /* ---- rows ---- */
 
-/* Columns of a segment, of 16 rows or fewer. */
+/* Columns of a segment, of some rows. */
 typedef struct segment {
     const linear_type *type;
     const uint8_t *w, *end; /* of row 0; of what may be read */
@@ -510,8 +510,9 @@ int linear_token_avx2(const linear_in *in, int has_dot, int64_t row0, int32_t ro
     while (i < sizeof types / sizeof *types && types[i].dtype != t->dtype)
         i++;
     if (i == sizeof types / sizeof *types) return 0;
-    memset(acc, 0, LINEAR_ROWS * sizeof *acc);
-    if (rows < LINEAR_ROWS) memset(&k, 0, sizeof k); /* of rows that are not there */
+    int32_t groups = (rows + LINEAR_ROWS - 1) / LINEAR_ROWS;
+    memset(acc, 0, (size_t)groups * LINEAR_ROWS * sizeof *acc);
+    if (rows < ROWS) memset(&k, 0, sizeof k); /* of rows that are not there */
     segment g = {.type = t,
                  .w = in->w + (size_t)row0 * in->row_bytes,
                  .end = in->w + (size_t)in->m * in->row_bytes,

@@ -578,6 +578,14 @@ SIMD_FN void each_block(const linear_in *in, const kernel *k, int64_t row0, int3
     }
 }
 
+/* One token: any number of rows. */
+SIMD_FN void each_group(const linear_in *in, const kernel *k, int64_t row0, int32_t rows,
+                        float *acc, void (*block)(const group *)) {
+    for (int32_t r = 0; r < rows; r += LINEAR_ROWS)
+        each_block(in, k, row0 + r, rows - r < LINEAR_ROWS ? rows - r : LINEAR_ROWS, acc + r,
+                   block);
+}
+
 #if PERI_VNNI
 /* linear_vnni.c: the unpacker of a type, and 256 columns of rows r .. r + W - 1 of a group by it
  * (avx512vnni, neondot). */

@@ -253,7 +253,7 @@ static void rows_int(const linear_in *in, int64_t row0, int32_t rows, float *acc
 #elif !defined(PERI_NEON)
     if (in->n_tok == 1 && linear_token_avx2(in, 1, row0, rows, acc)) return;
 #endif
-    each_block(in, kernel_of(in->type), row0, rows, acc, block);
+    each_group(in, kernel_of(in->type), row0, rows, acc, block);
 }
 
 #define ISA_TEXT2(x) #x
@@ -274,6 +274,8 @@ const cpu_isa PERI_ISA_FN(cpu_isa) = {
     .rows_int = rows_int,
 #if defined(PERI_AVX512)
     .pair_int = linear_pair,
+#elif !defined(PERI_NEON)
+    .token_groups = LINEAR_TOKEN_GROUPS,
 #endif
     .rows_f32 = LEVEL(rows_f32),
     .bf16 = &LEVEL(bf16),

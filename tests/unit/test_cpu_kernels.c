@@ -93,7 +93,8 @@ static void compute(const product *p, const cpu_isa *isa, int32_t first, int32_t
                     .n_tok = n,
                     .by_row = n <= LINEAR_FEW};
     uint8_t *act = must(aligned_alloc(64, (n_kb * bytes * (size_t)n + 63) & ~(size_t)63));
-    float *acc = must(malloc((size_t)(n * LINEAR_ROWS) * sizeof *acc));
+    int32_t groups = n == 1 && isa->token_groups ? isa->token_groups : 1;
+    float *acc = must(malloc((size_t)(n * groups * LINEAR_ROWS) * sizeof *acc));
     float *scratch = must(malloc(floats * sizeof *scratch));
     const float *x = p->x + first * p->n;
     in.act = is_f32 ? (const uint8_t *)x : act;
@@ -107,8 +108,10 @@ static void compute(const product *p, const cpu_isa *isa, int32_t first, int32_t
     }
     int does_enter = linear_enters(isa, in.type, n);
     if (does_enter) isa->enter(in.type);
-    for (int64_t row = 0; row < p->m; row += LINEAR_ROWS) {
-        int32_t rows = (int32_t)(p->m - row < LINEAR_ROWS ? p->m - row : LINEAR_ROWS);
+    if (is_f32 || is_bf16) groups = 1;
+    for (int64_t row = 0; row < p->m; row += groups * LINEAR_ROWS) {
+        int64_t left = p->m - row;
+        int32_t rows = left < groups * LINEAR_ROWS ? (int32_t)left : groups * LINEAR_ROWS;
         if (is_f32)
             isa->rows_f32(&in, row, rows, acc, scratch);
         else if (is_bf16)
