@@ -296,6 +296,8 @@ static void value_block_few(const attn_chunk *c, const attn_row *row, int32_t j,
         int32_t first = g * c->n_row;
         ahead next = ahead_of(c->v, c, c->v_bytes, g, j + SUB);
         few f = {c, g, row + first, a->s + first * ATTN_CHUNK, o + first * dvp, &next};
+        /* At once, or, where that takes longer than the sums (Zen 3, two threads, 8192 keys: 5.3 ms
+         * and 3.6), along the way. */
         if (!PERI_HALVES) ahead_step(&next, lines_each(&next, 1));
         few_values_of(&f, (few_keys){larger(j, c->lo), smaller(j + SUB, c->hi)});
     }

@@ -235,7 +235,7 @@ SIMD_FN void few_add_values(uint16_t dtype, const few *f, few_keys r, few_elemen
 #pragma GCC unroll 2
         for (int first = 0; first < n_chain; first += FEW_CHAINS)
             for (int32_t l = lanes_of(dtype, j) + first; l < lanes_of(dtype, end); l += n_chain) {
-                ahead_step(f->p, n_line);
+                if (PERI_HALVES) ahead_step(f->p, n_line);
                 few_add_lane(dtype, f, l, e, n_row, n_vec, sum[first]);
                 if (n_chain == 2 && FEW_CHAINS == 2)
                     few_add_lane(dtype, f, l + 1, e, n_row, n_vec, sum[1]);
@@ -251,7 +251,7 @@ SIMD_FN void few_add_values(uint16_t dtype, const few *f, few_keys r, few_elemen
 SIMD_FN void few_values(uint16_t dtype, const few *f, few_keys r, int n_row) {
     int32_t i = 0, dv = f->c->dv;
     const int n_vec = FEW_VECS(is_half(dtype), n_row);
-    int n_line = lines_each(f->p, (r.hi - r.lo) * dv / (16 * n_vec));
+    int n_line = PERI_HALVES ? lines_each(f->p, (r.hi - r.lo) * dv / (16 * n_vec)) : 0;
     for (; i + 16 * n_vec <= dv; i += 16 * n_vec)
         few_add_values(dtype, f, r, (few_elements){i, 16}, n_row, n_vec, n_line);
     for (; i + 16 <= dv; i += 16)

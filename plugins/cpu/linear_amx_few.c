@@ -20,7 +20,7 @@
 
 #include "amx.h"
 #include "linear_amx.h"
-#include "linear_nibble.h"
+#include "linear_scales.h"
 
 enum {
     GROUPS = LINEAR_TILED_GROUPS,

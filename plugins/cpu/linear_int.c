@@ -4,13 +4,13 @@
  * a dot product instruction; compiled for AVX2 and AVX-512 (simd.h).  linear_scalar.c computes the
  * same bits plainly.
  *
- * One scheme for any number of tokens.  A panel of W weight rows (W = f32 lanes) times 256 columns
- * is unpacked into an L1 buffer, transposed so that one register holds four consecutive columns of
- * all W rows: [k/4][row][4].  Then, per token and register, four activation bytes are broadcast and
- * vpmaddubsw multiplies u8 weights by s8 activations into int16.  The rows stay in their lanes, so
- * there is no horizontal sum anywhere, and one f32 FMA per block continues the chains of W output
- * elements.  For one token the unpacking costs as much as a row-wise kernel's reduction tree would;
- * for many it is amortised, down to 19 instructions per 32 columns and W rows.
+ * One scheme for any number of tokens, but for one token of the types that linear_token_avx2.c has.
+ * A panel of W weight rows (W = f32 lanes) times 256 columns is unpacked into an L1 buffer,
+ * transposed so that one register holds four consecutive columns of all W rows: [k/4][row][4].
+ * Then, per token and register, four activation bytes are broadcast and vpmaddubsw multiplies u8
+ * weights by s8 activations into int16.  The rows stay in their lanes, so there is no horizontal
+ * sum anywhere, and one f32 FMA per block continues the chains of W output elements.  Unpacking is
+ * amortised over the tokens, down to 19 instructions per 32 columns and W rows.
  *
  * Ranges.  An int16 lane sums 16 products (32 columns of a row fill two lanes).  4-bit weights: 16
  * * 15 * 127 = 30480 fits.  With the offset inside the sum, (q - 8) or (q - 16): at most 16 * 16 *

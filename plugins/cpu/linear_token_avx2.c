@@ -2,8 +2,8 @@
  *
  * linear_token_avx2.c - products of block-quantised weights with one token, a row at a time, on
  * 256-bit registers; for every level of x86 but those with AVX-512 and VNNI, which have
- * linear_token.c.  The types with a line in `types` below; others take the way of linear_int.c or
- * linear_vnni.c.
+ * linear_token.c (measured on avx2 alone).  The types with a line in `types` below; others take the
+ * way of linear_int.c or linear_vnni.c.
  *
  * As there, rows follow one another, so that memory is read as one stream. Kernels with rows in
  * lanes read 8 streams at once and unpack into a panel in the first cache (Zen 3, one thread, a
@@ -20,26 +20,28 @@
  * block, and blocks come out in their order.
  * Span 256: one vpmaddwd applies the scales of the sub-blocks, and the eight partial sums of a
  * superblock are added up together with those of seven other rows. */
+#include "linear_unpack.h"
+
 #include "linear_scales.h"
 
-#include "fast.h"
-#include "grids.h"
-
-#define HAS_MINIMA(dtype) ((dtype) == PERI_CPU_Q4_K || (dtype) == PERI_CPU_Q5_K)
+#define HAS_MINIMA_256(dtype)                                                                      \
+    ((dtype) == PERI_CPU_Q2_K || (dtype) == PERI_CPU_Q4_K || (dtype) == PERI_CPU_Q5_K)
+#define HAS_MINIMA_32(dtype) ((dtype) == PERI_CPU_Q4_1 || (dtype) == PERI_CPU_Q5_1)
 #define IS_SIGNED(dtype)                                                                           \
     ((dtype) == PERI_CPU_Q8_0 || (dtype) == PERI_CPU_IQ4_NL || (dtype) == PERI_CPU_IQ4_XS)
 /* Columns of a block are the low and the high nibbles of 16 bytes. */
-#define IS_NIBBLE(dtype)                                                                           \
-    ((dtype) == PERI_CPU_Q4_0 || (dtype) == PERI_CPU_Q5_0 || (dtype) == PERI_CPU_IQ4_NL ||         \
-     (dtype) == PERI_CPU_MXFP4 || (dtype) == PERI_CPU_IQ4_XS)
+#define HAS_NIBBLES(dtype)                                                                         \
+    ((dtype) == PERI_CPU_Q4_0 || (dtype) == PERI_CPU_Q4_1 || (dtype) == PERI_CPU_Q5_0 ||           \
+     (dtype) == PERI_CPU_Q5_1 || (dtype) == PERI_CPU_IQ4_NL || (dtype) == PERI_CPU_MXFP4 ||        \
+     (dtype) == PERI_CPU_IQ4_XS)
 
 enum {
     ROWS = W,
-    SEGMENT = 16384, /* columns of a row before the next row: what is kept of 8 rows is 27 KB */
+    SEGMENT = 32768, /* columns of a row before the next row: what is kept of 8 rows is 53 KB */
     N_KB = SEGMENT / LINEAR_K,
     TAIL_BYTES = 8 * 34, /* the largest unit's */
     AHEAD = 4096,        /* bytes; how far memory is asked for */
-    BETWEEN = 128,       /* and more between rows, for each 256 columns */
+    BEFORE = 128,        /* bytes; and as far ahead, for each 256 columns, before the first row */
 };
 
 /* What is kept of 8 rows and a segment. */
@@ -61,8 +63,9 @@ SIMD_FN int row_pair(int r) {
 typedef struct shared {
     vi x[8]; /* 32 columns, in order; of nibbles 2 i: columns 0 to 15 of blocks i and i + 4 (IQ4_XS:
                 2 i and 2 i + 1), 2 i + 1: columns 16 to 31 */
-    vi sum;  /* span 32: the weights' offset times -sums of blocks.  Types with minima: sums of 32,
-                int16, twice.  Q3_K, Q6_K: of 16, int16, even ones, then odd ones. */
+    vi sum;  /* span 32: the weights' offset times -sums of blocks, or with minima the sums.  Q4_K,
+                Q5_K: sums of 32, int16, twice.  Q2_K: of 16.  Q3_K, Q6_K: of 16, even ones, then
+                odd ones. */
     const float *dx;
 } shared;
 
@@ -86,11 +89,16 @@ SIMD_FN vi offsets(const int32_t *off, int has_dot) {
     return has_dot ? x : add_halves(x);
 }
 
-/* Sums of 16 out of what types with an offset have in act8.off: even ones first. */
-SIMD_FN vi sums16(const linear_type *t, const act8 *a, int has_dot) {
+/* The weights' offset is 2 to so many. */
+SIMD_FN int offset_bits(uint16_t dtype) {
+    return dtype == PERI_CPU_Q6_K ? 5 : 2; /* Q3_K */
+}
+
+/* Sums of 16 out of what these types have in act8.off: even ones first. */
+SIMD_FN vi sums16(uint16_t dtype, const act8 *a, int has_dot) {
     const vi even_first = vi_lane4(0x05040100, 0x0d0c0908, 0x07060302, 0x0f0e0b0a);
     vi lo = offsets(a->off, has_dot), hi = offsets(a->off + 8, has_dot), zero = vi_set1(0);
-    int shift = t->offset == 32 ? 5 : 2;
+    int shift = offset_bits(dtype);
     lo = _mm256_srai_epi32(_mm256_sub_epi32(zero, lo), shift);
     hi = _mm256_srai_epi32(_mm256_sub_epi32(zero, hi), shift);
     vi x = _mm256_permute4x64_epi64(_mm256_packs_epi32(lo, hi), 0xd8);
@@ -109,8 +117,7 @@ SIMD_FN vi whole_sums(const vi m[8]) {
 }
 
 /* Types as literals. */
-SIMD_FN void shared_of(uint16_t dtype, const linear_type *t, const uint8_t *act, int has_dot,
-                       shared *out) {
+SIMD_FN void shared_of(uint16_t dtype, const uint8_t *act, int has_dot, shared *out) {
     const act8 *a = (const act8 *)act;
     const act16 *wide = (const act16 *)act;
     int is_wide = IS_SIGNED(dtype) && !has_dot, far = dtype == PERI_CPU_IQ4_XS ? 1 : 4;
@@ -121,15 +128,17 @@ SIMD_FN void shared_of(uint16_t dtype, const linear_type *t, const uint8_t *act,
 #pragma GCC unroll 8
     for (int i = 0; i < 8; i++) {
         int b = i / 2 * (far == 1 ? 2 : 1);
-        out->x[i] = !IS_NIBBLE(dtype) ? q[i]
-                    : i % 2 == 0      ? _mm256_permute2x128_si256(q[b], q[b + far], 0x20)
-                                      : _mm256_permute2x128_si256(q[b], q[b + far], 0x31);
+        out->x[i] = !HAS_NIBBLES(dtype) ? q[i]
+                    : i % 2 == 0        ? _mm256_permute2x128_si256(q[b], q[b + far], 0x20)
+                                        : _mm256_permute2x128_si256(q[b], q[b + far], 0x31);
     }
     out->dx = is_wide ? wide->dx : a->dx;
-    if (HAS_MINIMA(dtype))
+    if (HAS_MINIMA_32(dtype) || dtype == PERI_CPU_Q2_K)
+        out->sum = vi_load(a->sum);
+    else if (HAS_MINIMA_256(dtype))
         out->sum = vi_lane_at(a->sum);
     else if (dtype == PERI_CPU_Q6_K || dtype == PERI_CPU_Q3_K)
-        out->sum = sums16(t, a, has_dot);
+        out->sum = sums16(dtype, a, has_dot);
     else
         out->sum = IS_SIGNED(dtype) ? vi_set1(0) : offsets(a->off, has_dot);
 }
@@ -181,12 +190,23 @@ SIMD_FN vf scales22(const uint8_t *p) {
                                           (short)d[4], (short)d[5], (short)d[6], (short)d[7]));
 }
 
+/* What begins four, and eight, blocks of Q4_1 or Q5_1: f16 d, above it f16 m.  As an array, which
+ * the compiler keeps in memory, they took as long as all else. */
+SIMD_FN __m128i four_heads(const uint8_t *p, int bytes) {
+    __m128i d[4];
+#pragma GCC unroll 4
+    for (int b = 0; b < 4; b++)
+        d[b] = _mm_loadu_si32(p + bytes * b);
+    return _mm_unpacklo_epi64(_mm_unpacklo_epi32(d[0], d[1]), _mm_unpacklo_epi32(d[2], d[3]));
+}
+SIMD_FN vi heads32(const uint8_t *p, int bytes) {
+    return _mm256_set_m128i(four_heads(p + 4 * bytes, bytes), four_heads(p, bytes));
+}
+
 /* Of MXFP4, a byte each (cpu_e8m0_half). */
 SIMD_FN vf scales17(const uint8_t *p) {
     vi e = _mm256_setr_epi32(p[0], p[17], p[34], p[51], p[68], p[85], p[102], p[119]);
-    vi normal = vi_shl32(_mm256_sub_epi32(e, vi_set1(1)), 23);
-    vi small = _mm256_sllv_epi32(vi_set1(0x200000), e);
-    return vf_bits(_mm256_blendv_epi8(normal, small, _mm256_cmpgt_epi32(vi_set1(2), e)));
+    return e8m0_half(e);
 }
 
 SIMD_FN vf scales32(uint16_t dtype, const uint8_t *p) {
@@ -205,7 +225,7 @@ SIMD_FN vi quad_sums16(const vi m[4], int with_16) {
 }
 
 /* Fifth bits of a block in each half, whose 16 bytes begin at its d: 16 where set. */
-SIMD_FN vi fifth_bits(vi block, int from) {
+SIMD_FN vi fifths_of(vi block, int from) {
     const vi bit = vi_lane4(0x08040201, (int)0x80402010, 0x08040201, (int)0x80402010);
     int a = 0x01010101 * from, b = 0x01010101 * (from + 1);
     vi x = vi_and(vi_shuffle8(block, vi_lane4(a, a, b, b)), bit);
@@ -226,10 +246,11 @@ SIMD_FN vi nibble_sums(uint16_t dtype, const uint8_t *p, int bytes, const vi x[2
         low = vi_shuffle8(code, low);
         high = vi_shuffle8(code, high);
     }
-    if (dtype == PERI_CPU_Q5_0) {
+    if (dtype == PERI_CPU_Q5_0 || dtype == PERI_CPU_Q5_1) {
+        int at = dtype == PERI_CPU_Q5_0 ? 2 : 4;
         vi block = two_lanes(p, 4 * bytes);
-        low = vi_or(low, fifth_bits(block, 2));
-        high = vi_or(high, fifth_bits(block, 4));
+        low = vi_or(low, fifths_of(block, at));
+        high = vi_or(high, fifths_of(block, at + 2));
     }
     return add_halves(vi_add16(vi_maddubs(low, x[0]), vi_maddubs(high, x[1])));
 }
@@ -247,41 +268,37 @@ SIMD_FN vi unit_sums(uint16_t dtype, const uint8_t *p, int bytes, const shared *
     for (int i = 0; i < 4; i++)
         m[i] = nibble_sums(dtype, p + i * bytes, bytes, a->x + 2 * i);
     if (dtype == PERI_CPU_IQ4_NL) return quad_sums(m);
-    return vi_add32(quad_sums16(m, dtype == PERI_CPU_Q4_0), a->sum);
+    vi sums = quad_sums16(m, dtype == PERI_CPU_Q4_0 || dtype == PERI_CPU_Q4_1);
+    return HAS_MINIMA_32(dtype) ? sums : vi_add32(sums, a->sum);
 }
 
-/* v[i]: lanes are rows, i a block. */
-SIMD_FN void transpose8(const float (*x)[8], vf v[8]) {
-    vi a[8];
-#pragma GCC unroll 2
-    for (int i = 0; i < 8; i += 4) { /* 4 x 4 within the halves */
-        vi r0 = vi_load(x[i]), r1 = vi_load(x[i + 1]), r2 = vi_load(x[i + 2]),
-           r3 = vi_load(x[i + 3]);
-        vi t0 = vi_unlo32(r0, r1), t1 = vi_unhi32(r0, r1), t2 = vi_unlo32(r2, r3),
-           t3 = vi_unhi32(r2, r3);
-        a[i] = vi_unlo64(t0, t2);
-        a[i + 1] = vi_unhi64(t0, t2);
-        a[i + 2] = vi_unlo64(t1, t3);
-        a[i + 3] = vi_unhi64(t1, t3);
-    }
-#pragma GCC unroll 4
-    for (int j = 0; j < 4; j++) {
-        v[j] = vf_bits(_mm256_permute2x128_si256(a[j], a[4 + j], 0x20));
-        v[4 + j] = vf_bits(_mm256_permute2x128_si256(a[j], a[4 + j], 0x31));
-    }
+/* Eight blocks of a row as they enter the chain. */
+SIMD_FN vf unit32(uint16_t dtype, const uint8_t *p, int bytes, const shared *a) {
+    vf sums = vf_cvt(unit_sums(dtype, p, bytes, a));
+    if (!HAS_MINIMA_32(dtype)) return vf_mul(sums, scales32(dtype, p));
+    vi head = heads32(p, bytes);
+    return vf_fma(vf_cvt(a->sum), vf_f16_low(vi_shr32(head, 16)), vf_mul(sums, vf_f16_low(head)));
+}
+
+/* v[i]: lanes are rows, i a block of unit u. */
+SIMD_FN void load_unit(const kept *k, int u, vf v[8]) {
+#pragma GCC unroll 8
+    for (int r = 0; r < 8; r++)
+        v[r] = vf_load(k->x[u][r]);
+    transpose8(v);
 }
 
 SIMD_FN vf chains32(uint16_t dtype, const kept *k, int n_block, const shared *a, vf acc) {
     vf v[8];
     (void)dtype;
     for (int u = 0; u < n_block / 8; u++) {
-        transpose8(k->x[u], v);
+        load_unit(k, u, v);
 #pragma GCC unroll 8
         for (int b = 0; b < 8; b++)
             acc = vf_fma(v[b], vf_set1(a[u].dx[b]), acc);
     }
     if (n_block % 8 == 0) return acc;
-    transpose8(k->x[n_block / 8], v);
+    load_unit(k, n_block / 8, v);
 #pragma GCC unroll 8
     for (int b = 0; b < 8; b++) /* all are taken apart, so that v stays in registers */
         if (b < n_block % 8) acc = vf_fma(v[b], vf_set1(a[n_block / 8].dx[b]), acc);
@@ -317,6 +334,8 @@ SIMD_FN vi weights256(uint16_t dtype, const uint8_t *p, int j) {
         h = j < 2 ? vi_shl16(h, 2 - j) : vi_shr16(h, j - 2);
         return vi_or(vi_and(q, vi_set1_8(3)), vi_and(h, vi_set1_8(4)));
     }
+    if (dtype == PERI_CPU_Q2_K)
+        return vi_and(vi_shr16(vi_load(p + 16 + j / 4 * 32), j % 4 * 2), vi_set1_8(3));
     vi q = vi_load(p + (dtype == PERI_CPU_Q5_K ? 48 : 16) + j / 2 * 32);
     q = low_nibbles(j % 2 ? vi_shr16(q, 4) : q);
     if (dtype == PERI_CPU_Q4_K) return q;
@@ -366,9 +385,24 @@ SIMD_FN __m128i words_of(uint64_t bytes) {
     return _mm_cvtepu8_epi16(_mm_cvtsi64_si128((int64_t)bytes));
 }
 
+/* Sixteen scales in low nibbles, minima in high ones. */
+SIMD_FN void superblock_q2_k(const uint8_t *p, const shared *a, kept *k, int kb, int r) {
+    __m128i both = _mm_loadu_si128((const __m128i *)p), low = _mm_set1_epi8(15);
+    __m128i minima = _mm_and_si128(_mm_srli_epi16(both, 4), low);
+    vi u = vi_madd16(_mm256_cvtepu8_epi16(minima), a->sum);
+    k->kb[kb].t[r] = scaled(PERI_CPU_Q2_K, p, scales_of_16(_mm_and_si128(both, low)), a);
+    k->kb[kb].u[row_pair(r)] =
+        _mm_add_epi32(_mm256_castsi256_si128(u), _mm256_extracti128_si256(u, 1));
+    memcpy(&k->kb[kb].d[r], p + 80, 4);
+}
+
 /* 256 columns of row r. */
 SIMD_FN void superblock(uint16_t dtype, const uint8_t *p, const shared *a, kept *k, int kb, int r) {
-    if (HAS_MINIMA(dtype)) {
+    if (dtype == PERI_CPU_Q2_K) {
+        superblock_q2_k(p, a, k, kb, r);
+        return;
+    }
+    if (HAS_MINIMA_256(dtype)) {
         uint64_t scales, minima;
         six_bits(p + 4, &scales, &minima);
         __m128i sums = _mm256_castsi256_si128(a->sum);
@@ -385,7 +419,7 @@ SIMD_FN void superblock(uint16_t dtype, const uint8_t *p, const shared *a, kept 
         int is_q6 = dtype == PERI_CPU_Q6_K;
         vi sc =
             scales_of_16(is_q6 ? _mm_loadu_si128((const __m128i *)(p + 192)) : q3_k_scales(p + 96));
-        vi off = vi_shl32(vi_madd16(sc, a->sum), is_q6 ? 5 : 2);
+        vi off = vi_shl32(vi_madd16(sc, a->sum), offset_bits(dtype));
         k->kb[kb].t[r] = _mm256_sub_epi32(scaled(dtype, p, sc, a), off);
         memcpy(&d, p + (is_q6 ? 208 : 108), sizeof d);
     }
@@ -396,7 +430,7 @@ SIMD_FN vf chains256(uint16_t dtype, const kept *k, int n_kb, const shared *a, v
     for (int kb = 0; kb < n_kb; kb++) {
         vi d = vi_load(k->kb[kb].d);
         vf x = vf_mul(vf_cvt(whole_sums(k->kb[kb].t)), vf_f16_low(d));
-        if (HAS_MINIMA(dtype)) {
+        if (HAS_MINIMA_256(dtype)) {
             vi u[4];
 #pragma GCC unroll 4
             for (int i = 0; i < 4; i++)
@@ -412,7 +446,6 @@ SIMD_FN vf chains256(uint16_t dtype, const kept *k, int n_kb, const shared *a, v
 
 /* Columns of a segment, of some rows. */
 typedef struct segment {
-    const linear_type *type;
     const uint8_t *w, *end; /* of row 0; of what may be read */
     size_t stride;
     int32_t rows;
@@ -422,8 +455,8 @@ typedef struct segment {
 } segment;
 
 /* The bytes that are read so far after those at p are asked for. */
-SIMD_FN void ask(const uint8_t *p, int bytes) {
-    uintptr_t ahead = (uintptr_t)p + AHEAD; /* may be behind everything: no object's address */
+SIMD_FN void ask(uintptr_t p, int bytes) {
+    uintptr_t ahead = p + AHEAD; /* may be behind everything: no object's address */
 #pragma GCC unroll 5
     for (int i = 0; i < bytes; i += 64)
         simd_prefetch((const void *)(ahead + (uintptr_t)i));
@@ -433,11 +466,11 @@ SIMD_FN void ask(const uint8_t *p, int bytes) {
 SIMD_FN void share(uint16_t dtype, const segment *g, shared *a) {
     for (int kb = 0; kb * LINEAR_K < g->n; kb++) {
         const uint8_t *act = g->act + (size_t)kb * g->kb_stride;
-        ask(g->w + kb * BETWEEN, BETWEEN);
+        ask((uintptr_t)g->w + (uintptr_t)(kb * BEFORE), BEFORE);
         if (g->has_dot)
-            shared_of(dtype, g->type, act, 1, &a[kb]);
+            shared_of(dtype, act, 1, &a[kb]);
         else
-            shared_of(dtype, g->type, act, 0, &a[kb]);
+            shared_of(dtype, act, 0, &a[kb]);
     }
 }
 
@@ -449,14 +482,13 @@ SIMD_FN void rows32(uint16_t dtype, int bytes, const segment *g, const shared *a
         for (int u = 0; u * 8 < n_block; u++, p += 8 * bytes) {
             uint8_t tail[TAIL_BYTES];
             const uint8_t *q = p;
-            ask(p, 8 * bytes);
+            ask((uintptr_t)p, 8 * bytes);
             if (g->end - p < 8 * bytes) { /* else the next row's blocks are dropped */
                 memset(tail, 0, sizeof tail);
                 memcpy(tail, p, (size_t)((n_block - u * 8) * bytes));
                 q = tail;
             }
-            vi sums = unit_sums(dtype, q, bytes, &a[u]);
-            vf_store(k->x[u][r], vf_mul(vf_cvt(sums), scales32(dtype, q)));
+            vf_store(k->x[u][r], unit32(dtype, q, bytes, &a[u]));
         }
     }
 }
@@ -466,7 +498,7 @@ SIMD_FN void rows256(uint16_t dtype, int bytes, const segment *g, const shared *
     for (int32_t r = 0; r < ROWS && r0 + r < g->rows; r++) {
         const uint8_t *p = g->w + (size_t)(r0 + r) * g->stride;
         for (int kb = 0; kb < g->n / LINEAR_K; kb++, p += bytes) {
-            ask(p, bytes);
+            ask((uintptr_t)p, bytes);
             superblock(dtype, p, &a[kb], k, kb, r);
         }
     }
@@ -482,10 +514,13 @@ SIMD_FN void rows256(uint16_t dtype, int bytes, const segment *g, const shared *
         }                                                                                          \
     }
 SEGMENT_OF(q4_0, 32, PERI_CPU_Q4_0, 18)
+SEGMENT_OF(q4_1, 32, PERI_CPU_Q4_1, 20)
 SEGMENT_OF(q5_0, 32, PERI_CPU_Q5_0, 22)
+SEGMENT_OF(q5_1, 32, PERI_CPU_Q5_1, 24)
 SEGMENT_OF(q8_0, 32, PERI_CPU_Q8_0, 34)
 SEGMENT_OF(iq4_nl, 32, PERI_CPU_IQ4_NL, 18)
 SEGMENT_OF(mxfp4, 32, PERI_CPU_MXFP4, 17)
+SEGMENT_OF(q2_k, 256, PERI_CPU_Q2_K, 84)
 SEGMENT_OF(q3_k, 256, PERI_CPU_Q3_K, 110)
 SEGMENT_OF(q4_k, 256, PERI_CPU_Q4_K, 144)
 SEGMENT_OF(q5_k, 256, PERI_CPU_Q5_K, 176)
@@ -496,11 +531,13 @@ static const struct {
     uint16_t dtype;
     void (*segment)(const segment *g, kept *k, float *acc);
 } types[] = {
-    {PERI_CPU_Q4_0, segment_q4_0},   {PERI_CPU_Q5_0, segment_q5_0},
-    {PERI_CPU_Q8_0, segment_q8_0},   {PERI_CPU_IQ4_NL, segment_iq4_nl},
-    {PERI_CPU_MXFP4, segment_mxfp4}, {PERI_CPU_Q3_K, segment_q3_k},
-    {PERI_CPU_Q4_K, segment_q4_k},   {PERI_CPU_Q5_K, segment_q5_k},
-    {PERI_CPU_Q6_K, segment_q6_k},   {PERI_CPU_IQ4_XS, segment_iq4_xs},
+    {PERI_CPU_Q4_0, segment_q4_0},     {PERI_CPU_Q4_1, segment_q4_1},
+    {PERI_CPU_Q5_0, segment_q5_0},     {PERI_CPU_Q5_1, segment_q5_1},
+    {PERI_CPU_Q8_0, segment_q8_0},     {PERI_CPU_IQ4_NL, segment_iq4_nl},
+    {PERI_CPU_MXFP4, segment_mxfp4},   {PERI_CPU_Q2_K, segment_q2_k},
+    {PERI_CPU_Q3_K, segment_q3_k},     {PERI_CPU_Q4_K, segment_q4_k},
+    {PERI_CPU_Q5_K, segment_q5_k},     {PERI_CPU_Q6_K, segment_q6_k},
+    {PERI_CPU_IQ4_XS, segment_iq4_xs},
 };
 
 int linear_token_avx2(const linear_in *in, int has_dot, int64_t row0, int32_t rows, float *acc) {
@@ -513,19 +550,16 @@ int linear_token_avx2(const linear_in *in, int has_dot, int64_t row0, int32_t ro
     int32_t groups = (rows + LINEAR_ROWS - 1) / LINEAR_ROWS;
     memset(acc, 0, (size_t)groups * LINEAR_ROWS * sizeof *acc);
     if (rows < ROWS) memset(&k, 0, sizeof k); /* of rows that are not there */
-    segment g = {.type = t,
-                 .w = in->w + (size_t)row0 * in->row_bytes,
-                 .end = in->w + (size_t)in->m * in->row_bytes,
+    segment g = {.end = in->w + (size_t)in->m * in->row_bytes,
                  .stride = in->row_bytes,
                  .rows = rows,
                  .has_dot = has_dot,
-                 .act = in->act,
                  .kb_stride = in->kb_stride};
     for (int64_t col = 0; col < in->n; col += SEGMENT) {
         g.n = in->n - col < SEGMENT ? (int)(in->n - col) : SEGMENT;
+        g.w = in->w + (size_t)row0 * in->row_bytes + (size_t)(col / t->block * t->block_bytes);
+        g.act = in->act + (size_t)(col / LINEAR_K) * in->kb_stride;
         types[i].segment(&g, &k, acc);
-        g.w += SEGMENT / t->block * t->block_bytes;
-        g.act += (size_t)(SEGMENT / LINEAR_K) * in->kb_stride;
     }
     return 1;
 }

@@ -10,7 +10,8 @@
  * 255 * 127 = 1.04e6, 256 with 7-bit scales 1.1e9. What the offset adds is taken away by act8.off,
  * the sum of the activations times -offset.
  *
- * One token: a register of weights is multiplied as soon as it is unpacked, and nothing is stored;
+ * One token, of types without a kernel of their own (linear_token.c, linear_token_avx2.c): a
+ * register of weights is multiplied as soon as it is unpacked, and nothing is stored;
  * the sums of up to 16 sub-blocks stay in registers.  Several: a panel of W rows times 256 columns
  * in L1, then up to TOKENS tokens at a time over it, so that a load of weights serves them all and
  * the instructions of a block are mainly its 8 dot products per token. */

@@ -83,9 +83,12 @@ static void compute(share *s) {
     if (does_enter) b->isa->enter(b->in.type);
     int has_pair = b->isa->pair_int && b->in.n_tok >= LINEAR_PAIR && b->in.type->span > 0 &&
                    b->in.type->span != LINEAR_SPAN_BF16;
+    int has_token = b->isa->token_groups && b->in.n_tok == 1 && b->in.type->span > 0 &&
+                    b->in.type->span != LINEAR_SPAN_BF16;
     int64_t step = b->in.type->span == LINEAR_SPAN_BF16 && !b->in.by_row ? b->isa->bf16->n_group
                    : is_tiled                                            ? LINEAR_TILED_GROUPS
                    : has_pair                                            ? LINEAR_GROUPS
+                   : has_token                                           ? b->isa->token_groups
                                                                          : 1;
     for (int64_t i = lo; i < hi; i += step) {
         int64_t g = b->window ? lo + (i - lo) % b->window : i;
@@ -99,6 +102,8 @@ static void compute(share *s) {
             b->isa->rows_f32(&b->in, g * 16, 16, acc, acc + b->in.n_tok * 16);
         else if (b->in.type->span == LINEAR_SPAN_BF16)
             b->isa->bf16->rows(&b->in, g * 16, rows, acc, acc + b->in.n_tok * 16);
+        else if (has_token)
+            b->isa->rows_int(&b->in, g * 16, (int32_t)(i + step <= hi ? step : hi - i) * 16, acc);
         else if (rows == 16 || !b->isa->pair_int(&b->in, g * 16, acc))
             for (int32_t r = 0; r < rows; r += 16)
                 b->isa->rows_int(&b->in, g * 16 + r, 16, acc);
