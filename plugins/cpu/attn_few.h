@@ -101,27 +101,30 @@ SIMD_FN void few_add_half(uint16_t dtype, const uint8_t *const key[8], const att
         c[m] =
             is_half(dtype) ? _mm256_add_ps(c[m], _mm256_add_ps(sum[0][m], sum[1][m])) : sum[0][m];
 }
+
+/* STEP elements of sixteen keys. */
+SIMD_FN void few_add_whole(uint16_t dtype, const uint8_t *const key[16], const attn_row *row,
+                           int32_t i, int n_row, v16 *c) {
+    __m256 half[2][FEW_ROWS];
+#pragma GCC unroll 4
+    for (int m = 0; m < n_row; m++) {
+        half[0][m] = c[m].a;
+        half[1][m] = c[m].b;
+    }
+#pragma GCC unroll 2
+    for (int h = 0; h < 2; h++)
+        few_add_half(dtype, key + 8 * h, row, i, n_row, half[h]);
+#pragma GCC unroll 4
+    for (int m = 0; m < n_row; m++)
+        c[m] = (v16){half[0][m], half[1][m]};
+}
+#else
+#define few_add_whole(dtype, key, row, i, n_row, c) few_add_step(dtype, key, row, i, STEP, n_row, c)
 #endif
 
 /* n <= STEP of them join the sums. */
 SIMD_FN void few_add_step(uint16_t dtype, const uint8_t *const key[16], const attn_row *row,
                           int32_t i, int32_t n, int n_row, v16 *c) {
-#if PERI_HALVES
-    if (n == STEP) {
-        __m256 half[2][FEW_ROWS];
-#pragma GCC unroll 4
-        for (int m = 0; m < n_row; m++) {
-            half[0][m] = c[m].a;
-            half[1][m] = c[m].b;
-        }
-        few_add_half(dtype, key, row, i, n_row, half[0]);
-        few_add_half(dtype, key + 8, row, i, n_row, half[1]);
-#pragma GCC unroll 4
-        for (int m = 0; m < n_row; m++)
-            c[m] = (v16){half[0][m], half[1][m]};
-        return;
-    }
-#endif
     v16 sum[2][FEW_ROWS];
     int32_t first = n < KEY_STEP(dtype) ? n : KEY_STEP(dtype);
 #pragma GCC unroll 4
@@ -166,7 +169,7 @@ SIMD_FN void few_score_keys(uint16_t dtype, const few *f, int32_t j, int n_line,
 #pragma GCC unroll 1
         for (int v = 0; v < n_vec; v++) {
             ahead_step(f->p, n_line);
-            few_add_step(dtype, key[v], row, i, STEP, n_row, sum[v]);
+            few_add_whole(dtype, key[v], row, i, n_row, sum[v]);
         }
     for (int v = 0; i < c->dk && v < n_vec; v++)
         few_add_step(dtype, key[v], row, i, c->dk - i, n_row, sum[v]);

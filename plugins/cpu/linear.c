@@ -382,8 +382,8 @@ static void store(const product *o, const part *p, const block *b, const float *
     }
 }
 
-/* Groups of 16 rows that one call computes, for many tokens of the op or for one: n_tok, of an expert
- * or all. */
+/* Groups of 16 rows that one call computes, for many tokens of the op or for one: n_tok, all or an
+ * expert's. */
 static int32_t groups_per_call(const product *o, const part *p, int32_t n_tok) {
     int16_t span = p->in.type->span;
     if (o->is_tiled) return LINEAR_TILED_GROUPS;
