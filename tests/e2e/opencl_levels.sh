@@ -10,7 +10,6 @@ compile() { # FILE LEVEL...
         -I"$kernels" -DWANT_FMA=1 -DSHAPE=0 -DSHUFFLE=0 -DINTEGERS="$integers" -DTOKENS=1 -DTYPE="$type" -DDK=64 -DDV=64 -DHEADS=2 \
         -DACT=1 -DKIND=0 -DPAIRS=0 -DNORMS=0 -DEXPERTS=64 -DLIST=64 -S -emit-llvm -o /dev/null "$@" >"$tmp/out" 2>&1
 }
-count=0
 for level in "-mno-avx" "-mavx2 -mfma -mf16c" "-mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512vl -mavx512dq"; do
     for file in "$kernels"/*.cl; do
         types=8 # Q8_0
@@ -22,11 +21,10 @@ for level in "-mno-avx" "-mavx2 -mfma -mf16c" "-mavx2 -mfma -mf16c -mavx512f -ma
         for type in $types; do
             # shellcheck disable=SC2086 # options
             compile "$file" $level || fail "$(basename "$file"), TYPE=$type, $level: $(head -n 5 "$tmp/out")"
-            count=$((count + 1))
+            n_check=$((n_check + 1))
         done
     done
 done
-echo "$count kernels compiled"
 
 # ---- it finds what it is there for ----
 printf '#if defined(__AVX2__) && !defined(__AVX512BW__)\nint half;\n#endif\n' >"$tmp/planted.cl"
