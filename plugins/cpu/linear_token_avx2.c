@@ -37,7 +37,8 @@
 
 enum {
     ROWS = W,
-    SEGMENT = 32768, /* columns of a row before the next row: what is kept of 8 rows is 53 KB */
+    SEGMENT = 32768, /* columns of a row before the next row: what is kept of 8 rows is 53 KB, and
+                        the activations 41, both on the stack */
     N_KB = SEGMENT / LINEAR_K,
     TAIL_BYTES = 8 * 34, /* the largest unit's */
     AHEAD = 4096,        /* bytes; how far memory is asked for */
