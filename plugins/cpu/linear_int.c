@@ -52,12 +52,27 @@ SIMD_FN void acc_store(float *acc, int i, int v, vf x) {
     vf_store(acc + i * LINEAR_ROWS + v * W, x);
 }
 
+/* How many lines of the next group each sub-block of each pass over the tokens, 8, 4, 2 and 1 at a
+ * time, asks for. */
+static void set_ahead(panel *p, int n_tok, int n_sub) {
+    int passes = n_tok / TOKENS, left = n_tok % TOKENS;
+    int steps = (passes + left / 4 + left % 4 / 2 + left % 2) * n_sub;
+    p->n_ahead = (p->n_line + steps - 1) / steps;
+}
+
+SIMD_FN void ask(panel *p) {
+    if (p->n_line <= 0) return;
+    p->n_line -= p->n_ahead;
+    ask_ahead(p);
+}
+
 /* Span 32, u8 weights, n_tok tokens (a literal) at once. */
-SIMD_FN void dot32_tokens(const panel *p, const act8 *a, int n_block, float *acc, int n_tok,
-                          int has_min, int offset) {
+SIMD_FN void dot32_tokens(panel *p, const act8 *a, int n_block, float *acc, int n_tok, int has_min,
+                          int offset) {
     vi ones = vi_set1_16(1);
     for (int b = 0; b < n_block; b++) {
         vi s[TOKENS][VECTORS];
+        ask(p);
         EACH_TOKEN
         EACH_VECTOR
         s[i][v] = vi_set1(a[i].off[b]);
@@ -105,9 +120,10 @@ SIMD_FN void clear_sums(int n_tok, vi s[TOKENS][VECTORS]) {
 }
 
 /* Span 32, int16 weights. */
-SIMD_FN void dot_wide_tokens(const panel *p, const act16 *a, int n_block, float *acc, int n_tok) {
+SIMD_FN void dot_wide_tokens(panel *p, const act16 *a, int n_block, float *acc, int n_tok) {
     for (int b = 0; b < n_block; b++) {
         vi s[TOKENS][VECTORS];
+        ask(p);
         clear_sums(n_tok, s);
         wide_sums(p, a, b * 32, 32, n_tok, s);
         EACH_TOKEN
@@ -119,9 +135,10 @@ SIMD_FN void dot_wide_tokens(const panel *p, const act16 *a, int n_block, float 
 }
 
 /* Span 32, int16 weights, a scale per 16 columns: those of the second 16 are in m. */
-SIMD_FN void dot_two_tokens(const panel *p, const act16 *a, int n_block, float *acc, int n_tok) {
+SIMD_FN void dot_two_tokens(panel *p, const act16 *a, int n_block, float *acc, int n_tok) {
     for (int b = 0; b < n_block; b++) {
         vi s[TOKENS][VECTORS], s2[TOKENS][VECTORS];
+        ask(p);
         clear_sums(n_tok, s);
         wide_sums(p, a, b * 32, 16, n_tok, s);
         clear_sums(n_tok, s2);
@@ -136,11 +153,13 @@ SIMD_FN void dot_two_tokens(const panel *p, const act16 *a, int n_block, float *
 }
 
 /* Span 256, int16 weights that hold their scale. */
-SIMD_FN void dot_wide256_tokens(const panel *p, const act16 *a, float *acc, int n_tok) {
+SIMD_FN void dot_wide256_tokens(panel *p, const act16 *a, float *acc, int n_tok) {
     vi t[TOKENS][VECTORS];
     clear_sums(n_tok, t);
-    for (int k = 0; k < LINEAR_K; k += 16)
+    for (int k = 0; k < LINEAR_K; k += 16) {
+        ask(p);
         wide_sums(p, a, k, 16, n_tok, t);
+    }
     EACH_TOKEN
     EACH_VECTOR {
         vf x = vf_mul(vf_cvt(t[i][v]), vf_load(p[v].d));
@@ -168,12 +187,13 @@ SIMD_FN vf superblock(const panel *p, const act8 *a, vi t, scheme h) {
 }
 
 /* Span 256. */
-SIMD_FN void dot256_tokens(const panel *p, const act8 *a, float *acc, int n_tok, scheme h) {
+SIMD_FN void dot256_tokens(panel *p, const act8 *a, float *acc, int n_tok, scheme h) {
     vi t[TOKENS][VECTORS];
     const int sub = h.sub;
     clear_sums(n_tok, t);
     for (int j = 0; j < LINEAR_K / sub; j++) {
         vi s[TOKENS][VECTORS];
+        ask(p);
 #pragma GCC unroll 8
         for (int k = 0; k < sub / 4; k++) {
             vi w[VECTORS];
@@ -203,17 +223,19 @@ SIMD_FN void dot256_tokens(const panel *p, const act8 *a, float *acc, int n_tok,
     }
 }
 
-/* A function over any number of tokens out of one over a literal number. */
+/* A function over any number of tokens out of one over a literal number.  SUBS: how often each asks
+ * for memory. */
 #define DOT_SOME(n, CALL)                                                                          \
     {                                                                                              \
         enum { N = n };                                                                            \
         CALL;                                                                                      \
         n_tok -= N, a += N, acc += N * LINEAR_ROWS;                                                \
     }
-#define DOT(NAME, ACT, CALL)                                                                       \
-    static void NAME(const panel *p, const void *act, int n_tok, int n_block, float *acc) {        \
+#define DOT(NAME, ACT, SUBS, CALL)                                                                 \
+    static void NAME(panel *p, const void *act, int n_tok, int n_block, float *acc) {              \
         const ACT *a = act;                                                                        \
         (void)n_block;                                                                             \
+        set_ahead(p, n_tok, SUBS);                                                                 \
         while (n_tok >= TOKENS)                                                                    \
             DOT_SOME(TOKENS, CALL)                                                                 \
         if (TOKENS > 4 && n_tok >= 4) DOT_SOME(4, CALL)                                            \
@@ -221,19 +243,19 @@ SIMD_FN void dot256_tokens(const panel *p, const act8 *a, float *acc, int n_tok,
         if (n_tok) DOT_SOME(1, CALL)                                                               \
     }
 #define SCHEME(...) ((scheme){__VA_ARGS__})
-DOT(dot_q4_0, act8, dot32_tokens(p, a, n_block, acc, N, 0, 0))
-DOT(dot_q4_1, act8, dot32_tokens(p, a, n_block, acc, N, 1, 0))
-DOT(dot_q5_1, act8, dot32_tokens(p, a, n_block, acc, N, 1, 16))
-DOT(dot_q8_0, act16, dot_wide_tokens(p, a, n_block, acc, N))
-DOT(dot_nvfp4, act16, dot_two_tokens(p, a, n_block, acc, N))
-DOT(dot_iq, act16, dot_wide256_tokens(p, a, acc, N))
-DOT(dot_q2_k, act8, dot256_tokens(p, a, acc, N, SCHEME(16, 16, 0, 8)))
-DOT(dot_q3_k, act8, dot256_tokens(p, a, acc, N, SCHEME(16, 16, 1, 0)))
-DOT(dot_q4_k, act8, dot256_tokens(p, a, acc, N, SCHEME(32, 32, 0, 4)))
-DOT(dot_q5_k, act8, dot256_tokens(p, a, acc, N, SCHEME(16, 32, 0, 4)))
+DOT(dot_q4_0, act8, n_block, dot32_tokens(p, a, n_block, acc, N, 0, 0))
+DOT(dot_q4_1, act8, n_block, dot32_tokens(p, a, n_block, acc, N, 1, 0))
+DOT(dot_q5_1, act8, n_block, dot32_tokens(p, a, n_block, acc, N, 1, 16))
+DOT(dot_q8_0, act16, n_block, dot_wide_tokens(p, a, n_block, acc, N))
+DOT(dot_nvfp4, act16, n_block, dot_two_tokens(p, a, n_block, acc, N))
+DOT(dot_iq, act16, 16, dot_wide256_tokens(p, a, acc, N))
+DOT(dot_q2_k, act8, 16, dot256_tokens(p, a, acc, N, SCHEME(16, 16, 0, 8)))
+DOT(dot_q3_k, act8, 16, dot256_tokens(p, a, acc, N, SCHEME(16, 16, 1, 0)))
+DOT(dot_q4_k, act8, 8, dot256_tokens(p, a, acc, N, SCHEME(32, 32, 0, 4)))
+DOT(dot_q5_k, act8, 16, dot256_tokens(p, a, acc, N, SCHEME(16, 32, 0, 4)))
 
 typedef void (*unpack_fn)(const uint8_t *p, size_t stride, int n_block, sink *out);
-typedef void (*dot_fn)(const panel *p, const void *act, int n_tok, int n_span, float *acc);
+typedef void (*dot_fn)(panel *p, const void *act, int n_tok, int n_span, float *acc);
 struct kernel {
     uint16_t dtype;
     unpack_fn unpack; /* NULL: unpack_grid */
@@ -273,11 +295,17 @@ static void block(const group *g) {
     for (int v = 0; v < VECTORS; v++) {
         const uint8_t *w = g->w + (size_t)(v * W) * g->stride;
         sink o = sink_of(g, &p[v], v * W);
+        if (g->in->n_tok > 1) { /* the dot products ask instead */
+            o.prefetch = (const uint8_t *)g->in;
+            o.prefetch_step = 0;
+        }
         if (g->k->unpack)
             g->k->unpack(w, g->stride, g->n_block, &o);
         else
             unpack_grid(g->in->type, w, g->stride, &o);
     }
+    panel_ahead(g, p, 0, LINEAR_ROWS);
+    if (g->in->n_tok == 1) p->n_line = 0;
     g->k->dot(p, g->in->act + (size_t)g->kb * g->in->kb_stride, g->in->n_tok,
               g->n_block * g->in->type->block / 32, g->acc);
 }

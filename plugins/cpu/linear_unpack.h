@@ -16,11 +16,10 @@
  * literals or locals of the function that inlines the unpacker, and the loops over indices of put8
  * are unrolled: the sums stay in registers.
  *
- * The next group's weights are asked for meanwhile.  One token, or no dot product instruction: by
- * load_rows, a line for a line.  Several tokens: by the dot products, a few lines per sub-block,
- * because taking a panel apart is a short burst in which the requests would queue up and wait for
- * memory (Zen 5, 16 tokens, one thread: Q4_K 208 GMAC/s so, 301 by the dot products; Q6_K 149 and
- * 244).
+ * The next group's weights are asked for meanwhile.  One token: by load_rows, a line for a line.
+ * Several tokens: by the dot products, a few lines per sub-block, because taking a panel apart is a
+ * short burst in which the requests would queue up and wait for memory (Zen 5, 16 tokens, one
+ * thread: Q4_K 208 GMAC/s so, 301 by the dot products; Q6_K 149 and 244).
  *
  * Grid types come as bytes and scales from expand.c, a row at a time, and are transposed from
  * there; types whose codes are arithmetic or of sixteen values are unpacked W rows at a time. */
@@ -47,10 +46,8 @@ typedef struct panel {
     int32_t sc[16 * W]; /* [sub-block][row]: the scale twice as int16; PERI_VNNI: as int32 */
     int32_t mn[8 * W];  /* [pair][row]: minima of two sub-blocks as int16 */
     uint16_t half[2][8 * W];
-#if PERI_VNNI
     const uint8_t *ahead; /* what the dot products ask memory for: n_line lines, n_ahead at once */
     int n_line, n_ahead;
-#endif
 } __attribute__((aligned(64))) panel;
 
 #if PERI_VNNI
@@ -530,10 +527,6 @@ SIMD_FN void unpack_grid(const linear_type *t, const uint8_t *p, size_t s, sink 
 
 /* ---- a group of 16 rows ---- */
 
-/* With more tokens, requests by load_rows gain nothing; those of the dot products always do (Q4_K,
- * two threads, 32 tokens: 395 GMAC/s without, 647 with them; 512: 678 and 701). */
-enum { PREFETCH_TOKENS = PERI_VNNI ? LINEAR_M : 16 };
-
 typedef struct kernel kernel;
 /* Its columns 256 kb .. */
 typedef struct group {
@@ -555,7 +548,7 @@ SIMD_FN void each_block(const linear_in *in, const kernel *k, int64_t row0, int3
     const uint8_t *w = in->w + (size_t)row0 * in->row_bytes;
     group g = {.in = in, .k = k, .acc = acc};
     memset(acc, 0, (size_t)in->n_tok * LINEAR_ROWS * sizeof *acc);
-    g.prefetch_step = in->n_tok <= PREFETCH_TOKENS ? 64 * NL : 0;
+    g.prefetch_step = 64 * NL;
     for (; g.kb * LINEAR_K < in->n; g.kb++) {
         int64_t left = in->n - g.kb * LINEAR_K;
         g.n_block = (int)(left < LINEAR_K ? left : LINEAR_K) / in->type->block;
@@ -586,11 +579,12 @@ SIMD_FN void each_group(const linear_in *in, const kernel *k, int64_t row0, int3
                    block);
 }
 
-#if PERI_VNNI
-/* linear_vnni.c: the unpacker of a type, and 256 columns of rows r .. r + W - 1 of a group by it
- * (avx512vnni, neondot). */
-const kernel *linear_kernel(const linear_type *t);
-void linear_panel(const group *g, panel *p, int r);
+/* What this part of the group, `rows` rows from row r on, is in the next one. */
+SIMD_FN void panel_ahead(const group *g, panel *p, int r, int rows) {
+    int bytes = g->n_block * g->in->type->block_bytes;
+    p->ahead = g->prefetch + (g->prefetch_step ? r * bytes : 0);
+    p->n_line = g->prefetch_step ? (rows * bytes + 63) / 64 : 0;
+}
 
 /* Once per sub-block, or what else the panel's n_ahead was counted for. */
 SIMD_FN void ask_ahead(panel *p) {
@@ -598,6 +592,12 @@ SIMD_FN void ask_ahead(panel *p) {
         simd_prefetch(p->ahead + 64 * i);
     p->ahead += 64 * p->n_ahead;
 }
+
+#if PERI_VNNI
+/* linear_vnni.c: the unpacker of a type, and 256 columns of rows r .. r + W - 1 of a group by it
+ * (avx512vnni, neondot). */
+const kernel *linear_kernel(const linear_type *t);
+void linear_panel(const group *g, panel *p, int r);
 
 /* ---- from sums to results (linear.h) ---- */
 

@@ -210,13 +210,6 @@ static const kernel kernels[] = {
     KERNEL(IQ3_S, grid, dot_offset256),
 };
 
-/* What this part of the group is in the next one. */
-static void look_ahead(const group *g, panel *p, int r) {
-    int bytes = g->n_block * g->in->type->block_bytes;
-    p->ahead = g->prefetch + (g->prefetch_step ? r * bytes : 0);
-    p->n_line = g->prefetch_step ? (W * bytes + 63) / 64 : 0;
-}
-
 static const kernel *kernel_of(const linear_type *t) {
     const kernel *k = kernels;
     while (k->dtype != t->dtype)
@@ -230,7 +223,7 @@ const kernel *linear_kernel(const linear_type *t) {
 }
 void linear_panel(const group *g, panel *p, int r) {
     g->k->panel(g, p, r);
-    look_ahead(g, p, r);
+    panel_ahead(g, p, r, W);
 }
 #endif
 
@@ -242,7 +235,7 @@ static void block(const group *g) {
             continue;
         }
         g->k->panel(g, &p, r);
-        look_ahead(g, &p, r);
+        panel_ahead(g, &p, r, W);
         g->k->dot(&p, (const act8 *)(g->in->act + (size_t)g->kb * g->in->kb_stride), g->in->n_tok,
                   g->n_block * g->in->type->block / 32, g->acc + r);
     }
