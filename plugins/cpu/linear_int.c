@@ -35,6 +35,7 @@ enum { TOKENS = 8 };
 #else
 enum { TOKENS = 4 };
 #endif
+enum { FEW_TOKENS = 8 }; /* share_ahead */
 #define EACH_TOKEN  _Pragma("GCC unroll 8") for (int i = 0; i < n_tok; i++)
 #define EACH_VECTOR _Pragma("GCC unroll 2") for (int v = 0; v < VECTORS; v++)
 
@@ -289,23 +290,39 @@ static const kernel kernels[] = {
     {PERI_CPU_IQ3_S, NULL, dot_iq},
 };
 
+/* Which of the next group's memory panel v asks for while it is unpacked: of one token its part, of
+ * few tokens, where that takes as long as the products, its share of the first half, else nothing;
+ * what is left the products ask for. */
+static void share_ahead(const group *g, sink *o, panel *p, int v) {
+    int half = g->n_block * g->in->type->block_bytes * LINEAR_ROWS / 2 / 64 * 64;
+    if (g->in->n_tok == 1) {
+        p->n_line = 0;
+    } else if (g->in->n_tok > FEW_TOKENS) {
+        o->prefetch = (const uint8_t *)g->in;
+        o->prefetch_step = 0;
+    } else if (g->prefetch_step) {
+        o->prefetch = g->prefetch + half / VECTORS * v / 64 * 64;
+        o->prefetch_step =
+            g->prefetch_step / 2; /* load_rows takes it for a line's to a line read */
+        if (v > 0) return;
+        p->ahead += half;
+        p->n_line -= half / 64;
+    }
+}
+
 /* Unpack all rows, W at a time, and add to all tokens' sums. */
 static void block(const group *g) {
     panel p[VECTORS];
+    panel_ahead(g, p, 0, LINEAR_ROWS);
     for (int v = 0; v < VECTORS; v++) {
         const uint8_t *w = g->w + (size_t)(v * W) * g->stride;
         sink o = sink_of(g, &p[v], v * W);
-        if (g->in->n_tok > 1) { /* the dot products ask instead */
-            o.prefetch = (const uint8_t *)g->in;
-            o.prefetch_step = 0;
-        }
+        share_ahead(g, &o, p, v);
         if (g->k->unpack)
             g->k->unpack(w, g->stride, g->n_block, &o);
         else
             unpack_grid(g->in->type, w, g->stride, &o);
     }
-    panel_ahead(g, p, 0, LINEAR_ROWS);
-    if (g->in->n_tok == 1) p->n_line = 0;
     g->k->dot(p, g->in->act + (size_t)g->kb * g->in->kb_stride, g->in->n_tok,
               g->n_block * g->in->type->block / 32, g->acc);
 }

@@ -19,7 +19,8 @@
  * The next group's weights are asked for meanwhile.  One token: by load_rows, a line for a line.
  * Several tokens: by the dot products, a few lines per sub-block, because taking a panel apart is a
  * short burst in which the requests would queue up and wait for memory (Zen 5, 16 tokens, one
- * thread: Q4_K 208 GMAC/s so, 301 by the dot products; Q6_K 149 and 244).
+ * thread: Q4_K 208 GMAC/s so, 301 by the dot products; Q6_K 149 and 244); by linear_int.c, of few
+ * tokens, half and half.
  *
  * Grid types come as bytes and scales from expand.c, a row at a time, and are transposed from
  * there; types whose codes are arithmetic or of sixteen values are unpacked W rows at a time. */
