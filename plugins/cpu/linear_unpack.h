@@ -16,7 +16,9 @@
  * literals or locals of the function that inlines the unpacker, and the loops over indices of put8
  * are unrolled: the sums stay in registers.
  *
- * The next group's weights are asked for meanwhile.  One token: by load_rows, a line for a line.
+ * The next group's weights are asked for meanwhile.  One token: by load_rows, a line for a line
+ * (types of expand.h: by unpack_grid, row for row, with a dot product instruction whatever the
+ * tokens).
  * Several tokens: by the dot products, a few lines per sub-block, because taking a panel apart is a
  * short burst in which the requests would queue up and wait for memory (Zen 5, 16 tokens, one
  * thread: Q4_K 208 GMAC/s so, 301 by the dot products; Q6_K 149 and 244); by linear_int.c, of few
@@ -47,7 +49,8 @@ typedef struct panel {
     int32_t sc[16 * W]; /* [sub-block][row]: the scale twice as int16; PERI_VNNI: as int32 */
     int32_t mn[8 * W];  /* [pair][row]: minima of two sub-blocks as int16 */
     uint16_t half[2][8 * W];
-    const uint8_t *ahead; /* what the dot products ask memory for: n_line lines, n_ahead at once */
+    const uint8_t *ahead; /* what the dot products ask memory for: n_line lines (of linear_int.c:
+                             that are left), n_ahead at once */
     int n_line, n_ahead;
 } __attribute__((aligned(64))) panel;
 
@@ -547,16 +550,14 @@ SIMD_FN void each_block(const linear_in *in, const kernel *k, int64_t row0, int3
     uint8_t edge[LINEAR_ROWS * KB_BYTES_MAX];
     size_t kb_bytes = (size_t)(LINEAR_K / in->type->block * in->type->block_bytes);
     const uint8_t *w = in->w + (size_t)row0 * in->row_bytes;
-    group g = {.in = in, .k = k, .acc = acc};
+    group g = {.in = in, .k = k, .prefetch_step = 64 * NL, .acc = acc};
     memset(acc, 0, (size_t)in->n_tok * LINEAR_ROWS * sizeof *acc);
-    g.prefetch_step = 64 * NL;
     for (; g.kb * LINEAR_K < in->n; g.kb++) {
         int64_t left = in->n - g.kb * LINEAR_K;
         g.n_block = (int)(left < LINEAR_K ? left : LINEAR_K) / in->type->block;
         g.w = w + (size_t)g.kb * kb_bytes;
         g.stride = in->row_bytes;
-        g.prefetch = g.prefetch_step ? w + LINEAR_ROWS * (in->row_bytes + (size_t)g.kb * kb_bytes)
-                                     : (const uint8_t *)in;
+        g.prefetch = w + LINEAR_ROWS * (in->row_bytes + (size_t)g.kb * kb_bytes);
         if (rows < LINEAR_ROWS) { /* the last rows of a matrix: nothing behind them may be read */
             size_t n = in->row_bytes - (size_t)g.kb * kb_bytes;
             if (n > kb_bytes) n = kb_bytes;
@@ -580,11 +581,20 @@ SIMD_FN void each_group(const linear_in *in, const kernel *k, int64_t row0, int3
                    block);
 }
 
-/* What this part of the group, `rows` rows from row r on, is in the next one. */
+/* The bytes of the next group that stand for rows r .. r + rows - 1 of this one, of n_block blocks:
+ * what the dot products ask for. */
 SIMD_FN void panel_ahead(const group *g, panel *p, int r, int rows) {
     int bytes = g->n_block * g->in->type->block_bytes;
     p->ahead = g->prefetch + (g->prefetch_step ? r * bytes : 0);
     p->n_line = g->prefetch_step ? (rows * bytes + 63) / 64 : 0;
+}
+
+/* So many lines at once that all are asked for by n_sub sub-blocks of each pass over the tokens,
+ * which are taken at_once (4 or 8), 4, 2 and 1 at a time. */
+SIMD_FN void set_ahead(panel *p, int n_tok, int at_once, int n_sub) {
+    int passes = n_tok / at_once, left = n_tok % at_once;
+    int steps = (passes + left / 4 + left % 4 / 2 + left % 2) * n_sub;
+    p->n_ahead = (p->n_line + steps - 1) / steps;
 }
 
 /* Once per sub-block, or what else the panel's n_ahead was counted for. */
@@ -642,6 +652,14 @@ SIMD_FN vf superblock(const panel *p, const act8 *a, vi t, vf acc, scheme h) {
     return superblock_of(&c, a, t, acc, h);
 }
 #endif
+
+/* N tokens, a literal, of those that are left. */
+#define DOT_SOME(n, CALL)                                                                          \
+    {                                                                                              \
+        enum { N = n };                                                                            \
+        CALL;                                                                                      \
+        n_tok -= N, a += N, acc += N * LINEAR_ROWS;                                                \
+    }
 
 /* For rows r .. r + W - 1 of the group. */
 SIMD_FN sink sink_of(const group *g, panel *p, int r) {

@@ -88,24 +88,11 @@ SIMD_FN void dot256_tokens(panel *p, const act8 *a, float *acc, int n_tok, schem
 
 /* ---- one scheme, any number of tokens ---- */
 
-/* Tokens are taken 8, 4, 2 and 1 at a time. */
-static void set_ahead(panel *p, int n_tok, int n_sub) {
-    int passes = n_tok / TOKENS, left = n_tok % TOKENS;
-    int steps = (passes + left / 4 + left % 4 / 2 + left % 2) * n_sub;
-    p->n_ahead = (p->n_line + steps - 1) / steps;
-}
-
 /* SUBS: sub-blocks. */
-#define DOT_SOME(n, CALL)                                                                          \
-    {                                                                                              \
-        enum { N = n };                                                                            \
-        CALL;                                                                                      \
-        n_tok -= N, a += N, acc += N * LINEAR_ROWS;                                                \
-    }
 #define DOT(NAME, SUBS, CALL)                                                                      \
     static void NAME(panel *p, const act8 *a, int n_tok, int n_block, float *acc) {                \
         (void)n_block;                                                                             \
-        set_ahead(p, n_tok, SUBS);                                                                 \
+        set_ahead(p, n_tok, TOKENS, SUBS);                                                         \
         while (n_tok >= TOKENS)                                                                    \
             DOT_SOME(TOKENS, CALL)                                                                 \
         if (n_tok >= 4) DOT_SOME(4, CALL)                                                          \
