@@ -280,7 +280,7 @@ static const kernel kernels[] = {
 
 /* Bytes of the next group that are asked for while this one is unpacked: half of them with few
  * tokens, where unpacking takes a good part of the time, and none with more (Zen 3, two threads, 8
- * tokens: Q4_0, Q4_K, Q8_0 1.08 to 1.11 times as fast as without).  Grid types ask by rows and not
+ * tokens: Q4_0, Q4_K, Q8_0 1.03 to 1.08 times as fast as without).  Grid types ask by rows and not
  * for the chunk that panel_ahead has. */
 static int shared_bytes(const group *g) {
     if (g->in->n_tok > SHARED_TOKENS || !g->k->unpack || !g->prefetch_step) return 0;
