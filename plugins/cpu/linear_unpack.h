@@ -17,8 +17,7 @@
  * are unrolled: the sums stay in registers.
  *
  * The next group's weights are asked for meanwhile.  One token: by load_rows, a line for a line
- * (types of expand.h: by unpack_grid, row for row, with a dot product instruction whatever the
- * tokens).
+ * (grid types: by unpack_grid, row for row, with a dot product instruction whatever the tokens).
  * Several tokens: by the dot products, a few lines per sub-block, because taking a panel apart is a
  * short burst in which the requests would queue up and wait for memory (Zen 5, 16 tokens, one
  * thread: Q4_K 208 GMAC/s so, 301 by the dot products; Q6_K 149 and 244); by linear_int.c, of few
