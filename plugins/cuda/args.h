@@ -22,8 +22,8 @@
  * dot products keeps CU_DOT_SUMS of these sums, CU_DOT_BLOCKS run at a time in a multiprocessor and
  * make bytes of rows of up to CU_DOT_ROW themselves; tiles have CU_TILE_ROWS rows and CU_TILE_FEW
  * or CU_TILE_MANY tokens.  CU_NORM_ROW: the longest row that a norm keeps.  CU_KEPT_HEAD: the
- * longest head that a warp keeps.  TOPK: a block takes CU_CHUNK numbers or up to CU_CHUNKS times as
- * many, CU_TOPK is the longest list.
+ * longest head that a warp keeps.  TOPK: a block of CU_TOPK_THREADS takes CU_CHUNK numbers or up to
+ * CU_CHUNKS times as many, CU_TOPK is the longest list.
  */
 enum {
     CU_WARP = 32,
@@ -50,6 +50,7 @@ enum {
     CU_NORM_THREADS = 512,
     CU_NORM_SHORT = 4 * CU_THREADS,
     CU_NORM_ROW = 16 * CU_NORM_THREADS,
+    CU_TOPK_THREADS = 512,
     CU_CHUNK = 2048,
     CU_CHUNKS = 3,
     CU_KEPT_HEAD = 256,
@@ -127,6 +128,7 @@ typedef struct cu_product {
     uint64_t sums;            /* f32 [n_split][n_tok][width] */
     int32_t n, n_tok, n_part, n_used;
     int32_t is_glu, is_scale_last, has_slots, n_expert; /* n_expert 0: no experts */
+    int32_t has_ids; /* dot: the ids are there before the kernel before has ended */
     int32_t n_unit;  /* of blocks that share rows of W: tokens, pairs or tiles of them */
     int32_t n_split; /* blocks to the sections of a row: 1, or one each, and sum_parts adds */
     int32_t width, n_chunk; /* rows of all matrices; blocks of sum_parts to a token */

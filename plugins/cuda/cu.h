@@ -122,6 +122,7 @@ struct peri_dev {
     bool has_ahead;      /* kernels begin before the one before has ended */
     CUdeviceptr scratch; /* of an op while it runs; but for `kept`, nothing in it outlives the op */
     cu_kept kept;
+    uint64_t ids; /* experts that all blocks of the kernel launched last have read; 0: none */
     uint64_t scratch_bytes;
 };
 

@@ -92,6 +92,16 @@ DEVICE const int32_t *ints_in(uint64_t at) {
     return global<const int32_t>(at);
 }
 
+/* What another kernel wrote that has ended, before ahead_wait: a multiprocessor's own cache may hold
+ * what was there before. */
+DEVICE int32_t read_past_l1(const int32_t *p) {
+#ifdef __CUDACC__
+    return __ldcg(p);
+#else
+    return *p;
+#endif
+}
+
 DEVICE int quotient(int x, const cu_divisor &d) {
     return (int)((uint64_t)(uint32_t)x * d.mul >> d.shift);
 }

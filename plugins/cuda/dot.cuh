@@ -316,10 +316,9 @@ template <int T> DEVICE slot_of slot_in(const cu_product &a, const dot_rows &d, 
 template <int T> DEVICE void dot(const cu_product &a, dot_memory<T> &s) {
     enum { AHEAD = dot_memory<T>::STAGES - 1, STAGE = sizeof s.w[0][0] };
     dot_rows d = rows_of<T>(a);
-    if (a.n_expert) {
-        ahead_wait(); /* which rows is known only then */
-        d.expert = expert_of(a.ids, d.unit, a.n_used, a.n_expert);
-    }
+    bool is_early = !a.n_expert || a.has_ids;
+    if (!is_early) ahead_wait(); /* which rows is known only then */
+    if (a.n_expert) d.expert = expert_of(a.ids, d.unit, a.n_used, a.n_expert);
     int all = sections_of(a.n) * d.n_pass << (a.is_glu != 0), run = 0;
     int pass = all * warp() / CU_ROWS, left = all * (warp() + 1) / CU_ROWS - pass;
     if (d.expert < 0) left = 0;
@@ -339,7 +338,7 @@ template <int T> DEVICE void dot(const cu_product &a, dot_memory<T> &s) {
         to = to < AHEAD ? to + 1 : 0;
     };
     UNROLL_BY(1) for (int n = 0; n < AHEAD; n++) copy_next();
-    if (!a.n_expert) ahead_wait();
+    if (is_early) ahead_wait();
     x_codes c = codes_of_x<T>(a, d, s);
     dot_x x = {};
     slot_of slot = {};

@@ -249,6 +249,7 @@ int32_t cu_launch(const cu_job *j, uint32_t kernel, uint32_t dtype, void *argume
         return peri_plugin_fail(e, PERI_E_RANGE, "an operation of %lld blocks", (long long)n_block);
     const cu_api *cu = j->d->cu;
     CUresult rc;
+    j->d->ids = 0;
     if (j->d->has_ahead) {
         CUlaunchAttribute ahead = {.id = CU_LAUNCH_PROGRAMMATIC_STREAM_SERIALIZATION,
                                    .value = {.is_allowed = 1}};

@@ -363,7 +363,11 @@ static int32_t launch_part(const cu_job *j, cu_product *a, uint32_t kernel, uint
                            peri_error *e) {
     bool is_dot = kernel == CU_K_dot || kernel == CU_K_mixed;
     int32_t n = is_dot ? spread(a, j->d->n_processor) : tile_rows(a);
+    /* A kernel may begin once all blocks of the one before have said ahead_go.  Those of dot have
+     * said ahead_wait then, so what wrote the ids that they took has ended. */
+    a->has_ids = is_dot && a->n_expert && j->d->ids == a->ids.at;
     int32_t st = cu_launch(j, kernel, dtype, a, (int64_t)n * a->n_unit * a->n_split, e);
+    if (is_dot && a->n_expert && !st) j->d->ids = a->ids.at;
     if (st || a->n_split == 1) return st;
     a->n_chunk = cu_chunks(a->width, CU_THREADS);
     return cu_launch(j, CU_K_sum_parts, 0, a, (int64_t)a->n_tok * a->n_chunk, e);

@@ -110,7 +110,8 @@ DEVICE void store_sum(const cu_product &a, int part, int row, int o, int expert,
 
 /* The expert of a pair, or -1. */
 DEVICE int expert_of(const cu_rows &ids, int pair, int n_used, int n_expert) {
-    int e = ints_in(ids.at + (uint64_t)(pair / n_used * ids.stride[2]))[pair % n_used];
+    const int32_t *row = ints_in(ids.at + (uint64_t)(pair / n_used * ids.stride[2]));
+    int e = read_past_l1(row + pair % n_used);
     return e < 0 || e >= n_expert ? -1 : e;
 }
 
