@@ -21,6 +21,8 @@
 /* Rows and vectors of logits held in registers. */
 #if defined(PERI_AVX512)
 enum { SCORE_ROWS = 6, SCORE_VECS = 4 };
+#elif PERI_HALVES
+enum { SCORE_ROWS = 6, SCORE_VECS = 1 };
 #elif PERI_SIMD
 enum { SCORE_ROWS = 2, SCORE_VECS = 2 };
 #else

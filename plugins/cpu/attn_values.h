@@ -20,6 +20,8 @@
 /* Rows and vectors held in registers. */
 #if defined(PERI_AVX512)
 enum { VALUE_ROWS = 6, VALUE_VECS = 4 };
+#elif PERI_HALVES
+enum { VALUE_ROWS = 6, VALUE_VECS = 1 };
 #elif PERI_SIMD
 enum { VALUE_ROWS = 2, VALUE_VECS = 2 };
 #else

@@ -92,8 +92,8 @@ DEVICE const int32_t *ints_in(uint64_t at) {
     return global<const int32_t>(at);
 }
 
-/* What another kernel wrote that has ended, before ahead_wait: a multiprocessor's own cache may hold
- * what was there before. */
+/* What another kernel wrote that has ended, before ahead_wait: a multiprocessor's own cache may
+ * hold what was there before. */
 DEVICE int32_t read_past_l1(const int32_t *p) {
 #ifdef __CUDACC__
     return __ldcg(p);

@@ -47,9 +47,9 @@ DEVICE uint32_t bin_of(const int32_t *count, int k) {
     return __reduce_max_sync(0xffffffffu, found);
 }
 
-/* By the block: bit s is set where number[s] is among the first k of all PER CU_TOPK_THREADS, all that
- * are not BEHIND_ALL where there are less.  Byte by byte from the top: the numbers of each bin are
- * counted, those of lower bins than that of the k-th are taken, and those of its bin go on.
+/* By the block: bit s is set where number[s] is among the first k of all PER CU_TOPK_THREADS, all
+ * that are not BEHIND_ALL where there are less.  Byte by byte from the top: the numbers of each bin
+ * are counted, those of lower bins than that of the k-th are taken, and those of its bin go on.
  * count: of three bytes, because a warp may still look at the last one when another has emptied the
  * one after the next. */
 template <int PER> DEVICE uint64_t first_of(const uint64_t *number, int k, int32_t (*count)[BINS]) {
@@ -128,8 +128,8 @@ DEVICE void put_in_order(const uint64_t *list, const float *x, int32_t *ids, flo
         uint64_t own = list[i < k ? i : k - 1];
         float v = x[(uint32_t)own];
         UNROLL_BY(8) for (int j = lane() % SHARE; j < k; j += SHARE) place += list[j] < own;
-        UNROLL for (int mask = 1; mask < SHARE; mask *= 2)
-            place += __shfl_xor_sync(0xffffffffu, place, mask);
+        UNROLL for (int mask = 1; mask < SHARE; mask *= 2) place +=
+            __shfl_xor_sync(0xffffffffu, place, mask);
         if (i >= k || lane() % SHARE) continue;
         ids[place] = (int32_t)(uint32_t)own;
         y[place] = v != v ? float_of(0xff800000u) : v;
