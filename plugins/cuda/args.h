@@ -85,23 +85,18 @@ typedef struct cu_embed {
     float scale;
 } cu_embed;
 
-/* LINEAR, and one of the three of LINEAR_QKV */
+/* LINEAR, one of the three of LINEAR_QKV, or GATE_UP_GLU: then w is the gate's, and up the other
+ * matrix (else 0). */
 typedef struct cu_linear {
     uint64_t w, bias, scale;
     cu_rows x, y;
     int32_t n, m, n_tok, n_group; /* n_group: blocks to CU_ROWS rows, CU_TOKENS or one token each */
     int32_t is_scale_last;
     cu_divisor by_group; /* n_group */
-} cu_linear;
-
-typedef struct cu_gate_up {
-    uint64_t gate, up;
-    cu_rows x, y;
-    int32_t n, m, n_tok, n_group;
     int32_t act;
     float param;
-    cu_divisor by_group;
-} cu_gate_up;
+    uint64_t up;
+} cu_linear;
 
 typedef struct cu_experts {
     uint64_t w, bias, scale;

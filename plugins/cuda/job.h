@@ -19,6 +19,9 @@ typedef struct cu_job {
     peri_op_attr attr;
 } cu_job;
 
+/* Number of an operand that no op has. */
+enum { CU_NO_OPERAND = CU_OPERANDS - 1 };
+
 /* Up to so much scratch is taken for an op. */
 enum { CU_SCRATCH_BYTES = 128 << 20 };
 

@@ -64,8 +64,14 @@ static uint32_t n_weight_of(uint16_t code) {
                                                                  : 0;
 }
 
+/* Types that are not of blocks: FOR_PLAIN_TYPES of weights.cuh. */
+static bool is_plain(uint32_t dtype) {
+    return dtype == CU_F32 || dtype == CU_F16 || dtype == CU_BF16 || dtype == CU_F64;
+}
+
 static uint32_t product_kernel(const cu_job *j, bool is_many) {
-    if (j->op->code == PERI_OP_GATE_UP_GLU) return is_many ? CU_K_gate_up_many : CU_K_gate_up_few;
+    if (j->op->code == PERI_OP_GATE_UP_GLU && is_plain(j->t[1]->dtype))
+        return is_many ? CU_K_gate_up_many : CU_K_gate_up_few;
     return is_many ? CU_K_linear_many : CU_K_linear_few;
 }
 
@@ -319,21 +325,11 @@ static int32_t run_qkv(const cu_job *j, peri_error *e) {
 }
 
 static int32_t run_gate_up(const cu_job *j, peri_error *e) {
-    int32_t n_tok = j->dim[3][2], m = j->dim[1][2];
-    bool is_many = n_tok >= CU_MANY_FROM;
-    cu_gate_up a = {.gate = cu_at(j, 1),
-                    .up = cu_at(j, 2),
-                    .x = cu_rows_of(j, 0),
-                    .y = cu_rows_of(j, 3),
-                    .n = j->dim[1][3],
-                    .m = m,
-                    .n_tok = n_tok,
-                    .n_group = cu_chunks(n_tok, is_many ? CU_TOKENS : 1),
-                    .act = (int32_t)j->attr.act.act,
-                    .param = j->attr.act.param};
-    a.by_group = cu_divisor_of(a.n_group > 0 ? a.n_group : 1);
-    return cu_launch(j, product_kernel(j, is_many), j->t[1]->dtype, &a,
-                     (int64_t)cu_chunks(m, CU_ROWS) * a.n_group, e);
+    cu_linear a = linear_of(j, (product){1, CU_NO_OPERAND, CU_NO_OPERAND, 3}, 0);
+    a.up = cu_at(j, 2);
+    a.act = (int32_t)j->attr.act.act;
+    a.param = j->attr.act.param;
+    return run_product(j, a, 1, e);
 }
 
 /* x, W, ids, b?, s?, y */

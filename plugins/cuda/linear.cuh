@@ -17,7 +17,8 @@ DEVICE bool place_of(int n_group, const cu_divisor &by_group, int m, int tokens,
     return *o < m;
 }
 
-/* A warp's one row of weights begins before x may be read (row_ahead).  The block's first token. */
+/* With plain types: a warp's one row of weights begins before x may be read (row_ahead).  The
+ * block's first token. */
 template <int T, int TOKENS> DEVICE int linear(const cu_linear &a) {
     float sum[TOKENS], bias = 0, scale = 1;
     row_ahead<T> ahead;

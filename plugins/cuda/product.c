@@ -51,15 +51,15 @@ static bool is_code_type(uint32_t dtype) {
     return false;
 }
 
-/* Where the up of a pair is put among the operands of its gate, and where operands are absent. */
-enum { UP = CU_OPERANDS - 2, NONE };
+/* Where the up of a pair is put among the operands of its gate. */
+enum { UP = CU_NO_OPERAND - 1 };
 
 /* False: another op. */
 static bool describe(const cu_job *j, product *o) {
     *o = (product){.n_part = 1, .n_used = 1};
     for (uint32_t k = 0; k < N_PART; k++) {
         o->w[k] = 1 + k;
-        o->bias[k] = o->scale[k] = NONE;
+        o->bias[k] = o->scale[k] = CU_NO_OPERAND;
     }
     switch (j->op->code) {
     case PERI_OP_LINEAR:

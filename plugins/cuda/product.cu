@@ -262,6 +262,7 @@ DEVICE void tile_span(const cu_product &a, const tile_memory<T, N> &s, int stage
     UNROLL for (int g = 0; g < GROUPS; g += 2) {
         uint32_t w[2][4];
         typename kept_scales<T>::type scales[2][2];
+        if (T == 10 && N == CU_TILE_MANY && g == GROUPS / 2) __syncwarp(); /* Q2_K: for registers */
         UNROLL for (int h = 0; h < 2; h++) {
             UNROLL for (int i = 0; i < 2; i++) scales[h][i] = s.scales[g + h][row + 8 * i];
             load_group<T>(span, g + h, w[h]);
@@ -380,11 +381,12 @@ KERNEL(sum_parts, cu_product) {
     store_sum(a, part, t, c - a.part[part].column, 0, sum);
 }
 
-/* Blocks of `many` to a multiprocessor, as its shared memory allows, and registers without any in
- * memory: fewer with the types that have most to keep. */
+/* Blocks of `many` to a multiprocessor, as its shared memory allows (that of 12.0 only two, whose
+ * registers are as many), and registers without any in memory: fewer with the types that have most
+ * to keep. */
 constexpr int many_blocks(int t) {
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ != 900
-    return __CUDA_ARCH__ < 900 ? 3 : 2;
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
+    return 3;
 #endif
     return t == 3 || t == 7 || t == 10 || t == 11 || t == 13 ? 3 : 4; /* Q4_1, Q5_1, Q2_K .. */
 }

@@ -7,7 +7,7 @@
  *   weights<T>::IS_PLAIN     rows may end within eight
  *   weights<T>::run(b, r, w) elements 8 r .. 8 r + 7 of the block at b
  *   weights<T>::one(b, i)    plain types: element i
- *   FOR_WEIGHT_TYPES(M)      M(T) for each
+ *   FOR_WEIGHT_TYPES(M)      M(T) for each; FOR_PLAIN_TYPES, FOR_BLOCK_TYPES
  *
  * T is a number of dtype.def.  Layouts are those of GGUF; ref_dequant.c and ref_dequant_code.c of
  * the CPU plugin describe each, byte by byte.  A block is known to be as aligned as its size allows
@@ -17,9 +17,11 @@
 #include "device.cuh"
 
 // clang-format off
-#define FOR_WEIGHT_TYPES(M)                                                                        \
-    M(0) M(1) M(30) M(28) M(2) M(3) M(6) M(7) M(8) M(9) M(10) M(11) M(12) M(13) M(14) M(15) M(20)  \
-    M(23) M(39) M(40) M(34) M(35) M(41) M(42) M(16) M(17) M(18) M(19) M(21) M(22) M(29)
+#define FOR_PLAIN_TYPES(M) M(0) M(1) M(30) M(28)
+#define FOR_BLOCK_TYPES(M)                                                                         \
+    M(2) M(3) M(6) M(7) M(8) M(9) M(10) M(11) M(12) M(13) M(14) M(15) M(20) M(23) M(39) M(40)      \
+    M(34) M(35) M(41) M(42) M(16) M(17) M(18) M(19) M(21) M(22) M(29)
+#define FOR_WEIGHT_TYPES(M) FOR_PLAIN_TYPES(M) FOR_BLOCK_TYPES(M)
 // clang-format on
 
 static __constant__ int8_t code_iq4[16] = {-127, -104, -83, -65, -49, -35, -22, -10,
