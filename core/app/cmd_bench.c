@@ -249,9 +249,9 @@ static void json_rows(const bench *w) {
  */
 
 typedef struct ceilings {
-    peri_ceiling top;
-    double pp_macs;  /* multiplications with weights for a token of a prompt */
-    double tg_bytes; /* read in one step of generation: weights once, keys and values of all */
+    peri_ceiling top; /* read_gbps 0: could not be measured */
+    double pp_macs;   /* multiplications with weights for a token of a prompt */
+    double tg_bytes;  /* read in one step of generation: weights once, keys and values of all */
     double pp_tps, tg_tps; /* predicted; 0 = not known */
     double rss_mib;        /* from before the measuring */
     int64_t threads;
@@ -261,16 +261,18 @@ static double number_of(const json_t *root, const char *key) {
     return json_number_value(json_object_get(root, key));
 }
 
-/* After the speeds, so that it neither warms nor disturbs them. */
-static bool find_ceilings(const bench *w, const peri_target *t, int64_t threads, ceilings *out) {
+/* After the speeds, so that it neither warms nor disturbs them; without it they are shown, too. */
+static void find_ceilings(const bench *w, const peri_target *t, int64_t threads, ceilings *out) {
     const bench_opts *o = w->o;
     peri_error e = {0, ""};
     char *text = NULL;
     *out = (ceilings){.rss_mib = peak_mib(), .threads = threads};
-    if (peri_model_explain(t->model, &text, &e) != PERI_OK) return peri_out_error(&e), false;
+    if (peri_model_explain(t->model, &text, &e) != PERI_OK) {
+        peri_out_note("no shares of what the machine could do: %s", e.text);
+        return;
+    }
     json_t *root = json_loads(text, 0, NULL);
     peri_text_free(text);
-    if (root == NULL) return peri_out_fail("out of memory"), false;
     double held = (double)o->d + 1 + (double)(o->n + 1) / 2; /* on the average of the steps */
     out->pp_macs = number_of(root, "macs_per_prompt_token");
     out->tg_bytes = number_of(root, "bytes_per_token") +
@@ -279,8 +281,9 @@ static bool find_ceilings(const bench *w, const peri_target *t, int64_t threads,
     if (o->b == 1)
         peri_model_predict(t->model, (uint32_t)o->d, (uint32_t)o->p, (uint32_t)held, &out->pp_tps,
                            &out->tg_tps);
-    if (peri_ceiling_measure(threads, peri_model_isa(t->model), &out->top)) return true;
-    return peri_out_fail("no memory or threads to measure what the machine could do"), false;
+    if (root && peri_ceiling_measure(threads, peri_model_isa(t->model), &out->top)) return;
+    out->top = (peri_ceiling){0};
+    peri_out_note("no memory or threads to measure what the machine could do: no shares of it");
 }
 
 /* Fraction of the read bandwidth that `tps` generated tokens/s of o->b sequences need. */
@@ -295,10 +298,14 @@ static double unit_fraction(const ceilings *c, double tps) {
 static void json_ceilings(const bench *w, const ceilings *c) {
     const bench_opts *o = w->o;
     double x[MAX_REP] = {0};
-    printf("\"read_gbps\": %.2f, ", c->top.read_gbps);
-    for (int64_t i = 0; i < o->r; i++)
-        x[i] = read_fraction(c, o, w->tg_tps[i]);
-    print_list("tg_read_fraction", x, o->n ? (size_t)o->r : 0);
+    if (c->top.read_gbps > 0) {
+        printf("\"read_gbps\": %.2f, ", c->top.read_gbps);
+        for (int64_t i = 0; i < o->r; i++)
+            x[i] = read_fraction(c, o, w->tg_tps[i]);
+        print_list("tg_read_fraction", x, o->n ? (size_t)o->r : 0);
+    } else {
+        fputs("\"read_gbps\": null, \"tg_read_fraction\": null, ", stdout);
+    }
     if (c->top.unit == NULL) {
         fputs("\"unit\": null, \"unit_gmacs\": null, \"pp_unit_fraction\": null, ", stdout);
         return;
@@ -387,8 +394,10 @@ static void report_text(const bench *w, const peri_target *t, const ceilings *c)
     }
     if (o->n && table_out) {
         snprintf(what, sizeof what, "generate %lld", (long long)o->n);
+        bool is_known = c->top.read_gbps > 0;
         add_row(table_out, what, w->tg_tps, o, c->tg_tps,
-                read_fraction(c, o, spread_of(w->tg_tps, (size_t)o->r).median), "reading");
+                is_known ? read_fraction(c, o, spread_of(w->tg_tps, (size_t)o->r).median) : 0,
+                is_known ? "reading" : NULL);
     }
     peri_table_print(table_out, 0, 0x7e);
 }
@@ -453,7 +462,7 @@ static int run(const peri_args *args, void *values) {
         ok = measure(w);
         int64_t threads = peri_target_threads(&args->common, &t);
         ceilings c;
-        ok = ok && find_ceilings(w, &t, threads, &c);
+        if (ok) find_ceilings(w, &t, threads, &c);
         if (ok && o->is_json) report_json(w, &t, &c);
         if (ok && !o->is_json) report_text(w, &t, &c);
         for (size_t s = 0; s < (size_t)o->b; s++)
@@ -497,7 +506,8 @@ const peri_command peri_cmd_bench = {
         "read_gbps that the weights, keys and values of the generated tokens take (as if every "
         "layer saw all keys); pp_unit_fraction the share of unit_gmacs that the products of the "
         "prompt with weights take (attention and the head do not count). The column `ceiling` "
-        "shows the medians of both.\n\n"
+        "shows the medians of both. Where memory or threads for it are not to be had, a note says "
+        "so, and these members are null.\n\n"
         "predicted is what the figures of the devices promise (see perigee explain and perigee "
         "devices), for one sequence; sampling does not count.\n\n"
         "With --sampler three chains of samplers take turns, -r rounds of -n tokens each, over "
