@@ -86,7 +86,10 @@ def read_all(folder):
     for path in sorted(glob.glob(os.path.join(folder, "*.cubin"))):
         target = re.search(r"\.(?:sm|compute)_(\w+)\.cubin$", path)  # nvcc names either
         if target:
-            every.setdefault("sm_" + target.group(1), {}).update(kernels_of(path))
+            found, known = kernels_of(path), every.setdefault("sm_" + target.group(1), {})
+            for name in sorted(set(found) & set(known)):
+                sys.exit(f"cuda lint: {path}: {name} is in another cubin for {target.group(1)}, too: is one of them old?")
+            known.update(found)
     return every
 
 

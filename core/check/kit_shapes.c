@@ -150,6 +150,8 @@ static const kit_shape shapes[] = {
     {PERI_OP_LINEAR_QKV, QKV, "n96 x21 y9", NO_ATTR, 9, 0, false},
     {PERI_OP_GATE_UP_GLU, "a11tn w11mn w11mn o11tm", "n96 m23",
      ATTR(peri_act_attr, .act = PERI_ACT_SILU), 9, 0, false},
+    {PERI_OP_GATE_UP_GLU, "a11tn w11mn w11mn o11tm", "n64 m5",
+     ATTR(peri_act_attr, .act = PERI_ACT_SOFTCAP, .param = 0.75f), 2, 0, false},
     {PERI_OP_TOPK, "a11tv n11tk o11tk", "v1003 k40", NO_ATTR, 9, 0, false},
     {PERI_OP_TOPK, "a11tv n11tk o11tk", "v517 k256", NO_ATTR, 9, 0, false},
     {PERI_OP_TOPK, "a11tv n11tk o11tk", "v20011 k100", NO_ATTR, 5, 0, false},

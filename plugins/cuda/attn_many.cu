@@ -396,8 +396,8 @@ template <int T, int HEADS> DEVICE void attn_many(const cu_attn &a, many_memory<
     }
 }
 
-/* Blocks that a multiprocessor's shared memory has room for from 9.0 on, but that of 12.0, which
- * shares the code; elsewhere it is two or three. */
+/* Blocks to a multiprocessor: on 9.0 four, for which 128 registers are enough.  12.0 shares that
+ * code, and its shared memory has room for two; elsewhere it is two or three. */
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
 #define BLOCKS 4
 #else

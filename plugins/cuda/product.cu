@@ -262,7 +262,8 @@ DEVICE void tile_span(const cu_product &a, const tile_memory<T, N> &s, int stage
     UNROLL for (int g = 0; g < GROUPS; g += 2) {
         uint32_t w[2][4];
         typename kept_scales<T>::type scales[2][2];
-        if (T == 10 && N == CU_TILE_MANY && g == GROUPS / 2) __syncwarp(); /* Q2_K: for registers */
+        /* Q2_K: what the second half reads is not fetched before, which takes too many registers */
+        if (T == 10 && N == CU_TILE_MANY && g == GROUPS / 2) __syncwarp();
         UNROLL for (int h = 0; h < 2; h++) {
             UNROLL for (int i = 0; i < 2; i++) scales[h][i] = s.scales[g + h][row + 8 * i];
             load_group<T>(span, g + h, w[h]);

@@ -33,7 +33,7 @@ for op in ADD ATTN ROUTE ROWS TOPK LINEAR_QKV GATE_UP_GLU LINEAR_EXPERTS; do
     run plugin-check "$built/cuda.so" $invariance --only lifecycle --op $op --timeout 120
     has "$out" passed
 done
-for op in LINEAR LINEAR_EXPERTS; do # the kernels for activations as they are, of all types
+for op in LINEAR GATE_UP_GLU LINEAR_EXPERTS; do # the kernels for activations as they are, of all types
     run plugin-check "$built/cuda.so" --set cuda.act=f32 --only ops --op $op --timeout 120
     has "$out" passed
 done
