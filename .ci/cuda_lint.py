@@ -87,8 +87,9 @@ def read_all(folder):
         target = re.search(r"\.(?:sm|compute)_(\w+)\.cubin$", path)  # nvcc names either
         if target:
             found, known = kernels_of(path), every.setdefault("sm_" + target.group(1), {})
-            for name in sorted(set(found) & set(known)):
-                sys.exit(f"cuda lint: {path}: {name} is in another cubin for {target.group(1)}, too: is one of them old?")
+            twice = sorted(set(found) & set(known))
+            if twice:
+                sys.exit(f"cuda lint: {path}: {twice[0]} is in another cubin for {target.group(1)}, too: is one of them old?")
             known.update(found)
     return every
 

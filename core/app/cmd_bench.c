@@ -261,16 +261,22 @@ static double number_of(const json_t *root, const char *key) {
     return json_number_value(json_object_get(root, key));
 }
 
-/* After the speeds, so that it neither warms nor disturbs them; without it they are shown, too. */
-static void find_ceilings(const bench *w, const peri_target *t, int64_t threads, ceilings *out) {
+/* Speeds are shown all the same.  False: an error, with --strict. */
+static bool lacks_ceilings(const peri_common *c, const char *why) {
+    if (c->is_strict)
+        return peri_out_fail("--strict: no shares of what the machine could do: %s", why), false;
+    if (!c->is_quiet) peri_out_note("warning: no shares of what the machine could do: %s", why);
+    return true;
+}
+
+/* After the speeds, so that it neither warms nor disturbs them. */
+static bool find_ceilings(const bench *w, const peri_common *c, const peri_target *t,
+                          ceilings *out) {
     const bench_opts *o = w->o;
     peri_error e = {0, ""};
     char *text = NULL;
-    *out = (ceilings){.rss_mib = peak_mib(), .threads = threads};
-    if (peri_model_explain(t->model, &text, &e) != PERI_OK) {
-        peri_out_note("no shares of what the machine could do: %s", e.text);
-        return;
-    }
+    *out = (ceilings){.rss_mib = peak_mib(), .threads = peri_target_threads(c, t)};
+    if (peri_model_explain(t->model, &text, &e) != PERI_OK) return lacks_ceilings(c, e.text);
     json_t *root = json_loads(text, 0, NULL);
     peri_text_free(text);
     double held = (double)o->d + 1 + (double)(o->n + 1) / 2; /* on the average of the steps */
@@ -281,9 +287,10 @@ static void find_ceilings(const bench *w, const peri_target *t, int64_t threads,
     if (o->b == 1)
         peri_model_predict(t->model, (uint32_t)o->d, (uint32_t)o->p, (uint32_t)held, &out->pp_tps,
                            &out->tg_tps);
-    if (root && peri_ceiling_measure(threads, peri_model_isa(t->model), &out->top)) return;
+    if (root && peri_ceiling_measure(out->threads, peri_model_isa(t->model), &out->top))
+        return true;
     out->top = (peri_ceiling){0};
-    peri_out_note("no memory or threads to measure what the machine could do: no shares of it");
+    return lacks_ceilings(c, "no memory or threads to measure it");
 }
 
 /* Fraction of the read bandwidth that `tps` generated tokens/s of o->b sequences need. */
@@ -460,11 +467,11 @@ static int run(const peri_args *args, void *values) {
         w->o = o;
         w->model = t.model;
         ok = measure(w);
-        int64_t threads = peri_target_threads(&args->common, &t);
         ceilings c;
-        if (ok) find_ceilings(w, &t, threads, &c);
+        bool is_whole = ok && find_ceilings(w, &args->common, &t, &c);
         if (ok && o->is_json) report_json(w, &t, &c);
         if (ok && !o->is_json) report_text(w, &t, &c);
+        ok = is_whole;
         for (size_t s = 0; s < (size_t)o->b; s++)
             if (w->session[s]) peri_session_free(w->session[s]);
         peri_target_close(&t);
@@ -506,8 +513,8 @@ const peri_command peri_cmd_bench = {
         "read_gbps that the weights, keys and values of the generated tokens take (as if every "
         "layer saw all keys); pp_unit_fraction the share of unit_gmacs that the products of the "
         "prompt with weights take (attention and the head do not count). The column `ceiling` "
-        "shows the medians of both. Where memory or threads for it are not to be had, a note says "
-        "so, and these members are null.\n\n"
+        "shows the medians of both. Where memory or threads for it are not to be had, a warning "
+        "says so, and these members are null.\n\n"
         "predicted is what the figures of the devices promise (see perigee explain and perigee "
         "devices), for one sequence; sampling does not count.\n\n"
         "With --sampler three chains of samplers take turns, -r rounds of -n tokens each, over "

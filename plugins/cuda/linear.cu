@@ -67,25 +67,21 @@ template <int T, int TOKENS> DEVICE void linear_blocks(const cu_linear &a) {
     put<TOKENS>(a, o, t0, own);
 }
 
-#define PLAIN(T)                                                                                   \
+#define KERNELS(T, product)                                                                        \
     KERNEL_AHEAD(linear_few_##T, cu_linear) {                                                      \
-        linear<T, 1>(a);                                                                           \
+        product<T, 1>(a);                                                                          \
     }                                                                                              \
     KERNEL_AHEAD(linear_many_##T, cu_linear) {                                                     \
-        linear<T, CU_TOKENS>(a);                                                                   \
-    }                                                                                              \
+        product<T, CU_TOKENS>(a);                                                                  \
+    }
+#define PLAIN(T)                                                                                   \
+    KERNELS(T, linear)                                                                             \
     KERNEL_AHEAD(gate_up_few_##T, cu_linear) {                                                     \
         gate_up<T, 1>(a);                                                                          \
     }                                                                                              \
     KERNEL_AHEAD(gate_up_many_##T, cu_linear) {                                                    \
         gate_up<T, CU_TOKENS>(a);                                                                  \
     }
-#define BLOCKS(T)                                                                                  \
-    KERNEL_AHEAD(linear_few_##T, cu_linear) {                                                      \
-        linear_blocks<T, 1>(a);                                                                    \
-    }                                                                                              \
-    KERNEL_AHEAD(linear_many_##T, cu_linear) {                                                     \
-        linear_blocks<T, CU_TOKENS>(a);                                                            \
-    }
+#define BLOCKS(T) KERNELS(T, linear_blocks)
 FOR_PLAIN_TYPES(PLAIN)
 FOR_BLOCK_TYPES(BLOCKS)

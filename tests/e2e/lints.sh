@@ -102,6 +102,9 @@ if [ -n "$nvcc" ]; then
     has "$said" "accesses to local memory (STL), expected none"
     has "$said" "sm_80: planted: not in the table"
     has "$said" "sm_80: peri_add: in the table only"
+    cp "$tmp/cubins/planted.sm_80.cubin" "$tmp/cubins/planted.compute_80.sm_80.cubin"
+    said=$("$ci/cuda_lint.py" "$tmp/cubins" 2>&1) && fail "cuda_lint.py takes a kernel that is there twice"
+    has "$said" "planted is in another cubin for 80, too"
 else
     echo "not looked at: cuda_lint.py, there is no nvcc"
 fi

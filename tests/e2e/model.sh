@@ -172,11 +172,16 @@ if [ -z "${PERI_TEST_DEVICE:-}${SANITIZE:-}" ] && [ "$(ulimit -v)" = unlimited ]
     for ((room = 64 << 10; room < 4 << 20; room += 64 << 10)); do
         measured "$room" --json && break
     done
-    has "$(cat "$tmp/err")" "no memory or threads to measure what the machine could do"
+    has "$(cat "$tmp/err")" "no memory or threads to measure"
     json 'd["tg_tps"][0] > 0 and all(d[k] is None for k in ("read_gbps", "tg_read_fraction", "unit", "unit_gmacs", "pp_unit_fraction"))'
     measured "$room" || fail "status $?, expected 0"
     has "$(cat "$tmp/out")" "tokens/s"
     is "$(grep -c % "$tmp/out")" 0
+    measured "$room" -q || fail "status $?, expected 0"
+    is "$(cat "$tmp/err")" ""
+    measured "$room" --strict && fail "--strict: status 0, expected 1"
+    has "$(cat "$tmp/err")" "--strict: no shares of what the machine could do: no memory or threads to measure"
+    has "$(cat "$tmp/out")" "tokens/s"
 else
     echo "skipped: speeds without ceilings: a sanitizer, another device, or limited address space"
 fi
