@@ -29,7 +29,7 @@ void *peri_alloc(size_t bytes);
 void *peri_alloc_array(size_t n, size_t element_bytes);
 void *peri_calloc(size_t n, size_t element_bytes);
 void *peri_alloc_aligned(size_t bytes, size_t align);
-/* For blocks that are read as a whole again and again: of 32 MiB and more on pages of 2 MiB where
+/* For blocks that are read as a whole again and again: of 4 MiB and more on pages of 2 MiB where
  * the system gives some, which cuts the misses of address translation; smaller ones like
  * peri_alloc_aligned(bytes, 64). */
 void *peri_alloc_large(size_t bytes);

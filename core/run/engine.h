@@ -44,6 +44,7 @@ typedef struct peri_engine_device {
     size_t index;                      /* in the registry */
     peri_memory *weight;               /* [n_weight] */
     peri_buf **weight_buf, **pool_buf; /* [n_weight], [n_layer]: the same as a bind names them */
+    peri_memory pools; /* of all layers, where it is host memory: what the engine's are parts of */
     uint64_t weight_bytes, kv_bytes;
 } peri_engine_device;
 

@@ -76,6 +76,12 @@ peri_status peri_memory_from(peri_backend *d, const void *data, uint64_t bytes, 
     return status;
 }
 
+peri_memory peri_memory_part(const peri_memory *whole, uint64_t off, uint64_t bytes) {
+    char *host = (char *)whole->host + off;
+    return (peri_memory){
+        .buf = (peri_buf *)host, .host = host, .bytes = bytes, .is_borrowed = true};
+}
+
 void peri_memory_free(peri_backend *d, peri_memory *m) {
     if (m->buf && !is_host(d))
         d->api.buf_free(d->dev, m->buf);

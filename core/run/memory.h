@@ -24,6 +24,8 @@ peri_status peri_memory_alloc(peri_backend *d, uint64_t bytes, uint32_t usage, p
  * outlive *out and stay as it is. */
 peri_status peri_memory_from(peri_backend *d, const void *data, uint64_t bytes, peri_memory *out,
                              peri_error *err);
+/* bytes of host memory from byte `off` of *whole, which owns them. */
+peri_memory peri_memory_part(const peri_memory *whole, uint64_t off, uint64_t bytes);
 void peri_memory_free(peri_backend *d, peri_memory *m); /* accepts what holds nothing */
 peri_status peri_memory_write(peri_backend *d, const peri_memory *m, uint64_t off, const void *src,
                               uint64_t bytes, peri_error *err);

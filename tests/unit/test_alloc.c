@@ -46,7 +46,7 @@ static void requests_are_aligned_and_zeroed(void **state) {
 }
 
 static void large_blocks_begin_at_large_pages(void **state) {
-    static const size_t large = (size_t)32 << 20, page = (size_t)2 << 20;
+    static const size_t large = (size_t)4 << 20, page = (size_t)2 << 20;
     (void)state;
     char *p = peri_alloc_large(large + 5), *q = peri_alloc_large(large - 1);
     assert_non_null(p);

@@ -451,6 +451,36 @@ static void rules_take_keys_and_values_along(void **state) {
     close_world(&w);
 }
 
+/* Each device's memory has the pools of its layers and no more: in host memory one behind the
+ * other. */
+static void pools_of_host_memory_are_one_block(void **state) {
+    (void)state;
+    world w;
+    peri_error err;
+    open_runtime(&w, "name=a;name=b,own=1", true);
+    assert_ok(open_placed(&w, "llama", "a", NULL, &err), err);
+    const peri_engine *e = w.m->engine;
+    const char *at = e->device[0].pools.host;
+    assert_non_null(at);
+    assert_int_equal((uintptr_t)at % 64, 0);
+    for (int32_t i = 0; i < e->a->n_layer; i++) {
+        assert_ptr_equal(e->pool[i].host, at);
+        assert_int_equal(e->pool[i].bytes, e->kv.layer_bytes[i]);
+        assert_ptr_equal(e->device[0].pool_buf[i], e->pool[i].buf);
+        at += e->pool[i].bytes;
+    }
+    assert_int_equal(e->device[0].pools.bytes, e->kv.bytes);
+    close_world(&w);
+    open_runtime(&w, "name=a;name=b,own=1", true);
+    assert_ok(open_placed(&w, "llama", "a,b", "layer 1 on b", &err), err);
+    e = w.m->engine;
+    assert_ptr_equal(e->pool[0].host, e->device[0].pools.host);
+    assert_int_equal(e->device[0].pools.bytes, e->kv.layer_bytes[0]);
+    assert_null(e->pool[1].host);
+    assert_null(e->device[1].pools.host);
+    close_world(&w);
+}
+
 static void rules_that_cannot_be_kept_are_errors(void **state) {
     (void)state;
     static const struct {
@@ -571,6 +601,7 @@ int main(void) {
         cmocka_unit_test(arenas_are_as_large_as_their_ops_need),
         cmocka_unit_test(rules_decide_what_runs_where_with_the_same_bits),
         cmocka_unit_test(rules_take_keys_and_values_along),
+        cmocka_unit_test(pools_of_host_memory_are_one_block),
         cmocka_unit_test(rules_that_cannot_be_kept_are_errors),
         cmocka_unit_test(the_processor_helps_a_device_that_cannot),
         cmocka_unit_test(failing_allocations_leave_clean_errors),
