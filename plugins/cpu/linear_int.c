@@ -82,13 +82,16 @@ SIMD_FN void dot32_tokens(panel *p, const act8 *a, int n_block, float *acc, int 
                 s[i][v] = now(vi_add16(s[i][v], vi_maddubs(w[v], x)));
             }
         }
-        EACH_TOKEN
-        EACH_VECTOR {
-            vi sum = vi_madd16(s[i][v], ones);
-            if (has_min && offset) sum = vi_add32(sum, vi_set1(offset * a[i].sum[b]));
-            vf x = vf_mul(vf_cvt(sum), vf_load(p[v].d + b * W));
-            if (has_min) x = vf_fma(vf_set1((float)a[i].sum[b]), vf_load(p[v].m + b * W), x);
-            acc_store(acc, i, v, vf_fma(x, vf_set1(a[i].dx[b]), acc_load(acc, i, v)));
+        EACH_TOKEN {
+            vf dx = vf_set1(a[i].dx[b]), of_min = vf_set1((float)a[i].sum[b]);
+            vi less = vi_set1(offset * a[i].sum[b]);
+            EACH_VECTOR {
+                vi sum = vi_madd16(s[i][v], ones);
+                if (has_min && offset) sum = vi_add32(sum, less);
+                vf x = vf_mul(vf_cvt(sum), vf_load(p[v].d + b * W));
+                if (has_min) x = vf_fma(of_min, vf_load(p[v].m + b * W), x);
+                acc_store(acc, i, v, vf_fma(x, dx, acc_load(acc, i, v)));
+            }
         }
     }
 }
@@ -121,10 +124,12 @@ SIMD_FN void dot_wide_tokens(panel *p, const act16 *a, int n_block, float *acc, 
         ask(p);
         clear_sums(n_tok, s);
         wide_sums(p, a, b * 32, 32, n_tok, s);
-        EACH_TOKEN
-        EACH_VECTOR {
-            vf x = vf_mul(vf_cvt(s[i][v]), vf_load(p[v].d + b * W));
-            acc_store(acc, i, v, vf_fma(x, vf_set1(a[i].dx[b]), acc_load(acc, i, v)));
+        EACH_TOKEN {
+            vf dx = vf_set1(a[i].dx[b]);
+            EACH_VECTOR {
+                vf x = vf_mul(vf_cvt(s[i][v]), vf_load(p[v].d + b * W));
+                acc_store(acc, i, v, vf_fma(x, dx, acc_load(acc, i, v)));
+            }
         }
     }
 }
@@ -138,11 +143,13 @@ SIMD_FN void dot_two_tokens(panel *p, const act16 *a, int n_block, float *acc, i
         wide_sums(p, a, b * 32, 16, n_tok, s);
         clear_sums(n_tok, s2);
         wide_sums(p, a, b * 32 + 16, 16, n_tok, s2);
-        EACH_TOKEN
-        EACH_VECTOR {
-            vf x = vf_mul(vf_cvt(s[i][v]), vf_load(p[v].d + b * W));
-            x = vf_fma(vf_cvt(s2[i][v]), vf_load(p[v].m + b * W), x);
-            acc_store(acc, i, v, vf_fma(x, vf_set1(a[i].dx[b]), acc_load(acc, i, v)));
+        EACH_TOKEN {
+            vf dx = vf_set1(a[i].dx[b]);
+            EACH_VECTOR {
+                vf x = vf_mul(vf_cvt(s[i][v]), vf_load(p[v].d + b * W));
+                x = vf_fma(vf_cvt(s2[i][v]), vf_load(p[v].m + b * W), x);
+                acc_store(acc, i, v, vf_fma(x, dx, acc_load(acc, i, v)));
+            }
         }
     }
 }
