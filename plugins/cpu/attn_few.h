@@ -33,7 +33,7 @@ typedef struct few {
     const attn_row *row; /* [c->n_row] */
     float *s;            /* [c->n_row][ATTN_CHUNK] logits, then weights */
     float *o;            /* [c->n_row][c->dv rounded up to 16] sums of values */
-    ahead *p;            /* what is asked for meanwhile */
+    ahead *p; /* what is asked for while keys are at work; not where fetch has read them */
 } few;
 
 /* ---- logits ---- */
@@ -57,11 +57,9 @@ SIMD_FN void few_add_keys(uint16_t dtype, const uint8_t *const key[16], const at
 }
 
 #if PERI_HALVES
-/* Elements i .. i + 7 of a key, i a multiple of 8. */
+/* Elements i .. i + 7 of a key of blocks, i a multiple of 8. */
 SIMD_FN __m256 load_key8(uint16_t dtype, const uint8_t *row, int32_t i) {
     const uint8_t *b = row + i / 32 * (dtype == PERI_CPU_Q8_0 ? 34 : 18);
-    if (dtype == PERI_CPU_F16)
-        return _mm256_cvtph_ps(round_f16x8(_mm_loadu_si128((const __m128i *)row + i / 8)));
     uint16_t half;
     memcpy(&half, b, sizeof half);
     __m256 d = _mm256_set1_ps(_mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(half))));
@@ -71,16 +69,10 @@ SIMD_FN __m256 load_key8(uint16_t dtype, const uint8_t *row, int32_t i) {
     return _mm256_mul_ps(d, _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(x)));
 }
 
-/* STEP elements of eight keys join c, a half of the sums of n_row rows: 8 x 8 elements at a time
- * are transposed in registers, of which 16 keys would want twice as many as there are. */
-SIMD_FN void few_add_half(uint16_t dtype, const uint8_t *const key[8], const attn_row *row,
-                          int32_t i, int n_row, __m256 c[FEW_ROWS]) {
-    __m256 sum[2][FEW_ROWS];
-#pragma GCC unroll 4
-    for (int m = 0; m < n_row; m++) {
-        sum[0][m] = is_half(dtype) ? _mm256_setzero_ps() : c[m];
-        sum[1][m] = _mm256_setzero_ps();
-    }
+/* STEP elements of eight such keys join sum[n_row][0]: 8 x 8 elements at a time are transposed in
+ * registers, of which 16 keys would want twice as many as there are. */
+SIMD_FN void few_add_blocks(uint16_t dtype, const uint8_t *const key[8], const attn_row *row,
+                            int32_t i, int n_row, __m256 sum[FEW_ROWS][2]) {
 #pragma GCC unroll 1
     for (int32_t end = i + STEP; i < end; i += 8) {
         __m256 r[8];
@@ -91,32 +83,98 @@ SIMD_FN void few_add_half(uint16_t dtype, const uint8_t *const key[8], const att
 #pragma GCC unroll 8
         for (int k = 0; k < 8; k++)
 #pragma GCC unroll 4
-            for (int m = 0; m < n_row; m++) {
-                __m256 *s = &sum[k % chains_of(is_half(dtype))][m];
-                *s = _mm256_fmadd_ps(_mm256_set1_ps(row[m].q[i + k]), r[k], *s);
-            }
+            for (int m = 0; m < n_row; m++)
+                sum[m][0] = _mm256_fmadd_ps(_mm256_set1_ps(row[m].q[i + k]), r[k], sum[m][0]);
+    }
+}
+
+/* Of eight rows of 16 words: r[e] becomes words e of their first halves, then of their second. */
+SIMD_FN void transpose_words(__m256i r[8]) {
+    __m256i t[8], u[8];
+#pragma GCC unroll 4
+    for (int i = 0; i < 8; i += 2) {
+        t[i] = _mm256_unpacklo_epi16(r[i], r[i + 1]);
+        t[i + 1] = _mm256_unpackhi_epi16(r[i], r[i + 1]);
+    }
+#pragma GCC unroll 2
+    for (int i = 0; i < 8; i += 4) {
+        u[i] = _mm256_unpacklo_epi32(t[i], t[i + 2]);
+        u[i + 1] = _mm256_unpackhi_epi32(t[i], t[i + 2]);
+        u[i + 2] = _mm256_unpacklo_epi32(t[i + 1], t[i + 3]);
+        u[i + 3] = _mm256_unpackhi_epi32(t[i + 1], t[i + 3]);
     }
 #pragma GCC unroll 4
-    for (int m = 0; m < n_row; m++)
-        c[m] =
-            is_half(dtype) ? _mm256_add_ps(c[m], _mm256_add_ps(sum[0][m], sum[1][m])) : sum[0][m];
+    for (int i = 0; i < 4; i++) {
+        r[2 * i] = _mm256_unpacklo_epi64(u[i], u[i + 4]);
+        r[2 * i + 1] = _mm256_unpackhi_epi64(u[i], u[i + 4]);
+    }
+}
+
+/* STEP elements of 8 n_vec keys of an F16 pool join c[n_row][n_vec]; literals.  Words are
+ * transposed, 16 elements of a key at a time, before they are widened: half as many shuffles. */
+SIMD_FN void few_add_words(const uint8_t *const *key, const attn_row *row, int32_t i, int n_row,
+                           int n_vec, __m256 c[FEW_ROWS][2]) {
+    const float *q[FEW_ROWS];
+    __m256 sum[2][FEW_ROWS][2];
+#define FEW_EACH_SUM                                                                               \
+    _Pragma("GCC unroll 4") for (int m = 0; m < n_row; m++)                                        \
+        _Pragma("GCC unroll 2") for (int v = 0; v < n_vec; v++)
+    FEW_EACH_SUM {
+        q[m] = row[m].q;
+        sum[0][m][v] = sum[1][m][v] = _mm256_setzero_ps();
+    }
+#pragma GCC unroll 1
+    for (int32_t end = i + STEP; i < end; i += 16) {
+        _Alignas(32) uint16_t t[2][8][16];
+#pragma GCC unroll 1
+        for (int v = 0; v < n_vec; v++) {
+            __m256i r[8];
+#pragma GCC unroll 8
+            for (int k = 0; k < 8; k++)
+                r[k] = round_f16(_mm256_loadu_si256((const __m256i *)(key[8 * v + k] + 2 * i)));
+            transpose_words(r);
+#pragma GCC unroll 8
+            for (int k = 0; k < 8; k++)
+                _mm256_store_si256((__m256i *)t[v][k], r[k]);
+        }
+        /* Else the compiler keeps them in registers, of which there are too few. */
+        __asm__("" : "+m"(t));
+#pragma GCC unroll 16
+        for (int e = 0; e < 16; e++) {
+            __m256 x[2];
+#pragma GCC unroll 2
+            for (int v = 0; v < n_vec; v++)
+                x[v] = _mm256_cvtph_ps(_mm_load_si128((const __m128i *)(t[v][e % 8] + e / 8 * 8)));
+            FEW_EACH_SUM sum[e % 2][m][v] =
+                _mm256_fmadd_ps(_mm256_set1_ps(q[m][i + e]), x[v], sum[e % 2][m][v]);
+        }
+    }
+    FEW_EACH_SUM c[m][v] = _mm256_add_ps(c[m][v], _mm256_add_ps(sum[0][m][v], sum[1][m][v]));
+#undef FEW_EACH_SUM
 }
 
 /* STEP elements of sixteen keys. */
 SIMD_FN void few_add_whole(uint16_t dtype, const uint8_t *const key[16], const attn_row *row,
                            int32_t i, int n_row, v16 *c) {
-    __m256 half[2][FEW_ROWS];
-#pragma GCC unroll 4
-    for (int m = 0; m < n_row; m++) {
-        half[0][m] = c[m].a;
-        half[1][m] = c[m].b;
-    }
+    const int n_vec = dtype == PERI_CPU_F16 && n_row <= 2 ? 2 : 1;
 #pragma GCC unroll 2
-    for (int h = 0; h < 2; h++)
-        few_add_half(dtype, key + 8 * h, row, i, n_row, half[h]);
+    for (int v = 0; v < 2; v += n_vec) {
+        __m256 half[FEW_ROWS][2];
 #pragma GCC unroll 4
-    for (int m = 0; m < n_row; m++)
-        c[m] = (v16){half[0][m], half[1][m]};
+        for (int m = 0; m < n_row; m++) {
+            half[m][0] = v == 0 ? c[m].a : c[m].b;
+            half[m][1] = c[m].b;
+        }
+        if (dtype == PERI_CPU_F16)
+            few_add_words(key + 8 * v, row, i, n_row, n_vec, half);
+        else
+            few_add_blocks(dtype, key + 8 * v, row, i, n_row, half);
+#pragma GCC unroll 4
+        for (int m = 0; m < n_row; m++) {
+            if (v == 0) c[m].a = half[m][0];
+            if (v + n_vec == 2) c[m].b = half[m][n_vec - 1];
+        }
+    }
 }
 #else
 #define few_add_whole(dtype, key, row, i, n_row, c) few_add_step(dtype, key, row, i, STEP, n_row, c)
@@ -183,7 +241,7 @@ SIMD_FN void few_score_keys(uint16_t dtype, const few *f, int32_t j, int n_line,
 SIMD_FN void few_score(uint16_t dtype, const few *f, int32_t j, int n_row) {
     const attn_chunk *c = f->c;
     int32_t end = j + ATTN_SUB < c->hi ? j + ATTN_SUB : c->hi;
-    int n_line = lines_each(f->p, ATTN_SUB / 16 * (c->dk / 32));
+    int n_line = PERI_HALVES ? 0 : lines_each(f->p, ATTN_SUB / 16 * (c->dk / 32));
     j = j > c->lo ? j : c->lo & ~15;
     for (; j < end; j += 32)
         few_score_keys(dtype, f, j, n_line, n_row, end - j > 16 ? 2 : 1);
@@ -222,7 +280,7 @@ SIMD_FN void few_add_lane(uint16_t dtype, const few *f, int32_t lane, few_elemen
 /* o += p_j V_j for elements i .. i + 16 n_vec - 1 (n of the last vector); n_row and n_vec
  * literals. */
 SIMD_FN void few_add_values(uint16_t dtype, const few *f, few_keys r, few_elements e, int n_row,
-                            int n_vec, int n_line) {
+                            int n_vec) {
     v16 c[FEW_ROWS][8], sum[2][FEW_ROWS][8];
     int32_t stride = pad16(f->c->dv), n_chain = chains_of(is_half(dtype));
 #define FEW_SUMS                                                                                   \
@@ -238,7 +296,6 @@ SIMD_FN void few_add_values(uint16_t dtype, const few *f, few_keys r, few_elemen
 #pragma GCC unroll 2
         for (int first = 0; first < n_chain; first += FEW_CHAINS)
             for (int32_t l = lanes_of(dtype, j) + first; l < lanes_of(dtype, end); l += n_chain) {
-                if (PERI_HALVES) ahead_step(f->p, n_line);
                 few_add_lane(dtype, f, l, e, n_row, n_vec, sum[first]);
                 if (n_chain == 2 && FEW_CHAINS == 2)
                     few_add_lane(dtype, f, l + 1, e, n_row, n_vec, sum[1]);
@@ -254,12 +311,11 @@ SIMD_FN void few_add_values(uint16_t dtype, const few *f, few_keys r, few_elemen
 SIMD_FN void few_values(uint16_t dtype, const few *f, few_keys r, int n_row) {
     int32_t i = 0, dv = f->c->dv;
     const int n_vec = FEW_VECS(is_half(dtype), n_row);
-    int n_line = PERI_HALVES ? lines_each(f->p, (r.hi - r.lo) * dv / (16 * n_vec)) : 0;
     for (; i + 16 * n_vec <= dv; i += 16 * n_vec)
-        few_add_values(dtype, f, r, (few_elements){i, 16}, n_row, n_vec, n_line);
+        few_add_values(dtype, f, r, (few_elements){i, 16}, n_row, n_vec);
     for (; i + 16 <= dv; i += 16)
-        few_add_values(dtype, f, r, (few_elements){i, 16}, n_row, 1, n_line);
-    if (i < dv) few_add_values(dtype, f, r, (few_elements){i, dv - i}, n_row, 1, n_line);
+        few_add_values(dtype, f, r, (few_elements){i, 16}, n_row, 1);
+    if (i < dv) few_add_values(dtype, f, r, (few_elements){i, dv - i}, n_row, 1);
 }
 
 #endif

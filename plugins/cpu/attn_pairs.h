@@ -66,9 +66,6 @@ SIMD_FN v16 clamp_to(v16 x, float most) {
 }
 /* Sixteen of an F16 pool.  A NaN stays one but for those from 0x7ffc on, whose sum with 4 is -0. */
 #if defined(__AVX2__)
-SIMD_FN __m128i round_f16x8(__m128i h) {
-    return _mm_and_si128(_mm_adds_epu16(h, _mm_set1_epi16(4)), _mm_set1_epi16(-8));
-}
 SIMD_FN __m256i round_f16(__m256i h) {
     return _mm256_and_si256(_mm256_adds_epu16(h, _mm256_set1_epi16(4)), _mm256_set1_epi16(-8));
 }

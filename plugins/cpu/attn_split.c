@@ -111,11 +111,20 @@ static void merge_item(void *arg, uint32_t i, uint32_t worker) {
     }
 }
 
+/* Items of a unit.  Items of more heads read longer runs of memory, but fewer of them leave workers
+ * idle at the end.  A unit that is alone is cut evenly; whole units are taken where they go up in
+ * the workers or there are many. */
+static int32_t steps_of(int32_t n_unit, int32_t n_token, int32_t n_worker) {
+    int is_even = n_token == 1 && n_unit % n_worker == 0 && n_unit > n_worker;
+    if (n_unit == 1) return n_worker;
+    if (is_even || n_unit >= ITEMS_PER_WORKER * n_worker) return 1;
+    return (ITEMS_PER_WORKER * n_worker + n_unit - 1) / n_unit;
+}
+
 static void run_wave(wave *w) {
     const attn_job *a = w->a;
     int32_t tokens = w->unit[w->n_unit - 1].ordinal - w->unit[0].ordinal + 1;
-    int32_t wanted = ITEMS_PER_WORKER * (int32_t)cpu_workers(a->d);
-    w->n_step = (wanted + w->n_unit - 1) / w->n_unit;
+    w->n_step = steps_of(w->n_unit, tokens, (int32_t)cpu_workers(a->d));
     if (w->n_step > a->n_kv_head) w->n_step = a->n_kv_head;
     w->n_head = (a->n_kv_head + w->n_step - 1) / w->n_step;
     w->n_step = (a->n_kv_head + w->n_head - 1) / w->n_head;

@@ -100,8 +100,8 @@ static peri_step *new_step(const options *o) {
 }
 
 static void *big(size_t bytes) {
-    void *p =
-        aligned_alloc((size_t)2 << 20, (bytes + ((size_t)2 << 20)) & ~(((size_t)2 << 20) - 1));
+    bytes = (bytes + ((size_t)2 << 20)) & ~(((size_t)2 << 20) - 1);
+    void *p = aligned_alloc((size_t)2 << 20, bytes);
     if (!p) abort();
     madvise(p, bytes, MADV_HUGEPAGE);
     return p;
