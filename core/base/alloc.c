@@ -18,7 +18,7 @@ enum {
     MALLOC_ALIGN = 16,     /* bytes; what glibc's malloc gives on 64-bit machines */
     LINE = 64,             /* bytes of a cache line */
     HUGE_PAGE = 2 << 20,   /* bytes; x86-64, and aarch64 with pages of 4 KiB */
-    LARGE_BYTES = 4 << 20, /* at most two huge pages of it are no use */
+    LARGE_BYTES = 4 << 20, /* of two huge pages and more */
 };
 
 static void *libc_alloc(void *user, size_t bytes, size_t align) {

@@ -256,12 +256,13 @@ static int32_t heads_fetched(size_t bytes) {
     return larger((int32_t)(FETCH_BYTES / (SUB * bytes)), 1);
 }
 
-/* Read rows j .. j + SUB - 1 of heads g .. g + n - 1, before they are used head after head.  A load
- * is waited for, but a processor that has all the requests under way that it can hold drops one to
- * prefetch.  Where heads of others lie between the rows, several rows at once: one after the other,
- * what the processor fetches beyond the end of each is of no use.  (Zen 3, two threads, 64 KB each
- * in runs of 1 KB, in no cache: 18.7 us row by row, 8.7 by eight, runs of 2 KB without gaps 6.8 and
- * 6.7.  Of 256 lines apart that were asked for at once or a few at a time most were dropped.) */
+/* Read rows j .. j + SUB - 1 of heads_fetched heads from g on, before they are used head after
+ * head. A load is waited for, but a processor that has all the requests under way that it can hold
+ * drops one to prefetch.  Where heads of others lie between the rows, several rows at once: one
+ * after the other, what the processor fetches beyond the end of each is of no use.  (Zen 3, two
+ * threads, 64 KB each in runs of 1 KB, in no cache: 18.7 us row by row, 8.7 by eight, runs of 2 KB
+ * without gaps 6.8 and 6.7.  Of 256 lines apart that were asked for at once or a few at a time most
+ * were dropped.) */
 static void fetch(const attn_chunk *c, const uint8_t *const *row, size_t bytes, int32_t j,
                   int32_t g) {
     int32_t end = smaller(j + SUB, c->hi);

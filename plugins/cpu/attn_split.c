@@ -112,8 +112,8 @@ static void merge_item(void *arg, uint32_t i, uint32_t worker) {
 }
 
 /* Items of a unit.  Items of more heads read longer runs of memory, but fewer of them leave workers
- * idle at the end.  A unit that is alone is cut evenly; whole units are taken where they go up in
- * the workers or there are many. */
+ * idle at the end.  A unit that is alone is cut evenly; whole units are taken where the
+ * workers divide their number or there are many. */
 static int32_t steps_of(int32_t n_unit, int32_t n_token, int32_t n_worker) {
     int is_even = n_token == 1 && n_unit % n_worker == 0 && n_unit > n_worker;
     if (n_unit == 1) return n_worker;
