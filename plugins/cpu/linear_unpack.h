@@ -94,6 +94,7 @@ SIMD_FN void load_rows(sink *o, const uint8_t *p, size_t s, vi v[4]) {
 #if PERI_VNNI
     if (!o->is_fused) return;
 #endif
+    if (!o->prefetch_step) return;
     for (int i = 0; i < NL; i++)
         simd_prefetch(o->prefetch + 64 * i);
     o->prefetch += o->prefetch_step;
