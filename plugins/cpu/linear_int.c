@@ -309,10 +309,10 @@ static int shared_bytes(const group *g) {
     return g->n_block * g->in->type->block_bytes * LINEAR_ROWS / 2 / 64 * 64;
 }
 
-/* Panel v's part of them.  load_rows asks for NL lines each time: at half the step half as many new
- * ones. */
+/* Panel v's part of them, if any.  load_rows asks for NL lines each time: at half the step half as
+ * many new ones. */
 static void share_ahead(const group *g, sink *o, int v, int bytes) {
-    o->prefetch = bytes ? g->prefetch + bytes / VECTORS * v / 64 * 64 : (const uint8_t *)g->in;
+    o->prefetch = g->prefetch + bytes / VECTORS * v / 64 * 64;
     o->prefetch_step = bytes ? g->prefetch_step / 2 : 0;
 }
 

@@ -67,7 +67,7 @@ typedef struct scheme {
 typedef struct sink {
     panel *p;
     const uint8_t *prefetch; /* load_rows: walks the next group of rows */
-    size_t prefetch_step;
+    size_t prefetch_step;    /* 0: nothing is asked for */
 #if PERI_VNNI
     const act8 *a; /* fused only */
     vf acc;
@@ -566,7 +566,6 @@ SIMD_FN void each_block(const linear_in *in, const kernel *k, int64_t row0, int3
                 memcpy(edge + (size_t)r * kb_bytes, g.w + (size_t)r * in->row_bytes, n);
             g.w = edge;
             g.stride = kb_bytes;
-            g.prefetch = (const uint8_t *)in;
             g.prefetch_step = 0;
         }
         block(&g);
@@ -585,7 +584,7 @@ SIMD_FN void each_group(const linear_in *in, const kernel *k, int64_t row0, int3
  * what the dot products ask for. */
 SIMD_FN void panel_ahead(const group *g, panel *p, int r, int rows) {
     int bytes = g->n_block * g->in->type->block_bytes;
-    p->ahead = g->prefetch + (g->prefetch_step ? r * bytes : 0);
+    p->ahead = g->prefetch + r * bytes;
     p->n_line = g->prefetch_step ? (rows * bytes + 63) / 64 : 0;
 }
 
@@ -664,9 +663,7 @@ SIMD_FN vf superblock(const panel *p, const act8 *a, vi t, vf acc, scheme h) {
 /* For rows r .. r + W - 1 of the group. */
 SIMD_FN sink sink_of(const group *g, panel *p, int r) {
     size_t before = (size_t)r * (size_t)(g->n_block * g->in->type->block_bytes);
-    return (sink){.p = p,
-                  .prefetch = g->prefetch_step ? g->prefetch + before : g->prefetch,
-                  .prefetch_step = g->prefetch_step};
+    return (sink){.p = p, .prefetch = g->prefetch + before, .prefetch_step = g->prefetch_step};
 }
 
 #endif
